@@ -1,0 +1,36 @@
+"""Paediatric chest radiographs, normal or pneumonia (Kermany et al. 2018)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from cxr_tfds.builder import RadiographBuilder, SourceImage
+from cxr_tfds.kermany import FINDINGS, parse_name
+from cxr_tfds.sources import scan_splits
+
+
+class Builder(RadiographBuilder):
+    """Builder of `chest_xray_pneumonia`; see README.md beside this file."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
+    CLASSES = ("NORMAL", "PNEUMONIA")
+    FINDINGS = FINDINGS
+    HOMEPAGE = "https://www.kaggle.com/datasets/paultimothymooney/chest-xray-pneumonia"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """\
+Get the data: kaggle datasets download paultimothymooney/chest-xray-pneumonia --unzip -p FOLDER
+Then build it: tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER
+(To try without it, draw a stand-in: cxr-data phantom --out FOLDER)"""
+
+    def scan(self, source: Path) -> list[SourceImage]:
+        images = []
+        for file in scan_splits(source, "chest_xray", self.CLASSES):
+            parts = parse_name(file.path.name)
+            images.append(
+                SourceImage(
+                    file.path, file.split, file.class_name, parts.finding, file.image_id, parts.patient_id
+                )
+            )
+        return images

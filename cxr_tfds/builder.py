@@ -1,0 +1,209 @@
+"""The base of every dataset builder: from scanned source files to checked TFRecords.
+
+A dataset adds its class names, its findings, its instructions and `scan`; decoding, fitting,
+splitting and the check before publication are here.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from cxr_tfds.errors import BadImage, InputError, MissingData
+from cxr_tfds.parallel import all_cores, ordered_map
+from cxr_tfds.pixels import Radiograph, check_fit, radiograph
+from cxr_tfds.records import read_back
+from cxr_tfds.splits import check_no_patient_twice, validation_ids
+
+SPLIT_POLICIES = ("patient", "source")
+UNKNOWN_FINDING = -1  # how TFDS writes "no label"
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class RadiographConfig(tfds.core.BuilderConfig):
+    """How the images of a dataset are stored and split.
+
+    Attributes:
+      size: S of the stored (S, S, channels) uint8 tensor, pixels.
+      channels: 1, or 3 to repeat the grey value.
+      fit: "stretch", "pad" or "crop", see `cxr_tfds.pixels.radiograph`.
+      split: "patient" cuts validation from train and the source's own validation, whole patients at
+        a time; "source" keeps the splits as they came.
+
+    Raises:
+      InputError: a value is not allowed, or a name of digits is not the size.
+    """
+
+    size: int = 224
+    channels: int = 1
+    fit: str = "stretch"
+    split: str = "patient"
+
+    def __post_init__(self) -> None:
+        check_fit(self.size, self.channels, self.fit)
+        if self.split not in SPLIT_POLICIES:
+            raise InputError(f"split={self.split!r}; expected one of {', '.join(SPLIT_POLICIES)}.")
+        if self.name.isdigit() and int(self.name) != self.size:
+            raise InputError(
+                f"config {self.name!r} has size={self.size}. Write its size, too: "
+                f'--config \'{{"name": "{self.name}", "size": {self.name}}}\''
+            )
+
+
+class SourceImage(NamedTuple):
+    """One image to build, as its source describes it."""
+
+    path: Path
+    split: str  # of the source
+    label: str
+    finding: str | None  # None: the source does not tell
+    image_id: str
+    patient_id: str
+
+
+class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Builds sharded TFRecords of fitted radiographs, whole or not at all."""
+
+    CLASSES: ClassVar[Sequence[str]]  # the negative class first
+    FINDINGS: ClassVar[Sequence[str]]
+    HOMEPAGE: ClassVar[str]
+    BUILDER_CONFIGS = [RadiographConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
+    builder_config: RadiographConfig
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # TFDS looks for README.md and the like beside the module's dotted name, where in an
+        # editable install there is no folder.
+        cls.pkg_dir_path = Path(inspect.getfile(cls)).parent
+        super().__init_subclass__(**kwargs)
+
+    @abc.abstractmethod
+    def scan(self, source: Path) -> list[SourceImage]:
+        """The images of the folder given by `--manual_dir`, without decoding any."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
+        image = tfds.features.Tensor(
+            shape=(config.size, config.size, config.channels),
+            dtype=np.uint8,
+            encoding=tfds.features.Encoding.BYTES,
+            doc="Greyscale, 0 to 255, bone is bright (MONOCHROME2).",
+        )
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": image,
+                    "label": tfds.features.ClassLabel(names=list(self.CLASSES)),
+                    "finding": tfds.features.ClassLabel(names=list(self.FINDINGS)),
+                    "image_id": tfds.features.Text(doc="split/class/name in the source, unique."),
+                    "patient_id": tfds.features.Text(doc="Empty where the source does not tell."),
+                    "height": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
+                    "width": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage=self.HOMEPAGE,
+            metadata=tfds.core.MetadataDict(
+                fit=config.fit, channels=config.channels, size=config.size, split=config.split
+            ),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        try:
+            source = Path(dl_manager.manual_dir)
+        except AssertionError as err:  # missing or empty
+            raise MissingData(f"{err}") from None
+        try:
+            images = self.scan(source)
+        except MissingData as err:
+            raise MissingData(f"{err}\n\n{self.MANUAL_DOWNLOAD_INSTRUCTIONS}") from None
+        self._planned = self._assign_splits(images)
+        self._bad: dict[str, str] = {}
+        return {split: self._generate_examples(images) for split, images in self._planned.items()}
+
+    def _assign_splits(self, images: list[SourceImage]) -> dict[str, list[SourceImage]]:
+        by_split: dict[str, list[SourceImage]] = {"train": [], "validation": [], "test": []}
+        for image in images:
+            by_split[image.split].append(image)
+        if self.builder_config.split == "patient":
+            pool = by_split["train"] + by_split["validation"]
+            chosen = validation_ids(pool)
+            by_split["train"] = [image for image in pool if image.image_id not in chosen]
+            by_split["validation"] = [image for image in pool if image.image_id in chosen]
+            own = '--config \'{"name": "224-source", "split": "source"}\''
+            check_no_patient_twice(
+                by_split, f"Remove them from one split, or keep the source's splits: {own}"
+            )
+        return {split: chosen for split, chosen in by_split.items() if chosen}
+
+    def _generate_examples(self, images: Sequence[SourceImage]) -> Iterator[tuple[str, dict[str, Any]]]:
+        config = self.builder_config
+        decode = _reader(size=config.size, fit=config.fit, channels=config.channels)
+        with all_cores() as executor:
+            for image, result in ordered_map(decode, images, executor):
+                if isinstance(result, BadImage):
+                    self._bad[image.image_id] = f"{image.path} {result}"
+                    continue
+                yield image.image_id, _example(image, result)
+
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+    ) -> None:
+        """Builds, then refuses to publish what is not exactly the source: raising here leaves nothing."""
+        super()._download_and_prepare(dl_manager, download_config)
+        if self._bad:
+            rows = "\n".join(f"  {reason}" for _, reason in sorted(self._bad.items()))
+            raise InputError(
+                f"{len(self._bad)} files cannot be used:\n{rows}\n"
+                "Nothing was built. Replace or remove them and build again."
+            )
+        whole = download_config.max_examples_per_split is None  # --max_examples_per_split asks for less
+        digest = hashlib.sha256()
+        for split, images in self._planned.items():
+            written, split_digest = read_back([str(path) for path in self.info.splits[split].filepaths])
+            digest.update(f"{split} {split_digest} ".encode())
+            if whole:
+                _check_written(split, [image.image_id for image in images], written)
+        self.info.metadata["fingerprint"] = digest.hexdigest()
+
+
+def _check_written(split: str, wanted: list[str], written: list[str]) -> None:
+    """Compares what stands in the shards with the scan of the source, by count and by id."""
+    if sorted(written) == sorted(wanted):
+        return
+    missing, unexpected = sorted(set(wanted) - set(written)), sorted(set(written) - set(wanted))
+    raise InputError(
+        f"split {split}: {len(wanted)} images in the source, {len(written)} examples written; "
+        f"missing {missing[:10]}, unexpected {unexpected[:10]}. Nothing was published; build again."
+    )
+
+
+def _reader(**fit: Any) -> Callable[[SourceImage], tuple[SourceImage, Radiograph | BadImage]]:
+    def read(image: SourceImage) -> tuple[SourceImage, Radiograph | BadImage]:
+        try:
+            return image, radiograph(image.path.read_bytes(), **fit)
+        except BadImage as err:
+            return image, err
+        except OSError as err:
+            return image, BadImage(f"cannot be read: {err.strerror}")
+
+    return read
+
+
+def _example(image: SourceImage, decoded: Radiograph) -> dict[str, Any]:
+    return {
+        "image": decoded.pixels,
+        "label": image.label,
+        "finding": UNKNOWN_FINDING if image.finding is None else image.finding,
+        "image_id": image.image_id,
+        "patient_id": image.patient_id,
+        "height": decoded.height,
+        "width": decoded.width,
+    }

@@ -1,0 +1,87 @@
+"""What every command shares: exit codes, choices that offer the nearest one, output folders.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cxr_tfds.errors import InputError
+
+# The extra that brings a module which the base install lacks.
+_EXTRAS = {
+    "tensorflow": "train",
+    "keras": "train",
+    "tensorflow_datasets": "train",
+    "apache_beam": "train",
+    "jinja2": "train",
+    "matplotlib": "train",
+    "tqdm": "train",
+    "pydicom": "dicom",
+}
+
+
+class Command(click.Command):
+    """A command that answers bad input and a missing extra with one message and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as err:
+            module = (err.name or "").partition(".")[0]
+            if module not in _EXTRAS:
+                raise
+            extra = _EXTRAS[module]
+            raise click.ClickException(
+                f"{ctx.command_path} needs {module}, which is not installed here. "
+                f"Install it with: pip install 'cxr-tfds[{extra}]'"
+            ) from err
+        except (InputError, OSError) as err:
+            raise click.ClickException(str(err)) from err
+
+
+class Group(click.Group):
+    """A group whose commands are `Command`s and which offers the nearest name for an unknown one."""
+
+    command_class = Command
+
+
+class NearestChoice(click.Choice):
+    """A `click.Choice` that names the nearest allowed value."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            raise click.BadParameter(
+                unknown(str(value), [str(c) for c in self.choices]), ctx, param
+            ) from None
+
+
+def unknown(value: str, allowed: Sequence[str]) -> str:
+    """What to say of a value that is none of `allowed`: them all, and the nearest."""
+    near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{value!r} is not one of {', '.join(map(repr, allowed))}.{hint}"
+
+
+def check_new_folder(folder: Path, *, overwrite: bool, resume: bool | None = None) -> None:
+    """Refuses a folder that holds something, so that nothing is replaced without being asked to.
+
+    Raises:
+      InputError: `folder` is a file, or is not empty and neither overwrite nor resume was given.
+    """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; expected a folder to write to.")
+    if overwrite or resume or not folder.exists() or not any(folder.iterdir()):
+        return
+    ways = "--overwrite to replace what stands there" + (
+        " or --resume to go on" if resume is not None else ""
+    )
+    raise InputError(f"{folder} exists and is not empty. Choose another folder, or give {ways}.")

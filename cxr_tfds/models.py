@@ -1,0 +1,66 @@
+"""The models by name. Importing this loads no Keras; building one does.
+
+Every model maps pixels 0 to 255 (N, S, S, C) to logits, float32: (N, 1) for two classes, (N, K)
+for K > 2. Normalization is inside, augmentation is not.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from cxr_tfds.errors import InputError
+
+
+def edge(shape: tuple[int, int, int], classes: int) -> Any:
+    """A small residual CNN for int8: plain convolutions, batch norm, ReLU, one pooling, one dense unit a class.
+
+    Only CONV_2D, ADD, MUL, MEAN and FULLY_CONNECTED remain after conversion, all with per-channel
+    int8 kernels in tflite-runtime 2.14 and LiteRT. Batch norm folds into the convolutions. Scaling to
+    0..1 is a pure factor, so that zero padding means black before and after quantization.
+    The stem reduces by four at once: at 224 pixels the first full-resolution maps would otherwise
+    cost more than all the rest. Pooling then dense gives the class activation map exactly
+    (Zhou et al. 2016, https://arxiv.org/abs/1512.04150).
+    """
+    from keras import Input, Model, layers
+
+    def conv(x: Any, filters: int, kernel: int = 3, strides: int = 1, relu: bool = True) -> Any:
+        x = layers.Conv2D(
+            filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal"
+        )(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        return layers.ReLU()(x) if relu else x
+
+    def residual(x: Any, filters: int) -> Any:
+        return layers.ReLU()(layers.Add()([x, conv(conv(x, filters), filters, relu=False)]))
+
+    pixels = Input(shape, name="image")
+    x = layers.Rescaling(1 / 255)(pixels)
+    x = conv(x, 32, kernel=7, strides=4)
+    x = residual(conv(x, 48, strides=2), 48)
+    x = residual(conv(x, 96, strides=2), 96)
+    x = conv(x, 96, strides=2)
+    x = layers.GlobalAveragePooling2D()(x)
+    logits = layers.Dense(1 if classes == 2 else classes, dtype="float32", name="logits")(x)
+    return Model(pixels, logits, name="edge")
+
+
+MODELS: dict[str, Callable[[tuple[int, int, int], int], Any]] = {"edge": edge}
+_SMALLEST = 32  # pixels: below, the last maps of a model that reduces by 32 hold nothing
+
+
+def build_model(name: str, shape: tuple[int, int, int], classes: int) -> Any:
+    """A new model for images of `shape` (S, S, C) and `classes` >= 2 classes.
+
+    Raises:
+      InputError: the model is unknown, or the images are too small for it.
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        raise InputError(f"model {name!r}; expected one of {', '.join(MODELS)}. Nearest: {near}")
+    if shape[0] < _SMALLEST:
+        raise InputError(
+            f"model {name} needs images of at least {_SMALLEST} pixels; the dataset has {shape[0]}."
+        )
+    return MODELS[name](shape, classes)

@@ -1,0 +1,184 @@
+"""Records to batches: plain `tf.data.Dataset`s for training and for measuring."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from cxr_tfds.datasets import BuiltDataset
+from cxr_tfds.errors import InputError
+from cxr_tfds.records import parse_batch, shard_reader
+from cxr_tfds.settings import CACHES
+
+# A cached split may take this part of the memory that is free when training starts.
+_RAM_FRACTION = 0.25
+# Uncached, examples are shuffled within this many serialized records (200 MB at 224 x 224).
+SHUFFLE_BUFFER = 4096
+_SHARDS_AT_ONCE = 8
+
+
+class Examples(NamedTuple):
+    """A split in memory; `patient_ids` are "" where unknown."""
+
+    images: np.ndarray  # uint8 (N, S, S, C)
+    labels: np.ndarray  # int64 (N,)
+    findings: np.ndarray  # int64 (N,), -1 where unknown
+    image_ids: list[str]
+    patient_ids: list[str]
+
+
+def train_batches(
+    dataset: BuiltDataset,
+    *,
+    batch_size: int,
+    seed: int,
+    first_epoch: int = 0,
+    cache: str = "auto",
+    split: str = "train",
+) -> tf.data.Dataset:
+    """Shuffled batches without end, every epoch in its own order drawn from `seed` and its number.
+
+    An epoch is ceil(N / batch_size) batches and holds every example once; its last batch may be
+    smaller. Starting at `first_epoch` gives what an uninterrupted run would have seen from there.
+
+    Args:
+      dataset: from `open_dataset`.
+      batch_size: images a batch.
+      seed: of the orders.
+      first_epoch: number of the first epoch, from 0.
+      cache: "ram" holds the split as one uint8 tensor and orders it exactly at random; "none" reads
+        the shards in a random order through a shuffle buffer of 4,096 examples; "auto" is "ram"
+        where the split fits into a quarter of the free memory.
+      split: which split.
+
+    Returns:
+      A dataset of (images uint8 (B, S, S, C), labels float32 (B, 1)), prefetched. Labels are int64
+      (B,) where the dataset has more than two classes.
+
+    Raises:
+      InputError: the split is empty or smaller than a batch, or `cache` is unknown.
+    """
+    dataset.check_split(split)
+    if cache not in CACHES:
+        raise InputError(f"cache={cache!r}; expected one of {', '.join(CACHES)}.")
+    if batch_size > dataset.sizes[split]:
+        raise InputError(
+            f"batch size {batch_size} is larger than split {split!r} of {dataset.name} "
+            f"({dataset.sizes[split]} images). Use a smaller one."
+        )
+    in_ram = cache == "ram" or (cache == "auto" and _bytes(dataset, split) < _RAM_FRACTION * _free_memory())
+    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+    of_epoch = _cached_epoch if in_ram else _streamed_epoch
+    batches = epochs.flat_map(of_epoch(dataset, split, batch_size, seed))
+    return batches.map(_targets(dataset)).prefetch(tf.data.AUTOTUNE)
+
+
+def eval_batches(
+    dataset: BuiltDataset, split: str, *, batch_size: int = 64, fields: Sequence[str] = ("image", "label")
+) -> tf.data.Dataset:
+    """Every example of a split once, in the order of the records, as dictionaries of `fields`.
+
+    Raises:
+      InputError: the split does not exist or is empty.
+    """
+    dataset.check_split(split)
+    serialized = tf.data.Dataset.from_tensor_slices(dataset.shards[split]).flat_map(shard_reader)
+    batches = serialized.batch(batch_size).map(
+        lambda records: parse_batch(records, dataset.shape, fields), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def load_split(dataset: BuiltDataset, split: str) -> Examples:
+    """A whole split in memory, in the order of the records.
+
+    Raises:
+      InputError: the split does not exist or is empty.
+    """
+    fields = ("image", "label", "finding", "image_id", "patient_id")
+    batches = list(eval_batches(dataset, split, batch_size=256, fields=fields).as_numpy_iterator())
+    whole = {field: np.concatenate([batch[field] for batch in batches]) for field in fields}
+    return Examples(
+        whole["image"],
+        whole["label"],
+        whole["finding"],
+        [text.decode() for text in whole["image_id"]],
+        [text.decode() for text in whole["patient_id"]],
+    )
+
+
+def _cached_epoch(dataset: BuiltDataset, split: str, batch_size: int, seed: int):
+    # Held as one tensor, from which whole batches are gathered by index: no per-example work at all.
+    images, labels = _load_tensors(dataset, split)
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(labels)), seed=(seed, number))
+        return (
+            tf.data.Dataset.from_tensor_slices(order)
+            .batch(batch_size)
+            .map(lambda index: (tf.gather(images, index), tf.gather(labels, index)), tf.data.AUTOTUNE)
+        )
+
+    return epoch
+
+
+def _load_tensors(dataset: BuiltDataset, split: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Fills one array, so that memory never holds the split twice."""
+    images = np.empty((dataset.sizes[split], *dataset.shape), np.uint8)
+    labels = np.empty(dataset.sizes[split], np.int64)
+    start = 0
+    for batch in eval_batches(dataset, split, batch_size=256).as_numpy_iterator():
+        stop = start + len(batch["label"])
+        images[start:stop], labels[start:stop] = batch["image"], batch["label"]
+        start = stop
+    return tf.constant(images), tf.constant(labels)
+
+
+def _streamed_epoch(dataset: BuiltDataset, split: str, batch_size: int, seed: int):
+    shards = tf.constant(dataset.shards[split])
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(shards, seed=(seed, number))
+        # First whole shards, then the buffer: what lies together in a shard is spread over the epoch.
+        # Deterministic, or the same seed would not give the same batches.
+        serialized = tf.data.Dataset.from_tensor_slices(order).interleave(
+            shard_reader,
+            cycle_length=min(_SHARDS_AT_ONCE, len(dataset.shards[split])),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return (
+            serialized.shuffle(SHUFFLE_BUFFER, seed=seed + number)
+            .batch(batch_size)
+            .map(lambda records: _image_and_label(records, dataset), tf.data.AUTOTUNE)
+        )
+
+    return epoch
+
+
+def _image_and_label(records: tf.Tensor, dataset: BuiltDataset) -> tuple[tf.Tensor, tf.Tensor]:
+    parsed = parse_batch(records, dataset.shape, ("image", "label"))
+    return parsed["image"], parsed["label"]
+
+
+def _targets(dataset: BuiltDataset):
+    if len(dataset.labels) > 2:
+        return lambda images, labels: (images, labels)
+    return lambda images, labels: (images, tf.cast(labels, tf.float32)[:, tf.newaxis])
+
+
+def _bytes(dataset: BuiltDataset, split: str) -> int:
+    return int(np.prod(dataset.shape)) * dataset.sizes[split]
+
+
+def _free_memory() -> int:
+    """Bytes available to new processes without swapping; half the memory where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

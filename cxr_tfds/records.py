@@ -1,0 +1,55 @@
+"""TFRecord shards as TFDS writes them: one parse per batch, and reading back what was written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+# Large enough that parsing costs little per record, small enough for images of any size.
+_READ_BACK_BATCH = 64
+_READ_BUFFER_BYTES = 8 << 20
+
+TEXT_FIELDS = ("image_id", "patient_id")
+INT_FIELDS = ("label", "finding", "height", "width")
+
+
+def parse_batch(serialized: tf.Tensor, shape: tuple[int, int, int], fields: Sequence[str]) -> dict[str, Any]:
+    """Parses N serialized examples in one call.
+
+    Args:
+      serialized: string (N,).
+      shape: (S, S, C) of the stored image.
+      fields: any of image, label, finding, image_id, patient_id, height, width.
+
+    Returns:
+      `image` uint8 (N, S, S, C); texts string (N,); the others int64 (N,).
+    """
+    kinds = {
+        "image": tf.string,
+        **dict.fromkeys(TEXT_FIELDS, tf.string),
+        **dict.fromkeys(INT_FIELDS, tf.int64),
+    }
+    parsed = tf.io.parse_example(serialized, {f: tf.io.FixedLenFeature([], kinds[f]) for f in fields})
+    if "image" in parsed:
+        parsed["image"] = tf.reshape(tf.io.decode_raw(parsed["image"], tf.uint8), (-1, *shape))
+    return parsed
+
+
+def shard_reader(shard: tf.Tensor | str) -> tf.data.TFRecordDataset:
+    """The serialized examples of one shard, in order."""
+    return tf.data.TFRecordDataset(shard, buffer_size=_READ_BUFFER_BYTES)
+
+
+def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
+    """The image ids of a split in the order written, and the SHA-256 of all its records."""
+    ids: list[str] = []
+    digest = hashlib.sha256()
+    for batch in shard_reader(list(shards)).batch(_READ_BACK_BATCH):
+        parsed = tf.io.parse_example(batch, {"image_id": tf.io.FixedLenFeature([], tf.string)})
+        ids += [image_id.decode() for image_id in parsed["image_id"].numpy()]
+        for record in batch.numpy():
+            digest.update(record)
+    return ids, digest.hexdigest()

@@ -1,0 +1,126 @@
+"""The run folder: what `cxr-train` writes and `cxr-evaluate` and `cxr-export` read.
+
+Files appear whole or not at all: written beside, then renamed. Loads no TensorFlow until a model is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cxr_tfds.errors import InputError, MissingData
+
+FORMAT = 1
+CONFIG, MODEL, HISTORY, METRICS, REPORT, CHECKPOINT = (
+    "config.json", "model.keras", "history.csv", "metrics.json", "report.html", "checkpoint",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; it takes `path`'s name only when all went well."""
+    beside = path.with_name(f".writing-{path.name}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    with whole_file(path) as beside:
+        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """`config.json`: everything needed to repeat a run and to use its model.
+
+    Attributes:
+      settings: of the run, see `cxr_tfds.settings.TrainSettings`.
+      dataset: name with version, and fingerprint of the dataset it was trained on.
+      labels: class names, the negative class first.
+      shape: (S, S, C) of the images.
+      fit: how source images are fitted to S x S.
+      precision: the Keras dtype policy it was trained in.
+      environment: versions of what it was trained with.
+      threshold: the probability from which the finding is called, None before it is chosen or with
+        more than two classes.
+    """
+
+    settings: dict[str, Any]
+    dataset: dict[str, str]
+    labels: tuple[str, ...]
+    shape: tuple[int, int, int]
+    fit: str
+    precision: str
+    environment: dict[str, str]
+    threshold: float | None = None
+    threshold_rule: str = "youden"
+    format: int = FORMAT
+
+    def write(self, run: Path) -> None:
+        write_json(run / CONFIG, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, run: Path) -> RunConfig:
+        """Raises:
+        MissingData: `run` is no run folder.
+        InputError: it was written by another version of cxr-tfds, or is damaged.
+        """
+        path = run / CONFIG
+        if not path.is_file():
+            raise MissingData(
+                f"{run} is not a run folder (no {CONFIG}). Make one with: cxr-train --out {run} …"
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.get("format") != FORMAT:
+                raise InputError(
+                    f"{path} has format {content.get('format')}; this version reads {FORMAT}. Train the run again."
+                )
+            config = cls(**content)
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as err:
+            raise InputError(f"{path} is damaged: {err}") from err
+        return dataclasses.replace(config, labels=tuple(config.labels), shape=tuple(config.shape))
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    path = run / METRICS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def save_model(model: Any, run: Path) -> None:
+    with whole_file(run / MODEL) as beside:
+        model.save(beside)
+
+
+def load_model(run: Path) -> Any:
+    """The trained Keras model, float32.
+
+    Raises:
+      MissingData: the run has no model yet.
+      InputError: the file is damaged.
+    """
+    path = run / MODEL
+    if not path.is_file():
+        raise MissingData(f"{path} does not exist: the run did not finish. Go on with: cxr-train --resume …")
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, EOFError) as err:
+        raise InputError(f"{path} cannot be loaded: {err}") from err
+
+
+def clear(run: Path) -> None:
+    """Removes the files of a run from `run`, and nothing else."""
+    for name in (CONFIG, MODEL, HISTORY, METRICS, REPORT):
+        (run / name).unlink(missing_ok=True)
+    shutil.rmtree(run / CHECKPOINT, ignore_errors=True)

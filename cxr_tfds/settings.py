@@ -1,0 +1,57 @@
+"""What a training run is determined by; loads no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cxr_tfds.errors import InputError
+
+CACHES = ("auto", "ram", "none")
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Settings of a run, as `config.json` stores them.
+
+    Attributes:
+      dataset: dataset/config.
+      data_dir: where it was built.
+      model: a name of `cxr_tfds.models.MODELS`.
+      epochs: passes over the training split.
+      batch_size: images a step.
+      learning_rate: peak of the schedule: linear warm-up, then cosine to zero.
+      weight_decay: decoupled, of AdamW.
+      precision: Keras dtype policy; "auto" is mixed_float16 with a GPU, float32 without.
+      augment: a name of `cxr_tfds.presets.PRESETS`.
+      cache: "auto", "ram" or "none", see `cxr_tfds.pipeline.train_batches`.
+      seed: of the weights, the order of the images and the augmentation.
+
+    Raises:
+      InputError: a value is out of its range.
+    """
+
+    dataset: str
+    data_dir: str
+    model: str = "edge"
+    epochs: int = 30
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    precision: str = "auto"
+    augment: str = "default"
+    cache: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise InputError(
+                f"epochs={self.epochs}, batch_size={self.batch_size}; expected at least 1 of each."
+            )
+        if not 0 < self.learning_rate < 1 or not 0 <= self.weight_decay < 1:
+            raise InputError(
+                f"learning_rate={self.learning_rate}, weight_decay={self.weight_decay}; "
+                "expected 0 < learning rate < 1 and 0 <= weight decay < 1."
+            )
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision={self.precision!r}; expected one of {', '.join(PRECISIONS)}.")

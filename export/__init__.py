@@ -1,0 +1,1 @@
+"""From a run folder to a `.tflite` that was checked. Importing the package loads no TensorFlow."""

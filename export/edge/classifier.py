@@ -1,0 +1,111 @@
+"""A `.tflite` as a function from a radiograph to a prediction."""
+
+from __future__ import annotations
+
+import math
+import threading
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.pixels import radiograph
+
+from . import runtime as interpreters
+from .model_file import read_model
+
+
+class Prediction(NamedTuple):
+    """The answer for one radiograph."""
+
+    probability: float  # two classes: of the finding, whatever the label; more: of the label
+    label: str
+    threshold: float | None  # two classes: the finding from this probability on; more: None
+    probabilities: tuple[float, ...]  # of each class, in class order
+
+
+class Classifier:
+    """Answers image files with predictions; may be shared between threads.
+
+        model = Classifier("model.tflite")
+        model("x.jpg").label
+
+    Attributes:
+      card: what the model says of itself.
+      labels: class names in class order.
+      runtime: name of the interpreter in use, "litert" or "tflite-runtime".
+
+    Raises:
+      MissingData: there is no such file.
+      InputError: the file is no model of cxr-export or damaged, or no interpreter can run it.
+    """
+
+    def __init__(self, path: str | PathLike[str] | bytes, runtime: str = "auto", threads: int = 1) -> None:
+        flatbuffer, self.card = read_model(path if isinstance(path, bytes) else Path(path))
+        self.labels = self.card.labels
+        self._session = interpreters.load(flatbuffer, runtime, threads)
+        self._lock = threading.Lock()
+        self.runtime = self._session.name
+        side, channels = self.card.size, self.card.channels
+        expected = (1, side, side, channels), self.card.outputs
+        if (self._session.shape, self._session.outputs) != expected:
+            raise InputError(
+                f"The model takes {self._session.shape} and gives {self._session.outputs} logits; "
+                f"its card says {expected[0]} and {expected[1]} ({', '.join(self.labels)}). "
+                "Export it again with cxr-export."
+            )
+
+    def __call__(self, image: str | PathLike[str] | bytes) -> Prediction:
+        """The prediction for an image file, given as path or content.
+
+        Raises:
+          BadImage: the file holds no usable radiograph.
+          MissingData: there is no such file.
+        """
+        return self.predict(self.pixels(image))
+
+    def pixels(self, image: str | PathLike[str] | bytes) -> np.ndarray:
+        """The radiograph as the model takes it, uint8 (S, S, C), 0 to 255. Raises as a call does."""
+        data = image if isinstance(image, bytes) else _read(Path(image))
+        return radiograph(data, self.card.size, fit=self.card.fit, channels=self.card.channels).pixels
+
+    def predict(self, pixels: np.ndarray) -> Prediction:
+        """The prediction for a radiograph that `pixels` made."""
+        return self.prediction(self.logits(pixels))
+
+    def logits(self, pixels: np.ndarray) -> np.ndarray:
+        """Logits float32: (1,) of the finding for two classes, (K,) for K > 2; not yet calibrated.
+
+        Raises:
+          InputError: the pixels are not uint8 (S, S, C).
+        """
+        with self._lock:
+            return self._session.run(pixels[np.newaxis])
+
+    def prediction(self, logits: np.ndarray) -> Prediction:
+        """What logits mean under the card's temperature, threshold and labels."""
+        scaled = [float(logit) / self.card.temperature for logit in logits]
+        if self.card.threshold is not None:
+            finding = _sigmoid(scaled[0])
+            label = self.labels[int(finding >= self.card.threshold)]
+            return Prediction(finding, label, self.card.threshold, (1 - finding, finding))
+        largest = max(scaled)
+        powers = [math.exp(value - largest) for value in scaled]
+        probabilities = tuple(power / sum(powers) for power in powers)
+        best = scaled.index(largest)
+        return Prediction(probabilities[best], self.labels[best], None, probabilities)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as err:
+        raise MissingData(f"{path} does not exist.") from err
+
+
+def _sigmoid(value: float) -> float:
+    """1 / (1 + exp(-value)) without overflow."""
+    power = math.exp(-abs(value))
+    return 1 / (1 + power) if value >= 0 else power / (1 + power)

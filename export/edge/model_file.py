@@ -1,0 +1,233 @@
+"""What travels inside a `.tflite`: a zip behind the flatbuffer, in the TFLite associated-files form.
+
+The entries are stored uncompressed: `labels.txt`, one label a line in class order, and `model.json`,
+a `Card`. `unzip -l model.tflite` lists them, Python's `zipfile` reads them.
+See https://ai.google.dev/edge/litert/models/metadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.pixels import check_fit
+
+FORMAT = "cxr-tfds-1"
+QUANTIZATIONS = ("int8", "float32")
+_CARD, _LABELS = "model.json", "labels.txt"
+_IDENTIFIER = b"TFL3"  # bytes 4 to 7 of every TFLite flatbuffer
+_ENTRY = b"PK\x03\x04"  # starts each file in a zip
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same model gives the same bytes
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    KeyError,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a device must know of a model. Checks itself."""
+
+    labels: tuple[str, ...]  # class order; of two, the second is the finding
+    size: int  # S: the model takes (1, S, S, channels)
+    channels: int
+    fit: str  # how a radiograph becomes S x S, see `cxr_tfds.pixels.radiograph`
+    threshold: float | None  # two classes: the finding from this probability on; None for more classes
+    temperature: float  # probability = sigmoid or softmax of logit / temperature
+    quantization: str
+    dataset: dict[str, Any] = dataclasses.field(default_factory=dict)
+    run: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    format: str = FORMAT
+
+    def __post_init__(self) -> None:
+        """Raises:
+        InputError: a field is not as described.
+        """
+        _check_format(self.format)
+        object.__setattr__(
+            self, "labels", tuple(self.labels) if isinstance(self.labels, list) else self.labels
+        )
+        _check(_are_labels(self.labels), "labels", self.labels, "two or more different names, one line each")
+        _check(
+            _is_int(self.size) and _is_int(self.channels),
+            "size, channels",
+            (self.size, self.channels),
+            "integers",
+        )
+        check_fit(self.size, self.channels, self.fit)
+        if len(self.labels) == 2:
+            known = _is_number(self.threshold) and 0 <= self.threshold <= 1  # type: ignore[operator]
+            _check(known, "threshold", self.threshold, "0 to 1 for two classes")
+        else:
+            _check(self.threshold is None, "threshold", self.threshold, "None for more than two classes")
+        warm = _is_number(self.temperature) and self.temperature > 0
+        _check(warm, "temperature", self.temperature, "a number above 0")
+        _check(
+            self.quantization in QUANTIZATIONS, "quantization", self.quantization, " or ".join(QUANTIZATIONS)
+        )
+        for name in ("dataset", "run", "metrics"):
+            _check(isinstance(getattr(self, name), dict), name, getattr(self, name), "a dictionary")
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits: 1 for two classes, else one a class."""
+        return 1 if len(self.labels) == 2 else len(self.labels)
+
+
+def append_card(flatbuffer: bytes, card: Card) -> bytes:
+    """The flatbuffer followed by the zip that holds `labels.txt` and `model.json`.
+
+    Raises:
+      InputError: the bytes are no TFLite flatbuffer or carry a zip already, or the card holds
+        something JSON cannot.
+    """
+    _check_identifier(flatbuffer, "The flatbuffer")
+    if zipfile.is_zipfile(io.BytesIO(flatbuffer)):
+        raise InputError("The flatbuffer carries a zip already; give the converter's output as it came.")
+    guard = {"bytes": len(flatbuffer), "sha256": hashlib.sha256(flatbuffer).hexdigest()}
+    try:
+        text = json.dumps({**dataclasses.asdict(card), "flatbuffer": guard}, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as err:
+        raise InputError(f"The card cannot be written as JSON: {err}.") from err
+    buffer = io.BytesIO(flatbuffer)
+    # Mode "a" keeps what stands before the zip and counts offsets from the start of the file.
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        for name, content in (
+            (_LABELS, "".join(f"{label}\n" for label in card.labels)),
+            (_CARD, text + "\n"),
+        ):
+            archive.writestr(zipfile.ZipInfo(name, _EARLIEST), content.encode())
+    return buffer.getvalue()
+
+
+def read_card(source: str | Path | bytes) -> Card:
+    """The card inside a model file, given as path or content. Raises as `read_model` does."""
+    return read_model(source)[1]
+
+
+def read_model(source: str | Path | bytes) -> tuple[bytes, Card]:
+    """The flatbuffer without the zip, and the card. Nothing comes back that was damaged.
+
+    Raises:
+      MissingData: there is no such file.
+      InputError: no TFLite model, one without a card, truncated, changed, or of another format.
+    """
+    name = "The model" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _read(Path(source))
+    _check_identifier(data, name)
+    labels, fields = _entries(data, name)
+    guard = fields.pop("flatbuffer", None)
+    try:
+        _check_format(fields.get("format"))
+        card = Card(**fields)
+    except (InputError, TypeError) as err:
+        raise InputError(f"{name}: {_CARD} inside cannot be used: {err}") from err
+    flatbuffer = _checked(data, guard, name)
+    if labels != "".join(f"{label}\n" for label in card.labels):
+        raise InputError(
+            f"{name}: {_LABELS} inside says {', '.join(labels.splitlines())}, "
+            f"{_CARD} says {', '.join(card.labels)}. Export it again with cxr-export."
+        )
+    return flatbuffer, card
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as err:
+        raise MissingData(f"{path} does not exist; expected a .tflite written by cxr-export.") from err
+    except OSError as err:
+        raise InputError(f"{path} cannot be read: {err.strerror}.") from err
+
+
+def _check_identifier(data: bytes, name: str) -> None:
+    if data[4:8] != _IDENTIFIER:
+        raise InputError(
+            f"{name} is no TFLite model: {len(data)} bytes, {data[4:8]!r} where {_IDENTIFIER!r} belongs. "
+            "Export one with cxr-export."
+        )
+
+
+def _entries(data: bytes, name: str) -> tuple[str, dict[str, Any]]:
+    """Content of `labels.txt` and `model.json`."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        # The zip's directory stands last, so a cut tail takes it away; its entries may still be there.
+        if _ENTRY in data and _LABELS.encode() in data:
+            raise InputError(f"{name} is cut off after {len(data)} bytes. Copy it again.")
+        raise InputError(
+            f"{name} was written by another program or its end is missing: no labels inside. "
+            "Export it with cxr-export, or copy it again."
+        )
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if _CARD not in archive.namelist():
+                raise InputError(
+                    f"{name} was written by another program: no labels inside (no {_CARD}). "
+                    "Export it with cxr-export."
+                )
+            fields = json.loads(archive.read(_CARD))
+            labels = archive.read(_LABELS).decode()
+    except InputError:
+        raise
+    except _UNREADABLE as err:
+        raise InputError(
+            f"{name} is damaged: what it says of itself cannot be read ({err}). Copy it again."
+        ) from err
+    if not isinstance(fields, dict):
+        raise InputError(f"{name}: {_CARD} inside is no JSON object. Export it again with cxr-export.")
+    return labels, fields
+
+
+def _checked(data: bytes, guard: Any, name: str) -> bytes:
+    """The flatbuffer, if it is the one that was written: an interpreter may crash on any other."""
+    length = guard.get("bytes") if isinstance(guard, dict) else None
+    flatbuffer = data[:length] if _is_int(length) else b""
+    if not flatbuffer or hashlib.sha256(flatbuffer).hexdigest() != guard.get("sha256"):
+        raise InputError(f"{name} is damaged: its content is not what was written. Copy it again.")
+    return flatbuffer
+
+
+def _check(right: bool, field: str, value: Any, expected: str) -> None:
+    if not right:
+        raise InputError(f"{field}={value!r}; expected {expected}.")
+
+
+def _check_format(found: Any) -> None:
+    """Before the other fields, which another format may name otherwise."""
+    if found != FORMAT:
+        raise InputError(
+            f"format={found!r}; this version reads {FORMAT!r}. "
+            "Install the version of cxr-tfds that wrote the model."
+        )
+
+
+def _are_labels(labels: Any) -> bool:
+    return (
+        isinstance(labels, tuple)
+        and len(set(map(str, labels))) == len(labels) >= 2
+        and all(isinstance(label, str) and label.strip() and len(label.splitlines()) == 1 for label in labels)
+    )
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,152 @@
+"""One face for the two interpreters: LiteRT, and tflite-runtime where nothing newer can be installed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from typing import Any
+
+import numpy as np
+
+from cxr_tfds.cli import unknown
+from cxr_tfds.errors import InputError
+
+# In the order "auto" prefers them. On x86-64 an int8 CNN took 9.2 ms with tflite-runtime 2.14, whose
+# XNNPACK has no quantized kernels there, and 0.70 ms with LiteRT 2.3 (224x224x1, one thread, 2026-11).
+RUNTIMES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
+SIGNATURE, INPUT, OUTPUT = "serving_default", "image", "logits"
+
+
+class Session:
+    """A loaded model: uint8 pixels in, float32 logits out, whatever the tensors inside are.
+
+    Not safe to share between threads; `Classifier` is.
+
+    Attributes:
+      name: of the runtime, a key of `RUNTIMES`.
+      version: of the runtime.
+      shape: (1, S, S, C), what `run` takes.
+      outputs: K, the number of logits.
+    """
+
+    def __init__(self, interpreter: Any, name: str, version: str) -> None:
+        self.name = name
+        self.version = version
+        signatures = interpreter.get_signature_list()
+        found = signatures.get(SIGNATURE, {})
+        if list(found.get("inputs", ())) != [INPUT] or OUTPUT not in found.get("outputs", ()):
+            raise InputError(
+                f"The model's signatures are {signatures}; expected {SIGNATURE!r} "
+                f"from {INPUT!r} to {OUTPUT!r}. Export it with cxr-export."
+            )
+        # Before the runner: its first call resizes the input, and in tflite-runtime 2.14 a float32 model
+        # then stays without XNNPACK (7.7 ms against 2.5 ms a 224x224x1 image, x86-64, 2026-11).
+        interpreter.allocate_tensors()
+        self._runner = interpreter.get_signature_runner(SIGNATURE)
+        image = self._runner.get_input_details()[INPUT]
+        logits = self._runner.get_output_details()[OUTPUT]
+        self.shape = tuple(int(side) for side in image["shape"])
+        self.outputs = int(logits["shape"][-1])
+        self._table = quantization_table(image["dtype"], *image["quantization"])
+        self._scale, self._zero_point = logits["quantization"]
+        if np.dtype(logits["dtype"]) not in (np.int8, np.uint8, np.float32):
+            raise InputError(f"{OUTPUT!r} is {np.dtype(logits['dtype'])}; expected int8, uint8 or float32.")
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """Logits float32 (K,) of one radiograph, pixels uint8 (1, S, S, C), 0 to 255.
+
+        Raises:
+          InputError: the pixels have another shape or type.
+        """
+        if pixels.shape != self.shape or pixels.dtype != np.uint8:
+            raise InputError(f"pixels {pixels.dtype} {pixels.shape}; the model takes uint8 {self.shape}.")
+        logits = self._runner(**{INPUT: self._table[pixels]})[OUTPUT].reshape(-1)
+        if logits.dtype == np.float32:
+            return logits
+        return (logits.astype(np.float32) - self._zero_point) * np.float32(self._scale)
+
+
+def quantization_table(dtype: Any, scale: float, zero_point: int) -> np.ndarray:
+    """What each pixel value 0 to 255 becomes in the input tensor: (256,) of `dtype`.
+
+    float32 takes the value itself; int8 and uint8 take round(value / scale) + zero_point, halves
+    away from zero as in TFLite's QUANTIZE operator, clipped to the type's range.
+
+    Raises:
+      InputError: another dtype, or a scale that is not positive.
+    """
+    values = np.arange(256, dtype=np.float32)
+    kind = np.dtype(dtype)
+    if kind == np.float32:
+        return values
+    if kind not in (np.int8, np.uint8) or not scale > 0:
+        raise InputError(f"{INPUT!r} is {kind} with scale {scale}; expected int8, uint8 or float32.")
+    limits = np.iinfo(kind)
+    steps = np.floor(values / np.float32(scale) + np.float32(0.5)) + zero_point
+    return np.clip(steps, limits.min, limits.max).astype(kind)
+
+
+def installed() -> tuple[str, ...]:
+    """The runtimes that can be imported here, in the order "auto" prefers them."""
+    return tuple(name for name, module in RUNTIMES.items() if importlib.util.find_spec(module))
+
+
+def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
+    """Hands a flatbuffer to an interpreter. The bytes must be whole: a damaged model may crash it.
+
+    Args:
+      model: the flatbuffer, checked by `model_file.read_model`.
+      runtime: "litert", "tflite-runtime", or "auto" for the first of these that is installed.
+      threads: the interpreter's own.
+
+    Raises:
+      InputError: the runtime is unknown, not installed or at odds with NumPy, the model needs an
+        operator it does not carry, or the model's inputs and outputs are not `image` and `logits`.
+    """
+    name = _choose(runtime)
+    if threads < 1:
+        raise InputError(f"threads={threads}; expected at least 1.")
+    # Its import succeeds under NumPy 2, then the first Interpreter() raises.
+    if name == "tflite-runtime" and int(np.__version__.partition(".")[0]) >= 2:
+        raise InputError(
+            f"tflite-runtime was built for NumPy 1 and NumPy {np.__version__} is installed. "
+            "Install it with: pip install 'numpy<2'"
+        )
+    try:
+        version = importlib.import_module(RUNTIMES[name]).__version__
+        interpreter_class = importlib.import_module(f"{RUNTIMES[name]}.interpreter").Interpreter
+    except ImportError as err:
+        raise InputError(f"{name} is installed but cannot be loaded: {err}") from err
+    try:
+        return Session(interpreter_class(model_content=model, num_threads=threads), name, version)
+    except InputError:
+        raise
+    except (ValueError, RuntimeError) as err:
+        reason = str(err).strip().partition("\n")[0]
+        hint = ""
+        if "op for builtin opcode" in reason or "custom op" in reason:
+            hint = " The model needs a newer runtime: use --runtime litert, or export it as int8 or float32."
+        raise InputError(f"{name} {version} cannot load the model: {reason.rstrip('.')}.{hint}") from err
+
+
+def _choose(runtime: str) -> str:
+    if runtime != "auto" and runtime not in RUNTIMES:
+        raise InputError(f"runtime: {unknown(runtime, ['auto', *RUNTIMES])}")
+    here = installed()
+    if runtime in here:
+        return runtime
+    if runtime == "auto" and here:
+        return here[0]
+    python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+    extras = {"litert": ["edge"], "tflite-runtime": ["tflite-runtime"], "auto": ["edge", "tflite-runtime"]}[
+        runtime
+    ]
+    if sys.version_info >= (3, 12):  # no tflite-runtime was built for it
+        extras = ["edge"]
+    ways = " or ".join(f"pip install 'cxr-tfds[{extra}]'" for extra in extras)
+    if runtime == "auto":
+        raise InputError(f"No interpreter is installed here. Install one with: {ways}")
+    if runtime == "tflite-runtime" and extras == ["edge"]:
+        raise InputError(f"tflite-runtime was never built for {python}. Take litert: {ways}")
+    raise InputError(f"{runtime} is not installed here. Install it with: {ways}")

@@ -1,0 +1,127 @@
+"""A model whose answer can be worked out by hand, exported in every form the device meets.
+
+It takes (1, 32, 32, C) and looks at the mean grey value v only. Two classes: logit = (v - 100) / 10.
+Three: logits = ((100 - v) / 10, 0, (v - 100) / 10).
+"""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_tfds.export.edge.model_file import Card, append_card
+
+SIZE = 32
+TWO = Card(
+    labels=("NORMAL", "PNEUMONIA"),
+    size=SIZE,
+    channels=1,
+    fit="stretch",
+    threshold=0.5,
+    temperature=1.0,
+    quantization="int8",
+    dataset={"name": "phantom", "version": "1.0.0"},
+    run={"name": "by-hand"},
+    metrics={"test": {"auc": {"value": 0.97, "low": 0.96, "high": 0.98}}},
+)
+
+
+@pytest.fixture(scope="session")
+def card():
+    """Card of the two-class int8 model."""
+    return TWO
+
+
+@pytest.fixture(scope="session")
+def flatbuffers():
+    """Bytes by name: int8, float32, three (classes, RGB, int8), dynamic (range), unnamed (signature)."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    two, three = _keras_model(channels=1, classes=2), _keras_model(channels=3, classes=3)
+    return {
+        "int8": _convert(two, "int8"),
+        "float32": _convert(two, "float32"),
+        "three": _convert(three, "int8"),
+        "dynamic": _convert(_keras_model(channels=1, classes=2, wide=True), "dynamic"),
+        "unnamed": _convert(two, "float32", signature="other"),
+    }
+
+
+@pytest.fixture(scope="session")
+def models(flatbuffers, tmp_path_factory):
+    """Path by name of each model with its card."""
+    cards = {
+        "int8": TWO,
+        "float32": dataclasses.replace(TWO, quantization="float32"),
+        "three": dataclasses.replace(TWO, labels=("NORMAL", "BACTERIA", "VIRUS"), channels=3, threshold=None),
+        "dynamic": dataclasses.replace(TWO, quantization="float32"),
+        "unnamed": dataclasses.replace(TWO, quantization="float32"),
+    }
+    folder = tmp_path_factory.mktemp("models")
+    paths = {}
+    for name, flatbuffer in flatbuffers.items():
+        paths[name] = folder / f"{name}.tflite"
+        paths[name].write_bytes(append_card(flatbuffer, cards[name]))
+    return paths
+
+
+@pytest.fixture
+def draw(tmp_path):
+    """Writes a flat image of a grey value with a rim around it, and gives its path."""
+
+    def write(name, grey, *, folder=tmp_path, size=(48, 40)):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full(size, grey, np.uint8)).save(path)
+        return path
+
+    return write
+
+
+def _keras_model(*, channels, classes, wide=False):
+    import keras
+
+    filters = 4
+    inputs = keras.Input((SIZE, SIZE, channels))
+    x = keras.layers.Conv2D(filters, 3, strides=2, activation="relu")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    if wide:  # dense layers below 1,024 weights stay float32 in a dynamic-range model
+        x = keras.layers.Dense(1024, use_bias=False)(x)
+    outputs = keras.layers.Dense(1 if classes == 2 else classes)(x)
+    model = keras.Model(inputs, outputs)
+    mean = np.full((3, 3, channels, filters), 1 / (9 * channels), np.float32)
+    slopes = np.array([[1]] if classes == 2 else [[-1, 0, 1]], np.float32) / 10
+    last = 1024 if wide else filters
+    weights = [mean, np.zeros(filters, np.float32)]
+    weights += [np.full((filters, 1024), 1 / filters, np.float32)] if wide else []
+    model.set_weights([*weights, np.repeat(slopes / last, last, axis=0), -100 * slopes[0]])
+    return model
+
+
+def _convert(model, kind, signature="serving_default"):
+    import tempfile
+
+    import keras
+    import tensorflow as tf
+
+    shape = (1, *model.input_shape[1:])
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        signature,
+        lambda image: {"logits": model(image)},
+        input_signature=[tf.TensorSpec(shape, tf.float32, name="image")],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
+        if kind != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if kind == "int8":
+            converter.representative_dataset = lambda: (
+                [np.full(shape, grey, np.float32)] for grey in range(0, 256, 5)
+            )
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+        return converter.convert()

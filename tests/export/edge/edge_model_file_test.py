@@ -1,0 +1,174 @@
+"""The card inside a `.tflite`: written, read back, and refused when the file is not what was written."""
+
+import dataclasses
+import io
+import json
+import zipfile
+
+import pytest
+
+from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.export.edge.model_file import append_card, read_card, read_model
+
+FLATBUFFER = b"\x1c\x00\x00\x00TFL3" + bytes(range(256)) * 20
+
+
+@pytest.fixture
+def content(card):
+    return append_card(FLATBUFFER, card)
+
+
+def test_card_and_flatbuffer_come_back(tmp_path, card, content):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    assert read_model(path) == (FLATBUFFER, card)
+    assert read_card(str(path)) == read_card(content) == card
+
+
+def test_entries_are_stored_where_other_programs_find_them(card, content):
+    assert content.startswith(FLATBUFFER)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert archive.read("labels.txt") == b"NORMAL\nPNEUMONIA\n"
+        assert json.loads(archive.read("model.json"))["threshold"] == card.threshold
+        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+        # Offsets from the start of the file: readers that do not search for a prefix work too.
+        assert archive.getinfo("labels.txt").header_offset == len(FLATBUFFER)
+
+
+def test_the_same_model_gives_the_same_bytes(card, content):
+    assert append_card(FLATBUFFER, card) == content
+
+
+def test_labels_of_any_language(card):
+    three = dataclasses.replace(card, labels=("Normal", "Lungenentzündung", "肺炎"), threshold=None)
+    assert read_card(append_card(FLATBUFFER, three)) == three
+    assert three.outputs == 3
+    assert card.outputs == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "cxr-tfds-2"}, "format='cxr-tfds-2'; this version reads 'cxr-tfds-1'"),
+        ({"labels": ("NORMAL",)}, "labels="),
+        ({"labels": ("NORMAL", "NORMAL")}, "labels="),
+        ({"labels": ("NORMAL", "A\nB")}, "labels="),
+        ({"labels": ("NORMAL", " ")}, "labels="),
+        ({"labels": "NORMAL"}, "labels="),
+        ({"size": 0}, "size=0"),
+        ({"size": "32"}, "size, channels="),
+        ({"channels": 2}, "channels=2"),
+        ({"fit": "squash"}, "fit='squash'"),
+        ({"threshold": None}, "threshold=None; expected 0 to 1"),
+        ({"threshold": 1.5}, "threshold=1.5"),
+        ({"threshold": float("nan")}, "threshold=nan"),
+        ({"labels": ("a", "b", "c")}, "expected None for more than two classes"),
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"temperature": True}, "temperature=True"),
+        ({"quantization": "int4"}, "quantization='int4'"),
+        ({"metrics": []}, "metrics="),
+    ],
+)
+def test_card_checks_itself(card, change, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(card, **change)
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}])
+def test_card_that_json_cannot_hold(card, value):
+    with pytest.raises(InputError, match="cannot be written as JSON"):
+        append_card(FLATBUFFER, dataclasses.replace(card, run={"loss": value}))
+
+
+def test_nothing_is_appended_to_what_is_no_bare_flatbuffer(card, content):
+    with pytest.raises(InputError, match="carries a zip already"):
+        append_card(content, card)
+    with pytest.raises(InputError, match="is no TFLite model"):
+        append_card(b"PNG", card)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(MissingData, match=r"none\.tflite does not exist"):
+        read_card(tmp_path / "none.tflite")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read_card(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"TFL3", b"\x89PNG\r\n\x1a\n" + bytes(100)])
+def test_no_tflite(data):
+    with pytest.raises(InputError, match="is no TFLite model"):
+        read_card(data)
+
+
+def test_foreign_model():
+    with pytest.raises(InputError, match="written by another program or its end is missing: no labels inside"):
+        read_card(FLATBUFFER)
+
+
+def test_foreign_model_with_associated_files(card):
+    foreign = _with_entries({"labelmap.txt": "cat\ndog\n"})
+    with pytest.raises(InputError, match=r"no labels inside \(no model.json\)\. Export it with cxr-export"):
+        read_card(foreign)
+
+
+def test_every_cut_is_noticed(content):
+    messages = set()
+    for length in range(len(content)):
+        with pytest.raises(InputError, match=r"no TFLite model|end is missing|is cut off after \d+ bytes") as err:
+            read_card(content[:length])
+        messages.add(str(err.value)[-20:])
+    assert len(messages) >= 3
+
+
+def test_every_flipped_bit_of_the_flatbuffer_is_noticed(content):
+    for place in range(len(FLATBUFFER)):
+        with pytest.raises(InputError, match="is damaged|no TFLite model"):
+            read_card(_flipped(content, place))
+
+
+def test_a_flipped_bit_behind_the_flatbuffer_is_noticed_or_harmless(card, content):
+    noticed = 0
+    for place in range(len(FLATBUFFER), len(content)):
+        try:
+            assert read_model(_flipped(content, place)) == (FLATBUFFER, card), place
+        except InputError:
+            noticed += 1
+    assert noticed > 500
+
+
+def test_labels_that_disagree(content):
+    fields = _fields(content)
+    changed = _with_entries({"labels.txt": "PNEUMONIA\nNORMAL\n", "model.json": json.dumps(fields)})
+    with pytest.raises(InputError, match=r"labels.txt inside says PNEUMONIA, NORMAL, model.json says NORMAL, PN"):
+        read_card(changed)
+
+
+def test_newer_format(content):
+    fields = {**_fields(content), "format": "cxr-tfds-2", "heads": 2}
+    newer = _with_entries({"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": json.dumps(fields)})
+    with pytest.raises(InputError, match="cxr-tfds-2"):
+        read_card(newer)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "{}", '"x"', "\xff"])
+def test_model_json_of_another_kind(text):
+    with pytest.raises(InputError, match=r"model.json|damaged"):
+        read_card(_with_entries({"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": text}))
+
+
+def _fields(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return json.loads(archive.read("model.json"))
+
+
+def _with_entries(entries):
+    buffer = io.BytesIO(FLATBUFFER)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        for name, text in entries.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+def _flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :]

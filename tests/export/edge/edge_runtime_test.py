@@ -1,0 +1,154 @@
+"""Both interpreters behind one face: numbers by hand, and errors that say what to do."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.export.edge import command, runtime
+
+SIZE = 32
+needs_both = pytest.mark.skipif(len(runtime.installed()) < 2, reason="needs both runtimes")
+each_runtime = pytest.mark.parametrize("name", runtime.installed())
+
+
+def flat(grey, channels=1):
+    return np.full((1, SIZE, SIZE, channels), grey, np.uint8)
+
+
+@each_runtime
+@pytest.mark.parametrize(("grey", "logit"), [(0, -10), (100, 0), (123, 2.3), (255, 15.5)])
+def test_float32_logits_by_hand(flatbuffers, name, grey, logit):
+    session = runtime.load(flatbuffers["float32"], name)
+    logits = session.run(flat(grey))
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, [logit], atol=1e-4)
+
+
+@each_runtime
+def test_int8_logits_within_the_steps_of_the_quantization(flatbuffers, name):
+    session = runtime.load(flatbuffers["int8"], name)
+    assert (session.name, session.shape, session.outputs) == (name, (1, SIZE, SIZE, 1), 1)
+    for grey in range(0, 256, 15):
+        # 25 logits over 256 steps of 0.1, a few of which are lost on the way.
+        np.testing.assert_allclose(session.run(flat(grey)), [(grey - 100) / 10], atol=0.3)
+
+
+@each_runtime
+def test_three_logits_of_rgb(flatbuffers, name):
+    session = runtime.load(flatbuffers["three"], name, threads=2)
+    logits = session.run(flat(200, channels=3))
+    assert logits.shape == (3,)
+    np.testing.assert_allclose(logits, [-10, 0, 10], atol=0.5)
+
+
+@needs_both
+@pytest.mark.parametrize("model", ["int8", "float32"])
+def test_runtimes_agree(flatbuffers, model):
+    one, other = (runtime.load(flatbuffers[model], name) for name in runtime.RUNTIMES)
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        pixels = generator.integers(0, 256, (1, SIZE, SIZE, 1), dtype=np.uint8)
+        np.testing.assert_allclose(one.run(pixels), other.run(pixels), atol=0.15)
+
+
+def test_results_are_copies(flatbuffers):
+    session = runtime.load(flatbuffers["float32"])
+    first = session.run(flat(0))
+    session.run(flat(255))
+    assert first[0] == pytest.approx(-10, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero_point", "expected"),
+    [
+        (np.float32, 0.0, 0, {0: 0.0, 7: 7.0, 255: 255.0}),
+        (np.int8, 1.0, -128, {0: -128, 128: 0, 255: 127}),
+        (np.uint8, 1.0, 0, {0: 0, 128: 128, 255: 255}),
+        (np.int8, 2.0, 0, {1: 1, 2: 1, 3: 2, 5: 3, 255: 127}),  # halves away from zero: 0.5, 1.5, 2.5
+        (np.int8, 0.5, -128, {0: -128, 1: -126, 127: 126, 128: 127, 255: 127}),  # clipped above
+        (np.int8, 1.0, -130, {0: -128, 1: -128, 2: -128, 3: -127}),  # clipped below
+    ],
+)
+def test_quantization_table_by_hand(dtype, scale, zero_point, expected):
+    table = runtime.quantization_table(dtype, scale, zero_point)
+    assert table.dtype == dtype
+    assert table.shape == (256,)
+    assert {value: table[value].item() for value in expected} == expected
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.int16, 1.0), (np.int8, 0.0), (np.float64, 0.0)])
+def test_quantization_table_of_another_type(dtype, scale):
+    with pytest.raises(InputError, match="expected int8, uint8 or float32"):
+        runtime.quantization_table(dtype, scale, 0)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((SIZE, SIZE, 1), np.uint8), np.zeros((1, SIZE, SIZE, 1), np.float32)]
+)
+def test_other_pixels(flatbuffers, pixels):
+    session = runtime.load(flatbuffers["int8"])
+    with pytest.raises(InputError, match=r"the model takes uint8 \(1, 32, 32, 1\)"):
+        session.run(pixels)
+
+
+def test_auto_takes_the_preferred_one(flatbuffers):
+    assert runtime.load(flatbuffers["int8"]).name == runtime.installed()[0]
+
+
+def test_the_command_offers_the_runtimes():
+    assert ("auto", *runtime.RUNTIMES) == command.RUNTIMES
+
+
+@pytest.mark.parametrize(
+    ("asked", "version", "message"),
+    [
+        ("auto", (3, 11), r"No interpreter .* 'cxr-tfds\[edge\]' or pip install 'cxr-tfds\[tflite-runtime\]'$"),
+        ("auto", (3, 12), r"No interpreter .* pip install 'cxr-tfds\[edge\]'$"),
+        ("litert", (3, 13), r"litert is not installed here.* pip install 'cxr-tfds\[edge\]'$"),
+        ("tflite-runtime", (3, 10), r"pip install 'cxr-tfds\[tflite-runtime\]'$"),
+        ("tflite-runtime", (3, 12), r"never built for Python 3.12. Take litert: .*'cxr-tfds\[edge\]'$"),
+    ],
+)
+def test_no_interpreter(monkeypatch, asked, version, message):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(InputError, match=message):
+        runtime.load(b"", asked)
+
+
+def test_unknown_runtime():
+    with pytest.raises(InputError, match="Did you mean 'litert'"):
+        runtime.load(b"", "lite-rt")
+
+
+def test_threads_below_one():
+    with pytest.raises(InputError, match="threads=0"):
+        runtime.load(b"", threads=0)
+
+
+def test_tflite_runtime_refuses_numpy_2_before_it_crashes(monkeypatch):
+    monkeypatch.setattr(runtime, "installed", lambda: ("tflite-runtime",))
+    monkeypatch.setattr(np, "__version__", "2.1.0")
+    with pytest.raises(InputError, match=r"NumPy 2\.1\.0 is installed\. .* pip install 'numpy<2'"):
+        runtime.load(b"")
+
+
+def test_broken_installation(monkeypatch):
+    monkeypatch.setattr(runtime, "installed", lambda: ("litert",))
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    with pytest.raises(InputError, match="litert is installed but cannot be loaded"):
+        runtime.load(b"")
+
+
+@pytest.mark.skipif("tflite-runtime" not in runtime.installed(), reason="needs tflite-runtime")
+def test_operator_newer_than_the_runtime(flatbuffers):
+    with pytest.raises(InputError, match=r"tflite-runtime .* 'FULLY_CONNECTED' version '12'.*--runtime litert"):
+        runtime.load(flatbuffers["dynamic"], "tflite-runtime")
+
+
+def test_other_signature(flatbuffers):
+    with pytest.raises(InputError, match="expected 'serving_default' from 'image' to 'logits'"):
+        runtime.load(flatbuffers["unnamed"])
