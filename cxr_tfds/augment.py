@@ -57,9 +57,7 @@ def _compiled(function: Callable) -> Callable:
     return tf.function(function, jit_compile=True)
 
 
-def draw_changes(
-    settings: AugmentSettings, shape: tuple, seeds: keras.random.SeedGenerator
-) -> dict[str, Any]:
+def draw_changes(settings: AugmentSettings, shape: tuple, seeds: keras.random.SeedGenerator) -> dict[str, Any]:
     """Draws the changes of N images of `shape` (N, H, W, C).
 
     Returns:

@@ -138,9 +138,7 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
             by_split["train"] = [image for image in pool if image.image_id not in chosen]
             by_split["validation"] = [image for image in pool if image.image_id in chosen]
             own = '--config \'{"name": "224-source", "split": "source"}\''
-            check_no_patient_twice(
-                by_split, f"Remove them from one split, or keep the source's splits: {own}"
-            )
+            check_no_patient_twice(by_split, f"Remove them from one split, or keep the source's splits: {own}")
         return {split: chosen for split, chosen in by_split.items() if chosen}
 
     def _generate_examples(self, images: Sequence[SourceImage]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the work failed, 2 wrong usage.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ class Command(click.Command):
     """A command that answers bad input and a missing extra with one message and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        # TensorFlow's C++ side logs its search for GPUs and every conversion; what fails raises in Python, too.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as err:
@@ -42,6 +45,8 @@ class Command(click.Command):
                 f"{ctx.command_path} needs {module}, which is not installed here. "
                 f"Install it with: pip install 'cxr-tfds[{extra}]'"
             ) from err
+        except BrokenPipeError:
+            raise  # the reader of a pipe, such as `head`, has enough; click ends quietly
         except (InputError, OSError) as err:
             raise click.ClickException(str(err)) from err
 
@@ -59,9 +64,7 @@ class NearestChoice(click.Choice):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            raise click.BadParameter(
-                unknown(str(value), [str(c) for c in self.choices]), ctx, param
-            ) from None
+            raise click.BadParameter(unknown(str(value), [str(c) for c in self.choices]), ctx, param) from None
 
 
 def unknown(value: str, allowed: Sequence[str]) -> str:
@@ -81,7 +84,5 @@ def check_new_folder(folder: Path, *, overwrite: bool, resume: bool | None = Non
         raise InputError(f"{folder} is a file; expected a folder to write to.")
     if overwrite or resume or not folder.exists() or not any(folder.iterdir()):
         return
-    ways = "--overwrite to replace what stands there" + (
-        " or --resume to go on" if resume is not None else ""
-    )
+    ways = "--overwrite to replace what stands there" + (" or --resume to go on" if resume is not None else "")
     raise InputError(f"{folder} exists and is not empty. Choose another folder, or give {ways}.")

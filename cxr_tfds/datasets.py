@@ -105,9 +105,7 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
     folder = data_dir / name.dataset / name.config
     version = name.version or _newest(folder)
     if version is None or not (folder / version / "dataset_info.json").is_file():
-        raise MissingData(
-            f"{name} is not built in {data_dir}. Build it with:\n  {build_line(name, data_dir)}"
-        )
+        raise MissingData(f"{name} is not built in {data_dir}. Build it with:\n  {build_line(name, data_dir)}")
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(folder / version)

@@ -10,6 +10,7 @@ import numpy as np
 from cxr_tfds import metrics
 from cxr_tfds.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.errors import InputError
+from cxr_tfds.figures import figures
 from cxr_tfds.pipeline import eval_batches
 from cxr_tfds.run_folder import RunConfig
 
@@ -70,9 +71,7 @@ def score(model: Any, dataset: BuiltDataset, split: str) -> Scores:
         labels.append(batch["label"])
         logits.append(model.predict_on_batch(batch["image"]))
     whole = np.concatenate(logits)
-    return Scores(
-        image_ids, patient_ids, np.concatenate(labels), whole[:, 0] if whole.shape[1] == 1 else whole
-    )
+    return Scores(image_ids, patient_ids, np.concatenate(labels), whole[:, 0] if whole.shape[1] == 1 else whole)
 
 
 def choose_threshold(scores: Scores, rule: str) -> float | None:
@@ -86,35 +85,6 @@ def choose_threshold(scores: Scores, rule: str) -> float | None:
     return metrics.best_threshold(scores.labels, scores.probabilities, rule)
 
 
-def figures(scores: Scores, threshold: float | None) -> dict[str, Any]:
-    """Every metric with its 95 % interval (resampled by patient), as `metrics.json` holds them.
-
-    Returns:
-      Metrics as `{"value", "low", "high"}`, the number of `images`, the `threshold`, and for two
-      classes the `confusion` counts.
-
-    Raises:
-      InputError: a class is missing, so that a metric is undefined.
-    """
-    table: dict[str, Any] = dict(
-        metrics.summary(scores.labels, scores.probabilities, threshold=threshold, groups=scores.patient_ids)
-    )
-    table |= {"images": len(scores.labels), "threshold": threshold}
-    if threshold is not None:
-        table["confusion"] = metrics.confusion_matrix(scores.labels, scores.probabilities >= threshold)
-    return table
-
-
-SHOWN = ("accuracy", "auc", "sensitivity", "specificity")
-
-
-def as_text(table: dict[str, Any]) -> str:
-    """The main figures of a split, a line each, with their intervals."""
-    rows = [
-        f"  {name:<12} {table[name]['value']:.4f}  (95 % {table[name]['low']:.4f} to {table[name]['high']:.4f})"
-        for name in SHOWN
-        if name in table
-    ]
-    if table["threshold"] is not None:
-        rows.append(f"  {'threshold':<12} {table['threshold']:.4f}  (chosen on validation)")
-    return "\n".join([*rows, f"  {'images':<12} {table['images']}"])
+def measure(scores: Scores, threshold: float | None) -> dict[str, Any]:
+    """The figures of a scored split, see `cxr_tfds.figures`; intervals are resampled by patient."""
+    return figures(scores.labels, scores.probabilities, threshold, scores.patient_ids)

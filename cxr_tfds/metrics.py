@@ -30,7 +30,6 @@ from cxr_tfds.resampling import (
 RULES = ("youden",)
 _PERCENTILES = (2.5, 97.5)
 
-
 # Numerator, denominator, and what is missing where the denominator is 0 and the rate undefined.
 _RATES: dict[str, tuple[Callable[[Confusion], np.ndarray], Callable[[Confusion], np.ndarray], str]] = {
     "accuracy": (lambda c: c.tp + c.tn, lambda c: c.tn + c.fp + c.fn + c.tp, "there are no images"),
@@ -47,7 +46,7 @@ _RATES: dict[str, tuple[Callable[[Confusion], np.ndarray], Callable[[Confusion],
 
 
 def confusion(labels: ArrayLike, decisions: ArrayLike) -> Confusion:
-    """Counts of true and false negatives and positives.
+    """Counts of true and false negatives and positives, arrays (1,).
 
     Raises:
       InputError: no images, unequal lengths, or a value other than 0 and 1.
@@ -231,9 +230,7 @@ def _two_classes(labels: ArrayLike, values: np.ndarray, threshold: float | None)
 def _many_classes(labels: ArrayLike, values: np.ndarray) -> _Measure:
     classes = values.shape[1]
     if classes < 3:
-        raise InputError(
-            f"{classes} columns of probabilities; for two classes give the finding's alone, (N,)."
-        )
+        raise InputError(f"{classes} columns of probabilities; for two classes give the finding's alone, (N,).")
     known = whole_numbers(labels, "label", classes)
     check_length(known, values, "probabilities")
     check_classes("summary", known, classes)

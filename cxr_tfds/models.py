@@ -26,9 +26,7 @@ def edge(shape: tuple[int, int, int], classes: int) -> Any:
     from keras import Input, Model, layers
 
     def conv(x: Any, filters: int, kernel: int = 3, strides: int = 1, relu: bool = True) -> Any:
-        x = layers.Conv2D(
-            filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal"
-        )(x)
+        x = layers.Conv2D(filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
         x = layers.BatchNormalization(momentum=0.9)(x)
         return layers.ReLU()(x) if relu else x
 
@@ -60,7 +58,5 @@ def build_model(name: str, shape: tuple[int, int, int], classes: int) -> Any:
         near = difflib.get_close_matches(name, MODELS, n=1)
         raise InputError(f"model {name!r}; expected one of {', '.join(MODELS)}. Nearest: {near}")
     if shape[0] < _SMALLEST:
-        raise InputError(
-            f"model {name} needs images of at least {_SMALLEST} pixels; the dataset has {shape[0]}."
-        )
+        raise InputError(f"model {name} needs images of at least {_SMALLEST} pixels; the dataset has {shape[0]}.")
     return MODELS[name](shape, classes)

@@ -20,9 +20,9 @@ MAX_PIXELS = 100_000_000
 MAX_SIZE = 4096
 
 # Tried one by one on the content; naming them keeps Pillow from loading formats no radiograph comes in.
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "MPO", "PPM", "WEBP", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "PPM", "WEBP", "JPEG2000")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 turn the image by a quarter
-_ONE_IMAGE_OF_SEVERAL = ("MPO",)  # the first is the photograph, the others are previews
+_ONE_IMAGE_OF_SEVERAL = ("MPO",)  # a JPEG whose first image is the photograph, the others previews
 
 
 class Radiograph(NamedTuple):

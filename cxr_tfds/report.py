@@ -20,22 +20,18 @@ _SIZE_INCHES = (4.6, 3.4)
 _COLOURS = ("#2a6f97", "#c1443c", "#6a994e", "#e09f3e", "#7b5ea7")
 
 
-def write_report(
-    run: Path, config: RunConfig, measured: dict[str, Any], scores: dict[str, Scores], model: Any
-) -> None:
+def write_report(run: Path, config: RunConfig, measured: dict[str, Any], scores: dict[str, Scores], model: Any) -> None:
     """Writes `report.html` into the run folder: figures, curves, settings, environment, limits."""
     split = list(scores)[-1]  # test where there is one
     pictures = {"Training": _curves(run)}
     if scores[split].logits.ndim == 1:
         of = scores[split]
-        pictures["Confusion"] = _confusion(measured[split]["confusion"], config.labels)
+        pictures["Confusion"] = _confusion(measured[split]["confusion_matrix"], config.labels)
         pictures["ROC"] = _roc(of)
         pictures["Precision and recall"] = _precision_recall(of)
         pictures["Scores by class"] = _histogram(of, config)
         pictures["Calibration"] = _calibration(of)
-    template = Environment(loader=PackageLoader("cxr_tfds", ""), autoescape=True).get_template(
-        "report.html.j2"
-    )
+    template = Environment(loader=PackageLoader("cxr_tfds", ""), autoescape=True).get_template("report.html.j2")
     page = template.render(
         run=run.resolve().name,
         config=config,
@@ -44,9 +40,7 @@ def write_report(
         pictures=pictures,
         parameters=model.count_params(),
         intervals={
-            name: value
-            for name, value in measured[split].items()
-            if isinstance(value, dict) and "low" in value
+            name: value for name, value in measured[split].items() if isinstance(value, dict) and "low" in value
         },
     )
     with run_folder.whole_file(run / run_folder.REPORT) as beside:

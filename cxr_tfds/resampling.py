@@ -17,7 +17,7 @@ _WEIGHTS_AT_ONCE = 2_000_000  # resamples x images held in memory together; 16 M
 
 
 class Confusion(NamedTuple):
-    """Counts of images: scalars, or arrays (R,) with one count a resample."""
+    """Counts of images, arrays (R,): one count a resample, (1,) where nothing was resampled."""
 
     tn: np.ndarray
     fp: np.ndarray
@@ -41,11 +41,13 @@ class Ranking:
         return positive, np.add.reduceat(ordered, self._starts, axis=1) - positive
 
     def auc(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """Area under the ROC curve (R,); a tie counts half. NaN where a class is missing."""
         positive, negative = self.per_score(weights)
         lower = negative.cumsum(axis=1) - negative / 2
         return divide((positive * lower).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
     def average_precision(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """Mean precision over the recalled positives (R,). NaN where a class is missing."""
         positive, negative = (weight[:, ::-1] for weight in self.per_score(weights))
         found, wrong = positive.cumsum(axis=1), negative.cumsum(axis=1)
         precision = found / np.maximum(found + wrong, 1)  # weights are whole numbers
@@ -53,6 +55,7 @@ class Ranking:
 
 
 def weighted_confusion(weights: np.ndarray, labels: np.ndarray, decisions: np.ndarray) -> Confusion:
+    """Counts of labels 0 or 1 (N,) against decisions 0 or 1 (N,)."""
     return Confusion(*(weights @ np.eye(4)[2 * labels + decisions]).T)  # columns tn, fp, fn, tp
 
 
@@ -67,6 +70,11 @@ def resample(codes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarra
 
 
 def group_codes(groups: Sequence[str] | None, images: int) -> np.ndarray:
+    """A number from 0 for each image's group (N,); "" is unknown and a group of its own.
+
+    Raises:
+      InputError: not one group for each image, or a group that is no string.
+    """
     if groups is None:
         return np.arange(images)
     if len(groups) != images:
@@ -84,6 +92,7 @@ def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def whole_numbers(values: ArrayLike, what: str, classes: int) -> np.ndarray:
+    """int64 (N,), 0 to classes - 1; InputError for anything else."""
     array = np.asarray(values)
     if array.ndim != 1 or not array.size:
         raise InputError(f"{what}s of shape {array.shape}; expected (N,) with N > 0.")
@@ -94,6 +103,7 @@ def whole_numbers(values: ArrayLike, what: str, classes: int) -> np.ndarray:
 
 
 def numbers(values: ArrayLike, what: str, ndim: int = 1) -> np.ndarray:
+    """Finite float64, (N,) or (N, K); InputError for anything else."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != ndim:
         raise InputError(f"{what} of shape {array.shape}; expected {'(N,)' if ndim == 1 else '(N, K)'}.")
@@ -103,6 +113,7 @@ def numbers(values: ArrayLike, what: str, ndim: int = 1) -> np.ndarray:
 
 
 def probabilities_of(values: ArrayLike, ndim: int = 1) -> np.ndarray:
+    """float64, 0 to 1, (N,) or (N, K); InputError for anything else."""
     array = numbers(values, "probabilities", ndim)
     if array.size and not (array.min() >= 0 and array.max() <= 1):
         raise InputError(f"probabilities from {array.min():g} to {array.max():g}; expected 0 to 1.")
@@ -110,11 +121,17 @@ def probabilities_of(values: ArrayLike, ndim: int = 1) -> np.ndarray:
 
 
 def check_length(labels: np.ndarray, others: np.ndarray, what: str) -> None:
+    """Raises:
+    InputError: not one value for each label.
+    """
     if len(others) != len(labels):
         raise InputError(f"{len(others)} {what} for {len(labels)} labels; expected one for each.")
 
 
 def check_classes(metric: str, labels: np.ndarray, classes: int) -> None:
+    """Raises:
+    InputError: one of the classes 0 to classes - 1 has no image.
+    """
     missing = sorted(set(range(classes)) - set(labels.tolist()))
     if missing:
         names = ", ".join(map(str, missing))

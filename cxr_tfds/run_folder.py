@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".writing-{path.name}")
     try:
         yield beside
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -76,9 +75,7 @@ class RunConfig:
         """
         path = run / CONFIG
         if not path.is_file():
-            raise MissingData(
-                f"{run} is not a run folder (no {CONFIG}). Make one with: cxr-train --out {run} …"
-            )
+            raise MissingData(f"{run} is not a run folder (no {CONFIG}). Make one with: cxr-train --out {run} …")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.get("format") != FORMAT:

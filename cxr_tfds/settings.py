@@ -45,9 +45,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
-            raise InputError(
-                f"epochs={self.epochs}, batch_size={self.batch_size}; expected at least 1 of each."
-            )
+            raise InputError(f"epochs={self.epochs}, batch_size={self.batch_size}; expected at least 1 of each.")
         if not 0 < self.learning_rate < 1 or not 0 <= self.weight_decay < 1:
             raise InputError(
                 f"learning_rate={self.learning_rate}, weight_decay={self.weight_decay}; "

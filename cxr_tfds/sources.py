@@ -89,9 +89,7 @@ def _named_folders(folder: Path, names: dict[str, str]) -> dict[str, Path]:
         if wanted is None or is_junk(path) or not path.is_dir():
             continue
         if wanted in found:
-            raise InputError(
-                f"{found[wanted]} and {path} both stand for {wanted!r}. Merge or remove one of them."
-            )
+            raise InputError(f"{found[wanted]} and {path} both stand for {wanted!r}. Merge or remove one of them.")
         found[wanted] = path
     return found
 

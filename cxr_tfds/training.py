@@ -22,7 +22,7 @@ from cxr_tfds import run_folder
 from cxr_tfds.augment import Augment
 from cxr_tfds.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation import Scores, choose_threshold, figures, score
+from cxr_tfds.evaluation import Scores, choose_threshold, measure, score
 from cxr_tfds.metrics import auc
 from cxr_tfds.models import build_model
 from cxr_tfds.pipeline import train_batches
@@ -258,14 +258,10 @@ class Progress(keras.callbacks.Callback):
 def _check_resumable(run: Path, config: RunConfig) -> None:
     old = RunConfig.read(run)
     if (run / run_folder.MODEL).is_file():
-        raise InputError(
-            f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}"
-        )
+        raise InputError(f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}")
     different = [key for key, value in config.settings.items() if old.settings.get(key) != value]
     if different or old.dataset != config.dataset:
-        what = ", ".join(
-            f"{key} {old.settings.get(key)!r}, now {config.settings[key]!r}" for key in different
-        )
+        what = ", ".join(f"{key} {old.settings.get(key)!r}, now {config.settings[key]!r}" for key in different)
         raise InputError(
             f"{run} was started with other settings: {what or 'the dataset was rebuilt with other examples'}. "
             "Give the same ones, or start anew with --overwrite."
@@ -279,7 +275,7 @@ def _finish(model: keras.Model, dataset: BuiltDataset, run: Path, config: RunCon
     scores = {"validation": validation}
     if dataset.sizes.get("test"):
         scores["test"] = score(model, dataset, "test")
-    measured: dict[str, Any] = {split: figures(of, threshold) for split, of in scores.items()}
+    measured: dict[str, Any] = {split: measure(of, threshold) for split, of in scores.items()}
     config = dataclasses.replace(config, threshold=threshold)
     config.write(run)
     run_folder.write_json(run / run_folder.METRICS, measured)

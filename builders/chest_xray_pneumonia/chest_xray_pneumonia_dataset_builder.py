@@ -29,8 +29,6 @@ Then build it: tfds build chest_xray_pneumonia --imports cxr_tfds.builders --man
         for file in scan_splits(source, "chest_xray", self.CLASSES):
             parts = parse_name(file.path.name)
             images.append(
-                SourceImage(
-                    file.path, file.split, file.class_name, parts.finding, file.image_id, parts.patient_id
-                )
+                SourceImage(file.path, file.split, file.class_name, parts.finding, file.image_id, parts.patient_id)
             )
         return images

@@ -21,10 +21,11 @@ def evaluate(run: Path, split: str, data_dir: Path | None, as_json: bool) -> Non
     from cxr_tfds.run_folder import METRICS, RunConfig, load_model, read_metrics, write_json
 
     config = RunConfig.read(run)
-    from cxr_tfds.evaluation import as_text, dataset_of, figures, score
+    from cxr_tfds.evaluation import dataset_of, measure, score
+    from cxr_tfds.figures import as_text
 
     dataset = dataset_of(config, data_dir)
     dataset.check_split(split)
-    table = figures(score(load_model(run), dataset, split), config.threshold)
+    table = measure(score(load_model(run), dataset, split), config.threshold)
     write_json(run / METRICS, {**read_metrics(run), split: table})
     click.echo(json.dumps(table, indent=2) if as_json else f"{split}:\n{as_text(table)}")

@@ -16,6 +16,4 @@ data_dir = click.option(
 )
 run = click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-split = click.option(
-    "--split", type=NearestChoice(SPLITS), default="test", show_default=True, help="Which images."
-)
+split = click.option("--split", type=NearestChoice(SPLITS), default="test", show_default=True, help="Which images.")

@@ -27,9 +27,7 @@ def _known_dataset(ctx: click.Context, param: click.Parameter, value: str) -> st
 
 
 @click.command(cls=Command)
-@click.option(
-    "--dataset", required=True, callback=_known_dataset, help="DATASET/CONFIG, as `tfds build` built it."
-)
+@click.option("--dataset", required=True, callback=_known_dataset, help="DATASET/CONFIG, as `tfds build` built it.")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -38,9 +36,7 @@ def _known_dataset(ctx: click.Context, param: click.Parameter, value: str) -> st
     show_default="$TFDS_DATA_DIR or ~/tensorflow_datasets",
     help="Folder given to `tfds build --data_dir`.",
 )
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Run folder to write."
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Run folder to write.")
 @click.option("--model", type=NearestChoice(list(MODELS)), default=_DEFAULTS.model, show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), default=_DEFAULTS.epochs, show_default=True)
 @click.option(
@@ -87,7 +83,7 @@ def train(out: Path, resume: bool, overwrite: bool, data_dir: Path, **settings: 
         raise click.UsageError("--resume goes on with a run and --overwrite replaces it; give one of them.")
     check_new_folder(out, overwrite=overwrite, resume=resume)
     chosen = TrainSettings(data_dir=str(data_dir.resolve()), **settings)  # type: ignore[arg-type]
-    from cxr_tfds.evaluation import as_text
+    from cxr_tfds.figures import as_text
     from cxr_tfds.training import train as run_training
 
     measured = run_training(chosen, out, resume=resume)

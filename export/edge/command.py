@@ -30,13 +30,8 @@ SUFFIXES = frozenset({".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", 
 SUFFIXES |= {".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 _FEW = 8  # images; more get a progress bar
 
-_model = click.option(
-    "--model",
-    "model",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The .tflite written by cxr-export.",
-)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_model = click.option("--model", required=True, type=_FILE, help="The .tflite written by cxr-export.")
 _runtime = click.option(
     "--runtime",
     type=NearestChoice(RUNTIMES),
@@ -64,9 +59,7 @@ def cli() -> None:
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: file,label,probability,threshold,error.")
 @_runtime
 @_threads
-def predict(
-    model: Path, images: tuple[Path, ...], as_json: bool, as_csv: bool, runtime: str, threads: int
-) -> None:
+def predict(model: Path, images: tuple[Path, ...], as_json: bool, as_csv: bool, runtime: str, threads: int) -> None:
     """Label radiographs, one after the other as they are read.
 
     Of two classes the probability is that of the finding. Folders are searched with all folders
@@ -80,7 +73,7 @@ def predict(
             raise InputError(f"{folder} holds no images ({' '.join(sorted(SUFFIXES))}).")
     classifier = _load(model, runtime, threads)
     form = "json" if as_json else "csv" if as_csv else "table"
-    on_screen = sys.stdout.isatty()
+    on_screen = _is_screen(sys.stdout)
     tally = {"images": 0, "failed": 0}
 
     def answers() -> Iterator[_Answer]:
@@ -116,7 +109,7 @@ def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: in
     """
     import numpy as np
 
-    from cxr_tfds import metrics
+    from cxr_tfds.figures import as_text, figures
 
     classifier = _load(model, runtime, threads)
     card = classifier.card
@@ -124,9 +117,7 @@ def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: in
     known: list[int] = []
     found: list[tuple[float, ...]] = []
     skipped = []
-    for label, path in _watched(
-        lambda: ((k, inside) for k, place in folders for inside in _images_in(place))
-    ):
+    for label, path in _watched(lambda: ((k, inside) for k, place in folders for inside in _images_in(place))):
         answer = _answer(classifier, path)
         if isinstance(answer, str):
             skipped.append({"file": str(path), "error": answer})
@@ -138,11 +129,8 @@ def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: in
     if empty:
         raise InputError(f"{folder} holds no radiograph of {', '.join(empty)} that can be read.")
     scores = np.array(found) if card.threshold is None else np.array(found)[:, 1]
-    result: dict[str, Any] = {**metrics.summary(known, scores, threshold=card.threshold)}
-    if card.threshold is not None:
-        result["confusion_matrix"] = metrics.confusion_matrix(known, scores >= card.threshold)
-    result.update({"threshold": card.threshold, "images": len(known), "skipped": skipped})
-    click.echo(json.dumps(result, indent=2) if as_json else _lines(result))
+    table = {**figures(known, scores, card.threshold), "skipped": skipped}
+    click.echo(json.dumps(table, indent=2) if as_json else as_text(table))
     if skipped:
         raise InputError(f"{len(skipped)} of {len(skipped) + len(known)} images could not be read.")
 
@@ -232,12 +220,16 @@ def _answer(classifier: Classifier, path: Path) -> Prediction | str:
 
 def _watched(items: Callable[[], Iterable[_T]], *, bar: bool = True) -> Iterator[_T]:
     """The items, under a progress bar if there are more than a few and someone may look at it."""
-    count = sum(1 for _ in items()) if bar and sys.stderr.isatty() else 0
+    count = sum(1 for _ in items()) if bar and _is_screen(sys.stderr) else 0
     if count <= _FEW:
         yield from items()
         return
     with click.progressbar(items(), length=count, file=sys.stderr) as steps:
         yield from steps
+
+
+def _is_screen(stream: Any) -> bool:
+    return stream is not None and stream.isatty()  # None: the process was started without it
 
 
 def _json(answers: Iterable[_Answer], labels: tuple[str, ...]) -> Iterator[str]:

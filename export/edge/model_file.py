@@ -60,9 +60,7 @@ class Card:
         InputError: a field is not as described.
         """
         _check_format(self.format)
-        object.__setattr__(
-            self, "labels", tuple(self.labels) if isinstance(self.labels, list) else self.labels
-        )
+        object.__setattr__(self, "labels", tuple(self.labels) if isinstance(self.labels, list) else self.labels)
         _check(_are_labels(self.labels), "labels", self.labels, "two or more different names, one line each")
         _check(
             _is_int(self.size) and _is_int(self.channels),
@@ -78,9 +76,7 @@ class Card:
             _check(self.threshold is None, "threshold", self.threshold, "None for more than two classes")
         warm = _is_number(self.temperature) and self.temperature > 0
         _check(warm, "temperature", self.temperature, "a number above 0")
-        _check(
-            self.quantization in QUANTIZATIONS, "quantization", self.quantization, " or ".join(QUANTIZATIONS)
-        )
+        _check(self.quantization in QUANTIZATIONS, "quantization", self.quantization, " or ".join(QUANTIZATIONS))
         for name in ("dataset", "run", "metrics"):
             _check(isinstance(getattr(self, name), dict), name, getattr(self, name), "a dictionary")
 
@@ -178,17 +174,14 @@ def _entries(data: bytes, name: str) -> tuple[str, dict[str, Any]]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if _CARD not in archive.namelist():
                 raise InputError(
-                    f"{name} was written by another program: no labels inside (no {_CARD}). "
-                    "Export it with cxr-export."
+                    f"{name} was written by another program: no labels inside (no {_CARD}). Export it with cxr-export."
                 )
             fields = json.loads(archive.read(_CARD))
             labels = archive.read(_LABELS).decode()
     except InputError:
         raise
     except _UNREADABLE as err:
-        raise InputError(
-            f"{name} is damaged: what it says of itself cannot be read ({err}). Copy it again."
-        ) from err
+        raise InputError(f"{name} is damaged: what it says of itself cannot be read ({err}). Copy it again.") from err
     if not isinstance(fields, dict):
         raise InputError(f"{name}: {_CARD} inside is no JSON object. Export it again with cxr-export.")
     return labels, fields
@@ -212,8 +205,7 @@ def _check_format(found: Any) -> None:
     """Before the other fields, which another format may name otherwise."""
     if found != FORMAT:
         raise InputError(
-            f"format={found!r}; this version reads {FORMAT!r}. "
-            "Install the version of cxr-tfds that wrote the model."
+            f"format={found!r}; this version reads {FORMAT!r}. Install the version of cxr-tfds that wrote the model."
         )
 
 

@@ -113,6 +113,13 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
             f"tflite-runtime was built for NumPy 1 and NumPy {np.__version__} is installed. "
             "Install it with: pip install 'numpy<2'"
         )
+    # Loaded after TensorFlow it mistakes TensorFlow's symbols for its own: every model then fails with
+    # "vector::reserve" or std::bad_alloc (tflite-runtime 2.14, TensorFlow 2.21, Linux).
+    if name == "tflite-runtime" and "tensorflow" in sys.modules and "tflite_runtime" not in sys.modules:
+        raise InputError(
+            "tflite-runtime cannot be loaded into a process that has loaded TensorFlow. "
+            "Take litert (pip install 'cxr-tfds[edge]'), or run cxr-infer as a process of its own."
+        )
     try:
         version = importlib.import_module(RUNTIMES[name]).__version__
         interpreter_class = importlib.import_module(f"{RUNTIMES[name]}.interpreter").Interpreter
@@ -122,7 +129,7 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
         return Session(interpreter_class(model_content=model, num_threads=threads), name, version)
     except InputError:
         raise
-    except (ValueError, RuntimeError) as err:
+    except (ValueError, RuntimeError, MemoryError) as err:
         reason = str(err).strip().partition("\n")[0]
         hint = ""
         if "op for builtin opcode" in reason or "custom op" in reason:
@@ -139,9 +146,7 @@ def _choose(runtime: str) -> str:
     if runtime == "auto" and here:
         return here[0]
     python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
-    extras = {"litert": ["edge"], "tflite-runtime": ["tflite-runtime"], "auto": ["edge", "tflite-runtime"]}[
-        runtime
-    ]
+    extras = {"litert": ["edge"], "tflite-runtime": ["tflite-runtime"], "auto": ["edge", "tflite-runtime"]}[runtime]
     if sys.version_info >= (3, 12):  # no tflite-runtime was built for it
         extras = ["edge"]
     ways = " or ".join(f"pip install 'cxr-tfds[{extra}]'" for extra in extras)

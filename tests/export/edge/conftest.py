@@ -1,11 +1,17 @@
 """A model whose answer can be worked out by hand, exported in every form the device meets.
 
 It takes (1, 32, 32, C) and looks at the mean grey value v only. Two classes: logit = (v - 100) / 10.
-Three: logits = ((100 - v) / 10, 0, (v - 100) / 10).
+Three: logits = ((100 - v) / 10, 3, (v - 100) / 10).
+
+TensorFlow and tflite-runtime each get a process of their own: tflite-runtime 2.14 loads no model in a
+process that has loaded TensorFlow.
 """
 
 import dataclasses
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,17 +41,15 @@ def card():
 
 
 @pytest.fixture(scope="session")
-def flatbuffers():
+def flatbuffers(tmp_path_factory):
     """Bytes by name: int8, float32, three (classes, RGB, int8), dynamic (range), unnamed (signature)."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    two, three = _keras_model(channels=1, classes=2), _keras_model(channels=3, classes=3)
-    return {
-        "int8": _convert(two, "int8"),
-        "float32": _convert(two, "float32"),
-        "three": _convert(three, "int8"),
-        "dynamic": _convert(_keras_model(channels=1, classes=2, wide=True), "dynamic"),
-        "unnamed": _convert(two, "float32", signature="other"),
-    }
+    folder = tmp_path_factory.mktemp("flatbuffers")
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, __file__, folder], env=os.environ | quiet, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return {path.stem: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +83,38 @@ def draw(tmp_path):
     return write
 
 
+@pytest.fixture
+def logits(flatbuffers, tmp_path):
+    """Runs a model on pixels (M, 1, S, S, C) in a fresh process; gives (M, K)."""
+
+    def run(name, runtime, pixels):
+        flatbuffer, images, answers = (tmp_path / part for part in ("model", "pixels.npy", "logits.npy"))
+        flatbuffer.write_bytes(flatbuffers[name])
+        np.save(images, pixels)
+        done = subprocess.run(
+            [sys.executable, "-c", _RUN, runtime, flatbuffer, images, answers],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return np.load(answers)
+
+    return run
+
+
+_RUN = """
+import sys
+from pathlib import Path
+import numpy as np
+from cxr_tfds.export.edge.runtime import load
+runtime, model, images, answers = sys.argv[1:]
+session = load(Path(model).read_bytes(), runtime)
+assert session.name == runtime
+np.save(answers, [session.run(pixels) for pixels in np.load(images)])
+"""
+
+
 def _keras_model(*, channels, classes, wide=False):
     import keras
 
@@ -93,9 +129,10 @@ def _keras_model(*, channels, classes, wide=False):
     mean = np.full((3, 3, channels, filters), 1 / (9 * channels), np.float32)
     slopes = np.array([[1]] if classes == 2 else [[-1, 0, 1]], np.float32) / 10
     last = 1024 if wide else filters
+    bias = -100 * slopes[0] + np.array([0] if classes == 2 else [0, 3, 0], np.float32)
     weights = [mean, np.zeros(filters, np.float32)]
     weights += [np.full((filters, 1024), 1 / filters, np.float32)] if wide else []
-    model.set_weights([*weights, np.repeat(slopes / last, last, axis=0), -100 * slopes[0]])
+    model.set_weights([*weights, np.repeat(slopes / last, last, axis=0), bias])
     return model
 
 
@@ -119,9 +156,24 @@ def _convert(model, kind, signature="serving_default"):
         if kind != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if kind == "int8":
-            converter.representative_dataset = lambda: (
-                [np.full(shape, grey, np.float32)] for grey in range(0, 256, 5)
-            )
+            converter.representative_dataset = lambda: ([np.full(shape, grey, np.float32)] for grey in range(0, 256, 5))
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.int8
         return converter.convert()
+
+
+def _write(folder):
+    two = _keras_model(channels=1, classes=2)
+    flatbuffers = {
+        "int8": _convert(two, "int8"),
+        "float32": _convert(two, "float32"),
+        "three": _convert(_keras_model(channels=3, classes=3), "int8"),
+        "dynamic": _convert(_keras_model(channels=1, classes=2, wide=True), "dynamic"),
+        "unnamed": _convert(two, "float32", signature="other"),
+    }
+    for name, content in flatbuffers.items():
+        (folder / f"{name}.tflite").write_bytes(content)
+
+
+if __name__ == "__main__":
+    _write(Path(sys.argv[1]))

@@ -123,7 +123,7 @@ def test_every_cut_is_noticed(content):
 
 def test_every_flipped_bit_of_the_flatbuffer_is_noticed(content):
     for place in range(len(FLATBUFFER)):
-        with pytest.raises(InputError, match="is damaged|no TFLite model"):
+        with pytest.raises(InputError, match=r"is damaged|no TFLite model"):
             read_card(_flipped(content, place))
 
 

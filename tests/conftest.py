@@ -1,0 +1,41 @@
+"""Drawn radiographs and a dataset built of them, once per test run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that holds chest_xray/: 60 train, 16 val and 40 test images. Read it, never write to it."""
+    from cxr_tfds.phantom import images_per_split, write_dataset
+
+    out = tmp_path_factory.mktemp("source") / "phantom"
+    write_dataset(out, images=images_per_split(60, 40), seed=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def built(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data_dir that holds chest_xray_pneumonia/64: `phantom` at 64 x 64. Read it, never write to it."""
+    import tensorflow_datasets as tfds
+
+    from cxr_tfds.builder import RadiographConfig
+    from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+
+    data_dir = tmp_path_factory.mktemp("data_dir")
+    builder = Builder(data_dir=data_dir, config=RadiographConfig(name="64", size=64))
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom))
+    return data_dir
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real images, which stands beside a development checkout only."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real images in {SHARED_DATA}")
+    return SHARED_DATA

@@ -1,0 +1,235 @@
+"""`cxr-infer` as a user meets it: answers, errors, exit codes, and what it loads."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from cxr_tfds import metrics
+from cxr_tfds.export.edge.classifier import Classifier
+from cxr_tfds.export.edge.command import cli
+from cxr_tfds.export.edge.model_file import append_card, read_card
+
+
+def infer(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def mixed(tmp_path, draw):
+    """A folder as it comes out of a zip: four radiographs among other things."""
+    folder = tmp_path / "mixed"
+    for name in ("b.png", "a.JPG", "deep/er/c.tif", "z/d.bmp", "__MACOSX/e.png", ".hidden/f.png", "._a.png"):
+        draw(name if name != "a.JPG" else "a.jpg", 150, folder=folder)
+    (folder / "a.jpg").rename(folder / "a.JPG")
+    for name in (".DS_Store", "Thumbs.db", "notes.txt"):
+        (folder / name).write_bytes(b"text")
+    return folder
+
+
+def test_one_file(models, draw):
+    path = draw("x.png", 120)
+    done = infer("predict", "--model", models["float32"], path)
+    assert (done.exit_code, done.stdout) == (0, f"PNEUMONIA  0.881 (threshold 0.500)  {path}\n")
+    assert done.stderr == "Probabilities are those of PNEUMONIA. Not a medical device.\n"
+
+
+def test_three_classes(models, draw):
+    path = draw("x.png", 220)
+    done = infer("predict", "--model", models["three"], path)
+    assert done.stdout == f"VIRUS     1.000  {path}\n"
+    assert done.stderr == "Not a medical device.\n"
+    (row,) = json.loads(infer("predict", "--model", models["three"], path, "--json").stdout)
+    assert row["threshold"] is None
+    assert list(row["probabilities"]) == ["NORMAL", "BACTERIA", "VIRUS"]
+
+
+def test_folder_in_sorted_order_without_what_is_no_image(models, mixed):
+    done = infer("predict", "--model", models["int8"], mixed, "--csv")
+    files = [row["file"] for row in csv.DictReader(io.StringIO(done.stdout))]
+    assert files == [str(mixed / name) for name in ("a.JPG", "b.png", "deep/er/c.tif", "z/d.bmp")]
+    assert done.exit_code == 0
+    assert done.stderr == ""
+
+
+def test_a_named_file_is_tried_whatever_its_name(models, draw):
+    path = draw("x.png", 150)
+    odd = path.rename(path.with_name(".x.bin"))
+    assert infer("predict", "--model", models["int8"], odd).exit_code == 0
+
+
+def test_json_is_what_the_classifier_says(models, mixed, draw):
+    path = draw("dark.png", 30)
+    done = infer("predict", "--model", models["int8"], mixed, path, "--json")
+    rows = json.loads(done.stdout)
+    assert [set(row) for row in rows] == [{"file", "label", "probability", "threshold"}] * 5
+    answer = Classifier(models["int8"])(path)
+    assert rows[-1] == {
+        "file": str(path),
+        "label": "NORMAL",
+        "probability": answer.probability,
+        "threshold": 0.5,
+    }
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv", None])
+def test_bad_image_is_reported_and_the_others_answered(models, mixed, form):
+    (mixed / "b.png").write_bytes(b"")
+    done = infer("predict", "--model", models["int8"], mixed, *([form] if form else []))
+    assert done.exit_code == 1
+    assert f"{mixed / 'b.png'} is empty (0 bytes)" in done.stderr
+    assert done.stderr.endswith("Error: 1 of 4 images could not be read.\n")
+    if form == "--json":
+        rows = json.loads(done.stdout)
+        assert rows[1] == {"file": str(mixed / "b.png"), "error": "is empty (0 bytes)"}
+        assert len(rows) == 4
+    elif form == "--csv":
+        rows = list(csv.DictReader(io.StringIO(done.stdout)))
+        assert [row["error"] for row in rows] == ["", "is empty (0 bytes)", "", ""]
+    else:
+        assert done.stdout.splitlines()[1] == f"?          {mixed / 'b.png'} is empty (0 bytes)"
+        assert done.stderr.count("Not a medical device.") == 1
+
+
+def test_json_of_bad_images_only(models, tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(b"no image")
+    done = infer("predict", "--model", models["int8"], path, "--json")
+    assert done.exit_code == 1
+    assert [set(row) for row in json.loads(done.stdout)] == [{"file", "error"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["{model}", "none.png"], 2, "Path 'none.png' does not exist"),
+        (["none.tflite", "{image}"], 2, "File 'none.tflite' does not exist"),
+        (["{model}"], 2, "Missing argument 'FILE|FOLDER...'"),
+        (["{model}", "{image}", "--json", "--csv"], 2, "Give --json or --csv, not both."),
+        (["{model}", "{image}", "--runtime", "lite"], 2, "Did you mean 'litert'?"),
+        (["{model}", "{image}", "--threads", "0"], 2, "x>=1"),
+        (["{model}", "{empty}"], 1, "holds no images (.bmp "),
+        (["{image}", "{image}"], 1, "is no TFLite model"),
+    ],
+)
+def test_wrong_use(models, draw, tmp_path, arguments, exit_code, message):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    places = {"model": models["int8"], "image": draw("x.png", 100), "empty": empty}
+    done = infer("predict", "--model", *(argument.format(**places) for argument in arguments))
+    assert done.exit_code == exit_code
+    assert message in " ".join(done.stderr.split())
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "info"])
+def test_every_command_refuses_a_damaged_model(models, tmp_path, draw, command):
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(models["int8"].read_bytes()[:-30])
+    draw("NORMAL/x.png", 10)
+    where = [] if command == "info" else [tmp_path]
+    done = infer(command, "--model", damaged, *where)
+    assert done.exit_code == 1
+    assert f"{damaged} is cut off after" in done.stderr
+
+
+def test_file_name_that_is_no_text(models, draw, tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("file names are text here")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    draw("x.png", 150).rename(odd)
+    for form in ("--json", "--csv"):
+        assert infer("predict", "--model", models["int8"], odd, form).exit_code == 0
+    assert infer("predict", "--model", models["int8"], odd).exit_code == 0
+
+
+@pytest.fixture
+def test_set(tmp_path, draw):
+    """Class folders with 12 + 12 images, two of them on the wrong side, and a folder of no class."""
+    folder = tmp_path / "test"
+    for index, grey in enumerate([20, 40, 60, 70, 80, 85, 90, 92, 94, 96, 40, 140]):
+        draw(f"normal/{index}.png", grey, folder=folder)
+        draw(f"Pneumonia/sub/{index}.png", 200 - grey, folder=folder)
+    draw("other/x.png", 10, folder=folder)
+    return folder
+
+
+def test_evaluate(models, test_set):
+    done = infer("evaluate", "--model", models["float32"], test_set, "--json")
+    assert done.exit_code == 0
+    assert done.stderr == "Left out, no class of the model: other\n"
+    result = json.loads(done.stdout)
+    assert (result["images"], result["skipped"], result["threshold"]) == (24, [], 0.5)
+    assert result["confusion_matrix"] == {"tn": 11, "fp": 1, "fn": 1, "tp": 11}
+    assert result["accuracy"]["value"] == pytest.approx(22 / 24)
+    assert result["sensitivity"]["low"] < 11 / 12 < result["sensitivity"]["high"]
+    model = Classifier(models["float32"])
+    paths = sorted(test_set.glob("normal/*")) + sorted(test_set.glob("Pneumonia/*/*"))
+    probabilities = [model(path).probability for path in paths]
+    assert result["auc"] == metrics.summary([0] * 12 + [1] * 12, probabilities, threshold=0.5)["auc"]
+
+
+def test_evaluate_for_people(models, test_set):
+    done = infer("evaluate", "--model", models["float32"], test_set)
+    lines = done.stdout.splitlines()
+    # 121 of 144 pairs without the two on the wrong side; each of these wins 3 and ties once: 128 / 144.
+    assert lines[1].startswith("  auc          0.8889  (95 % ")
+    assert lines[-1].split() == ["images", "24"]
+
+
+def test_evaluate_three_classes(models, draw, tmp_path):
+    for name, grey in {"NORMAL": 20, "BACTERIA": 100, "VIRUS": 220}.items():
+        for more in range(3):
+            draw(f"{name}/{more}.png", grey + more, folder=tmp_path)
+    result = json.loads(infer("evaluate", "--model", models["three"], tmp_path, "--json").stdout)
+    assert result["accuracy"] == {"value": 1, "low": 1, "high": 1}
+    assert result["threshold"] is None
+    assert "confusion_matrix" not in result
+
+
+def test_evaluate_counts_without_bad_images(models, test_set):
+    (test_set / "normal" / "0.png").write_bytes(b"")
+    done = infer("evaluate", "--model", models["float32"], test_set, "--json")
+    assert done.exit_code == 1
+    result = json.loads(done.stdout)
+    assert result["images"] == 23
+    assert result["skipped"] == [{"file": str(test_set / "normal" / "0.png"), "error": "is empty (0 bytes)"}]
+    assert "Error: 1 of 24 images could not be read." in done.stderr
+
+
+def test_evaluate_without_a_class(models, test_set):
+    (test_set / "normal").rename(test_set / "healthy")
+    done = infer("evaluate", "--model", models["float32"], test_set)
+    assert done.exit_code == 1
+    expected = "holds Pneumonia, healthy, other; expected a folder for each class: NORMAL, PNEUMONIA."
+    assert expected in done.stderr
+
+
+def test_evaluate_with_an_empty_class(models, test_set):
+    for path in (test_set / "normal").iterdir():
+        path.unlink()
+    done = infer("evaluate", "--model", models["float32"], test_set)
+    assert done.exit_code == 1
+    assert "holds no radiograph of NORMAL that can be read." in done.stderr
+
+
+def test_info(models):
+    facts = json.loads(infer("info", "--model", models["int8"], "--json").stdout)
+    assert facts.pop("file") == str(models["int8"])
+    assert facts.pop("bytes") == models["int8"].stat().st_size
+    assert facts == {**dataclasses.asdict(read_card(models["int8"])), "labels": ["NORMAL", "PNEUMONIA"]}
+    lines = infer("info", "--model", models["int8"]).stdout.splitlines()
+    assert "labels: NORMAL, PNEUMONIA" in lines
+    assert "dataset.version: 1.0.0" in lines
+    assert "metrics.test.auc: 0.970 (95% interval 0.960 to 0.980)" in lines
+
+
+def test_card_decides_the_label(flatbuffers, card, draw, tmp_path):
+    strict = tmp_path / "strict.tflite"
+    strict.write_bytes(append_card(flatbuffers["int8"], dataclasses.replace(card, threshold=0.99)))
+    assert infer("predict", "--model", strict, draw("x.png", 120)).stdout.startswith("NORMAL")
