@@ -69,7 +69,7 @@ class SourceImage(NamedTuple):
     patient_id: str
 
 
-class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Builds sharded TFRecords of fitted radiographs, whole or not at all."""
 
     CLASSES: ClassVar[Sequence[str]]  # the negative class first

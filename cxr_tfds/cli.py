@@ -5,9 +5,11 @@ Exit codes: 0 done, 1 the work failed, 2 wrong usage.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,6 @@ class Command(click.Command):
     """A command that answers bad input and a missing extra with one message and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        # TensorFlow's C++ side logs its search for GPUs and every conversion; what fails raises in Python, too.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as err:
@@ -65,6 +65,31 @@ class NearestChoice(click.Choice):
             return super().convert(value, param, ctx)
         except click.BadParameter:
             raise click.BadParameter(unknown(str(value), [str(c) for c in self.choices]), ctx, param) from None
+
+
+@contextlib.contextmanager
+def native_stderr_closed() -> Iterator[None]:
+    """Keeps the log lines of C++ code off the screen; what goes wrong there comes as an exception."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # the process has no stderr
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow without its log lines. A command calls this before anything that needs it."""
+    # Its C++ side otherwise tells of its search for GPUs, and of every conversion.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with native_stderr_closed():
+        importlib.import_module("tensorflow")
 
 
 def unknown(value: str, allowed: Sequence[str]) -> str:

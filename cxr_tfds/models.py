@@ -6,10 +6,10 @@ for K > 2. Normalization is inside, augmentation is not.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
+from cxr_tfds.cli import unknown
 from cxr_tfds.errors import InputError
 
 
@@ -55,8 +55,7 @@ def build_model(name: str, shape: tuple[int, int, int], classes: int) -> Any:
       InputError: the model is unknown, or the images are too small for it.
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        raise InputError(f"model {name!r}; expected one of {', '.join(MODELS)}. Nearest: {near}")
+        raise InputError(f"model: {unknown(name, list(MODELS))}")
     if shape[0] < _SMALLEST:
         raise InputError(f"model {name} needs images of at least {_SMALLEST} pixels; the dataset has {shape[0]}.")
     return MODELS[name](shape, classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ _RAM_FRACTION = 0.25
 # Uncached, examples are shuffled within this many serialized records (200 MB at 224 x 224).
 SHUFFLE_BUFFER = 4096
 _SHARDS_AT_ONCE = 8
+
+_Epoch = Callable[[tf.Tensor], tf.data.Dataset]  # the number of an epoch, int64, to its batches
 
 
 class Examples(NamedTuple):
@@ -112,7 +114,7 @@ def load_split(dataset: BuiltDataset, split: str) -> Examples:
     )
 
 
-def _cached_epoch(dataset: BuiltDataset, split: str, batch_size: int, seed: int):
+def _cached_epoch(dataset: BuiltDataset, split: str, batch_size: int, seed: int) -> _Epoch:
     # Held as one tensor, from which whole batches are gathered by index: no per-example work at all.
     images, labels = _load_tensors(dataset, split)
 
@@ -128,7 +130,7 @@ def _cached_epoch(dataset: BuiltDataset, split: str, batch_size: int, seed: int)
 
 
 def _load_tensors(dataset: BuiltDataset, split: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Fills one array, so that memory never holds the split twice."""
+    """The split as one uint8 (N, S, S, C) and one int64 (N,) tensor."""
     images = np.empty((dataset.sizes[split], *dataset.shape), np.uint8)
     labels = np.empty(dataset.sizes[split], np.int64)
     start = 0
@@ -139,7 +141,7 @@ def _load_tensors(dataset: BuiltDataset, split: str) -> tuple[tf.Tensor, tf.Tens
     return tf.constant(images), tf.constant(labels)
 
 
-def _streamed_epoch(dataset: BuiltDataset, split: str, batch_size: int, seed: int):
+def _streamed_epoch(dataset: BuiltDataset, split: str, batch_size: int, seed: int) -> _Epoch:
     shards = tf.constant(dataset.shards[split])
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -166,7 +168,7 @@ def _image_and_label(records: tf.Tensor, dataset: BuiltDataset) -> tuple[tf.Tens
     return parsed["image"], parsed["label"]
 
 
-def _targets(dataset: BuiltDataset):
+def _targets(dataset: BuiltDataset) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     if len(dataset.labels) > 2:
         return lambda images, labels: (images, labels)
     return lambda images, labels: (images, tf.cast(labels, tf.float32)[:, tf.newaxis])

@@ -22,6 +22,20 @@ MAX_SIZE = 4096
 # Tried one by one on the content; naming them keeps Pillow from loading formats no radiograph comes in.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "PPM", "WEBP", "JPEG2000")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 turn the image by a quarter
+_PHOTOMETRIC = 262  # TIFF tag; 0 is MONOCHROME1, white is zero
+# All of these were seen from Pillow's decoders when bytes of a good file were changed.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
+    struct.error,
+)
 _ONE_IMAGE_OF_SEVERAL = ("MPO",)  # a JPEG whose first image is the photograph, the others previews
 
 
@@ -37,10 +51,10 @@ def check_fit(size: int, channels: int, fit: str) -> None:
     """Raises:
     InputError: the size is not 1 to 4096, the channels are not 1 or 3, or the fit is unknown.
     """
-    if not 1 <= size <= MAX_SIZE:
-        raise InputError(f"size={size}; expected 1 to {MAX_SIZE} pixels.")
-    if channels not in (1, 3):
-        raise InputError(f"channels={channels}; expected 1 (greyscale) or 3 (greyscale repeated).")
+    if not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
+        raise InputError(f"size={size!r}; expected a whole number of pixels, 1 to {MAX_SIZE}.")
+    if not isinstance(channels, int) or channels not in (1, 3):
+        raise InputError(f"channels={channels!r}; expected 1 (greyscale) or 3 (greyscale repeated).")
     if fit not in FITS:
         raise InputError(f"fit={fit!r}; expected one of {', '.join(FITS)}.")
 
@@ -65,17 +79,22 @@ def radiograph(data: bytes, size: int, *, fit: str = "stretch", channels: int = 
     """
     check_fit(size, channels, fit)
     image = _open(data)
+    width, height = image.size
     try:
-        height, width = _upright_size(image)
+        turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
         # A JPEG is decoded at the smallest eighth that still covers S: several times faster, and the
         # inverse DCT at reduced size is an area average, so nothing aliases.
-        image.draft("L", (size, size))
+        drafted = image.draft("L", (size, size)) is not None
         grey = ImageOps.exif_transpose(_grey(image))
         pixels = np.array(_fit(grey, size, fit), dtype=np.uint8)[..., np.newaxis]
     except BadImage:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, struct.error) as err:
+    except _DECODER_ERRORS as err:
         raise BadImage(f"cannot be decoded as {image.format}: {_reason(err)}") from err
+    if not drafted:
+        width, height = grey.size  # Pillow turns a TIFF by itself, before or while it is loaded
+    elif turned:
+        width, height = height, width
     return Radiograph(np.repeat(pixels, channels, axis=-1), height, width)
 
 
@@ -85,33 +104,30 @@ def _open(data: bytes) -> Image.Image:
         raise BadImage("is empty (0 bytes)")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
+        frames = getattr(image, "n_frames", 1)  # reads on, to the last frame
     except UnidentifiedImageError as err:
         raise BadImage(f"is no image of a known format ({', '.join(FORMATS)})") from err
     except Image.DecompressionBombError as err:
         raise BadImage(f"has more than the {MAX_PIXELS:,} pixels allowed") from err
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error) as err:
+    except _DECODER_ERRORS as err:
         raise BadImage(f"has a header that cannot be read: {_reason(err)}") from err
     if image.width * image.height == 0:
         raise BadImage(f"has no pixels ({image.width} x {image.height})")
     if image.width * image.height > MAX_PIXELS:
         raise BadImage(f"has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are allowed")
-    if getattr(image, "n_frames", 1) > 1 and image.format not in _ONE_IMAGE_OF_SEVERAL:
-        raise BadImage(f"holds {image.n_frames} frames; expected one image")  # type: ignore[attr-defined]
+    if frames > 1 and image.format not in _ONE_IMAGE_OF_SEVERAL:
+        raise BadImage(f"holds {frames} frames; expected one image")
     return image
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) after the EXIF orientation is applied."""
-    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    return (image.width, image.height) if turned else (image.height, image.width)
-
-
 def _grey(image: Image.Image) -> Image.Image:
-    """Mode L; 16-bit values keep their upper byte, transparency lies on black."""
+    """Mode L; 16-bit values keep their upper byte, MONOCHROME1 is inverted, transparency lies on black."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:
             raise BadImage(f"has values {values.min()} to {values.max()}; expected 16 bit (0 to 65535)")
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # Pillow inverts such a TIFF at 8 bit only
+            values = 0xFFFF - values
         grey = Image.fromarray((values >> 8).astype(np.uint8))
         grey.info.update(image.info)
         return grey
@@ -126,7 +142,11 @@ def _grey(image: Image.Image) -> Image.Image:
 def _fit(grey: Image.Image, size: int, fit: str) -> Image.Image:
     bilinear = Image.Resampling.BILINEAR  # Pillow's covers every source pixel when it reduces
     if fit == "pad":
-        return ImageOps.pad(grey, (size, size), bilinear, color=0)
+        # Not `ImageOps.pad`: it fails where the short side would round to no pixel.
+        inner = grey.resize([max(1, round(size * side / max(grey.size))) for side in grey.size], bilinear)
+        square = Image.new("L", (size, size))
+        square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
+        return square
     if fit == "crop":
         return ImageOps.fit(grey, (size, size), bilinear)
     return grey.resize((size, size), bilinear)

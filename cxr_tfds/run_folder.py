@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,22 @@ class RunConfig:
                     f"{path} has format {content.get('format')}; this version reads {FORMAT}. Train the run again."
                 )
             config = cls(**content)
+            return dataclasses.replace(config, labels=tuple(config.labels), shape=(*config.shape,))
         except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as err:
             raise InputError(f"{path} is damaged: {err}") from err
-        return dataclasses.replace(config, labels=tuple(config.labels), shape=tuple(config.shape))
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
+    """Figures by split; none before the run is measured.
+
+    Raises:
+      InputError: the file is damaged.
+    """
     path = run / METRICS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+        raise InputError(f"{path} is damaged: {err}. Remove it and measure again.") from err
 
 
 def save_model(model: Any, run: Path) -> None:
@@ -112,7 +121,7 @@ def load_model(run: Path) -> Any:
 
     try:
         return keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, EOFError) as err:
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as err:
         raise InputError(f"{path} cannot be loaded: {err}") from err
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.models import MODELS
+from cxr_tfds.presets import PRESETS
 
 CACHES = ("auto", "ram", "none")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+MAX_SEED = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class TrainSettings:
       precision: Keras dtype policy; "auto" is mixed_float16 with a GPU, float32 without.
       augment: a name of `cxr_tfds.presets.PRESETS`.
       cache: "auto", "ram" or "none", see `cxr_tfds.pipeline.train_batches`.
-      seed: of the weights, the order of the images and the augmentation.
+      seed: 0 to 2147483647, of the weights, the order of the images and the augmentation.
 
     Raises:
       InputError: a value is out of its range.
@@ -51,5 +54,9 @@ class TrainSettings:
                 f"learning_rate={self.learning_rate}, weight_decay={self.weight_decay}; "
                 "expected 0 < learning rate < 1 and 0 <= weight decay < 1."
             )
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision={self.precision!r}; expected one of {', '.join(PRECISIONS)}.")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"seed={self.seed}; expected 0 to {MAX_SEED}.")
+        choices = {"model": MODELS, "precision": PRECISIONS, "augment": PRESETS, "cache": CACHES}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")

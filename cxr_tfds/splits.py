@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from cxr_tfds.errors import InputError
@@ -52,7 +52,7 @@ def patient_key(image: Subject) -> str:
     return image.patient_id or f"image:{image.image_id}"
 
 
-def check_no_patient_twice(splits: dict[str, Iterable[Subject]], remedy: str) -> None:
+def check_no_patient_twice(splits: Mapping[str, Iterable[Subject]], remedy: str) -> None:
     """Raises:
     InputError: a patient stands in two splits; the message names them and ends with `remedy`.
     """

@@ -241,7 +241,12 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self.epochs = epochs
         self.bar = tqdm(
-            total=steps * epochs, initial=first_epoch * steps, unit="step", desc="training", file=sys.stderr
+            total=steps * epochs,
+            initial=first_epoch * steps,
+            unit="step",
+            desc="training",
+            file=sys.stderr,
+            mininterval=0.1 if sys.stderr.isatty() else 10,  # in a log file every update is a line
         )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:

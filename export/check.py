@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from cxr_tfds.cli import native_stderr_closed
 from cxr_tfds.evaluation import Scores, probabilities
 from cxr_tfds.metrics import auc, best_threshold
 
@@ -32,7 +33,8 @@ RUNTIME = "litert"
 
 def exported_logits(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
     """Logits of uint8 images (N, S, S, C) in LiteRT: float32 (N,), or (N, K) for K > 2 classes."""
-    session = load(flatbuffer, RUNTIME)
+    with native_stderr_closed():
+        session = load(flatbuffer, RUNTIME)
     whole = np.stack([session.run(image[np.newaxis]) for image in images])
     return whole[:, 0] if whole.shape[1] == 1 else whole
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cxr_tfds.cli import Command, NearestChoice, check_new_folder
+from cxr_tfds.cli import Command, NearestChoice, check_new_folder, load_tensorflow
 from cxr_tfds.commands import options
 
 _FORMATS = ("int8", "float32")
@@ -59,6 +59,7 @@ def export(
 ) -> None:
     """Convert the model of RUN to TFLite, and check that it still makes the same decisions."""
     check_new_folder(out, overwrite=overwrite)
+    load_tensorflow()
     from .pack import export_run
 
     exported = export_run(

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cxr_tfds.cli import native_stderr_closed
+
 from .edge.runtime import INPUT, OUTPUT, SIGNATURE
 
 
@@ -42,4 +44,5 @@ def to_tflite(model: Any, quantization: str, calibration: Iterable[np.ndarray]) 
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.int8
             converter.inference_output_type = tf.int8
-        return converter.convert()
+        with native_stderr_closed():
+            return converter.convert()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cxr_tfds.cli import Command
+from cxr_tfds.cli import Command, load_tensorflow
 from cxr_tfds.commands import options
 
 
@@ -21,6 +21,7 @@ def evaluate(run: Path, split: str, data_dir: Path | None, as_json: bool) -> Non
     from cxr_tfds.run_folder import METRICS, RunConfig, load_model, read_metrics, write_json
 
     config = RunConfig.read(run)
+    load_tensorflow()
     from cxr_tfds.evaluation import dataset_of, measure, score
     from cxr_tfds.figures import as_text
 

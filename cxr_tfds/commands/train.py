@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from cxr_tfds.cli import Command, NearestChoice, check_new_folder, unknown
+from cxr_tfds.cli import Command, NearestChoice, check_new_folder, load_tensorflow, unknown
 from cxr_tfds.datasets import DatasetName, default_data_dir, known_datasets
 from cxr_tfds.models import MODELS
 from cxr_tfds.presets import PRESETS
-from cxr_tfds.settings import CACHES, PRECISIONS, TrainSettings
+from cxr_tfds.settings import CACHES, MAX_SEED, PRECISIONS, TrainSettings
 
 _DEFAULTS = TrainSettings(dataset="", data_dir="")
 
@@ -74,7 +74,7 @@ def _known_dataset(ctx: click.Context, param: click.Parameter, value: str) -> st
     show_default=True,
     help="auto: in memory where it fits into a quarter of what is free.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=_DEFAULTS.seed, show_default=True)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=_DEFAULTS.seed, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the last finished epoch of an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that stands in --out.")
 def train(out: Path, resume: bool, overwrite: bool, data_dir: Path, **settings: object) -> None:
@@ -83,6 +83,7 @@ def train(out: Path, resume: bool, overwrite: bool, data_dir: Path, **settings: 
         raise click.UsageError("--resume goes on with a run and --overwrite replaces it; give one of them.")
     check_new_folder(out, overwrite=overwrite, resume=resume)
     chosen = TrainSettings(data_dir=str(data_dir.resolve()), **settings)  # type: ignore[arg-type]
+    load_tensorflow()
     from cxr_tfds.figures import as_text
     from cxr_tfds.training import train as run_training
 

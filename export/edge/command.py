@@ -5,7 +5,6 @@ Whatever a command needs is imported inside it: `--help` loads neither NumPy nor
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cxr_tfds import __version__
-from cxr_tfds.cli import Group, NearestChoice
+from cxr_tfds.cli import Group, NearestChoice, native_stderr_closed
 from cxr_tfds.errors import BadImage, InputError
 
 if TYPE_CHECKING:
@@ -151,25 +150,8 @@ def info(model: Path, as_json: bool) -> None:
 def _load(model: Path, runtime: str, threads: int) -> Classifier:
     from .classifier import Classifier
 
-    with _native_stderr_closed():
+    with native_stderr_closed():
         return Classifier(model, runtime, threads)
-
-
-@contextlib.contextmanager
-def _native_stderr_closed() -> Iterator[None]:
-    """Keeps an interpreter's log lines off the screen; what goes wrong there comes as an exception."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # the process has no stderr
-        yield
-        return
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
