@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from cxr_tfds.datasets import config_option, named_settings
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.parallel import all_cores, ordered_map
 from cxr_tfds.pixels import Radiograph, check_fit, radiograph
@@ -25,6 +27,8 @@ from cxr_tfds.splits import check_no_patient_twice, validation_ids
 
 SPLIT_POLICIES = ("patient", "source")
 UNKNOWN_FINDING = -1  # how TFDS writes "no label"
+_CONFIG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # it becomes a folder
+_STORED_SETTINGS = ("size", "channels", "fit", "split")
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -39,7 +43,7 @@ class RadiographConfig(tfds.core.BuilderConfig):
         a time; "source" keeps the splits as they came.
 
     Raises:
-      InputError: a value is not allowed, or a name of digits is not the size.
+      InputError: a value is not allowed, or the name says something else, see `named_settings`.
     """
 
     size: int = 224
@@ -51,11 +55,16 @@ class RadiographConfig(tfds.core.BuilderConfig):
         check_fit(self.size, self.channels, self.fit)
         if self.split not in SPLIT_POLICIES:
             raise InputError(f"split={self.split!r}; expected one of {', '.join(SPLIT_POLICIES)}.")
-        if self.name.isdigit() and int(self.name) != self.size:
+        if not isinstance(self.name, str) or not _CONFIG_NAME.fullmatch(self.name):
             raise InputError(
-                f"config {self.name!r} has size={self.size}. Write its size, too: "
-                f'--config \'{{"name": "{self.name}", "size": {self.name}}}\''
+                f"config name {self.name!r}; expected letters, digits, '-', '_' or '.', as in \"224-rgb\"."
             )
+        for setting, said in named_settings(self.name).items():
+            if (given := getattr(self, setting)) != said:
+                raise InputError(
+                    f"config {self.name!r} has {setting}={given!r}. Write what its name says, "
+                    f"{config_option(self.name)}, or choose another name."
+                )
 
 
 class SourceImage(NamedTuple):
@@ -110,22 +119,19 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
             ),
             supervised_keys=("image", "label"),
             homepage=self.HOMEPAGE,
-            metadata=tfds.core.MetadataDict(
-                fit=config.fit, channels=config.channels, size=config.size, split=config.split
-            ),
+            metadata=tfds.core.MetadataDict({name: getattr(config, name) for name in _STORED_SETTINGS}),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         try:
             source = Path(dl_manager.manual_dir)
-        except AssertionError as err:  # missing or empty
-            raise MissingData(f"{err}") from None
+        except (AssertionError, NotADirectoryError):  # missing, empty or a file: `scan` says it in our words
+            source = Path(self._manual_dir)
         try:
             images = self.scan(source)
         except MissingData as err:
             raise MissingData(f"{err}\n\n{self.MANUAL_DOWNLOAD_INSTRUCTIONS}") from None
         self._planned = self._assign_splits(images)
-        self._bad: dict[str, str] = {}
         return {split: self._generate_examples(images) for split, images in self._planned.items()}
 
     def _assign_splits(self, images: list[SourceImage]) -> dict[str, list[SourceImage]]:
@@ -148,19 +154,37 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
             for image, result in ordered_map(decode, images, executor):
                 if isinstance(result, BadImage):
                     self._bad[image.image_id] = f"{image.path} {result}"
-                    continue
+                    # TFDS stops at a split without examples; going on finds the bad files of all splits.
+                    result = Radiograph(np.zeros(self.info.features["image"].shape, np.uint8), 0, 0)
                 yield image.image_id, _example(image, result)
+
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """As TFDS does, but a dataset that stands there under the same name must have the same settings."""
+        super().download_and_prepare(**kwargs)
+        for name in _STORED_SETTINGS:
+            stored, asked = self.info.metadata.get(name), getattr(self.builder_config, name)
+            if stored != asked:
+                raise InputError(
+                    f"{self.data_path} was built with {name}={stored!r}; this config asks for {asked!r}. "
+                    "Give the config another name, or build it again with --overwrite."
+                )
 
     def _download_and_prepare(
         self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
     ) -> None:
         """Builds, then refuses to publish what is not exactly the source: raising here leaves nothing."""
+        if self.info.file_format is not tfds.core.FileFormat.TFRECORD:
+            raise InputError(f"file format {self.info.file_format.value!r}; only 'tfrecord' is written and read here.")
+        if download_config.max_examples_per_split == 0:
+            raise InputError("max_examples_per_split=0; a dataset needs 1 or more examples per split.")
+        self._manual_dir = download_config.manual_dir or dl_manager.download_dir / "manual"
+        self._bad: dict[str, str] = {}
         super()._download_and_prepare(dl_manager, download_config)
         if self._bad:
             rows = "\n".join(f"  {reason}" for _, reason in sorted(self._bad.items()))
+            files = "1 file" if len(self._bad) == 1 else f"{len(self._bad)} files"
             raise InputError(
-                f"{len(self._bad)} files cannot be used:\n{rows}\n"
-                "Nothing was built. Replace or remove them and build again."
+                f"{files} cannot be used:\n{rows}\nNothing was built. Replace or remove what is listed and build again."
             )
         whole = download_config.max_examples_per_split is None  # --max_examples_per_split asks for less
         digest = hashlib.sha256()

@@ -94,8 +94,9 @@ def load_tensorflow() -> None:
 
 def unknown(value: str, allowed: Sequence[str]) -> str:
     """What to say of a value that is none of `allowed`: them all, and the nearest."""
-    near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    spelling = {name.casefold(): name for name in allowed}
+    near = difflib.get_close_matches(value.casefold(), spelling, n=1, cutoff=0.4)
+    hint = f" Did you mean {spelling[near[0]]!r}?" if near else ""
     return f"{value!r} is not one of {', '.join(map(repr, allowed))}.{hint}"
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 import os
 import re
+import shlex
 from pathlib import Path
 
 from cxr_tfds.errors import InputError, MissingData
@@ -14,6 +16,14 @@ SPLITS = ("train", "validation", "test")
 _ENTRY_POINTS = "cxr_tfds.datasets"
 _NAME = re.compile(r"(?P<dataset>[a-z][a-z0-9_]*)/(?P<config>[^/:]+)(?::(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+_DEFAULT_CONFIG = "224"
+# What a word in a config's name stands for.
+_NAME_WORDS: dict[str, tuple[str, int | str]] = {
+    "rgb": ("channels", 3),
+    "pad": ("fit", "pad"),
+    "crop": ("fit", "crop"),
+    "source": ("split", "source"),
+}
 
 
 def default_data_dir() -> Path:
@@ -34,7 +44,7 @@ class DatasetName:
         """Raises:
         InputError: `text` is not `dataset/config` or `dataset/config:1.2.3`.
         """
-        match = _NAME.fullmatch(text if "/" in text else f"{text}/224")
+        match = _NAME.fullmatch(text if "/" in text else f"{text}/{_DEFAULT_CONFIG}")
         if match is None:
             raise InputError(f"{text!r}; expected DATASET/CONFIG such as chest_xray_pneumonia/224.")
         return cls(**match.groupdict())
@@ -51,16 +61,26 @@ def known_datasets(data_dir: Path) -> list[str]:
     return sorted(names)
 
 
+def named_settings(config: str) -> dict[str, int | str]:
+    """The settings a config's name stands for: "512-rgb" is size 512 and channels 3."""
+    words = config.split("-")
+    size = {"size": int(words[0])} if words[0].isdecimal() else {}
+    return size | dict(_NAME_WORDS[word] for word in words if word in _NAME_WORDS)
+
+
+def config_option(config: str) -> str:
+    """What to give to `tfds build` for the config of that name; "" for the default."""
+    if config == _DEFAULT_CONFIG:
+        return ""
+    return f"--config {shlex.quote(json.dumps({'name': config} | named_settings(config)))}"
+
+
 def build_line(name: DatasetName, data_dir: Path) -> str:
     """The command that builds `name`."""
-    config = ""
-    if name.config != "224":
-        size = f', "size": {name.config}' if name.config.isdigit() else ""
-        config = f' --config \'{{"name": "{name.config}"{size}}}\''
     return (
-        f"tfds build {name.dataset} --imports cxr_tfds.builders "
-        f"--data_dir {data_dir} --manual_dir FOLDER_OF_THE_IMAGES{config}"
-    )
+        f"tfds build {name.dataset} --imports cxr_tfds.builders --data_dir {shlex.quote(str(data_dir))} "
+        f"--manual_dir FOLDER_OF_THE_IMAGES {config_option(name.config)}"
+    ).rstrip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +94,7 @@ class BuiltDataset:
       fit: how source images were fitted to S x S, see `cxr_tfds.pixels`.
       fingerprint: SHA-256 over all records; two datasets with the same one hold the same examples.
       shards: split to its files, in order.
-      sizes: split to its number of examples.
+      shard_sizes: split to the number of examples in each of its files.
     """
 
     name: str
@@ -83,7 +103,12 @@ class BuiltDataset:
     fit: str
     fingerprint: str
     shards: dict[str, list[str]]
-    sizes: dict[str, int]
+    shard_sizes: dict[str, list[int]]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Split to its number of examples."""
+        return {split: sum(sizes) for split, sizes in self.shard_sizes.items()}
 
     def check_split(self, split: str) -> None:
         """Raises:
@@ -105,7 +130,9 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
     folder = data_dir / name.dataset / name.config
     version = name.version or _newest(folder)
     if version is None or not (folder / version / "dataset_info.json").is_file():
-        raise MissingData(f"{name} is not built in {data_dir}. Build it with:\n  {build_line(name, data_dir)}")
+        others = ", ".join(sorted(path.parent.name for path in folder.glob("*/dataset_info.json")))
+        found = f" (there is {others})" if others else ""
+        raise MissingData(f"{name} is not built in {data_dir}{found}. Build it with:\n  {build_line(name, data_dir)}")
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(folder / version)
@@ -126,7 +153,7 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
         fit=info.metadata["fit"],
         fingerprint=info.metadata["fingerprint"],
         shards=shards,
-        sizes={split: splits[split].num_examples for split in splits},
+        shard_sizes={split: list(splits[split].shard_lengths) for split in splits},
     )
 
 

@@ -11,7 +11,7 @@ from cxr_tfds import metrics
 from cxr_tfds.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.errors import InputError
 from cxr_tfds.figures import figures
-from cxr_tfds.pipeline import eval_batches
+from cxr_tfds.pipeline import numpy_batches
 from cxr_tfds.run_folder import RunConfig
 
 
@@ -59,13 +59,13 @@ def score(model: Any, dataset: BuiltDataset, split: str) -> Scores:
     """Runs `model` over every image of `split`, unaugmented.
 
     Raises:
-      InputError: the split does not exist or is empty.
+      InputError: the split does not exist or is empty, or a shard is damaged.
     """
     fields = ("image", "label", "image_id", "patient_id")
     image_ids: list[str] = []
     patient_ids: list[str] = []
     labels, logits = [], []
-    for batch in eval_batches(dataset, split, fields=fields).as_numpy_iterator():
+    for batch in numpy_batches(dataset, split, fields=fields):
         image_ids += [text.decode() for text in batch["image_id"]]
         patient_ids += [text.decode() for text in batch["patient_id"]]
         labels.append(batch["label"])

@@ -56,6 +56,13 @@ def build_model(name: str, shape: tuple[int, int, int], classes: int) -> Any:
     """
     if name not in MODELS:
         raise InputError(f"model: {unknown(name, list(MODELS))}")
+    check_image_size(name, shape)
+    return MODELS[name](shape, classes)
+
+
+def check_image_size(name: str, shape: tuple[int, int, int]) -> None:
+    """Raises:
+    InputError: images of `shape` (S, S, C) are too small for the model.
+    """
     if shape[0] < _SMALLEST:
         raise InputError(f"model {name} needs images of at least {_SMALLEST} pixels; the dataset has {shape[0]}.")
-    return MODELS[name](shape, classes)

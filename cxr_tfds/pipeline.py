@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,21 +64,29 @@ def train_batches(
       (B,) where the dataset has more than two classes.
 
     Raises:
-      InputError: the split is empty or smaller than a batch, or `cache` is unknown.
+      InputError: the split is empty or smaller than a batch, `cache` is unknown, or a shard is found
+        damaged while it is cached; while it is streamed see `damage_named`.
     """
     dataset.check_split(split)
     if cache not in CACHES:
         raise InputError(f"cache={cache!r}; expected one of {', '.join(CACHES)}.")
-    if batch_size > dataset.sizes[split]:
-        raise InputError(
-            f"batch size {batch_size} is larger than split {split!r} of {dataset.name} "
-            f"({dataset.sizes[split]} images). Use a smaller one."
-        )
+    check_batch_size(dataset, split, batch_size)
     in_ram = cache == "ram" or (cache == "auto" and _bytes(dataset, split) < _RAM_FRACTION * _free_memory())
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
     of_epoch = _cached_epoch if in_ram else _streamed_epoch
     batches = epochs.flat_map(of_epoch(dataset, split, batch_size, seed))
     return batches.map(_targets(dataset)).prefetch(tf.data.AUTOTUNE)
+
+
+def check_batch_size(dataset: BuiltDataset, split: str, batch_size: int) -> None:
+    """Raises:
+    InputError: `batch_size` is below 1 or larger than the split.
+    """
+    if not 1 <= batch_size <= dataset.sizes[split]:
+        raise InputError(
+            f"batch size {batch_size}; expected 1 to {dataset.sizes[split]}, "
+            f"the images of split {split!r} of {dataset.name}."
+        )
 
 
 def eval_batches(
@@ -90,20 +99,68 @@ def eval_batches(
     """
     dataset.check_split(split)
     serialized = tf.data.Dataset.from_tensor_slices(dataset.shards[split]).flat_map(shard_reader)
-    batches = serialized.batch(batch_size).map(
-        lambda records: parse_batch(records, dataset.shape, fields), num_parallel_calls=tf.data.AUTOTUNE
+    batches = (
+        serialized.apply(_complete(dataset, split))
+        .batch(batch_size)
+        .map(lambda records: parse_batch(records, dataset.shape, fields), num_parallel_calls=tf.data.AUTOTUNE)
     )
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def numpy_batches(
+    dataset: BuiltDataset, split: str, *, batch_size: int = 64, fields: Sequence[str] = ("image", "label")
+) -> Iterator[dict[str, np.ndarray]]:
+    """The same as NumPy arrays.
+
+    Raises:
+      InputError: the split does not exist or is empty, or a shard is damaged.
+    """
+    with damage_named(dataset):
+        yield from eval_batches(dataset, split, batch_size=batch_size, fields=fields).as_numpy_iterator()
+
+
+@contextlib.contextmanager
+def damage_named(dataset: BuiltDataset) -> Iterator[None]:
+    """Names the damaged shard where reading `dataset` fails; TensorFlow's own message names no file.
+
+    Raises:
+      InputError: a shard was changed or cut after it was built.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.FailedPreconditionError) as err:
+        for split, shards in dataset.shards.items():
+            for shard, size in zip(shards, dataset.shard_sizes[split], strict=True):
+                if damage := _damage(shard, size):
+                    folder = Path(shard).parent
+                    raise InputError(f"{shard} is damaged: {damage}. Remove {folder} and build it again.") from err
+        raise
+
+
+def _damage(shard: str, size: int) -> str:
+    """What is wrong with a shard that should hold `size` examples; "" if nothing is."""
+    count = 0
+    try:
+        for _ in shard_reader(shard):
+            count += 1
+    except tf.errors.DataLossError:
+        return f"example {count + 1} of {size} is not as it was written"
+    return "" if count == size else f"it holds {count} examples, {size} were written"
+
+
+def _complete(dataset: BuiltDataset, split: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """Fails where a split ends early: a shard cut between two records is no error to TensorFlow."""
+    return tf.data.experimental.assert_cardinality(dataset.sizes[split])
 
 
 def load_split(dataset: BuiltDataset, split: str) -> Examples:
     """A whole split in memory, in the order of the records.
 
     Raises:
-      InputError: the split does not exist or is empty.
+      InputError: the split does not exist or is empty, or a shard is damaged.
     """
     fields = ("image", "label", "finding", "image_id", "patient_id")
-    batches = list(eval_batches(dataset, split, batch_size=256, fields=fields).as_numpy_iterator())
+    batches = list(numpy_batches(dataset, split, batch_size=256, fields=fields))
     whole = {field: np.concatenate([batch[field] for batch in batches]) for field in fields}
     return Examples(
         whole["image"],
@@ -134,7 +191,7 @@ def _load_tensors(dataset: BuiltDataset, split: str) -> tuple[tf.Tensor, tf.Tens
     images = np.empty((dataset.sizes[split], *dataset.shape), np.uint8)
     labels = np.empty(dataset.sizes[split], np.int64)
     start = 0
-    for batch in eval_batches(dataset, split, batch_size=256).as_numpy_iterator():
+    for batch in numpy_batches(dataset, split, batch_size=256):
         stop = start + len(batch["label"])
         images[start:stop], labels[start:stop] = batch["image"], batch["label"]
         start = stop
@@ -154,8 +211,10 @@ def _streamed_epoch(dataset: BuiltDataset, split: str, batch_size: int, seed: in
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
+        buffer_seed = tf.random.stateless_uniform((), (seed, number), None, None, tf.int64)
         return (
-            serialized.shuffle(SHUFFLE_BUFFER, seed=seed + number)
+            serialized.apply(_complete(dataset, split))
+            .shuffle(SHUFFLE_BUFFER, seed=buffer_seed)
             .batch(batch_size)
             .map(lambda records: _image_and_label(records, dataset), tf.data.AUTOTUNE)
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ MAX_SIZE = 4096
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "PPM", "WEBP", "JPEG2000")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 turn the image by a quarter
 _PHOTOMETRIC = 262  # TIFF tag; 0 is MONOCHROME1, white is zero
-# All of these were seen from Pillow's decoders when bytes of a good file were changed.
+# What decoders raise on damaged bytes: Pillow promises OSError, and more comes through.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -51,9 +52,9 @@ def check_fit(size: int, channels: int, fit: str) -> None:
     """Raises:
     InputError: the size is not 1 to 4096, the channels are not 1 or 3, or the fit is unknown.
     """
-    if not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
+    if not isinstance(size, Integral) or not 1 <= size <= MAX_SIZE:
         raise InputError(f"size={size!r}; expected a whole number of pixels, 1 to {MAX_SIZE}.")
-    if not isinstance(channels, int) or channels not in (1, 3):
+    if not isinstance(channels, Integral) or channels not in (1, 3):
         raise InputError(f"channels={channels!r}; expected 1 (greyscale) or 3 (greyscale repeated).")
     if fit not in FITS:
         raise InputError(f"fit={fit!r}; expected one of {', '.join(FITS)}.")

@@ -14,6 +14,11 @@ _READ_BUFFER_BYTES = 8 << 20
 
 TEXT_FIELDS = ("image_id", "patient_id")
 INT_FIELDS = ("label", "finding", "height", "width")
+_KINDS = {
+    "image": tf.string,
+    **dict.fromkeys(TEXT_FIELDS, tf.string),
+    **dict.fromkeys(INT_FIELDS, tf.int64),
+}
 
 
 def parse_batch(serialized: tf.Tensor, shape: tuple[int, int, int], fields: Sequence[str]) -> dict[str, Any]:
@@ -27,12 +32,7 @@ def parse_batch(serialized: tf.Tensor, shape: tuple[int, int, int], fields: Sequ
     Returns:
       `image` uint8 (N, S, S, C); texts string (N,); the others int64 (N,).
     """
-    kinds = {
-        "image": tf.string,
-        **dict.fromkeys(TEXT_FIELDS, tf.string),
-        **dict.fromkeys(INT_FIELDS, tf.int64),
-    }
-    parsed = tf.io.parse_example(serialized, {f: tf.io.FixedLenFeature([], kinds[f]) for f in fields})
+    parsed = _parse(serialized, fields)
     if "image" in parsed:
         parsed["image"] = tf.reshape(tf.io.decode_raw(parsed["image"], tf.uint8), (-1, *shape))
     return parsed
@@ -44,12 +44,19 @@ def shard_reader(shard: tf.Tensor | str) -> tf.data.TFRecordDataset:
 
 
 def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
-    """The image ids of a split in the order written, and the SHA-256 of all its records."""
+    """The image ids of a split in the order written, and the SHA-256 of all its examples."""
     ids: list[str] = []
     digest = hashlib.sha256()
     for batch in shard_reader(list(shards)).batch(_READ_BACK_BATCH):
-        parsed = tf.io.parse_example(batch, {"image_id": tf.io.FixedLenFeature([], tf.string)})
+        parsed = _parse(batch, sorted(_KINDS))
         ids += [image_id.decode() for image_id in parsed["image_id"].numpy()]
-        for record in batch.numpy():
-            digest.update(record)
+        # Not the records' own bytes: the order of the fields in them differs from process to process.
+        for values in zip(*(column.numpy() for column in parsed.values()), strict=True):
+            for value in values:
+                content = value if isinstance(value, bytes) else b"%d" % value
+                digest.update(b"%d " % len(content) + content)
     return ids, digest.hexdigest()
+
+
+def _parse(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, Any]:
+    return tf.io.parse_example(serialized, {f: tf.io.FixedLenFeature([], _KINDS[f]) for f in fields})

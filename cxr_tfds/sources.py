@@ -52,8 +52,8 @@ def scan_splits(folder: Path, name: str, classes: Sequence[str]) -> list[SourceF
 
     Raises:
       MissingData: there is no such folder, it is empty, or it holds no train split.
-      InputError: a split lacks a class or a class is empty, two folders claim the same split or
-        class, or a class folder holds folders.
+      InputError: a split lacks a class, holds a folder that is none or a class is empty, two folders
+        claim the same split or class, a class folder holds folders, or a file name is not UTF-8.
     """
     folder = Path(folder)
     for root in (folder, folder / name, folder / name / name):
@@ -65,6 +65,12 @@ def scan_splits(folder: Path, name: str, classes: Sequence[str]) -> list[SourceF
     files = []
     for split, split_folder in sorted(splits.items()):
         class_folders = _named_folders(split_folder, known)
+        for path in split_folder.iterdir():
+            if path.is_dir() and not is_junk(path) and path.name.casefold() not in known:
+                raise InputError(
+                    f"{path} is none of the classes {', '.join(classes)}. Rename it or take it away, "
+                    "so that no image is left out unnoticed."
+                )
         for class_name in classes:
             if class_name not in class_folders:
                 raise InputError(
@@ -100,6 +106,8 @@ def _images(folder: Path) -> Iterator[Path]:
             continue
         if path.is_dir():
             raise InputError(f"{path} is a folder among images. Move its images up or take it away.")
+        if path.name.encode(errors="ignore").decode() != path.name:
+            raise InputError(f"{str(path)!a}: the file name is not valid UTF-8. Rename the file.")
         yield path
 
 

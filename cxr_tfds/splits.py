@@ -26,8 +26,9 @@ class Subject(Protocol):
 def validation_ids(images: Sequence[Subject], fraction: float = VALIDATION_FRACTION) -> set[str]:
     """The image ids of whole patients that make up `fraction` of each class, rounded up to a patient.
 
-    Patients are taken in the order of a hash of their id, so the cut needs no seed, is the same on
-    every machine, and moves by few patients when images are added.
+    A class of two or more patients gives at least one and keeps at least one. Patients are taken in
+    the order of a hash of their id, so the cut needs no seed, is the same on every machine, and moves
+    by few patients when images are added.
     """
     by_label: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     label_of: dict[str, str] = {}
@@ -37,9 +38,9 @@ def validation_ids(images: Sequence[Subject], fraction: float = VALIDATION_FRACT
         by_label[label][patient].append(image.image_id)
     chosen: set[str] = set()
     for patients in by_label.values():
-        wanted = round(fraction * sum(map(len, patients.values())))
+        wanted = max(1, round(fraction * sum(map(len, patients.values()))))
         taken = 0
-        for patient in sorted(patients, key=lambda p: hashlib.sha256(p.encode()).digest()):
+        for patient in sorted(patients, key=lambda p: hashlib.sha256(p.encode()).digest())[:-1]:
             if taken >= wanted:
                 break
             chosen.update(patients[patient])

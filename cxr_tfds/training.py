@@ -24,8 +24,8 @@ from cxr_tfds.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation import Scores, choose_threshold, measure, score
 from cxr_tfds.metrics import auc
-from cxr_tfds.models import build_model
-from cxr_tfds.pipeline import train_batches
+from cxr_tfds.models import build_model, check_image_size
+from cxr_tfds.pipeline import check_batch_size, damage_named, train_batches
 from cxr_tfds.presets import PRESETS
 from cxr_tfds.report import write_report
 from cxr_tfds.run_folder import RunConfig
@@ -54,6 +54,9 @@ def train(settings: TrainSettings, run: Path, *, resume: bool = False) -> dict[s
     dataset = open_dataset(DatasetName.parse(settings.dataset), Path(settings.data_dir))
     for split in ("train", "validation"):
         dataset.check_split(split)
+    # Before anything of an earlier run is removed.
+    check_batch_size(dataset, "train", settings.batch_size)
+    check_image_size(settings.model, dataset.shape)
     policy = resolve_precision(settings.precision)
     config = RunConfig(
         settings=dataclasses.asdict(settings),
@@ -113,14 +116,16 @@ def _fit(settings: TrainSettings, dataset: BuiltDataset, run: Path, policy: str)
         first_epoch=first_epoch,
         cache=settings.cache,
     )
-    trainer.fit(
-        batches,
-        steps_per_epoch=steps,
-        epochs=settings.epochs,
-        initial_epoch=first_epoch,
-        verbose=0,
-        callbacks=[checkpoint, Progress(first_epoch, settings.epochs, steps)],
-    )
+    with damage_named(dataset), Progress(first_epoch, settings.epochs, steps) as progress:
+        trainer.fit(
+            batches,
+            steps_per_epoch=steps,
+            epochs=settings.epochs,
+            initial_epoch=first_epoch,
+            shuffle=False,  # the batches are
+            verbose=0,
+            callbacks=[checkpoint, progress],
+        )
     return checkpoint.best_model()
 
 
@@ -168,9 +173,10 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         loss = float((logs or {})["loss"])
         if not math.isfinite(loss):
+            kept = f" The epochs before are kept in {self.folder}." if self.history else ""
             raise InputError(
-                f"the loss became {loss} in epoch {epoch + 1}. The last good epoch is kept in {self.folder}. "
-                "Try a lower --learning-rate or --precision float32."
+                f"the loss became {loss} in epoch {epoch + 1}.{kept} "
+                "Try a lower --learning-rate or --precision float32, with --overwrite."
             )
         row = {
             "epoch": epoch + 1,
@@ -189,9 +195,9 @@ class Checkpoint(keras.callbacks.Callback):
         if best_epoch(self.history) == epoch:
             with run_folder.whole_file(self.folder / "best.weights.h5") as beside:
                 self.net.save_weights(beside)
+        write_history(self.run, self.history)
         run_folder.write_json(self.folder / "state.json", {"epoch": epoch, "history": self.history})
         self._weights(epoch - 1).unlink(missing_ok=True)
-        write_history(self.run, self.history)
 
     def _weights(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch}.weights.h5"
@@ -256,17 +262,21 @@ class Progress(keras.callbacks.Callback):
         values = "  ".join(f"{key} {value:.4f}" for key, value in (logs or {}).items() if key != "epoch")
         self.bar.write(f"epoch {epoch + 1}/{self.epochs}  {values}", file=sys.stderr)
 
-    def on_train_end(self, logs: dict | None = None) -> None:
-        self.bar.close()
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()  # before an error is told, on a line of its own
 
 
 def _check_resumable(run: Path, config: RunConfig) -> None:
     old = RunConfig.read(run)
     if (run / run_folder.MODEL).is_file():
         raise InputError(f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}")
-    different = [key for key, value in config.settings.items() if old.settings.get(key) != value]
+    before, now = ({**of.settings, "dtype policy": of.precision} for of in (old, config))
+    different = [key for key, value in now.items() if before.get(key) != value]
     if different or old.dataset != config.dataset:
-        what = ", ".join(f"{key} {old.settings.get(key)!r}, now {config.settings[key]!r}" for key in different)
+        what = ", ".join(f"{key} {before.get(key)!r}, now {now[key]!r}" for key in different)
         raise InputError(
             f"{run} was started with other settings: {what or 'the dataset was rebuilt with other examples'}. "
             "Give the same ones, or start anew with --overwrite."

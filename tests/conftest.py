@@ -12,7 +12,7 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder that holds chest_xray/: 60 train, 16 val and 40 test images. Read it, never write to it."""
-    from cxr_tfds.phantom import images_per_split, write_dataset
+    from cxr_tfds.phantom_dataset import images_per_split, write_dataset
 
     out = tmp_path_factory.mktemp("source") / "phantom"
     write_dataset(out, images=images_per_split(60, 40), seed=1)

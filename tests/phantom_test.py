@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from cxr_tfds import phantom
+from cxr_tfds import phantom, phantom_dataset
 from cxr_tfds.errors import InputError
 
 NORMAL = re.compile(r"(?P<patient>(NORMAL2-)?IM-\d{4})-(?P<image>\d{4})\.jpeg")
@@ -45,7 +45,7 @@ class Drawn(NamedTuple):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     out = tmp_path_factory.mktemp("phantom") / "set"
-    phantom.write_dataset(out, images=phantom.images_per_split(450, 250), seed=1)
+    phantom_dataset.write_dataset(out, images=phantom_dataset.images_per_split(450, 250), seed=1)
     paths = sorted(out.glob("chest_xray/*/*/*"))
     pixels, rows = [], []
     for path in paths:
@@ -101,8 +101,8 @@ def halved(pixels: np.ndarray) -> np.ndarray:
 def test_layout_and_counts(drawn: Drawn) -> None:
     counts = {
         f"{split}/{name}": len(list((drawn.out / "chest_xray" / split / name).iterdir()))
-        for split in phantom.SPLITS
-        for name in phantom.CLASSES
+        for split in phantom_dataset.SPLITS
+        for name in phantom_dataset.CLASSES
     }
     assert counts == {
         "train/NORMAL": 180,
@@ -144,7 +144,7 @@ def test_the_number_alone_is_no_patient(drawn: Drawn) -> None:
 
 
 def test_settings_are_kept(tmp_path: Path) -> None:
-    counts = phantom.write_dataset(tmp_path / "a", images=FEW, seed=5)
+    counts = phantom_dataset.write_dataset(tmp_path / "a", images=FEW, seed=5)
     settings = json.loads((tmp_path / "a/phantom.json").read_text(encoding="utf-8"))
     assert settings["seed"] == 5
     assert settings["images"] == counts
@@ -157,7 +157,7 @@ def test_settings_are_kept(tmp_path: Path) -> None:
 
 def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        phantom.write_dataset(tmp_path / name, images=FEW, seed=seed)
+        phantom_dataset.write_dataset(tmp_path / name, images=FEW, seed=seed)
     a, b, c = (files(tmp_path / name) for name in "abc")
     assert len(a) == 10
     assert a == b
@@ -167,14 +167,14 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
 
 
 def test_more_test_images_leave_the_training_images_as_they_were(tmp_path: Path) -> None:
-    phantom.write_dataset(tmp_path / "few", images=FEW, seed=5)
-    phantom.write_dataset(tmp_path / "more", images={**FEW, "test": {"NORMAL": 3, "PNEUMONIA": 5}}, seed=5)
+    phantom_dataset.write_dataset(tmp_path / "few", images=FEW, seed=5)
+    phantom_dataset.write_dataset(tmp_path / "more", images={**FEW, "test": {"NORMAL": 3, "PNEUMONIA": 5}}, seed=5)
     assert files(tmp_path / "few/chest_xray/train") == files(tmp_path / "more/chest_xray/train")
 
 
 def test_progress_counts_every_image(tmp_path: Path) -> None:
     steps: list[int] = []
-    phantom.write_dataset(tmp_path / "a", images=FEW, progress=steps.append)
+    phantom_dataset.write_dataset(tmp_path / "a", images=FEW, progress=steps.append)
     assert steps == [1] * 9
 
 
@@ -246,7 +246,7 @@ def test_bad_values_are_refused_before_anything_is_written(
     tmp_path: Path, images: Any, seed: int, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        phantom.write_dataset(tmp_path / "a", images=images, seed=seed)
+        phantom_dataset.write_dataset(tmp_path / "a", images=images, seed=seed)
     assert not list(tmp_path.iterdir())
 
 
@@ -255,29 +255,29 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a/mine.txt").write_text("mine", encoding="utf-8")
     for overwrite, message in ((False, "not empty"), (True, "holds no phantom.json")):
         with pytest.raises(InputError, match=message):
-            phantom.write_dataset(tmp_path / "a", images=FEW, overwrite=overwrite)
+            phantom_dataset.write_dataset(tmp_path / "a", images=FEW, overwrite=overwrite)
     assert files(tmp_path) == {"a/mine.txt": b"mine"}
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="is a file"):
-        phantom.write_dataset(tmp_path / "a", images=FEW, overwrite=True)
+        phantom_dataset.write_dataset(tmp_path / "a", images=FEW, overwrite=True)
 
 
 def test_overwrite_leaves_no_stale_image_and_keeps_other_files(tmp_path: Path) -> None:
     out = tmp_path / "a"
-    phantom.write_dataset(out, images={"train": {"NORMAL": 5, "PNEUMONIA": 5}}, seed=1)
+    phantom_dataset.write_dataset(out, images={"train": {"NORMAL": 5, "PNEUMONIA": 5}}, seed=1)
     (out / "notes.txt").write_text("mine", encoding="utf-8")
-    phantom.write_dataset(out, images=FEW, seed=5, overwrite=True)
-    phantom.write_dataset(tmp_path / "fresh", images=FEW, seed=5)
+    phantom_dataset.write_dataset(out, images=FEW, seed=5, overwrite=True)
+    phantom_dataset.write_dataset(tmp_path / "fresh", images=FEW, seed=5)
     assert files(out) == {**files(tmp_path / "fresh"), "notes.txt": b"mine"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "fresh"]
 
 
 def test_a_broken_run_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     out = tmp_path / "a"
-    phantom.write_dataset(out, images=FEW, seed=5)
+    phantom_dataset.write_dataset(out, images=FEW, seed=5)
     before = files(tmp_path)
 
     def stop(done: int) -> None:
@@ -285,6 +285,6 @@ def test_a_broken_run_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
 
     for target in (out, tmp_path / "new"):
         with pytest.raises(KeyboardInterrupt):
-            phantom.write_dataset(target, images=FEW, seed=6, overwrite=True, progress=stop)
+            phantom_dataset.write_dataset(target, images=FEW, seed=6, overwrite=True, progress=stop)
     assert files(tmp_path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["a"]

@@ -50,7 +50,7 @@ def phantom(out: Path, train: int, test: int, seed: int, overwrite: bool) -> Non
     Same folders and file names as the original, val with its 8 + 8 images included, but no patient: a
     model trained on it shows that the way to the device works, and nothing else.
     """
-    from cxr_tfds.phantom import CLASSES, ROOT, images_per_split, write_dataset  # NumPy and Pillow
+    from cxr_tfds.phantom_dataset import CLASSES, ROOT, images_per_split, write_dataset  # NumPy and Pillow
 
     check_new_folder(out, overwrite=overwrite)
     images = images_per_split(train, test)
