@@ -56,6 +56,13 @@ class Group(click.Group):
 
     command_class = Command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"Command {unknown(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
 
 class NearestChoice(click.Choice):
     """A `click.Choice` that names the nearest allowed value."""

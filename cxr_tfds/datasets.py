@@ -17,6 +17,7 @@ _ENTRY_POINTS = "cxr_tfds.datasets"
 _NAME = re.compile(r"(?P<dataset>[a-z][a-z0-9_]*)/(?P<config>[^/:]+)(?::(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _DEFAULT_CONFIG = "224"
+_RECORD_BYTES = 16  # a TFRecord's length and checksums
 # What a word in a config's name stands for.
 _NAME_WORDS: dict[str, tuple[str, int | str]] = {
     "rgb": ("channels", 3),
@@ -125,7 +126,8 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
     Raises:
       MissingData: it is not built in `data_dir`, or a shard is missing; the message holds the
         command that builds it.
-      InputError: it was not written by a builder of cxr-tfds.
+      InputError: it was not written by a builder of cxr-tfds, its description is damaged, or a shard is
+        not whole.
     """
     folder = data_dir / name.dataset / name.config
     version = name.version or _newest(folder)
@@ -135,23 +137,35 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
         raise MissingData(f"{name} is not built in {data_dir}{found}. Build it with:\n  {build_line(name, data_dir)}")
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(folder / version)
-    info = builder.info
-    if not info.metadata or "fingerprint" not in info.metadata:
+    again = f"Remove {folder / version} and build it again:\n  {build_line(name, data_dir)}"
+    try:
+        info = tfds.builder_from_directory(folder / version).info
+        metadata = info.metadata or {}
+    except Exception as err:  # TFDS, protobuf and json each raise their own
+        raise InputError(f"{folder / version} cannot be read as a dataset: {err}\n{again}") from err
+    if "fingerprint" not in metadata:
         raise InputError(f"{folder / version} was not built by cxr-tfds (its metadata holds no fingerprint).")
     splits = {s: info.splits[s] for s in SPLITS if s in info.splits}
     shards = {split: [str(path) for path in splits[split].filepaths] for split in splits}
     for path in (path for paths in shards.values() for path in paths):
         if not Path(path).is_file():
-            raise MissingData(
-                f"{path} is missing. Remove {folder / version} and build it again:\n  {build_line(name, data_dir)}"
+            raise MissingData(f"{path} is missing. {again}")
+    for split, paths in shards.items():
+        stored = sum(Path(path).stat().st_size for path in paths)
+        wanted = splits[split].num_bytes + _RECORD_BYTES * splits[split].num_examples
+        if stored != wanted:
+            raise InputError(
+                f"The shards of {split} in {folder / version} have {stored:,} bytes; expected {wanted:,}, "
+                f"so they were not copied whole. {again}"
             )
+    if not (folder / version / "label.labels.txt").is_file():  # TFDS would go on with "0" and "1"
+        raise MissingData(f"{folder / version / 'label.labels.txt'}, the class names, is missing. {again}")
     return BuiltDataset(
         name=f"{name.dataset}/{name.config}:{version}",
         shape=tuple(info.features["image"].shape),
         labels=tuple(info.features["label"].names),
-        fit=info.metadata["fit"],
-        fingerprint=info.metadata["fingerprint"],
+        fit=metadata["fit"],
+        fingerprint=metadata["fingerprint"],
         shards=shards,
         shard_sizes={split: list(splits[split].shard_lengths) for split in splits},
     )

@@ -211,6 +211,8 @@ def _streamed_epoch(dataset: BuiltDataset, split: str, batch_size: int, seed: in
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
+        # For this function's graph alone: otherwise the global seed enters the order, and a global 0 fails.
+        tf.random.set_seed(1)
         buffer_seed = tf.random.stateless_uniform((), (seed, number), None, None, tf.int64)
         return (
             serialized.apply(_complete(dataset, split))

@@ -51,7 +51,7 @@ def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
         parsed = _parse(batch, sorted(_KINDS))
         ids += [image_id.decode() for image_id in parsed["image_id"].numpy()]
         # Not the records' own bytes: the order of the fields in them differs from process to process.
-        for values in zip(*(column.numpy() for column in parsed.values()), strict=True):
+        for values in zip(*(parsed[field].numpy() for field in sorted(_KINDS)), strict=True):
             for value in values:
                 content = value if isinstance(value, bytes) else b"%d" % value
                 digest.update(b"%d " % len(content) + content)

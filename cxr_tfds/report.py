@@ -128,7 +128,7 @@ def _histogram(scores: Scores, config: RunConfig) -> Markup:
     parts = [scores.probabilities[scores.labels == value] for value in (0, 1)]
     axes.hist(parts, bins=np.linspace(0, 1, 21), label=config.labels, color=_COLOURS[:2], stacked=True)
     axes.axvline(config.threshold, color="black", linestyle="--", linewidth=1, label="threshold")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper center")
     return _svg(figure)
 
 

@@ -66,4 +66,5 @@ def check_no_patient_twice(splits: Mapping[str, Iterable[Subject]], remedy: str)
                 doubled[image.patient_id] = f"{first} and {split}"
     if doubled:
         some = "\n".join(f"  {patient}: {where}" for patient, where in sorted(doubled.items())[:20])
-        raise InputError(f"{len(doubled)} patients stand in two splits:\n{some}\n{remedy}")
+        patients = "1 patient stands" if len(doubled) == 1 else f"{len(doubled)} patients stand"
+        raise InputError(f"{patients} in two splits:\n{some}\n{remedy}")

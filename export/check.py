@@ -84,5 +84,5 @@ def failure(comparison: Comparison, max_auc_drop: float, min_agreement: float) -
         if drop > max_auc_drop:
             return f"its AUC is {comparison.auc:.4f} against {comparison.auc_keras:.4f}; {max_auc_drop} may be lost"
     if comparison.agreement < min_agreement:
-        return f"it agrees on {comparison.agreement:.2%} of the decisions; {min_agreement:.0%} are needed"
+        return f"it agrees on {comparison.agreement:.2%} of the decisions; {min_agreement:.2%} are needed"
     return None

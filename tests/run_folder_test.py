@@ -82,9 +82,8 @@ def test_whole_file_leaves_nothing_behind_on_error(tmp_path):
     for before in (False, True):
         if before:
             target.write_text("old", encoding="utf-8")
-        with pytest.raises(RuntimeError, match="on purpose"), run_folder.whole_file(target) as beside:
-            beside.write_text("half", encoding="utf-8")
-            raise RuntimeError("on purpose")
+        with pytest.raises(ZeroDivisionError), run_folder.whole_file(target) as beside:
+            beside.write_text(f"half of it {1 / 0}", encoding="utf-8")
         assert names(tmp_path) == (["config.json"] if before else [])
     assert target.read_text(encoding="utf-8") == "old"
 

@@ -1,0 +1,98 @@
+"""What differs between hospitals besides the patient: sharpness and compression, in `keras.ops`.
+
+Images in and out: float (N, H, W, C), values 0 to 255. Labels and laterality are unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+_BLUR_RADIUS = 4  # taps to each side: 2 standard deviations of the strongest blur allowed
+MAX_BLUR = 2.0  # pixels
+
+# Luminance quantization of the JPEG standard, ITU-T T.81 (1992), table K.1; row is vertical frequency.
+_LUMINANCE = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    np.float32,
+)
+# Orthonormal DCT-II: row k is the k-th cosine.
+_DCT = np.array(
+    [
+        [math.sqrt((1 if k == 0 else 2) / 8) * math.cos(math.pi * (2 * n + 1) * k / 16) for n in range(8)]
+        for k in range(8)
+    ],
+    np.float32,
+)
+
+
+def blur(images: Any, sigma: Any) -> Any:
+    """Gaussian blur, each image by its own standard deviation; the edge is repeated outside.
+
+    Args:
+      images: float (N, H, W, C).
+      sigma: float32 (N,), 0 to 2 pixels; 0 leaves an image as it is.
+    """
+    taps = np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, dtype=np.float32)
+    # 0.05 pixels is nothing: the next tap weighs e^-200.
+    spread = ops.maximum(ops.reshape(ops.cast(sigma, "float32"), (-1, 1)), 0.05)
+    weights = ops.exp(-0.5 * ops.square(taps / spread))
+    weights = ops.cast(weights / ops.sum(weights, axis=1, keepdims=True), images.dtype)
+    return _filter(_filter(images, weights, axis=1), weights, axis=2)
+
+
+def _filter(images: Any, weights: Any, axis: int) -> Any:
+    """Sums shifted copies along `axis`, weighted per image: weights (N, taps)."""
+    length = images.shape[axis]
+    taps = 2 * _BLUR_RADIUS + 1
+    # Filled up once and sliced: as gathers the shifts do not fuse and take 4 times as long.
+    places = np.clip(np.arange(length + taps - 1) - _BLUR_RADIUS, 0, length - 1)
+    filled = ops.take(images, places, axis=axis)
+    shifted = [filled[:, tap : tap + length] if axis == 1 else filled[:, :, tap : tap + length] for tap in range(taps)]
+    return sum(ops.reshape(weights[:, tap], (-1, 1, 1, 1)) * part for tap, part in enumerate(shifted))
+
+
+def compress(images: Any, quality: Any) -> Any:
+    """The loss of a greyscale JPEG: 8 x 8 DCT, quantized and back, each image at its own quality.
+
+    Args:
+      images: float (N, H, W, C); each channel is compressed as a grey image of its own.
+      quality: float32 (N,), 1 to 100 on the scale of libjpeg; 100 rounds the coefficients to 1.
+
+    Returns:
+      Images of the same shape and dtype, clipped to 0 to 255. A side that is no multiple of 8 is
+      filled up by repeating its edge, as encoders do.
+    """
+    count, height, width, channels = ops.shape(images)
+    tall, wide = -(-height // 8), -(-width // 8)
+    values = ops.cast(images, "float32") - 128
+    rows = np.minimum(np.arange(8 * tall), height - 1)
+    columns = np.minimum(np.arange(8 * wide), width - 1)
+    values = ops.take(ops.take(values, rows, axis=1), columns, axis=2)
+    blocks = ops.reshape(values, (count, tall, 8, wide, 8, channels))
+    frequencies = ops.einsum("ku,nauzvc,lv->nakzlc", _DCT, blocks, _DCT)
+    steps = _steps(quality)
+    frequencies = ops.round(frequencies / steps) * steps
+    blocks = ops.einsum("ku,nakzlc,lv->nauzvc", _DCT, frequencies, _DCT)
+    values = ops.reshape(blocks, (count, 8 * tall, 8 * wide, channels))[:, :height, :width]
+    return ops.cast(ops.clip(values + 128, 0, 255), images.dtype)
+
+
+def _steps(quality: Any) -> Any:
+    """Quantization steps (N, 1, 8, 1, 8, 1) of libjpeg's quality scale."""
+    quality = ops.clip(ops.cast(quality, "float32"), 1, 100)
+    scale = ops.where(quality < 50, 50 / quality, 2 - quality / 50)
+    steps = ops.reshape(scale, (-1, 1, 1)) * _LUMINANCE
+    return ops.reshape(ops.clip(ops.round(steps), 1, 255), (-1, 1, 8, 1, 8, 1))

@@ -1,0 +1,25 @@
+"""A trained run and what was exported of it, once per test run."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def run(built, tmp_path_factory):
+    """A short run in float32 that has learned a little. Read it, never write to it."""
+    from cxr_tfds.settings import TrainSettings
+    from cxr_tfds.training import train
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    named = {"dataset": "chest_xray_pneumonia/64", "data_dir": str(built)}
+    train(TrainSettings(**named, epochs=8, batch_size=8, augment="none"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(run, tmp_path_factory):
+    """Folder with tiny-float32.tflite, tiny-int8.tflite and export.json."""
+    from cxr_tfds.export.pack import export_run
+
+    out = tmp_path_factory.mktemp("exports") / "tiny"
+    export_run(run, out, ("float32", "int8"), max_auc_drop=1, min_agreement=0)
+    return out

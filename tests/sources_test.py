@@ -1,0 +1,251 @@
+"""Source folders: every layout that turns up, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.sources import is_junk, scan_splits
+
+CLASSES = ("NORMAL", "PNEUMONIA")
+IDS = [
+    "test/NORMAL/n3.jpeg",
+    "test/PNEUMONIA/p3.jpeg",
+    "train/NORMAL/n1.jpeg",
+    "train/PNEUMONIA/p1.jpeg",
+    "validation/NORMAL/n2.jpeg",
+    "validation/PNEUMONIA/p2.jpeg",
+]
+
+
+def draw(root: Path, *, splits: Sequence[str] = ("train", "val", "test"), classes: Sequence[str] = CLASSES) -> Path:
+    """One file for each split and class; nothing here is decoded."""
+    for number, split in enumerate(splits, start=1):
+        for class_name in classes:
+            folder = root / split / class_name
+            folder.mkdir(parents=True)
+            (folder / f"{class_name[0].lower()}{number}.jpeg").write_bytes(b"image")
+    return root
+
+
+def ids(folder: Path) -> list[str]:
+    return [file.image_id for file in scan_splits(folder, "chest_xray", CLASSES)]
+
+
+def test_a_file_is_described(tmp_path: Path) -> None:
+    draw(tmp_path)
+    file = scan_splits(tmp_path, "chest_xray", CLASSES)[-1]
+    assert file == (tmp_path / "val/PNEUMONIA/p2.jpeg", "validation", "PNEUMONIA", "validation/PNEUMONIA/p2.jpeg")
+
+
+@pytest.mark.parametrize("place", ["", "chest_xray", "chest_xray/chest_xray"])
+def test_the_layout_is_found_at_three_depths_with_the_same_ids(place: str, tmp_path: Path) -> None:
+    draw(tmp_path / place)
+    assert ids(tmp_path) == IDS
+
+
+def test_a_folder_given_as_text_will_do(tmp_path: Path) -> None:
+    draw(tmp_path)
+    assert len(scan_splits(str(tmp_path), "chest_xray", CLASSES)) == 6  # type: ignore[arg-type]
+
+
+def test_of_the_doubled_kaggle_zip_only_the_outer_copy_is_read(tmp_path: Path) -> None:
+    draw(tmp_path / "chest_xray")
+    draw(tmp_path / "chest_xray" / "chest_xray")
+    draw(tmp_path / "chest_xray" / "__MACOSX")
+    files = scan_splits(tmp_path, "chest_xray", CLASSES)
+    assert [file.image_id for file in files] == IDS
+    assert not any("chest_xray/chest_xray" in file.path.as_posix() for file in files)
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [
+        ("train", "val", "test"),
+        ("TRAIN", "Val", "Test"),
+        ("training", "valid", "testing"),
+        ("Train", "VALIDATION", "TEST"),
+    ],
+)
+@pytest.mark.parametrize("classes", [CLASSES, ("normal", "pneumonia"), ("Normal", "Pneumonia")])
+def test_spelling_of_splits_and_classes_does_not_change_the_ids(
+    splits: Sequence[str], classes: Sequence[str], tmp_path: Path
+) -> None:
+    draw(tmp_path, splits=splits, classes=classes)
+    assert ids(tmp_path) == IDS
+
+
+def test_val_and_test_are_optional(tmp_path: Path) -> None:
+    draw(tmp_path, splits=("train",))
+    assert ids(tmp_path) == ["train/NORMAL/n1.jpeg", "train/PNEUMONIA/p1.jpeg"]
+
+
+JUNK = ["._n1.jpeg", ".DS_Store", "Thumbs.db", "THUMBS.DB", "desktop.ini", ".hidden.jpeg"]
+
+
+def test_junk_of_archivers_and_file_managers_is_left_out(tmp_path: Path) -> None:
+    draw(tmp_path)
+    for folder in (tmp_path, tmp_path / "train", tmp_path / "train/NORMAL"):
+        for name in JUNK:
+            (folder / name).write_bytes(b"\0\5\x16\7")
+        (folder / "__MACOSX").mkdir()
+        (folder / ".ipynb_checkpoints").mkdir()
+    assert ids(tmp_path) == IDS
+
+
+@pytest.mark.parametrize(
+    ("name", "junk"),
+    [*((name, True) for name in JUNK), ("__MACOSX", True), ("n1.jpeg", False), ("_n1.jpeg", False)],
+)
+def test_is_junk(name: str, junk: bool) -> None:
+    assert is_junk(Path("folder") / name) is junk
+
+
+def test_what_lies_beside_the_splits_is_left_alone(tmp_path: Path) -> None:
+    draw(tmp_path)
+    (tmp_path / "README.txt").write_text("read me", encoding="utf-8")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "train" / "labels.csv").write_text("a,b", encoding="utf-8")
+    assert ids(tmp_path) == IDS
+
+
+def test_files_of_any_name_are_images_until_they_are_decoded(tmp_path: Path) -> None:
+    draw(tmp_path)
+    for name in ("ä ö%20 (1).JPG", "noextension", "x.dcm", "new\nline.png"):
+        (tmp_path / "train/NORMAL" / name).write_bytes(b"")
+    assert "train/NORMAL/ä ö%20 (1).JPG" in ids(tmp_path)
+    assert len(ids(tmp_path)) == 10
+
+
+def test_order_does_not_depend_on_the_file_system(tmp_path: Path) -> None:
+    draw(tmp_path)
+    for name in ("b.png", "a.png", "C.png"):
+        (tmp_path / "train/NORMAL" / name).write_bytes(b"")
+    assert ids(tmp_path) == sorted(ids(tmp_path))
+
+
+LAYOUT = """\
+Expected layout:
+  chest_xray/
+    train/
+      NORMAL/*.jpeg
+      PNEUMONIA/*.jpeg
+    val/ (optional)
+      NORMAL/*.jpeg
+      PNEUMONIA/*.jpeg
+    test/ (optional)
+      NORMAL/*.jpeg
+      PNEUMONIA/*.jpeg"""
+
+
+def test_a_missing_folder_is_named_with_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(MissingData) as caught:
+        ids(tmp_path / "nowhere")
+    assert str(caught.value) == f"No radiographs in {tmp_path / 'nowhere'}\nIt does not exist.\n{LAYOUT}"
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "archive.zip").write_bytes(b"PK")
+    with pytest.raises(MissingData, match=r"No radiographs in .*archive\.zip\nIt is a file\.\nExpected layout"):
+        ids(tmp_path / "archive.zip")
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match="Found there: nothing\nExpected layout"):
+        ids(tmp_path)
+
+
+@pytest.mark.parametrize("found", ["test", "holdout"])
+def test_without_train_there_is_no_source(found: str, tmp_path: Path) -> None:
+    draw(tmp_path, splits=(found,))
+    with pytest.raises(MissingData, match=f"Found there: {found}/\n"):
+        ids(tmp_path)
+
+
+def test_a_long_listing_is_cut(tmp_path: Path) -> None:
+    for number in range(14):
+        (tmp_path / f"{number:02}").mkdir()
+    with pytest.raises(MissingData, match=r"Found there: 00/, .*, 09/ and 4 more\n"):
+        ids(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_class_folder_is_missing(split: str, tmp_path: Path) -> None:
+    draw(tmp_path)
+    (tmp_path / split / "NORMAL" / os.listdir(tmp_path / split / "NORMAL")[0]).unlink()  # noqa: PTH208
+    (tmp_path / split / "NORMAL").rmdir()
+    with pytest.raises(InputError, match=rf"{split} holds no folder NORMAL\.\nFound there: PNEUMONIA/\nExpected"):
+        ids(tmp_path)
+
+
+def test_an_empty_split(tmp_path: Path) -> None:
+    draw(tmp_path)
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra").rename(tmp_path / "validation")
+    with pytest.raises(InputError, match="both stand for 'validation'"):
+        ids(tmp_path)
+
+
+def test_a_class_is_empty_or_holds_junk_only(tmp_path: Path) -> None:
+    draw(tmp_path)
+    (tmp_path / "test/NORMAL/n3.jpeg").rename(tmp_path / "test/NORMAL/._n3.jpeg")
+    with pytest.raises(InputError, match=r"test/NORMAL holds no images\.\nExpected layout"):
+        ids(tmp_path)
+
+
+def test_two_folders_for_one_split(tmp_path: Path) -> None:
+    draw(tmp_path, splits=("train", "val", "valid"))
+    with pytest.raises(InputError, match=r"val and .*valid both stand for 'validation'\. Merge or remove one"):
+        ids(tmp_path)
+
+
+def test_two_folders_for_one_class(tmp_path: Path) -> None:
+    draw(tmp_path)
+    try:
+        (tmp_path / "train/normal").mkdir()
+    except FileExistsError:
+        pytest.skip("this file system does not tell NORMAL from normal")
+    with pytest.raises(InputError, match="both stand for 'NORMAL'"):
+        ids(tmp_path)
+
+
+def test_a_further_class_is_not_dropped_silently(tmp_path: Path) -> None:
+    draw(tmp_path, classes=(*CLASSES, "COVID"))
+    with pytest.raises(InputError, match=r"COVID is none of the classes NORMAL, PNEUMONIA\. Rename it or take it away"):
+        ids(tmp_path)
+
+
+def test_a_folder_among_images(tmp_path: Path) -> None:
+    draw(tmp_path)
+    (tmp_path / "train/NORMAL/more.jpeg").mkdir()
+    with pytest.raises(InputError, match=r"more\.jpeg is a folder among images\. Move its images up"):
+        ids(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep such names out")
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    draw(tmp_path)
+    with open(os.fsencode(tmp_path / "train/NORMAL") + b"/\xff.jpeg", "wb"):  # noqa: PTH123
+        pass
+    with pytest.raises(InputError, match=r"\\udcff\.jpeg': the file name is not valid UTF-8\. Rename the file"):
+        ids(tmp_path)
+
+
+def test_real_layouts_are_found(shared_data: Path) -> None:
+    found = scan_splits(shared_data / "kermany_224", "chest_xray", CLASSES)
+    counts = {(file.split, file.class_name): 0 for file in found}
+    for file in found:
+        counts[file.split, file.class_name] += 1
+    assert counts == {
+        ("test", "NORMAL"): 234,
+        ("test", "PNEUMONIA"): 390,
+        ("train", "NORMAL"): 1107,
+        ("train", "PNEUMONIA"): 3485,
+        ("validation", "NORMAL"): 8,
+        ("validation", "PNEUMONIA"): 8,
+    }

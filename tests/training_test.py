@@ -1,0 +1,341 @@
+"""Training: what stands in the run folder, repeating and resuming to the last bit, what is refused."""
+
+import csv
+import html.parser
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from cxr_tfds import evaluation, metrics, models, report, run_folder, training
+from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.evaluation import Scores, dataset_of, score
+from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.settings import TrainSettings
+
+FILES = ["config.json", "history.csv", "metrics.json", "model.keras", "report.html"]
+
+
+def settings(built, **changes):
+    tiny = {"dataset": "chest_xray_pneumonia/64", "data_dir": str(built), "epochs": 3, "batch_size": 8}
+    return TrainSettings(**{**tiny, **changes})
+
+
+@pytest.fixture(scope="module")
+def run(built, tmp_path_factory):
+    """Three epochs, uninterrupted, augmented."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert training.train(settings(built), folder) == run_folder.read_metrics(folder)
+    return folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def history(folder):
+    with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_run(one, other):
+    assert history(one) == history(other)
+    assert run_folder.read_metrics(one) == run_folder.read_metrics(other)
+    for mine, theirs in zip(*(run_folder.load_model(each).get_weights() for each in (one, other)), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_run_folder_holds_the_promised_files_and_no_more(run):
+    assert names(run) == FILES
+
+
+def test_the_config_repeats_the_run(run, built):
+    config = RunConfig.read(run)
+    assert TrainSettings(**config.settings) == settings(built)
+    assert config.labels == ("NORMAL", "PNEUMONIA")
+    assert (config.shape, config.fit, config.precision) == ((64, 64, 1), "stretch", "float32")
+    assert dataset_of(config).fingerprint == config.dataset["fingerprint"]
+    assert config.dataset["name"] == "chest_xray_pneumonia/64:1.0.0"
+    assert config.environment["keras"] == keras.__version__
+
+
+def test_every_metric_lies_in_its_interval(run):
+    measured = run_folder.read_metrics(run)
+    assert list(measured) == ["validation", "test"]
+    for table in measured.values():
+        intervals = {name: value for name, value in table.items() if isinstance(value, dict) and "low" in value}
+        assert {"auc", "accuracy", "sensitivity", "specificity", "brier"} <= set(intervals)
+        for name, interval in intervals.items():
+            assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1, name
+    assert measured["test"]["images"] == 40
+
+
+def test_the_threshold_is_chosen_on_validation(run):
+    config = RunConfig.read(run)
+    scores = score(run_folder.load_model(run), dataset_of(config), "validation")
+    assert config.threshold == metrics.best_threshold(scores.labels, scores.probabilities)
+    for table in run_folder.read_metrics(run).values():
+        assert table["threshold"] == config.threshold
+
+
+def test_the_model_is_that_of_the_best_epoch(run):
+    rows = history(run)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    best = max(float(row["val_auc"]) for row in rows)
+    assert run_folder.read_metrics(run)["validation"]["auc"]["value"] == pytest.approx(best)
+
+
+def test_the_model_holds_its_pixel_range_and_no_augmentation(run):
+    model = run_folder.load_model(run)
+    assert not [layer for layer in model.layers if "ugment" in type(layer).__name__]
+    assert any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), np.uint8)
+    twice = [np.asarray(model(images, training=False)) for _ in range(2)]
+    np.testing.assert_array_equal(*twice)
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what a page loads and which elements stay open."""
+
+    def __init__(self):
+        super().__init__()
+        self.loads, self.open, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.loads += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data", "srcset")]
+        self.open += [tag] if tag in ("svg", "table", "figure", "div", "style", "tr", "td") else []
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_report_is_one_whole_page(run):
+    text = (run / "report.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert [target for target in page.loads if not target.startswith(("#", "data:"))] == []
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert text.count("<svg") == 6
+    assert not re.findall(r"\{\{|\{%|Undefined|\bNone\b", text)
+    shown = " ".join(page.text)
+    for fact in ("NORMAL / PNEUMONIA", "64 \u00d7 64 \u00d7 1", "chest_xray_pneumonia/64:1.0.0", "No medical device."):
+        assert fact in shown
+    for interval in run_folder.read_metrics(run)["test"].values():
+        if isinstance(interval, dict) and "low" in interval:
+            assert f"{interval['value']:.4f} ({interval['low']:.4f} to {interval['high']:.4f})" in shown
+
+
+def test_the_report_escapes_names(run, tmp_path):
+    config = RunConfig.read(run)
+    scores = {"test": score(run_folder.load_model(run), dataset_of(config), "test")}
+    place = tmp_path / "<script>alert(1)</script>".replace("/", "_")
+    place.mkdir()
+    (place / "history.csv").write_bytes((run / "history.csv").read_bytes())
+    report.write_report(place, config, run_folder.read_metrics(run), scores, run_folder.load_model(run))
+    assert "<script>" not in (place / "report.html").read_text(encoding="utf-8")
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cxr_tfds import run_folder, training
+from cxr_tfds.settings import TrainSettings
+
+def write_json(path, content, write=run_folder.write_json):
+    # Weights and best weights of the second epoch are written, its state is not.
+    if path.name == "state.json" and content["epoch"] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, content)
+
+run_folder.write_json = write_json
+dataset, data_dir, run = sys.argv[1:]
+training.train(TrainSettings(dataset=dataset, data_dir=data_dir, epochs=3, batch_size=8), Path(run))
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(run, built, tmp_path):
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-c", _KILLED, "chest_xray_pneumonia/64", str(built), str(killed)]
+    done = subprocess.run(command, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert names(killed) == ["checkpoint", "config.json", "history.csv"]
+    assert json.loads((killed / "checkpoint" / "state.json").read_text(encoding="utf-8"))["epoch"] == 1
+    with pytest.raises(InputError, match="was started with other settings: seed 0, now 1\\. Give the same ones"):
+        training.train(settings(built, seed=1), killed, resume=True)
+    with pytest.raises(MissingData, match="the run did not finish"):
+        run_folder.load_model(killed)
+    training.train(settings(built), killed, resume=True)
+    assert names(killed) == FILES
+    assert_same_run(killed, run)
+    with pytest.raises(InputError, match="is finished; there is nothing to resume"):
+        training.train(settings(built), killed, resume=True)
+
+
+def fail(*_args, **_kwargs):
+    raise RuntimeError("on purpose")
+
+
+def test_a_run_interrupted_after_its_last_epoch_is_measured_on_resuming(built, tmp_path, monkeypatch):
+    tiny = settings(built, epochs=1, augment="none")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_report", fail)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            training.train(tiny, tmp_path / "run")
+    assert "model.keras" not in names(tmp_path / "run")
+    training.train(tiny, tmp_path / "run", resume=True)
+    assert names(tmp_path / "run") == FILES
+    assert len(history(tmp_path / "run")) == 1
+
+
+def test_mixed_precision_resumes_to_the_same_weights(built, tmp_path, monkeypatch):
+    tiny = settings(built, epochs=2, augment="none", precision="mixed_float16")
+    training.train(tiny, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "best_epoch", lambda history: 1 if len(history) == 1 else fail())
+        with pytest.raises(RuntimeError, match="on purpose"):
+            training.train(tiny, tmp_path / "resumed")
+    training.train(tiny, tmp_path / "resumed", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "resumed")
+    assert RunConfig.read(tmp_path / "whole").precision == "mixed_float16"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_run_reproduces_its_figures(run):
+    model, config = run_folder.load_model(run), RunConfig.read(run)
+    for split, table in run_folder.read_metrics(run).items():
+        assert evaluation.measure(score(model, dataset_of(config), split), config.threshold) == table
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(built, tmp_path, monkeypatch, capfd):
+    class Poisoned(training.Augment):
+        def call(self, images, training=False):
+            # The epoch is in the seed's state, see Checkpoint.on_epoch_begin.
+            return super().call(images, training) + keras.ops.where(self.seeds.state[1] > 0, float("nan"), 0.0)
+
+    monkeypatch.setattr(training, "Augment", Poisoned)
+    kept = tmp_path / "checkpoint"
+    message = f"the loss became nan in epoch 2. The epochs before are kept in {kept}. Try a lower --learning-rate"
+    with pytest.raises(InputError, match=re.escape(message)):
+        training.train(settings(built, augment="none"), tmp_path)
+    assert names(kept) == ["best.weights.h5", "epoch-1.weights.h5", "state.json"]
+    assert "model.keras" not in names(tmp_path)
+    assert capfd.readouterr().err.endswith("\n")  # the bar is closed: the message gets its own line
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_in_the_first_epoch_keeps_nothing(built, tmp_path, loss):
+    checkpoint = training.Checkpoint(tmp_path, None, None, None, settings(built))
+    with pytest.raises(InputError, match=rf"^the loss became {loss} in epoch 1\. Try a lower --learning-rate"):
+        checkpoint.on_epoch_end(0, {"loss": loss})
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_a_damaged_shard_ends_the_run(built, tmp_path, cache):
+    shutil.copytree(built, tmp_path / "data")
+    shard = next((tmp_path / "data").rglob("*-train.tfrecord*"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(InputError, match=re.escape(f"{shard} is damaged: example 66 of 66 is not as it was written.")):
+        training.train(settings(tmp_path / "data", cache=cache, augment="none"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 1000}, "batch size 1000; expected 1 to "),
+        ({"dataset": "chest_xray_pneumonia/96"}, "chest_xray_pneumonia/96 is not built in "),
+    ],
+)
+def test_a_run_that_cannot_start_leaves_the_old_one_alone(run, built, tmp_path, change, message):
+    for name in FILES:
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    with pytest.raises(InputError) as caught:
+        training.train(settings(built, **change), tmp_path)
+    assert str(caught.value).startswith(message)
+    assert_same_run(tmp_path, run)
+
+
+def test_images_too_small_leave_the_old_run_alone(run, built, tmp_path, monkeypatch):
+    (tmp_path / "model.keras").write_bytes((run / "model.keras").read_bytes())
+    monkeypatch.setattr(models, "_SMALLEST", 128)
+    with pytest.raises(InputError, match="needs images of at least 128 pixels; the dataset has 64"):
+        training.train(settings(built), tmp_path)
+    assert names(tmp_path) == ["model.keras"]
+
+
+def test_a_dataset_with_other_examples_is_refused(run, built):
+    config = RunConfig.read(run)
+    config.dataset["fingerprint"] = "0" * 64
+    with pytest.raises(InputError, match="holds other examples than the run was trained on"):
+        dataset_of(config)
+    config.settings["data_dir"] = "/nowhere"
+    with pytest.raises(MissingData, match="is not built in /nowhere"):
+        dataset_of(config)
+    with pytest.raises(InputError, match="holds other examples"):
+        dataset_of(config, built)
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits", "expected"),
+    [
+        # log(1 + e^-2) of a right answer, log(1 + e^1) of a wrong one.
+        ([1, 0], [2.0, 1.0], {"val_loss": (math.log1p(math.exp(-2)) + math.log1p(math.exp(1))) / 2, "val_auc": 1.0}),
+        ([1, 0], [-1000.0, 1000.0], {"val_loss": 1000.0, "val_auc": 0.0}),
+        (
+            [0, 2],
+            [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]],
+            {"val_loss": (math.log(3) + math.log(math.e + 2)) / 2, "val_accuracy": 0.5},
+        ),
+    ],
+)
+def test_validation_row_worked_by_hand(labels, logits, expected):
+    row = training.validation_row(Scores([], [], np.array(labels), np.array(logits, np.float32)))
+    assert row == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "best"),
+    [
+        ([(0.9, 1.0), (0.95, 2.0), (0.7, 0.1)], 2),
+        ([(0.9, 1.0), (0.9, 0.5), (0.9, 0.7)], 2),  # equal: the lower loss
+        ([(0.9, 0.5), (0.9, 0.5)], 1),
+    ],
+)
+@pytest.mark.parametrize("key", ["val_auc", "val_accuracy"])
+def test_best_epoch(rows, best, key):
+    table = [{"epoch": number, key: value, "val_loss": loss} for number, (value, loss) in enumerate(rows, 1)]
+    assert training.best_epoch(table) == best
+
+
+@pytest.mark.parametrize(("has_gpu", "policy"), [(True, "mixed_float16"), (False, "float32")])
+def test_auto_precision(monkeypatch, has_gpu, policy):
+    monkeypatch.setattr(training.tf.config, "list_physical_devices", lambda kind: ["one"] if has_gpu else [])
+    assert training.resolve_precision("auto") == policy
+    assert training.resolve_precision("mixed_bfloat16") == "mixed_bfloat16"
+
+
+def test_learning_rate_rises_then_falls_to_zero(built):
+    optimizer = training._optimizer(settings(built, learning_rate=0.1), 100)
+    rates = []
+    for step in range(101):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    assert rates[0] == 0
+    assert rates[5] == pytest.approx(0.1)
+    assert rates[1:5] == sorted(rates[1:5])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[100] == pytest.approx(0, abs=1e-6)
