@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import hashlib
 import inspect
+import sys
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from cxr_tfds.records import read_back
 from cxr_tfds.splits import check_no_patient_twice, validation_ids
 
 SPLIT_POLICIES = ("patient", "source")
+_TFDS_COMMAND = "tensorflow_datasets.scripts.cli.main"
 UNKNOWN_FINDING = -1  # how TFDS writes "no label"
 _CONFIG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # it becomes a folder
 _STORED_SETTINGS = ("size", "channels", "fit", "split")
@@ -160,7 +162,12 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
 
     def download_and_prepare(self, **kwargs: Any) -> None:
         """As TFDS does, but a dataset that stands there under the same name must have the same settings."""
-        super().download_and_prepare(**kwargs)
+        try:
+            super().download_and_prepare(**kwargs)
+        except InputError as err:
+            if _TFDS_COMMAND in sys.modules:  # a person at a screen: the message without forty lines above it
+                sys.exit(f"Error: {err}")
+            raise
         for name in _STORED_SETTINGS:
             stored, asked = self.info.metadata.get(name), getattr(self.builder_config, name)
             if stored != asked:

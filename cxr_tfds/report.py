@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -31,8 +31,8 @@ def write_report(run: Path, config: RunConfig, measured: dict[str, Any], scores:
         pictures["Precision and recall"] = _precision_recall(of)
         pictures["Scores by class"] = _histogram(of, config)
         pictures["Calibration"] = _calibration(of)
-    template = Environment(loader=PackageLoader("cxr_tfds", ""), autoescape=True).get_template("report.html.j2")
-    page = template.render(
+    environment = Environment(loader=PackageLoader("cxr_tfds", ""), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("report.html.j2").render(
         run=run.resolve().name,
         config=config,
         measured=measured,

@@ -1,6 +1,7 @@
 """Training: what stands in the run folder, repeating and resuming to the last bit, what is refused."""
 
 import csv
+import dataclasses
 import html.parser
 import json
 import math
@@ -18,6 +19,7 @@ import pytest
 from cxr_tfds import evaluation, metrics, models, report, run_folder, training
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.evaluation import Scores, dataset_of, score
+from cxr_tfds.export.pack import export_run
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.settings import TrainSettings
 
@@ -201,17 +203,40 @@ def test_a_run_interrupted_after_its_last_epoch_is_measured_on_resuming(built, t
     assert len(history(tmp_path / "run")) == 1
 
 
-def test_mixed_precision_resumes_to_the_same_weights(built, tmp_path, monkeypatch):
+def check_mixed(folder, precision):
+    """The model is float32, gives the recorded figures, and converts."""
+    assert RunConfig.read(folder).precision == precision
+    assert keras.config.dtype_policy().name == "float32"
+    model = run_folder.load_model(folder)
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    test_a_run_reproduces_its_figures(folder)
+    (exported,) = export_run(folder, folder / "export", ("float32",))
+    assert exported.comparisons["test"].agreement == 1
+    assert exported.comparisons["test"].max_difference < 1e-4
+
+
+def test_mixed_float16_resumes_to_the_same_weights(built, tmp_path, monkeypatch):
     tiny = settings(built, epochs=2, augment="none", precision="mixed_float16")
     training.train(tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(training, "best_epoch", lambda history: 1 if len(history) == 1 else fail())
         with pytest.raises(RuntimeError, match="on purpose"):
             training.train(tiny, tmp_path / "resumed")
+    config = RunConfig.read(tmp_path / "resumed")
+    dataclasses.replace(config, precision="float32").write(tmp_path / "resumed")  # as if "auto" on another machine
+    with pytest.raises(InputError, match="dtype policy 'float32', now 'mixed_float16'"):
+        training.train(tiny, tmp_path / "resumed", resume=True)
+    config.write(tmp_path / "resumed")
     training.train(tiny, tmp_path / "resumed", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "resumed")
-    assert RunConfig.read(tmp_path / "whole").precision == "mixed_float16"
-    assert keras.config.dtype_policy().name == "float32"
+    check_mixed(tmp_path / "whole", "mixed_float16")
+
+
+def test_a_run_in_mixed_bfloat16(built, tmp_path):
+    tiny = settings(built, epochs=1, augment="none", precision="mixed_bfloat16")
+    training.train(tiny, tmp_path)
+    check_mixed(tmp_path, "mixed_bfloat16")
 
 
 def test_a_run_reproduces_its_figures(run):

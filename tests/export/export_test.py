@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation import Scores, dataset_of, measure, probabilities, score
+from cxr_tfds.evaluation import Scores, dataset_of, probabilities, score
 from cxr_tfds.export import check, pack
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
@@ -220,30 +220,6 @@ def test_wrong_usage(run, tmp_path, option, value, said):
     result = invoke(run, "--out", tmp_path / "out", option, value)
     assert result.exit_code == 2
     assert said in result.stderr
-
-
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_a_run_trained_in_mixed_precision_is_stored_as_float32_and_converts(built, tmp_path, precision):
-    from cxr_tfds.settings import TrainSettings
-    from cxr_tfds.training import train
-
-    settings = TrainSettings(
-        dataset="chest_xray_pneumonia/64",
-        data_dir=str(built),
-        epochs=1,
-        batch_size=8,
-        augment="none",
-        precision=precision,
-    )
-    measured = train(settings, tmp_path / "mixed")
-    model, config = run_folder.load_model(tmp_path / "mixed"), RunConfig.read(tmp_path / "mixed")
-    assert config.precision == precision
-    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
-    assert {weight.dtype for weight in model.weights} == {"float32"}
-    assert measure(score(model, dataset_of(config), "test"), config.threshold) == measured["test"]
-    (one,) = pack.export_run(tmp_path / "mixed", tmp_path / "out", ("float32",))
-    assert one.comparisons["test"].agreement == 1
-    assert one.comparisons["test"].max_difference < 1e-4
 
 
 def scores(labels, logits):
