@@ -273,7 +273,8 @@ def test_a_loss_that_is_no_number_in_the_first_epoch_keeps_nothing(built, tmp_pa
 def test_a_damaged_shard_ends_the_run(built, tmp_path, cache):
     shutil.copytree(built, tmp_path / "data")
     shard = next((tmp_path / "data").rglob("*-train.tfrecord*"))
-    shard.write_bytes(shard.read_bytes()[:-100])
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
     with pytest.raises(InputError, match=re.escape(f"{shard} is damaged: example 66 of 66 is not as it was written.")):
         training.train(settings(tmp_path / "data", cache=cache, augment="none"), tmp_path / "run")
 

@@ -123,7 +123,8 @@ def test_a_damaged_file_of_the_run_is_named(run, name):
 def test_a_damaged_shard_is_named(run, built, tmp_path):
     shutil.copytree(built, tmp_path / "data")
     shard = next((tmp_path / "data").rglob("*-test.tfrecord*"))
-    shard.write_bytes(shard.read_bytes()[:-100])
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
     result = invoke(run, "--data-dir", tmp_path / "data")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {shard} is damaged: example 40 of 40 is not as it was written. ")

@@ -1,0 +1,149 @@
+"""The device environment that `make` installs from the wheel: tflite-runtime, and no TensorFlow."""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+DEVICE = ROOT / ".venv-edge" / "bin"
+
+pytestmark = pytest.mark.skipif(not DEVICE.is_dir(), reason=f"no {DEVICE}: `make test` creates it")
+
+
+def device(command, *arguments, cwd):
+    return subprocess.run(
+        [str(DEVICE / command), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def python(code, *arguments, cwd):
+    done = device("python", "-c", code, *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_holds_what_a_device_needs_and_nothing_of_tensorflow(tmp_path):
+    code = """
+import importlib.metadata, json
+print(json.dumps(sorted(d.metadata["Name"].lower() for d in importlib.metadata.distributions())))
+"""
+    found = set(python(code, cwd=tmp_path)) - {"pip", "setuptools"}
+    assert found == {"cxr-tfds", "click", "numpy", "pillow", "tflite-runtime"}
+
+
+def test_code_comes_from_the_wheel_and_is_this_code(tmp_path):
+    code = """
+import cxr_tfds, hashlib, json, pathlib
+root = pathlib.Path(cxr_tfds.__file__).parent
+digest = lambda path: hashlib.sha256(path.read_bytes()).hexdigest()
+print(json.dumps({path.relative_to(root).as_posix(): digest(path) for path in root.rglob("*.py")}))
+"""
+    installed = python(code, cwd=tmp_path)
+    for inside, folder in {"": "cxr_tfds", "export/": "export"}.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            name = inside + path.relative_to(ROOT / folder).as_posix()
+            assert installed[name] == hashlib.sha256(path.read_bytes()).hexdigest(), f"{name}: run make again"
+
+
+@pytest.mark.parametrize("quantization", ["int8", "float32"])
+def test_predict_agrees_with_the_comparison_at_export(exported, phantom, tmp_path, quantization):
+    model = exported / f"tiny-{quantization}.tflite"
+    done = device("cxr-infer", "predict", "--json", "--model", model, phantom / "chest_xray" / "test", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answers = {Path(a["file"]): a for a in json.loads(done.stdout)}
+    assert len(answers) == 40
+    truths = np.array([path.parent.name == "PNEUMONIA" for path in answers])
+    decided = np.array([answer["label"] == "PNEUMONIA" for answer in answers.values()])
+    for answer in answers.values():
+        assert (answer["probability"] >= answer["threshold"]) == (answer["label"] == "PNEUMONIA")
+    files = {file["quantization"]: file for file in json.loads((exported / "export.json").read_text())}
+    # LiteRT compared it at export; the kernels here are others, so one image on the edge may differ.
+    at_export = round(40 * files[quantization]["comparisons"]["test"]["accuracy"])
+    assert abs((truths == decided).sum() - at_export) <= 1
+
+
+def test_evaluate_and_info(exported, phantom, tmp_path):
+    model = exported / "tiny-int8.tflite"
+    done = device("cxr-infer", "evaluate", "--json", "--model", model, phantom / "chest_xray" / "test", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = json.loads(done.stdout)
+    assert table["images"] == 40
+    assert table["auc"]["low"] <= table["auc"]["value"] <= table["auc"]["high"]
+    facts = json.loads(device("cxr-infer", "info", "--json", "--model", model, cwd=tmp_path).stdout)
+    assert facts["labels"] == ["NORMAL", "PNEUMONIA"]
+    assert facts["size"] == 64
+    assert facts["threshold"] == table["threshold"]
+
+
+def test_answers_within_90_mb(exported, phantom, tmp_path):
+    image = next((phantom / "chest_xray" / "test" / "NORMAL").iterdir())
+    code = """
+import json, resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(json.dumps(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+"""
+    command = (DEVICE / "cxr-infer", "predict", "--model", exported / "tiny-int8.tflite", image)
+    assert python(code, *command, cwd=tmp_path) < 90 * 1024
+
+
+def test_training_commands_name_the_extra(tmp_path):
+    for command, arguments in {
+        "cxr-train": ("--dataset", "chest_xray_pneumonia/224", "--out", tmp_path / "run"),
+        "cxr-export": ("run", "--out", tmp_path / "models"),
+    }.items():
+        done = device(command, *arguments, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "pip install 'cxr-tfds[train]'" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_pixels_of_the_device_are_those_of_the_records(phantom, shared_or_none, tmp_path):
+    """Bit for bit, on JPEG, PNG, RGB and RGBA, real files among them where there are some."""
+    import tensorflow_datasets as tfds
+
+    from cxr_tfds.builder import RadiographConfig
+    from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+    from cxr_tfds.datasets import DatasetName, open_dataset
+    from cxr_tfds.pipeline import load_split
+
+    folder = tmp_path / "chest_xray" / "train"
+    sources = sorted((phantom / "chest_xray" / "train").glob("*/*"))[:8] + shared_or_none
+    for number, source in enumerate(sources):
+        target = folder / ("NORMAL", "PNEUMONIA")[number % 2]
+        target.mkdir(parents=True, exist_ok=True)
+        (target / f"IM-{number:04}-0001{source.suffix}").write_bytes(source.read_bytes())
+    rng = np.random.default_rng(0)
+    for number, (mode, channels) in enumerate({"RGB": 3, "RGBA": 4, "LA": 2}.items()):
+        pixels = rng.integers(0, 256, (301, 257, channels), dtype=np.uint8)
+        image = Image.fromarray(pixels)
+        assert image.mode == mode
+        image.save(folder / "NORMAL" / f"IM-9{number:03}-0001.png")
+    builder = Builder(data_dir=tmp_path / "data", config=RadiographConfig(name="source", split="source"))
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=tmp_path))
+    examples = load_split(open_dataset(DatasetName.parse("chest_xray_pneumonia/source"), tmp_path / "data"), "train")
+    written = {
+        image_id: hashlib.sha256(image.tobytes()).hexdigest()
+        for image_id, image in zip(examples.image_ids, examples.images, strict=True)
+    }
+    code = """
+import hashlib, json, pathlib, sys
+from cxr_tfds.pixels import radiograph
+root = pathlib.Path(sys.argv[1])
+seen = {"train/" + p.relative_to(root).as_posix(): radiograph(p.read_bytes(), 224).pixels for p in root.glob("*/*")}
+print(json.dumps({name: hashlib.sha256(pixels.tobytes()).hexdigest() for name, pixels in seen.items()}))
+"""
+    assert python(code, folder, cwd=tmp_path) == written
+    assert len(written) == len(sources) + 3
+
+
+@pytest.fixture
+def shared_or_none():
+    """Real files of several kinds, none where there are no real images."""
+    shared = ROOT.parent / "shared" / "data"
+    kinds = {"kermany_original": ("*.jpeg", 12), "covid_chestxray": ("*.png", 12), "covid_ct": ("*.png", 6)}
+    return [path for name, (glob, most) in kinds.items() for path in sorted((shared / name).rglob(glob))[:most]]
