@@ -10,8 +10,8 @@ import abc
 import dataclasses
 import hashlib
 import inspect
-import sys
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
