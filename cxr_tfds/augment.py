@@ -1,7 +1,7 @@
 """Augmentation of whole batches on the accelerator, in `keras.ops`.
 
-All geometric changes of an image are one affine warp with one interpolation; all changes of
-exposure follow in one pass. Both are drawn per image.
+In the order of what happens to a radiograph: all geometric changes as one affine warp with one
+interpolation, then sharpness, exposure, noise and compression. Values are drawn for each image.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from cxr_tfds.degrade import blur, compress
 from cxr_tfds.presets import AugmentSettings
 
 _LOG_FLOOR = 1e-6  # keeps black finite: 255e-6 of a grey value
@@ -23,7 +24,9 @@ class Augment(keras.layers.Layer):
 
     Images in: any dtype (N, H, W, C), values 0 to 255, MONOCHROME2. Out: the layer's compute dtype,
     values clipped to 0 to 255. Labels are unchanged; laterality changes where `flip` mirrors.
-    Pixels from outside the image repeat its edge.
+
+    Blur, noise and compression each go to a quarter of the batch, by position: batches are shuffled,
+    and so they cost a quarter. `mixup` is applied by `mix`, because it changes labels, too.
     """
 
     def __init__(self, settings: AugmentSettings, *, seed: int, **kwargs: Any) -> None:
@@ -31,14 +34,34 @@ class Augment(keras.layers.Layer):
         self.settings = settings
         self.seeds = keras.random.SeedGenerator(seed)
         # Compiled apart: in one piece XLA computes the warp again for every use of its result, 4 times slower.
-        self._warp, self._expose = _compiled(warp), _compiled(expose)
+        self._warp = _compiled(lambda images, matrix: warp(images, matrix, settings.fill))
+        self._expose, self._blur, self._compress = _compiled(expose), _compiled(blur), _compiled(compress)
 
     def call(self, images: Any, training: bool = False) -> Any:
-        images = ops.cast(images, self.compute_dtype)
-        if not training or self.settings == AugmentSettings():
-            return images
-        changes = draw_changes(self.settings, ops.shape(images), self.seeds)
-        return self._expose(self._warp(images, changes["matrix"]), changes)
+        if not training:
+            return ops.cast(images, self.compute_dtype)
+        # float32 until the end: each step would round a bfloat16 to whole grey values again.
+        images = ops.cast(images, "float32")
+        settings, count = self.settings, ops.shape(images)[0]
+        if any((settings.rotation_deg, settings.shear_deg, settings.zoom, settings.shift, settings.flip)):
+            images = self._warp(images, draw_matrix(settings, ops.shape(images), self.seeds))
+        if settings.blur:
+            images = _on_quarter(0, self._blur, images, self._uniform((count,), 0, settings.blur))
+        if any((settings.brightness, settings.contrast, settings.gamma)):
+            images = self._expose(images, *draw_exposure(settings, count, self.seeds))
+        if settings.noise:
+            images = _on_quarter(1, self._add_noise, images, self._uniform((count,), 0, settings.noise))
+        if settings.jpeg:
+            images = _on_quarter(2, self._compress, images, self._uniform((count,), 100 - settings.jpeg, 100))
+        return ops.cast(images, self.compute_dtype)
+
+    def _uniform(self, shape: tuple, low: float, high: float) -> Any:
+        return keras.random.uniform(shape, low, high, dtype="float32", seed=self.seeds)
+
+    def _add_noise(self, images: Any, half_width: Any) -> Any:
+        """Uniform, not normal: drawing normal numbers costs more than the warp."""
+        noise = self._uniform(ops.shape(images), -255, 255) * ops.reshape(half_width, (-1, 1, 1, 1))
+        return ops.cast(ops.clip(ops.cast(images, "float32") + noise, 0, 255), images.dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
@@ -57,50 +80,51 @@ def _compiled(function: Callable) -> Callable:
     return tf.function(function, jit_compile=True)
 
 
-def draw_changes(settings: AugmentSettings, shape: tuple, seeds: keras.random.SeedGenerator) -> dict[str, Any]:
-    """Draws the changes of N images of `shape` (N, H, W, C).
+def _on_quarter(which: int, change: Callable, images: Any, values: Any) -> Any:
+    """Changes the images of one quarter of the batch by their `values` (N,); the others stay."""
+    count = ops.shape(images)[0]
+    first, last = which * count // 4, (which + 1) * count // 4
+    changed = change(images[first:last], values[first:last])
+    return ops.concatenate([images[:first], changed, images[last:]])
+
+
+def draw_matrix(settings: AugmentSettings, shape: tuple, seeds: keras.random.SeedGenerator) -> Any:
+    """Draws the warps of N images of `shape` (N, H, W, C).
+
+    The order is that of `ImageDataGenerator`: from output to input coordinates mirror, zoom, shear,
+    shift, then rotate, all about the centre.
 
     Returns:
-      float32: `matrix` (N, 6), row-major 2 x 3, taking output to input coordinates, pixels from the
-      centre, x to the right and y down; `gain`, `offset`, `power` (N, 1, 1, 1); `noise`
-      (N, H, W, C), in parts of full scale, or None where the settings have no noise.
+      float32 (N, 6), see `warp`.
     """
     count, height, width, _ = shape
 
     def between(half_width: float) -> Any:
         return keras.random.uniform((count,), -half_width, half_width, dtype="float32", seed=seeds)
 
-    def each(values: Any) -> Any:
-        return ops.reshape(values, (-1, 1, 1, 1))
-
     angle = between(settings.rotation_deg) * (math.pi / 180)
-    shear = ops.tan(between(settings.shear_deg) * (math.pi / 180))
-    scale = 1 / (1 + between(settings.zoom))
+    sheared = angle + between(settings.shear_deg) * (math.pi / 180)
     mirror = ops.where(keras.random.uniform((count,), dtype="float32", seed=seeds) < settings.flip, -1.0, 1.0)
-    shift_x = between(settings.shift) * ops.cast(width, "float32")
-    shift_y = between(settings.shift) * ops.cast(height, "float32")
-    cos, sin = ops.cos(angle) * scale, ops.sin(angle) * scale
-    matrix = [mirror * cos, mirror * (cos * shear - sin), shift_x, sin, sin * shear + cos, shift_y]
-    changes = {
-        "matrix": ops.stack(matrix, axis=-1),
-        "gain": each(1 + between(settings.contrast)),
-        "offset": each(between(settings.brightness)),
-        "power": each(ops.exp(between(settings.gamma))),
-        "noise": None,
-    }
-    if settings.noise:
-        strength = keras.random.uniform((count, 1, 1, 1), 0, settings.noise, dtype="float32", seed=seeds)
-        # Uniform, not normal: drawing normal numbers costs more than the warp.
-        changes["noise"] = strength * keras.random.uniform(shape, -1, 1, dtype="float32", seed=seeds)
-    return changes
+    across, down = mirror * (1 + between(settings.zoom)), 1 + between(settings.zoom)
+    x = between(settings.shift) * ops.cast(width, "float32")
+    y = between(settings.shift) * ops.cast(height, "float32")
+    cos, sin = ops.cos(angle), ops.sin(angle)
+    rows = [
+        *(cos * across, -ops.sin(sheared) * down, cos * x - sin * y),
+        *(sin * across, ops.cos(sheared) * down, sin * x + cos * y),
+    ]
+    return ops.stack(rows, axis=-1)
 
 
-def warp(images: Any, matrix: Any) -> Any:
-    """Affine warp with bilinear interpolation; outside the image its edge is repeated.
+def warp(images: Any, matrix: Any, fill: str = "nearest") -> Any:
+    """Affine warp with bilinear interpolation.
 
     Args:
       images: float (N, H, W, C).
-      matrix: float32 (N, 6), see `draw_changes`.
+      matrix: float32 (N, 6), row-major 2 x 3, taking output to input coordinates, which are pixels
+        from the centre, x to the right and y down.
+      fill: outside the image "nearest" repeats its edge, "constant" is 0, "reflect" mirrors it with
+        the edge twice, all as in `scipy.ndimage.affine_transform`.
 
     Returns:
       Images of the same shape and dtype.
@@ -110,8 +134,8 @@ def warp(images: Any, matrix: Any) -> Any:
     rows = ops.reshape(ops.arange(height, dtype="float32") - (height - 1) / 2, (1, height, 1))
     columns = ops.reshape(ops.arange(width, dtype="float32") - (width - 1) / 2, (1, 1, width))
     a, b, c, d, e, f = (ops.reshape(matrix[:, i], (-1, 1, 1)) for i in range(6))
-    x = ops.clip(a * columns + b * rows + c + (width - 1) / 2, 0, width - 1)
-    y = ops.clip(d * columns + e * rows + f + (height - 1) / 2, 0, height - 1)
+    x, within_x = _inside(a * columns + b * rows + c + (width - 1) / 2, width, fill)
+    y, within_y = _inside(d * columns + e * rows + f + (height - 1) / 2, height, fill)
     left, top = ops.floor(x), ops.floor(y)
     weight_x = ops.expand_dims(ops.cast(x - left, images.dtype), -1)
     weight_y = ops.expand_dims(ops.cast(y - top, images.dtype), -1)
@@ -125,16 +149,47 @@ def warp(images: Any, matrix: Any) -> Any:
 
     upper = tap(top, left) * (1 - weight_x) + tap(top, right) * weight_x
     lower = tap(bottom, left) * (1 - weight_x) + tap(bottom, right) * weight_x
-    return upper * (1 - weight_y) + lower * weight_y
+    result = upper * (1 - weight_y) + lower * weight_y
+    if fill == "constant":
+        result = result * ops.expand_dims(ops.cast(ops.logical_and(within_x, within_y), images.dtype), -1)
+    return result
 
 
-def expose(images: Any, changes: dict[str, Any]) -> Any:
-    """Contrast around the image's mean, brightness, gamma and noise, clipped to 0 to 255."""
+def _inside(places: Any, length: int, fill: str) -> tuple[Any, Any]:
+    """Coordinates brought into 0 to length - 1, and which of them were there already."""
+    last = length - 1
+    within = ops.logical_and(places >= 0, places <= last)
+    if fill == "reflect":
+        places = ops.mod(places + 0.5, 2 * length)
+        places = ops.minimum(places, 2 * length - places) - 0.5
+    return ops.clip(places, 0, last), within
+
+
+def draw_exposure(settings: AugmentSettings, count: int, seeds: keras.random.SeedGenerator) -> tuple[Any, Any, Any]:
+    """Draws gain, offset (parts of full scale) and power of N images, float32 (N, 1, 1, 1)."""
+
+    def between(half_width: float) -> Any:
+        return keras.random.uniform((count, 1, 1, 1), -half_width, half_width, dtype="float32", seed=seeds)
+
+    return 1 + between(settings.contrast), between(settings.brightness), ops.exp(between(settings.gamma))
+
+
+def expose(images: Any, gain: Any, offset: Any, power: Any) -> Any:
+    """Contrast around the image's mean, brightness and gamma, clipped to 0 to 255."""
     values = ops.cast(images, "float32") / 255
     mean = ops.mean(values, axis=(1, 2, 3), keepdims=True)
-    values = ops.clip((values - mean) * changes["gain"] + mean + changes["offset"], 0, 1)
+    values = ops.clip((values - mean) * gain + mean + offset, 0, 1)
     # As exp(p log v), which XLA vectorises on a CPU; its power runs four times slower.
-    values = ops.exp(changes["power"] * ops.log(values + _LOG_FLOOR))
-    if changes["noise"] is not None:
-        values = values + changes["noise"]
+    values = ops.exp(power * ops.log(values + _LOG_FLOOR))
     return ops.cast(ops.clip(values, 0, 1) * 255, images.dtype)
+
+
+def mix(images: Any, share: Any) -> Any:
+    """Mixes each image with its opposite in the reversed batch.
+
+    Args:
+      images: float (N, H, W, C).
+      share: float (N,), of the image itself; the label takes the same share of its own.
+    """
+    share = ops.cast(ops.reshape(share, (-1, 1, 1, 1)), images.dtype)
+    return share * images + (1 - share) * ops.flip(images, axis=0)

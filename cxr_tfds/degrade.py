@@ -49,8 +49,10 @@ def blur(images: Any, sigma: Any) -> Any:
     # 0.05 pixels is nothing: the next tap weighs e^-200.
     spread = ops.maximum(ops.reshape(ops.cast(sigma, "float32"), (-1, 1)), 0.05)
     weights = ops.exp(-0.5 * ops.square(taps / spread))
-    weights = ops.cast(weights / ops.sum(weights, axis=1, keepdims=True), images.dtype)
-    return _filter(_filter(images, weights, axis=1), weights, axis=2)
+    weights = weights / ops.sum(weights, axis=1, keepdims=True)
+    # In float32 whatever the images are: the sum of 9 products would lose the last bits of a float16.
+    values = ops.cast(images, "float32")
+    return ops.cast(_filter(_filter(values, weights, axis=1), weights, axis=2), images.dtype)
 
 
 def _filter(images: Any, weights: Any, axis: int) -> Any:

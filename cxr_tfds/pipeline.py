@@ -89,6 +89,35 @@ def check_batch_size(dataset: BuiltDataset, split: str, batch_size: int) -> None
         )
 
 
+def with_mixup(
+    batches: tf.data.Dataset, alpha: float, classes: int, *, seed: int, first_batch: int = 0
+) -> tf.data.Dataset:
+    """Draws for each image the share it keeps, and mixes the labels; `augment.mix` mixes the images.
+
+    Args:
+      batches: from `train_batches`.
+      alpha: shares come from Beta(alpha, alpha) (Zhang et al. 2018, https://arxiv.org/abs/1710.09412).
+      classes: number of classes.
+      seed: of the shares.
+      first_batch: number of the first batch, from 0, so that a resumed run draws the same.
+
+    Returns:
+      A dataset of ((images, shares float32 (B,)), labels float32 (B, 1), or (B, K) for K > 2 classes).
+    """
+
+    def draw(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple:
+        images, labels = batch
+        if classes > 2:
+            labels = tf.one_hot(labels, classes)
+        own, other = tf.unstack(tf.random.stateless_gamma((2, tf.shape(images)[0]), (seed, number), alpha))
+        # Both are 0 where a small alpha underflows: such a draw is all or nothing anyway.
+        share = tf.math.divide_no_nan(own, own + other)
+        weight = share[:, tf.newaxis]
+        return (images, share), weight * labels + (1 - weight) * labels[::-1]
+
+    return batches.enumerate(first_batch).map(draw)
+
+
 def eval_batches(
     dataset: BuiltDataset, split: str, *, batch_size: int = 64, fields: Sequence[str] = ("image", "label")
 ) -> tf.data.Dataset:

@@ -6,7 +6,7 @@ import dataclasses
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.models import MODELS
-from cxr_tfds.presets import PRESETS
+from cxr_tfds.presets import PRESETS, AugmentSettings, augmentation
 
 CACHES = ("auto", "ram", "none")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
@@ -27,6 +27,7 @@ class TrainSettings:
       weight_decay: decoupled, of AdamW.
       precision: Keras dtype policy; "auto" is mixed_float16 with a GPU, float32 without.
       augment: a name of `cxr_tfds.presets.PRESETS`.
+      augment_changes: values of the preset to replace, see `cxr_tfds.presets.AugmentSettings`.
       cache: "auto", "ram" or "none", see `cxr_tfds.pipeline.train_batches`.
       seed: 0 to 2147483647, of the weights, the order of the images and the augmentation.
 
@@ -43,6 +44,7 @@ class TrainSettings:
     weight_decay: float = 1e-3
     precision: str = "auto"
     augment: str = "default"
+    augment_changes: dict[str, float | str] = dataclasses.field(default_factory=dict)
     cache: str = "auto"
     seed: int = 0
 
@@ -60,3 +62,9 @@ class TrainSettings:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
+        augmentation(self.augment, self.augment_changes)
+
+    @property
+    def augmentation(self) -> AugmentSettings:
+        """The preset with its changes."""
+        return augmentation(self.augment, self.augment_changes)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 
-from cxr_tfds import evaluation, metrics, models, report, run_folder, training
+from cxr_tfds import callbacks, evaluation, metrics, models, report, run_folder, training
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.evaluation import Scores, dataset_of, score
 from cxr_tfds.export.pack import export_run
@@ -220,7 +220,7 @@ def test_mixed_float16_resumes_to_the_same_weights(built, tmp_path, monkeypatch)
     tiny = settings(built, epochs=2, augment="none", precision="mixed_float16")
     training.train(tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "best_epoch", lambda history: 1 if len(history) == 1 else fail())
+        patch.setattr(callbacks, "best_epoch", lambda history: 1 if len(history) == 1 else fail())
         with pytest.raises(RuntimeError, match="on purpose"):
             training.train(tiny, tmp_path / "resumed")
     config = RunConfig.read(tmp_path / "resumed")
@@ -263,7 +263,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(built, t
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_in_the_first_epoch_keeps_nothing(built, tmp_path, loss):
-    checkpoint = training.Checkpoint(tmp_path, None, None, None, settings(built))
+    checkpoint = callbacks.Checkpoint(tmp_path, None, None, None, settings(built))
     with pytest.raises(InputError, match=rf"^the loss became {loss} in epoch 1\. Try a lower --learning-rate"):
         checkpoint.on_epoch_end(0, {"loss": loss})
     assert names(tmp_path) == []
@@ -329,7 +329,7 @@ def test_a_dataset_with_other_examples_is_refused(run, built):
     ],
 )
 def test_validation_row_worked_by_hand(labels, logits, expected):
-    row = training.validation_row(Scores([], [], np.array(labels), np.array(logits, np.float32)))
+    row = callbacks.validation_row(Scores([], [], np.array(labels), np.array(logits, np.float32)))
     assert row == pytest.approx(expected)
 
 
@@ -344,7 +344,7 @@ def test_validation_row_worked_by_hand(labels, logits, expected):
 @pytest.mark.parametrize("key", ["val_auc", "val_accuracy"])
 def test_best_epoch(rows, best, key):
     table = [{"epoch": number, key: value, "val_loss": loss} for number, (value, loss) in enumerate(rows, 1)]
-    assert training.best_epoch(table) == best
+    assert callbacks.best_epoch(table) == best
 
 
 @pytest.mark.parametrize(("has_gpu", "policy"), [(True, "mixed_float16"), (False, "float32")])
@@ -365,3 +365,24 @@ def test_learning_rate_rises_then_falls_to_zero(built):
     assert rates[1:5] == sorted(rates[1:5])
     assert rates[5:] == sorted(rates[5:], reverse=True)
     assert rates[100] == pytest.approx(0, abs=1e-6)
+
+
+def test_mixup_trains_and_mixes_labels_as_images(built, tmp_path):
+    from cxr_tfds.augment import mix
+    from cxr_tfds.datasets import DatasetName, open_dataset
+    from cxr_tfds.pipeline import train_batches, with_mixup
+
+    dataset = open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)
+    plain = train_batches(dataset, batch_size=8, seed=0)
+    ((images, shares), labels), (_, before) = (
+        next(iter(batches)) for batches in (with_mixup(plain, 0.3, 2, seed=0), plain)
+    )
+    assert 0 <= np.min(shares) < 0.2 < 0.8 < np.max(shares) <= 1
+    mixed = np.asarray(mix(before[:, :, np.newaxis, np.newaxis], shares))[:, :, 0, 0]  # labels as images of one pixel
+    np.testing.assert_allclose(labels, mixed, atol=1e-6)
+    again = next(iter(with_mixup(plain.skip(3), 0.3, 2, seed=0, first_batch=3)))
+    (*_, fourth) = with_mixup(plain, 0.3, 2, seed=0).take(4)
+    np.testing.assert_array_equal(again[0][1], fourth[0][1])
+    training.train(settings(built, epochs=1, augment="strong"), tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["settings"]["augment"] == "strong"

@@ -9,7 +9,7 @@ import click
 from cxr_tfds.cli import Command, NearestChoice, check_new_folder, load_tensorflow, unknown
 from cxr_tfds.datasets import DatasetName, default_data_dir, known_datasets
 from cxr_tfds.models import MODELS
-from cxr_tfds.presets import PRESETS
+from cxr_tfds.presets import LIMITS, PRESETS, AugmentSettings
 from cxr_tfds.settings import CACHES, MAX_SEED, PRECISIONS, TrainSettings
 
 _DEFAULTS = TrainSettings(dataset="", data_dir="")
@@ -24,6 +24,20 @@ def _known_dataset(ctx: click.Context, param: click.Parameter, value: str) -> st
     if name.dataset not in (known := known_datasets(data_dir)):
         raise click.BadParameter(unknown(name.dataset, known), ctx, param)
     return str(name)
+
+
+def _augment_changes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, float | str]:
+    changes: dict[str, float | str] = {}
+    for text in values:
+        name, _, value = text.partition("=")
+        if name not in ("fill", *LIMITS):
+            raise click.BadParameter(unknown(name, ["fill", *LIMITS]), ctx, param)
+        try:
+            changes[name] = value if name == "fill" else float(value)
+            AugmentSettings(**{name: changes[name]})  # type: ignore[arg-type]
+        except ValueError as err:
+            raise click.BadParameter(f"{text!r}: {err}", ctx, param) from None
+    return changes
 
 
 @click.command(cls=Command)
@@ -67,6 +81,14 @@ def _known_dataset(ctx: click.Context, param: click.Parameter, value: str) -> st
     help="auto: mixed_float16 with a GPU, float32 without.",
 )
 @click.option("--augment", type=NearestChoice(list(PRESETS)), default=_DEFAULTS.augment, show_default=True)
+@click.option(
+    "--augment-set",
+    "augment_changes",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_augment_changes,
+    help=f"Replace a value of the preset; several times. Names: fill, {', '.join(LIMITS)}.",
+)
 @click.option(
     "--cache",
     type=NearestChoice(CACHES),

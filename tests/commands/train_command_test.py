@@ -96,7 +96,7 @@ def test_the_building_line_quotes_a_folder_with_a_space(tmp_path):
             "float16",
             "'float16' is not one of 'auto', 'float32', 'mixed_float16', 'mixed_bfloat16'. Did you mean 'float32'?",
         ),
-        ("--augment", "nome", "'nome' is not one of 'none', 'default'. Did you mean 'none'?"),
+        ("--augment", "nome", "'nome' is not one of 'none', 'classic', 'default', 'strong'. Did you mean 'none'?"),
         ("--cache", "memory", "'memory' is not one of 'auto', 'ram', 'none'."),
         ("--epochs", "0", "0 is not in the range x>=1."),
         ("--batch-size", "0", "0 is not in the range x>=1."),
