@@ -374,9 +374,7 @@ def test_mixup_trains_and_mixes_labels_as_images(built, tmp_path):
 
     dataset = open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)
     plain = train_batches(dataset, batch_size=8, seed=0)
-    ((images, shares), labels), (_, before) = (
-        next(iter(batches)) for batches in (with_mixup(plain, 0.3, 2, seed=0), plain)
-    )
+    ((_, shares), labels), (_, before) = (next(iter(batches)) for batches in (with_mixup(plain, 0.3, 2, seed=0), plain))
     assert 0 <= np.min(shares) < 0.2 < 0.8 < np.max(shares) <= 1
     mixed = np.asarray(mix(before[:, :, np.newaxis, np.newaxis], shares))[:, :, 0, 0]  # labels as images of one pixel
     np.testing.assert_allclose(labels, mixed, atol=1e-6)
