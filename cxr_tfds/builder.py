@@ -22,7 +22,7 @@ import tensorflow_datasets as tfds
 from cxr_tfds.datasets import config_option, named_settings
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.parallel import all_cores, ordered_map
-from cxr_tfds.pixels import Radiograph, check_fit, radiograph
+from cxr_tfds.pixels import check_fit, radiograph
 from cxr_tfds.records import read_back
 from cxr_tfds.splits import check_no_patient_twice, validation_ids
 
@@ -38,7 +38,8 @@ class RadiographConfig(tfds.core.BuilderConfig):
     """How the images of a dataset are stored and split.
 
     Attributes:
-      size: S of the stored (S, S, channels) uint8 tensor, pixels.
+      size: S of the stored (S, S, channels) uint8 tensor, pixels; None stores the source files as they
+        are (config `original`), to be fitted when they are read.
       channels: 1, or 3 to repeat the grey value.
       fit: "stretch", "pad" or "crop", see `cxr_tfds.pixels.radiograph`.
       split: "patient" cuts validation from train and the source's own validation, whole patients at
@@ -48,13 +49,16 @@ class RadiographConfig(tfds.core.BuilderConfig):
       InputError: a value is not allowed, or the name says something else, see `named_settings`.
     """
 
-    size: int = 224
+    size: int | None = 224
     channels: int = 1
     fit: str = "stretch"
     split: str = "patient"
 
     def __post_init__(self) -> None:
-        check_fit(self.size, self.channels, self.fit)
+        if self.size is not None:
+            check_fit(self.size, self.channels, self.fit)
+        elif (self.channels, self.fit) != (1, "stretch"):
+            raise InputError("source files are stored as they are; give channels and fit when they are read.")
         if self.split not in SPLIT_POLICIES:
             raise InputError(f"split={self.split!r}; expected one of {', '.join(SPLIT_POLICIES)}.")
         if not isinstance(self.name, str) or not _CONFIG_NAME.fullmatch(self.name):
@@ -67,6 +71,9 @@ class RadiographConfig(tfds.core.BuilderConfig):
                     f"config {self.name!r} has {setting}={given!r}. Write what its name says, "
                     f"{config_option(self.name)}, or choose another name."
                 )
+
+
+_Read = tuple[np.ndarray | bytes, int, int]  # what is stored, and height and width of the source
 
 
 class SourceImage(NamedTuple):
@@ -101,12 +108,15 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
-        image = tfds.features.Tensor(
-            shape=(config.size, config.size, config.channels),
-            dtype=np.uint8,
-            encoding=tfds.features.Encoding.BYTES,
-            doc="Greyscale, 0 to 255, bone is bright (MONOCHROME2).",
-        )
+        if config.size is None:
+            image = tfds.features.Tensor(shape=(), dtype=np.object_, doc="The source file.")
+        else:
+            image = tfds.features.Tensor(
+                shape=(config.size, config.size, config.channels),
+                dtype=np.uint8,
+                encoding=tfds.features.Encoding.BYTES,
+                doc="Greyscale, 0 to 255, bone is bright (MONOCHROME2).",
+            )
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
@@ -150,15 +160,17 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         return {split: chosen for split, chosen in by_split.items() if chosen}
 
     def _generate_examples(self, images: Sequence[SourceImage]) -> Iterator[tuple[str, dict[str, Any]]]:
-        config = self.builder_config
-        decode = _reader(size=config.size, fit=config.fit, channels=config.channels)
         with all_cores() as executor:
-            for image, result in ordered_map(decode, images, executor):
+            for image, result in ordered_map(_reader(self.builder_config), images, executor):
                 if isinstance(result, BadImage):
                     self._bad[image.image_id] = f"{image.path} {result}"
                     # TFDS stops at a split without examples; going on finds the bad files of all splits.
-                    result = Radiograph(np.zeros(self.info.features["image"].shape, np.uint8), 0, 0)
-                yield image.image_id, _example(image, result)
+                    result = self._placeholder()
+                yield image.image_id, _example(image, *result)
+
+    def _placeholder(self) -> _Read:
+        shape = self.info.features["image"].shape
+        return (np.zeros(shape, np.uint8) if shape else b""), 0, 0
 
     def download_and_prepare(self, **kwargs: Any) -> None:
         """As TFDS does, but a dataset that stands there under the same name must have the same settings."""
@@ -214,25 +226,28 @@ def _check_written(split: str, wanted: list[str], written: list[str]) -> None:
     )
 
 
-def _reader(**fit: Any) -> Callable[[SourceImage], tuple[SourceImage, Radiograph | BadImage]]:
-    def read(image: SourceImage) -> tuple[SourceImage, Radiograph | BadImage]:
+def _reader(config: RadiographConfig) -> Callable[[SourceImage], tuple[SourceImage, _Read | BadImage]]:
+    def read(image: SourceImage) -> tuple[SourceImage, _Read | BadImage]:
         try:
-            return image, radiograph(image.path.read_bytes(), **fit)
+            data = image.path.read_bytes()
+            # Source files are decoded, too: a broken one must not be found in the middle of training.
+            decoded = radiograph(data, config.size or 224, fit=config.fit, channels=config.channels)
         except BadImage as err:
             return image, err
         except OSError as err:
             return image, BadImage(f"cannot be read: {err.strerror}")
+        return image, (data if config.size is None else decoded.pixels, decoded.height, decoded.width)
 
     return read
 
 
-def _example(image: SourceImage, decoded: Radiograph) -> dict[str, Any]:
+def _example(image: SourceImage, stored: np.ndarray | bytes, height: int, width: int) -> dict[str, Any]:
     return {
-        "image": decoded.pixels,
+        "image": stored,
         "label": image.label,
         "finding": UNKNOWN_FINDING if image.finding is None else image.finding,
         "image_id": image.image_id,
         "patient_id": image.patient_id,
-        "height": decoded.height,
-        "width": decoded.width,
+        "height": height,
+        "width": width,
     }

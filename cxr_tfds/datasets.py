@@ -17,9 +17,11 @@ _ENTRY_POINTS = "cxr_tfds.datasets"
 _NAME = re.compile(r"(?P<dataset>[a-z][a-z0-9_]*)/(?P<config>[^/:]+)(?::(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _DEFAULT_CONFIG = "224"
+_FITTED_SIZE = 224  # of source files, unless another is asked for
 _RECORD_BYTES = 16  # a TFRecord's length and checksums
 # What a word in a config's name stands for.
-_NAME_WORDS: dict[str, tuple[str, int | str]] = {
+_NAME_WORDS: dict[str, tuple[str, int | str | None]] = {
+    "original": ("size", None),
     "rgb": ("channels", 3),
     "pad": ("fit", "pad"),
     "crop": ("fit", "crop"),
@@ -62,10 +64,10 @@ def known_datasets(data_dir: Path) -> list[str]:
     return sorted(names)
 
 
-def named_settings(config: str) -> dict[str, int | str]:
+def named_settings(config: str) -> dict[str, int | str | None]:
     """The settings a config's name stands for: "512-rgb" is size 512 and channels 3."""
     words = config.split("-")
-    size = {"size": int(words[0])} if words[0].isdecimal() else {}
+    size: dict[str, int | str | None] = {"size": int(words[0])} if words[0].isdecimal() else {}
     return size | dict(_NAME_WORDS[word] for word in words if word in _NAME_WORDS)
 
 
@@ -90,12 +92,13 @@ class BuiltDataset:
 
     Attributes:
       name: dataset/config:version.
-      shape: (S, S, C) of the stored uint8 images.
+      shape: (S, S, C) of the uint8 images it gives.
       labels: class names, the negative class first.
       fit: how source images were fitted to S x S, see `cxr_tfds.pixels`.
       fingerprint: SHA-256 over all records; two datasets with the same one hold the same examples.
       shards: split to its files, in order.
       shard_sizes: split to the number of examples in each of its files.
+      encoded: whether it stores source files (config `original`), which are fitted when they are read.
     """
 
     name: str
@@ -105,6 +108,23 @@ class BuiltDataset:
     fingerprint: str
     shards: dict[str, list[str]]
     shard_sizes: dict[str, list[int]]
+    encoded: bool = False
+
+    def fitted(self, size: int, *, channels: int = 1, fit: str = "stretch") -> BuiltDataset:
+        """A dataset of source files, read at another size, number of channels or fit.
+
+        Raises:
+          InputError: the images were fitted when the dataset was built, or a value is out of range.
+        """
+        if not self.encoded:
+            raise InputError(
+                f"{self.name} holds images of {self.shape[0]} x {self.shape[1]}; only the config `original` can be "
+                f"read at another size. Build the size you want with: {config_option(str(size)) or 'config 224'}"
+            )
+        from cxr_tfds.pixels import check_fit  # NumPy and Pillow, which `--help` does without
+
+        check_fit(size, channels, fit)
+        return dataclasses.replace(self, shape=(size, size, channels), fit=fit)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -160,14 +180,16 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
             )
     if not (folder / version / "label.labels.txt").is_file():  # TFDS would go on with "0" and "1"
         raise MissingData(f"{folder / version / 'label.labels.txt'}, the class names, is missing. {again}")
+    encoded = info.features["image"].shape == ()
     return BuiltDataset(
         name=f"{name.dataset}/{name.config}:{version}",
-        shape=tuple(info.features["image"].shape),
+        shape=(_FITTED_SIZE, _FITTED_SIZE, 1) if encoded else tuple(info.features["image"].shape),
         labels=tuple(info.features["label"].names),
         fit=metadata["fit"],
         fingerprint=metadata["fingerprint"],
         shards=shards,
         shard_sizes={split: list(splits[split].shard_lengths) for split in splits},
+        encoded=encoded,
     )
 
 

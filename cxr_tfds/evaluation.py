@@ -11,7 +11,7 @@ from cxr_tfds import metrics
 from cxr_tfds.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.errors import InputError
 from cxr_tfds.figures import figures
-from cxr_tfds.pipeline import numpy_batches
+from cxr_tfds.reading import numpy_batches
 from cxr_tfds.run_folder import RunConfig
 
 
@@ -52,6 +52,8 @@ def dataset_of(config: RunConfig, data_dir: Path | None = None) -> BuiltDataset:
             f"{dataset.name} in {folder} holds other examples than the run was trained on. "
             "Train again, or point --data-dir to the dataset of the run."
         )
+    if dataset.encoded:
+        return dataset.fitted(config.shape[0], channels=config.shape[2], fit=config.fit)
     return dataset
 
 

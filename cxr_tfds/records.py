@@ -21,21 +21,17 @@ _KINDS = {
 }
 
 
-def parse_batch(serialized: tf.Tensor, shape: tuple[int, int, int], fields: Sequence[str]) -> dict[str, Any]:
-    """Parses N serialized examples in one call.
+def parse_batch(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, Any]:
+    """Parses N serialized examples, string (N,), in one call.
 
     Args:
-      serialized: string (N,).
-      shape: (S, S, C) of the stored image.
+      serialized: as `shard_reader` gives them.
       fields: any of image, label, finding, image_id, patient_id, height, width.
 
     Returns:
-      `image` uint8 (N, S, S, C); texts string (N,); the others int64 (N,).
+      `image` as the bytes stored, and texts, string (N,); the others int64 (N,).
     """
-    parsed = _parse(serialized, fields)
-    if "image" in parsed:
-        parsed["image"] = tf.reshape(tf.io.decode_raw(parsed["image"], tf.uint8), (-1, *shape))
-    return parsed
+    return tf.io.parse_example(serialized, {f: tf.io.FixedLenFeature([], _KINDS[f]) for f in fields})
 
 
 def shard_reader(shard: tf.Tensor | str) -> tf.data.TFRecordDataset:
@@ -48,7 +44,7 @@ def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
     ids: list[str] = []
     digest = hashlib.sha256()
     for batch in shard_reader(list(shards)).batch(_READ_BACK_BATCH):
-        parsed = _parse(batch, sorted(_KINDS))
+        parsed = parse_batch(batch, sorted(_KINDS))
         ids += [image_id.decode() for image_id in parsed["image_id"].numpy()]
         # Not the records' own bytes: the order of the fields in them differs from process to process.
         for values in zip(*(parsed[field].numpy() for field in sorted(_KINDS)), strict=True):
@@ -56,7 +52,3 @@ def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
                 content = value if isinstance(value, bytes) else b"%d" % value
                 digest.update(b"%d " % len(content) + content)
     return ids, digest.hexdigest()
-
-
-def _parse(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, Any]:
-    return tf.io.parse_example(serialized, {f: tf.io.FixedLenFeature([], _KINDS[f]) for f in fields})

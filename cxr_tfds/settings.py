@@ -7,8 +7,9 @@ import dataclasses
 from cxr_tfds.errors import InputError
 from cxr_tfds.models import MODELS
 from cxr_tfds.presets import PRESETS, AugmentSettings, augmentation
+from cxr_tfds.service import check_address
 
-CACHES = ("auto", "ram", "none")
+CACHES = ("auto", "ram", "file", "none")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 MAX_SEED = 2**31 - 1
 
@@ -28,7 +29,10 @@ class TrainSettings:
       precision: Keras dtype policy; "auto" is mixed_float16 with a GPU, float32 without.
       augment: a name of `cxr_tfds.presets.PRESETS`.
       augment_changes: values of the preset to replace, see `cxr_tfds.presets.AugmentSettings`.
-      cache: "auto", "ram" or "none", see `cxr_tfds.pipeline.train_batches`.
+      size: side the images are read at, for a dataset of source files (config `original`) only.
+      cache: "auto", "ram", "file" or "none", see `cxr_tfds.pipeline.train_batches`.
+      cache_dir: where the file of cache "file" goes; beside the shards if None.
+      data_service: grpc://HOST:PORT of a tf.data service to read through, see `cxr_tfds.service`.
       seed: 0 to 2147483647, of the weights, the order of the images and the augmentation.
 
     Raises:
@@ -45,7 +49,10 @@ class TrainSettings:
     precision: str = "auto"
     augment: str = "default"
     augment_changes: dict[str, float | str] = dataclasses.field(default_factory=dict)
+    size: int | None = None
     cache: str = "auto"
+    cache_dir: str | None = None
+    data_service: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,6 +70,8 @@ class TrainSettings:
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
         augmentation(self.augment, self.augment_changes)
+        if self.data_service is not None:
+            check_address(self.data_service)
 
     @property
     def augmentation(self) -> AugmentSettings:

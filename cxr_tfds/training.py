@@ -20,9 +20,11 @@ from cxr_tfds.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation import choose_threshold, measure, score
 from cxr_tfds.models import build_model, check_image_size
-from cxr_tfds.pipeline import check_batch_size, damage_named, train_batches, with_mixup
+from cxr_tfds.pipeline import check_batch_size, train_batches, with_mixup
+from cxr_tfds.reading import damage_named
 from cxr_tfds.report import write_report
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.service import served_batches
 from cxr_tfds.settings import TrainSettings
 
 _WARM_UP = 0.05  # of all steps
@@ -46,6 +48,8 @@ def train(settings: TrainSettings, run: Path, *, resume: bool = False) -> dict[s
         or there is nothing to resume.
     """
     dataset = open_dataset(DatasetName.parse(settings.dataset), Path(settings.data_dir))
+    if settings.size is not None:
+        dataset = dataset.fitted(settings.size)
     for split in ("train", "validation"):
         dataset.check_split(split)
     # Before anything of an earlier run is removed.
@@ -99,13 +103,7 @@ def _fit(settings: TrainSettings, dataset: BuiltDataset, run: Path, policy: str)
     )
     checkpoint = Checkpoint(run, model, augment, dataset, settings)
     first_epoch = checkpoint.restore(trainer)
-    batches = train_batches(
-        dataset,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        first_epoch=first_epoch,
-        cache=settings.cache,
-    )
+    batches = _batches(dataset, settings, first_epoch)
     if alpha := settings.augmentation.mixup:
         batches = with_mixup(batches, alpha, len(dataset.labels), seed=settings.seed, first_batch=first_epoch * steps)
     with damage_named(dataset), Progress(first_epoch, settings.epochs, steps) as progress:
@@ -119,6 +117,16 @@ def _fit(settings: TrainSettings, dataset: BuiltDataset, run: Path, policy: str)
             callbacks=[checkpoint, progress],
         )
     return checkpoint.best_model()
+
+
+def _batches(dataset: BuiltDataset, settings: TrainSettings, first_epoch: int) -> tf.data.Dataset:
+    size, seed = settings.batch_size, settings.seed
+    if settings.data_service is not None:
+        return served_batches(dataset, settings.data_service, batch_size=size, seed=seed)
+    folder = Path(settings.cache_dir) if settings.cache_dir else None
+    return train_batches(
+        dataset, batch_size=size, seed=seed, first_epoch=first_epoch, cache=settings.cache, cache_dir=folder
+    )
 
 
 def _trainer(model: keras.Model, augment: Augment, shape: tuple[int, int, int]) -> keras.Model:

@@ -12,7 +12,7 @@ import numpy as np
 from cxr_tfds.datasets import BuiltDataset
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation import Scores, dataset_of, score
-from cxr_tfds.pipeline import load_split
+from cxr_tfds.reading import load_split
 from cxr_tfds.run_folder import RunConfig, load_model, whole_file, write_json
 
 from .check import RUNTIME, Comparison, compare, exported_logits, failure, matching_threshold

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from cxr_tfds import pipeline
+from cxr_tfds import cache, pipeline, reading
 from cxr_tfds.builder import RadiographConfig
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.datasets import DatasetName, open_dataset
@@ -68,9 +68,9 @@ def orders(dataset, count, **settings):
     return [hashes for hashes, _ in epochs(dataset, count, **settings)]
 
 
-@pytest.mark.parametrize("cache", ["ram", "none"])
+@pytest.mark.parametrize("cache", ["ram", "file", "none"])
 def test_every_epoch_holds_every_example_once_in_a_new_order(dataset, cache):
-    whole = pipeline.load_split(dataset, "train")
+    whole = reading.load_split(dataset, "train")
     labels = dict(zip(content(whole.images), whole.labels, strict=True))
     assert len(labels) == len(whole.images)  # no image twice
     stored = list(labels)
@@ -84,7 +84,7 @@ def test_every_epoch_holds_every_example_once_in_a_new_order(dataset, cache):
         assert sum(a == b for a, b in zip(one, other, strict=True)) < len(stored) / 5
 
 
-@pytest.mark.parametrize("cache", ["ram", "none"])
+@pytest.mark.parametrize("cache", ["ram", "file", "none"])
 def test_the_seed_decides_the_orders(dataset, cache):
     first = orders(dataset, 2, cache=cache, seed=3)
     assert orders(dataset, 2, cache=cache, seed=3) == first
@@ -92,7 +92,7 @@ def test_the_seed_decides_the_orders(dataset, cache):
     assert not {tuple(order) for order in first} & {tuple(order) for order in other}
 
 
-@pytest.mark.parametrize("cache", ["ram", "none"])
+@pytest.mark.parametrize("cache", ["ram", "file", "none"])
 def test_the_global_seed_does_not(dataset, cache):
     found = []
     for seed in (0, 1):
@@ -104,7 +104,7 @@ def test_the_global_seed_does_not(dataset, cache):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("cache", ["ram", "none"])
+@pytest.mark.parametrize("cache", ["ram", "file", "none"])
 def test_starting_at_an_epoch_gives_what_an_uninterrupted_run_sees(dataset, cache):
     uninterrupted = orders(dataset, 4, cache=cache)
     assert orders(dataset, 2, cache=cache, first_epoch=2) == uninterrupted[2:]
@@ -117,7 +117,7 @@ def test_one_shard_is_shuffled_differently_by_each_seed_and_epoch(built):
     assert len(set(seen)) == 9
 
 
-@pytest.mark.parametrize("cache", ["ram", "none"])
+@pytest.mark.parametrize("cache", ["ram", "file", "none"])
 def test_batches_are_uint8_images_and_targets(dataset, cache):
     sizes = []
     for images, labels in pipeline.train_batches(dataset, batch_size=BATCH, seed=0, cache=cache).take(8):
@@ -134,8 +134,8 @@ def test_batches_are_uint8_images_and_targets(dataset, cache):
 
 def test_labels_of_more_than_two_classes_are_class_numbers(dataset):
     three = dataclasses.replace(dataset, labels=("NORMAL", "BACTERIA", "VIRUS"))
-    for cache in ("ram", "none"):
-        _, labels = next(iter(pipeline.train_batches(three, batch_size=BATCH, seed=0, cache=cache)))
+    for where in ("ram", "none"):
+        _, labels = next(iter(pipeline.train_batches(three, batch_size=BATCH, seed=0, cache=where)))
         assert labels.dtype == tf.int64
         assert labels.shape == (BATCH,)
 
@@ -151,14 +151,14 @@ def test_a_batch_may_be_the_whole_split_and_no_more(dataset):
 
 
 def test_an_unknown_cache_is_refused(dataset):
-    with pytest.raises(InputError, match=r"^cache='disk'; expected one of auto, ram, none\.$"):
+    with pytest.raises(InputError, match=r"^cache='disk'; expected one of auto, ram, file, none\.$"):
         pipeline.train_batches(dataset, batch_size=BATCH, seed=0, cache="disk")
 
 
 def test_auto_caches_what_fits_into_a_quarter_of_the_free_memory(dataset, monkeypatch):
     size = 64 * 64 * dataset.sizes["train"]
     for free, expected in ((4 * size + 4, "ram"), (4 * size, "none")):
-        monkeypatch.setattr(pipeline, "_free_memory", lambda free=free: free)
+        monkeypatch.setattr(cache, "_free_memory", lambda free=free: free)
         assert orders(dataset, 1, cache="auto") == orders(dataset, 1, cache=expected)
     assert orders(dataset, 1, cache="ram") != orders(dataset, 1, cache="none")
 
@@ -167,8 +167,8 @@ def test_a_missing_split_is_named_with_those_there_are(dataset):
     without = dataclasses.replace(dataset, shard_sizes={"train": [3], "validation": [2]})
     message = r"has no split 'test'; it has train \(3 images\), validation \(2 images\)\.$"
     for call in (
-        lambda: pipeline.eval_batches(without, "test"),
-        lambda: pipeline.load_split(without, "test"),
+        lambda: reading.eval_batches(without, "test"),
+        lambda: reading.load_split(without, "test"),
         lambda: pipeline.train_batches(without, batch_size=1, seed=0, split="test"),
     ):
         with pytest.raises(InputError, match=message):
@@ -177,17 +177,17 @@ def test_a_missing_split_is_named_with_those_there_are(dataset):
 
 def test_measuring_reads_in_the_order_of_the_records(dataset):
     def ids(batch_size):
-        batches = pipeline.eval_batches(dataset, "test", batch_size=batch_size, fields=("image_id",))
+        batches = reading.eval_batches(dataset, "test", batch_size=batch_size, fields=("image_id",))
         return [text for batch in batches.as_numpy_iterator() for text in batch["image_id"]]
 
     assert ids(7) == ids(7) == ids(64)
-    assert [text.decode() for text in ids(7)] == pipeline.load_split(dataset, "test").image_ids
+    assert [text.decode() for text in ids(7)] == reading.load_split(dataset, "test").image_ids
     assert len(set(ids(7))) == dataset.sizes["test"]
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_a_loaded_split_is_what_was_built(dataset, phantom, split):
-    loaded = pipeline.load_split(dataset, split)
+    loaded = reading.load_split(dataset, split)
     assert loaded.images.shape == (dataset.sizes[split], 64, 64, 1)
     assert loaded.images.dtype == np.uint8
     for pixels, label, finding, image_id, patient_id in zip(*loaded, strict=True):
@@ -229,14 +229,97 @@ def test_a_damaged_shard_is_named(own, damage, said):
         rf"^{re.escape(str(shard))} is damaged: {said}\. Remove {re.escape(str(shard.parent))} and build it again\."
     )
     with pytest.raises(InputError, match=message):
-        pipeline.load_split(own, "train")
+        reading.load_split(own, "train")
     with pytest.raises(InputError, match=message):
         pipeline.train_batches(own, batch_size=BATCH, seed=0, cache="ram")
-    with pytest.raises(InputError, match=message), pipeline.damage_named(own):
+    with pytest.raises(InputError, match=message), reading.damage_named(own):
         list(pipeline.train_batches(own, batch_size=BATCH, seed=0, cache="none").take(20))
-    assert len(pipeline.load_split(own, "test").images) == own.sizes["test"]  # untouched
+    assert len(reading.load_split(own, "test").images) == own.sizes["test"]  # untouched
 
 
 def test_other_errors_of_tensorflow_stay_what_they_are(dataset):
-    with pytest.raises(tf.errors.FailedPreconditionError, match="else"), pipeline.damage_named(dataset):
+    with pytest.raises(tf.errors.FailedPreconditionError, match="else"), reading.damage_named(dataset):
         raise tf.errors.FailedPreconditionError(None, None, "something else")
+
+
+def test_file_and_memory_hold_the_same(dataset, tmp_path):
+    assert orders(dataset, 2, cache="file", cache_dir=tmp_path) == orders(dataset, 2, cache="ram")
+    (path,) = tmp_path.iterdir()
+    assert path.name == f"{dataset.fingerprint[:16]}-train-64x64x1-stretch.npy"
+    np.testing.assert_array_equal(np.load(path), reading.load_split(dataset, "train").images)
+    written = path.stat().st_mtime_ns
+    assert orders(dataset, 1, cache="file", cache_dir=tmp_path) == orders(dataset, 1, cache="ram")
+    assert path.stat().st_mtime_ns == written
+
+
+def test_a_cache_folder_without_room_is_named(dataset, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(InputError, match=rf"{tmp_path} has 0\.0 GB free; the cache of train takes .* --cache-dir"):
+        pipeline.train_batches(dataset, batch_size=BATCH, seed=0, cache="file", cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_fails_half_way_leaves_no_file(own, tmp_path):
+    shard = Path(own.shards["train"][1])
+    shard.write_bytes(shard.read_bytes()[:-100] + bytes(100))
+    with pytest.raises(InputError, match="is damaged"):
+        pipeline.train_batches(own, batch_size=BATCH, seed=0, cache="file", cache_dir=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("cache", ["ram", "file", "none"])
+def test_workers_read_disjoint_parts_that_add_up_to_the_whole(dataset, cache):
+    train, parts = dataset.sizes["train"], []
+    for worker in range(3):
+        size = len(range(worker, train, 3))
+        batches = pipeline.train_batches(dataset, batch_size=size, seed=0, cache=cache, worker=worker, workers=3)
+        parts.append([content(images) for images, _ in batches.take(2).as_numpy_iterator()])
+    stored = sorted(content(reading.load_split(dataset, "train").images))
+    for epoch in range(2):
+        assert sorted(image for part in parts for image in part[epoch]) == stored
+
+
+def test_a_worker_that_is_none_is_refused(dataset):
+    with pytest.raises(InputError, match="worker=2 of 2; expected 0 to 1"):
+        pipeline.train_batches(dataset, batch_size=1, seed=0, worker=2, workers=2)
+    with pytest.raises(InputError, match="batch size"):
+        pipeline.train_batches(dataset, batch_size=dataset.sizes["train"], seed=0, workers=2)
+
+
+@pytest.fixture(scope="module")
+def original(phantom, tmp_path_factory):
+    """The phantom's files as they are."""
+    data_dir = tmp_path_factory.mktemp("original")
+    builder = Builder(data_dir=data_dir, config=RadiographConfig(name="original", size=None))
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom))
+    return open_dataset(DatasetName.parse("chest_xray_pneumonia/original"), data_dir)
+
+
+def test_source_files_are_stored_untouched(original, phantom):
+    records = tf.data.TFRecordDataset(original.shards["test"])
+    for record in records:
+        features = tf.train.Example.FromString(record.numpy()).features.feature
+        name = features["image_id"].bytes_list.value[0].decode()
+        assert features["image"].bytes_list.value[0] == (phantom / "chest_xray" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("size", "channels", "fit"), [(64, 1, "stretch"), (40, 3, "pad"), (97, 1, "crop")])
+def test_source_files_are_fitted_by_the_one_pixel_function(original, phantom, size, channels, fit):
+    fitted = original.fitted(size, channels=channels, fit=fit)
+    examples = reading.load_split(fitted, "test")
+    for image_id, image in zip(examples.image_ids, examples.images, strict=True):
+        data = (phantom / "chest_xray" / image_id).read_bytes()
+        np.testing.assert_array_equal(image, radiograph(data, size, channels=channels, fit=fit).pixels)
+
+
+@pytest.mark.parametrize("cache", ["ram", "file", "none"])
+def test_source_files_train_as_fitted_ones_do(original, dataset, cache):
+    fitted = original.fitted(64)
+    assert sorted(orders(fitted, 1, cache=cache)[0]) == sorted(orders(dataset, 1, cache=cache)[0])
+    assert orders(fitted, 2, cache=cache) == orders(fitted, 2, cache=cache)
+
+
+def test_fitted_images_keep_their_size(dataset):
+    with pytest.raises(InputError, match="holds images of 64 x 64; only the config `original` can be read at another"):
+        dataset.fitted(128)

@@ -14,7 +14,7 @@ from cxr_tfds.datasets import DatasetName, open_dataset
 from cxr_tfds.evaluation import score
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.pack import export_run
-from cxr_tfds.pipeline import load_split
+from cxr_tfds.reading import load_split
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.settings import TrainSettings
 from cxr_tfds.training import train

@@ -96,6 +96,15 @@ def _augment_changes(ctx: click.Context, param: click.Parameter, values: tuple[s
     show_default=True,
     help="auto: in memory where it fits into a quarter of what is free.",
 )
+@click.option(
+    "--cache-dir", metavar="FOLDER", help="Where the file of --cache file goes.  [default: beside the shards]"
+)
+@click.option("--data-service", metavar="grpc://HOST:PORT", help="Read through a tf.data service.")
+@click.option(
+    "--size",
+    type=click.IntRange(1, 4096),
+    help="Side the images are fitted to, pixels; for a dataset of source files (config original) only.",
+)
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=_DEFAULTS.seed, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the last finished epoch of an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that stands in --out.")

@@ -109,7 +109,7 @@ def test_pixels_of_the_device_are_those_of_the_records(phantom, shared_or_none, 
     from cxr_tfds.builder import RadiographConfig
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
     from cxr_tfds.datasets import DatasetName, open_dataset
-    from cxr_tfds.pipeline import load_split
+    from cxr_tfds.reading import load_split
 
     folder = tmp_path / "chest_xray" / "train"
     sources = sorted((phantom / "chest_xray" / "train").glob("*/*"))[:8] + shared_or_none

@@ -15,7 +15,7 @@ from cxr_tfds.export import check, pack
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import read_model
-from cxr_tfds.pipeline import load_split
+from cxr_tfds.reading import load_split
 from cxr_tfds.run_folder import RunConfig
 
 FILES = ["export.json", "tiny-float32.tflite", "tiny-int8.tflite"]
