@@ -17,6 +17,7 @@ from cxr_tfds.run_folder import whole_file
 
 # A cached split may take this part of the memory that is free when training starts.
 _RAM_FRACTION = 0.25
+_ALIGNMENT = 64
 
 Gather = Callable[[tf.Tensor], tf.Tensor]  # indices int (B,) to images uint8 (B, S, S, C)
 
@@ -32,10 +33,19 @@ def in_memory(dataset: BuiltDataset, split: str) -> Gather:
     Raises:
       InputError: a shard is damaged.
     """
-    images = np.empty((dataset.sizes[split], *dataset.shape), np.uint8)
+    images = _aligned((dataset.sizes[split], *dataset.shape))
     _fill(images, dataset, split)
-    tensor = tf.constant(images)
+    # Takes over the memory; tf.constant would hold the split a second time.
+    tensor = tf.experimental.dlpack.from_dlpack(images.__dlpack__())
     return lambda index: tf.gather(tensor, index)
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Empty uint8 memory that starts at a multiple of 64 bytes, as TensorFlow's kernels expect."""
+    size = int(np.prod(shape))
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].reshape(shape)
 
 
 def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> Gather:

@@ -10,7 +10,9 @@ import tensorflow as tf
 
 # Large enough that parsing costs little per record, small enough for images of any size.
 _READ_BACK_BATCH = 64
-_READ_BUFFER_BYTES = 8 << 20
+# What a shard is read ahead by: of 256 KB, 1 MB and 8 MB the first took the least processor time for an
+# image (46, 52 and 55 microseconds at 224 x 224; x86-64, 2 cores, 2026-11).
+_READ_BUFFER_BYTES = 256 << 10
 
 TEXT_FIELDS = ("image_id", "patient_id")
 INT_FIELDS = ("label", "finding", "height", "width")

@@ -20,7 +20,7 @@ from cxr_tfds.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation import choose_threshold, measure, score
 from cxr_tfds.models import build_model, check_image_size
-from cxr_tfds.pipeline import check_batch_size, train_batches, with_mixup
+from cxr_tfds.pipeline import check_batch_size, to_accelerator, train_batches, with_mixup
 from cxr_tfds.reading import damage_named
 from cxr_tfds.report import write_report
 from cxr_tfds.run_folder import RunConfig
@@ -108,7 +108,7 @@ def _fit(settings: TrainSettings, dataset: BuiltDataset, run: Path, policy: str)
         batches = with_mixup(batches, alpha, len(dataset.labels), seed=settings.seed, first_batch=first_epoch * steps)
     with damage_named(dataset), Progress(first_epoch, settings.epochs, steps) as progress:
         trainer.fit(
-            batches,
+            to_accelerator(batches),
             steps_per_epoch=steps,
             epochs=settings.epochs,
             initial_epoch=first_epoch,

@@ -323,3 +323,15 @@ def test_source_files_train_as_fitted_ones_do(original, dataset, cache):
 def test_fitted_images_keep_their_size(dataset):
     with pytest.raises(InputError, match="holds images of 64 x 64; only the config `original` can be read at another"):
         dataset.fitted(128)
+
+
+def test_batches_go_to_the_one_accelerator(dataset, monkeypatch):
+    batches = pipeline.train_batches(dataset, batch_size=BATCH, seed=0)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
+    assert pipeline.to_accelerator(batches) is batches
+    one = [type("Device", (), {"name": "/CPU:0"})]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: one)
+    for (ahead, _), (plain, _) in zip(pipeline.to_accelerator(batches).take(3), batches.take(3), strict=True):
+        np.testing.assert_array_equal(ahead, plain)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: one * 2)
+    assert pipeline.to_accelerator(batches) is batches
