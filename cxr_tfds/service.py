@@ -67,7 +67,7 @@ def served_batches(
     """
     import tensorflow as tf
 
-    from cxr_tfds.pipeline import SHUFFLE_BUFFER, check_batch_size, image_and_label, targets
+    from cxr_tfds.pipeline import SHUFFLE_BUFFER, check_batch_size, image_and_target
     from cxr_tfds.records import shard_reader
 
     dataset.check_split(split)
@@ -80,12 +80,12 @@ def served_batches(
         records.interleave(shard_reader, num_parallel_calls=tf.data.AUTOTUNE)
         .shuffle(SHUFFLE_BUFFER, seed=seed)
         .batch(batch_size)
-        .map(lambda serialized: image_and_label(serialized, dataset), tf.data.AUTOTUNE)
+        .map(lambda serialized: image_and_target(serialized, dataset), tf.data.AUTOTUNE)
     )
     policy = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     served = batches.apply(tf.data.experimental.service.distribute(policy, address))
     # Each worker ends with a smaller batch of its own; cut anew, an epoch is ceil(N / batch_size) again.
-    return served.rebatch(batch_size).repeat().map(targets(dataset)).prefetch(tf.data.AUTOTUNE)
+    return served.rebatch(batch_size).repeat().prefetch(tf.data.AUTOTUNE)
 
 
 @click.group(cls=Group)
