@@ -37,15 +37,15 @@ MODEL := $(WHERE)/export/run-int8.tflite
 
 demo: .venv/.done .venv-edge/.done
 	$(if $(SOURCE),,$(BIN)/cxr-data phantom --out $(WHERE)/source --overwrite)
-	$(BIN)/tfds build builders/chest_xray_pneumonia --manual_dir $(IMAGES) --data_dir $(WHERE)/data --overwrite
+	$(BIN)/tfds build builders/chest_xray_pneumonia --manual_dir "$(IMAGES)" --data_dir $(WHERE)/data --overwrite
 	$(BIN)/cxr-train --dataset chest_xray_pneumonia/224 --data-dir $(WHERE)/data --out $(WHERE)/run --epochs $(EPOCHS) --overwrite | tee $(WHERE)/metrics.txt
 	$(BIN)/cxr-export $(WHERE)/run --out $(WHERE)/export --format int8 --format float32 --overwrite | tee $(WHERE)/export.txt
-	$(EDGE)/cxr-infer evaluate --model $(MODEL) $(IMAGES)/test
-	$(EDGE)/cxr-infer predict --model $(MODEL) $$(ls $(IMAGES)/test/*/* | sed -n '1p;2p;$$p') | tee $(WHERE)/prediction.txt
+	$(EDGE)/cxr-infer evaluate --model $(MODEL) "$(IMAGES)/test"
+	$(EDGE)/cxr-infer predict --model $(MODEL) "$$(ls "$(IMAGES)"/test/*/* | head -n 1)" "$$(ls "$(IMAGES)"/test/*/* | tail -n 1)" | tee $(WHERE)/prediction.txt
 	@printf '\n%s\n' '--- The Keras model ---'; cat $(WHERE)/metrics.txt
 	@printf '\n%s\n' '--- The exported files ---'; cat $(WHERE)/export.txt
 	@printf '\n%s\n' '--- On the device: tflite-runtime, no TensorFlow ---'; cat $(WHERE)/prediction.txt
-	@printf '\n%s\n' '--- Made here ---'; ls -d $(IMAGES) $(WHERE)/data/*/*/* $(WHERE)/run/* $(WHERE)/export/*
+	@printf '\n%s\n' '--- Made here ---'; ls -d "$(IMAGES)" $(WHERE)/data/*/*/* $(WHERE)/run/* $(WHERE)/export/*
 
 test: lint .venv-edge/.done
 	$(BIN)/python -m pytest

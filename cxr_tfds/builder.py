@@ -14,10 +14,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 
 from cxr_tfds.datasets import config_option, named_settings
 from cxr_tfds.errors import BadImage, InputError, MissingData
@@ -93,6 +94,7 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
     CLASSES: ClassVar[Sequence[str]]  # the negative class first
     FINDINGS: ClassVar[Sequence[str]]
     HOMEPAGE: ClassVar[str]
+    PATIENT_NAMES: ClassVar[str]  # what file names a patient is read from
     BUILDER_CONFIGS = [RadiographConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
     builder_config: RadiographConfig
 
@@ -101,6 +103,16 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         # editable install there is no folder.
         cls.pkg_dir_path = Path(inspect.getfile(cls)).parent
         super().__init_subclass__(**kwargs)
+
+    def __init__(self, *, config: str | RadiographConfig | None = None, **kwargs: Any) -> None:
+        if isinstance(config, str) and config not in self.builder_configs:
+            _fail(
+                InputError(
+                    f"{self.name} has no config {config!r} of that name alone. Describe it:\n"
+                    f"  tfds build {self.name} --imports cxr_tfds.builders {config_option(config)}"
+                )
+            )
+        super().__init__(config=config, **kwargs)
 
     @abc.abstractmethod
     def scan(self, source: Path) -> list[SourceImage]:
@@ -151,6 +163,14 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         for image in images:
             by_split[image.split].append(image)
         if self.builder_config.split == "patient":
+            if unknown := sum(not image.patient_id for image in images):
+                logging.warning(
+                    "%d of %d file names tell no patient: these are split by image, and one patient's images may "
+                    "stand in two splits. Names that tell: %s",
+                    unknown,
+                    len(images),
+                    self.PATIENT_NAMES,
+                )
             pool = by_split["train"] + by_split["validation"]
             chosen = validation_ids(pool)
             by_split["train"] = [image for image in pool if image.image_id not in chosen]
@@ -174,12 +194,16 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
 
     def download_and_prepare(self, **kwargs: Any) -> None:
         """As TFDS does, but a dataset that stands there under the same name must have the same settings."""
+        if self.is_prepared():
+            logging.warning(
+                "%s stands in %s and is used as it is; --overwrite builds it from the source again.",
+                self.info.full_name,
+                self.data_path,
+            )
         try:
             super().download_and_prepare(**kwargs)
         except InputError as err:
-            if _TFDS_COMMAND in sys.modules:  # a person at a screen: the message without forty lines above it
-                sys.exit(f"Error: {err}")
-            raise
+            _fail(err)
         for name in _STORED_SETTINGS:
             stored, asked = self.info.metadata.get(name), getattr(self.builder_config, name)
             if stored != asked:
@@ -213,6 +237,13 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
             if whole:
                 _check_written(split, [image.image_id for image in images], written)
         self.info.metadata["fingerprint"] = digest.hexdigest()
+
+
+def _fail(err: InputError) -> NoReturn:
+    """Raises `err`; to a person who runs the `tfds` command, without forty lines of traceback above it."""
+    if _TFDS_COMMAND in sys.modules:
+        sys.exit(f"Error: {err}")
+    raise err
 
 
 def _check_written(split: str, wanted: list[str], written: list[str]) -> None:

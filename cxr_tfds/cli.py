@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class Command(click.Command):
     """A command that answers bad input and a missing extra with one message and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        # An image too large is refused by us, with its name.
+        warnings.filterwarnings("ignore", message=".*decompression bomb DOS attack")
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as err:
@@ -102,7 +105,8 @@ def load_tensorflow() -> None:
 def unknown(value: str, allowed: Sequence[str]) -> str:
     """What to say of a value that is none of `allowed`: them all, and the nearest."""
     spelling = {name.casefold(): name for name in allowed}
-    near = difflib.get_close_matches(value.casefold(), spelling, n=1, cutoff=0.4)
+    holding = [name for name in spelling if value and value.casefold() in name]
+    near = holding or difflib.get_close_matches(value.casefold(), spelling, n=1, cutoff=0.45)
     hint = f" Did you mean {spelling[near[0]]!r}?" if near else ""
     return f"{value!r} is not one of {', '.join(map(repr, allowed))}.{hint}"
 

@@ -76,7 +76,8 @@ class RunConfig:
         """
         path = run / CONFIG
         if not path.is_file():
-            raise MissingData(f"{run} is not a run folder (no {CONFIG}). Make one with: cxr-train --out {run} …")
+            what = f"is not a run folder (no {CONFIG})" if run.exists() else "does not exist"
+            raise MissingData(f"{run} {what}. Make one with: cxr-train --out {run} …")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.get("format") != FORMAT:
@@ -116,13 +117,13 @@ def load_model(run: Path) -> Any:
     """
     path = run / MODEL
     if not path.is_file():
-        raise MissingData(f"{path} does not exist: the run did not finish. Go on with: cxr-train --resume …")
+        raise MissingData(f"{path} does not exist: the run did not finish. Go on with: cxr-train --out {run} --resume")
     import keras
 
     try:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as err:
-        raise InputError(f"{path} cannot be loaded: {err}") from err
+        raise InputError(f"{path} is damaged. Train the run again.") from err
 
 
 def clear(run: Path) -> None:

@@ -36,8 +36,8 @@ def test_a_config_comes_back_as_it_was_written(tmp_path, threshold):
 
 
 def test_a_folder_without_config_is_no_run(tmp_path):
-    for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(MissingData, match=re.escape(f"{folder} is not a run folder (no config.json)")):
+    for folder, what in ((tmp_path, "is not a run folder (no config.json)"), (tmp_path / "missing", "does not exist")):
+        with pytest.raises(MissingData, match=re.escape(f"{folder} {what}. Make one with: cxr-train --out {folder}")):
             RunConfig.read(folder)
 
 
@@ -143,7 +143,7 @@ def test_a_damaged_model_is_named(tmp_path, model_bytes, damage):
         "foreign zip": b"PK\x05\x06" + bytes(18),
     }[damage]
     (tmp_path / "model.keras").write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'model.keras'} cannot be loaded")):
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'model.keras'} is damaged. Train the run again.")):
         run_folder.load_model(tmp_path)
 
 

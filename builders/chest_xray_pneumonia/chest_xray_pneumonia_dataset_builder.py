@@ -19,6 +19,7 @@ class Builder(RadiographBuilder):
     CLASSES = ("NORMAL", "PNEUMONIA")
     FINDINGS = FINDINGS
     HOMEPAGE = "https://www.kaggle.com/datasets/paultimothymooney/chest-xray-pneumonia"
+    PATIENT_NAMES = "person12_bacteria_34.jpeg, IM-0115-0001.jpeg, NORMAL2-IM-0927-0001.jpeg"
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: kaggle datasets download paultimothymooney/chest-xray-pneumonia --unzip -p FOLDER
 Then build it: tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER

@@ -469,7 +469,7 @@ def test_readme_citation_and_tags_are_found() -> None:
 def test_the_configs_of_the_readme_are_accepted() -> None:
     text = (Path(__file__).parent / "README.md").read_text(encoding="utf-8")
     options = re.findall(r"--config '(\{.*?\})'", text)
-    assert len(options) == 4
+    assert len(options) == 5
     for option in options:
         RadiographConfig(**json.loads(option))
 

@@ -98,9 +98,8 @@ def test_a_folder_that_is_no_run_says_so(tmp_path, made):
         folder.mkdir()
     result = invoke(folder)
     assert result.exit_code == 1
-    assert result.stderr == (
-        f"Error: {folder} is not a run folder (no config.json). Make one with: cxr-train --out {folder} …\n"
-    )
+    what = "is not a run folder (no config.json)" if made else "does not exist"
+    assert result.stderr == f"Error: {folder} {what}. Make one with: cxr-train --out {folder} …\n"
 
 
 def test_an_unfinished_run_says_how_to_go_on(run):
@@ -108,7 +107,8 @@ def test_an_unfinished_run_says_how_to_go_on(run):
     result = invoke(run)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: {run / 'model.keras'} does not exist: the run did not finish. Go on with: cxr-train --resume …\n"
+        f"Error: {run / 'model.keras'} does not exist: the run did not finish. "
+        f"Go on with: cxr-train --out {run} --resume\n"
     )
 
 

@@ -1,5 +1,6 @@
 """`cxr-train`: exit codes, exact texts, and that --help and wrong usage load no TensorFlow."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from cxr_tfds import training
 from cxr_tfds.commands.train import train
+from cxr_tfds.settings import TrainSettings
 
 DATASET = "chest_xray_pneumonia/64"
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "numpy", "matplotlib", "PIL")
@@ -64,7 +66,7 @@ def test_settings_reach_the_training(args, built, tmp_path, no_training):
     [
         ("224", ""),
         ("64", ' --config \'{"name": "64", "size": 64}\''),
-        ("original", ' --config \'{"name": "original"}\''),
+        ("original", ' --config \'{"name": "original", "size": null}\''),
     ],
 )
 def test_a_dataset_that_is_not_built_is_answered_with_the_line_that_builds_it(tmp_path, config, more):
@@ -94,10 +96,10 @@ def test_the_building_line_quotes_a_folder_with_a_space(tmp_path):
         (
             "--precision",
             "float16",
-            "'float16' is not one of 'auto', 'float32', 'mixed_float16', 'mixed_bfloat16'. Did you mean 'float32'?",
+            "'float32', 'mixed_float16', 'mixed_bfloat16'. Did you mean 'mixed_float16'?",
         ),
         ("--augment", "nome", "'nome' is not one of 'none', 'classic', 'default', 'strong'. Did you mean 'none'?"),
-        ("--cache", "memory", "'memory' is not one of 'auto', 'ram', 'none'."),
+        ("--cache", "memory", "'memory' is not one of 'auto', 'ram', 'file', 'none'."),
         ("--epochs", "0", "0 is not in the range x>=1."),
         ("--batch-size", "0", "0 is not in the range x>=1."),
         ("--learning-rate", "0", "0.0 is not in the range 0<x<1."),
@@ -154,7 +156,7 @@ def test_resuming_what_is_no_run_says_so(args, tmp_path):
     result = invoke(*args, "--resume")
     out = tmp_path / "run"
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"Error: {out} is not a run folder (no config.json).")
+    assert result.stderr.startswith(f"Error: {out} does not exist. Make one with: cxr-train --out {out}")
 
 
 def test_a_file_as_folder_is_wrong_usage(args, tmp_path):
@@ -220,3 +222,41 @@ def test_a_missing_extra_is_named(name, module, built, tmp_path):
     )
     assert done.stderr.endswith(expected), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_resume_takes_the_settings_of_the_run(built, no_training, tmp_path):
+    from cxr_tfds.run_folder import RunConfig
+
+    out = tmp_path / "run"
+    out.mkdir()
+    settings = TrainSettings(dataset="chest_xray_pneumonia/64", data_dir=str(built), epochs=7, batch_size=5)
+    RunConfig(
+        settings=dataclasses.asdict(settings),
+        dataset={"name": "a", "fingerprint": "b"},
+        labels=("NORMAL", "PNEUMONIA"),
+        shape=(64, 64, 1),
+        fit="stretch",
+        precision="float32",
+        environment={},
+    ).write(out)
+    assert invoke("--out", out, "--resume").exit_code == 0
+    assert no_training.pop()[0] == settings
+
+
+def test_neither_dataset_nor_resume(tmp_path):
+    result = invoke("--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "Missing option '--dataset'." in result.stderr
+
+
+def test_interrupted_says_how_to_go_on(args, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", stop)
+    result = invoke(*args)
+    assert result.exit_code == 1
+    assert (
+        f"stopped. Go on from the last finished epoch with: cxr-train --out {tmp_path / 'run'} --resume"
+        in result.stderr
+    )
