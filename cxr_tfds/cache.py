@@ -1,4 +1,4 @@
-"""A split held as one uint8 array, in memory or in a file, from which batches are gathered by index."""
+"""Where batches are gathered from by index: memory, a file of fitted images, or the records themselves."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from cxr_tfds.datasets import BuiltDataset
 from cxr_tfds.errors import InputError
-from cxr_tfds.reading import numpy_batches
+from cxr_tfds.reading import damage_named, fit_files, numpy_batches
 from cxr_tfds.run_folder import whole_file
+from cxr_tfds.spans import Spans, file_reader, find_images, pixel_reader
 
 # A cached split may take this part of the memory that is free when training starts.
 _RAM_FRACTION = 0.25
@@ -49,7 +50,7 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> Gather:
-    """Maps a `.npy` file of the split into memory, written first where it does not stand yet.
+    """Reads from a `.npy` file of the split, written first where it does not stand yet.
 
     Args:
       dataset: a built dataset.
@@ -74,10 +75,31 @@ def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> Ga
             images = np.lib.format.open_memmap(beside, "w+", np.uint8, (dataset.sizes[split], *dataset.shape))
             _fill(images, dataset, split)
             images.flush()
-    mapped = np.load(path, mmap_mode="r")
+    images = int(np.prod(dataset.shape))
+    numbers = np.arange(dataset.sizes[split])
+    offset = np.load(path, mmap_mode="r").offset
+    spans = Spans(np.zeros_like(numbers), offset + images * numbers, np.full_like(numbers, images))
+    return _numpy_gather(pixel_reader([str(path)], spans, dataset.shape), dataset)
 
+
+def in_records(dataset: BuiltDataset, split: str) -> Gather:
+    """Reads each image from its shard when it is asked for; holds none.
+
+    Raises:
+      InputError: a shard is damaged.
+    """
+    shards = dataset.shards[split]
+    with damage_named(dataset):
+        spans = find_images(shards)
+    if dataset.encoded:
+        stored = file_reader(shards, spans)
+        return _numpy_gather(lambda index: fit_files(stored(index), dataset), dataset)
+    return _numpy_gather(pixel_reader(shards, spans, dataset.shape), dataset)
+
+
+def _numpy_gather(read: Callable[[np.ndarray], np.ndarray], dataset: BuiltDataset) -> Gather:
     def gather(index: tf.Tensor) -> tf.Tensor:
-        images = tf.numpy_function(lambda chosen: mapped[chosen], [index], tf.uint8, stateful=False)
+        images = tf.numpy_function(read, [index], tf.uint8, stateful=False)
         return tf.ensure_shape(images, (None, *dataset.shape))
 
     return gather

@@ -8,20 +8,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from cxr_tfds.cache import Gather, fits_in_memory, in_file, in_memory, labels_of
+from cxr_tfds.cache import Gather, fits_in_memory, in_file, in_memory, in_records, labels_of
 from cxr_tfds.datasets import BuiltDataset
 from cxr_tfds.errors import InputError
-from cxr_tfds.reading import complete, parse
-from cxr_tfds.records import shard_reader
+from cxr_tfds.reading import parse
 from cxr_tfds.settings import CACHES
-
-# Uncached, examples are shuffled within this many serialized records (100 MB at 224 x 224). The builder has
-# shuffled them before; at each epoch's start the buffer fills while nothing is parsed: with 4,096 records an
-# epoch of 4,139 ran half as fast as with 2,048 (x86-64, 2 cores, 2026-11).
-SHUFFLE_BUFFER = 2048
-_SHARDS_AT_ONCE = 8
-
-_Epoch = Callable[[tf.Tensor], tf.data.Dataset]  # the number of an epoch, int64, to its batches
 
 
 def train_batches(
@@ -46,10 +37,10 @@ def train_batches(
       batch_size: images a batch.
       seed: of the orders.
       first_epoch: number of the first epoch, from 0.
-      cache: "ram" holds the split as one uint8 tensor, "file" as one file mapped into memory; both
-        order it exactly at random. "none" reads the shards in a random order through a shuffle
-        buffer of 2,048 examples. "auto" is "ram" where the split fits into a quarter of the free
-        memory, "none" otherwise.
+      cache: "ram" holds the split as one uint8 tensor; "file" writes the fitted images to one file and
+        reads from there, which spares a dataset of source files decoding them again; "none" reads
+        each image from its shard. "auto" is "ram" where the split fits into a quarter of the free
+        memory, "none" otherwise. The order is the same exact permutation with all of them.
       cache_dir: where the file of "file" goes; beside the shards if not given.
       split: which split.
       worker: number of this reader, from 0.
@@ -62,8 +53,7 @@ def train_batches(
 
     Raises:
       InputError: the split is empty or a part of it smaller than a batch, `cache` or `worker` is not
-        as described, the cache has no room, or a shard is found damaged while it is cached; while it
-        is streamed see `reading.damage_named`.
+        as described, the cache has no room, or a shard is damaged.
     """
     dataset.check_split(split)
     if cache not in CACHES:
@@ -73,12 +63,11 @@ def train_batches(
     check_batch_size(dataset, split, batch_size * workers)
     if cache == "auto":
         cache = "ram" if fits_in_memory(dataset, split) else "none"
-    if cache == "none":
-        of_epoch = _streamed_epoch(dataset, split, batch_size, seed, worker, workers)
+    if cache == "file":
+        gather = in_file(dataset, split, cache_dir)
     else:
-        gather = in_memory(dataset, split) if cache == "ram" else in_file(dataset, split, cache_dir)
-        wanted = targets(labels_of(dataset, split), dataset)
-        of_epoch = _cached_epoch(gather, wanted, batch_size, seed, worker, workers)
+        gather = (in_memory if cache == "ram" else in_records)(dataset, split)
+    of_epoch = _epoch(gather, targets(labels_of(dataset, split), dataset), batch_size, seed, worker, workers)
     return tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch).prefetch(tf.data.AUTOTUNE)
 
 
@@ -133,7 +122,9 @@ def with_mixup(
     return batches.enumerate(first_batch).map(draw)
 
 
-def _cached_epoch(gather: Gather, wanted: tf.Tensor, batch_size: int, seed: int, worker: int, workers: int) -> _Epoch:
+def _epoch(
+    gather: Gather, wanted: tf.Tensor, batch_size: int, seed: int, worker: int, workers: int
+) -> Callable[[tf.Tensor], tf.data.Dataset]:
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(wanted)), seed=(seed, number))
         part = order[worker::workers]
@@ -146,33 +137,6 @@ def _cached_epoch(gather: Gather, wanted: tf.Tensor, batch_size: int, seed: int,
 
         starts = tf.data.Dataset.range(0, tf.size(part, tf.int64), batch_size)
         return starts.map(batch, tf.data.AUTOTUNE)
-
-    return epoch
-
-
-def _streamed_epoch(dataset: BuiltDataset, split: str, batch_size: int, seed: int, worker: int, workers: int) -> _Epoch:
-    shards = tf.constant(dataset.shards[split])
-
-    def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(shards, seed=(seed, number))
-        # First whole shards, then the buffer: what lies together in a shard is spread over the epoch.
-        # Deterministic, or the same seed would not give the same batches.
-        serialized = tf.data.Dataset.from_tensor_slices(order).interleave(
-            shard_reader,
-            cycle_length=min(_SHARDS_AT_ONCE, len(dataset.shards[split])),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        # For this function's graph alone: otherwise the global seed enters the order, and a global 0 fails.
-        tf.random.set_seed(1)
-        buffer_seed = tf.random.stateless_uniform((), (seed, number), None, None, tf.int64)
-        return (
-            serialized.apply(complete(dataset, split))
-            .shard(workers, worker)
-            .shuffle(SHUFFLE_BUFFER, seed=buffer_seed)
-            .batch(batch_size)
-            .map(lambda records: image_and_target(records, dataset), tf.data.AUTOTUNE)
-        )
 
     return epoch
 

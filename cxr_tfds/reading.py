@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,15 +46,15 @@ def _pixels(stored: tf.Tensor, dataset: BuiltDataset) -> tf.Tensor:
     """uint8 (N, S, S, C) from what the records hold, string (N,)."""
     if not dataset.encoded:
         return tf.reshape(tf.io.decode_raw(stored, tf.uint8), (-1, *dataset.shape))
-    size, _, channels = dataset.shape
-
-    def fit(files: np.ndarray) -> np.ndarray:
-        fitted = _pool().map(lambda data: radiograph(data, size, fit=dataset.fit, channels=channels).pixels, files)
-        return np.stack(list(fitted))
-
-    # The one pixel function, never a second version in TensorFlow; Pillow works outside the GIL.
-    images = tf.numpy_function(fit, [stored], tf.uint8, stateful=False)
+    images = tf.numpy_function(lambda files: fit_files(files, dataset), [stored], tf.uint8, stateful=False)
     return tf.ensure_shape(images, (None, *dataset.shape))
+
+
+def fit_files(files: Iterable[bytes], dataset: BuiltDataset) -> np.ndarray:
+    """uint8 (N, S, S, C) of N source files, by the one pixel function, on all cores."""
+    size, _, channels = dataset.shape
+    fitted = _pool().map(lambda data: radiograph(data, size, fit=dataset.fit, channels=channels).pixels, files)
+    return np.stack(list(fitted))
 
 
 @functools.cache

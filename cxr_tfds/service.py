@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SCHEME = "grpc://"
 _ANSWER_SECONDS = 5
+_SHUFFLE_BUFFER = 2048  # serialized examples within which a worker shuffles; 100 MB at 224 x 224
 
 
 def check_address(address: str) -> None:
@@ -67,7 +68,7 @@ def served_batches(
     """
     import tensorflow as tf
 
-    from cxr_tfds.pipeline import SHUFFLE_BUFFER, check_batch_size, image_and_target
+    from cxr_tfds.pipeline import check_batch_size, image_and_target
     from cxr_tfds.records import shard_reader
 
     dataset.check_split(split)
@@ -78,7 +79,7 @@ def served_batches(
     records = tf.data.Dataset.from_tensor_slices(dataset.shards[split]).shuffle(len(dataset.shards[split]), seed=seed)
     batches = (
         records.interleave(shard_reader, num_parallel_calls=tf.data.AUTOTUNE)
-        .shuffle(SHUFFLE_BUFFER, seed=seed)
+        .shuffle(_SHUFFLE_BUFFER, seed=seed)
         .batch(batch_size)
         .map(lambda serialized: image_and_target(serialized, dataset), tf.data.AUTOTUNE)
     )

@@ -155,12 +155,22 @@ def test_an_unknown_cache_is_refused(dataset):
         pipeline.train_batches(dataset, batch_size=BATCH, seed=0, cache="disk")
 
 
-def test_auto_caches_what_fits_into_a_quarter_of_the_free_memory(dataset, monkeypatch):
+@pytest.mark.parametrize(("spare", "expected"), [(4, ["in_memory"]), (0, ["in_records"])])
+def test_auto_caches_what_fits_into_a_quarter_of_the_free_memory(dataset, monkeypatch, spare, expected):
     size = 64 * 64 * dataset.sizes["train"]
-    for free, expected in ((4 * size + 4, "ram"), (4 * size, "none")):
-        monkeypatch.setattr(cache, "_free_memory", lambda free=free: free)
-        assert orders(dataset, 1, cache="auto") == orders(dataset, 1, cache=expected)
-    assert orders(dataset, 1, cache="ram") != orders(dataset, 1, cache="none")
+    monkeypatch.setattr(cache, "_free_memory", lambda: 4 * size + spare)
+    used = []
+    for name in ("in_memory", "in_records"):
+        gather = getattr(cache, name)
+        monkeypatch.setattr(pipeline, name, lambda *to, gather=gather, name=name: used.append(name) or gather(*to))
+    orders(dataset, 1, cache="auto")
+    assert used == expected
+
+
+def test_every_cache_gives_the_same_batches(dataset, original, tmp_path):
+    for source in (dataset, original.fitted(32)):
+        first, *others = (orders(source, 2, cache=where, cache_dir=tmp_path) for where in ("ram", "file", "none"))
+        assert others == [first, first]
 
 
 def test_a_missing_split_is_named_with_those_there_are(dataset):
