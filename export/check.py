@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from cxr_tfds.evaluation import Scores, probabilities
 from cxr_tfds.metrics import auc, best_threshold
 
 from .edge.runtime import load
+from .temperature import fit_temperature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Comparison:
     auc: float | None
     accuracy_keras: float
     accuracy: float
-    max_difference: float  # of the probabilities
+    max_difference: float  # of the probabilities, both at temperature 1
     mean_difference: float
 
 
@@ -35,8 +38,12 @@ def exported_logits(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
     """Logits of uint8 images (N, S, S, C) in LiteRT: float32 (N,), or (N, K) for K > 2 classes."""
     with native_stderr_closed():
         session = load(flatbuffer, RUNTIME)
-    whole = np.stack([session.run(image[np.newaxis]) for image in images])
-    return whole[:, 0] if whole.shape[1] == 1 else whole
+    return flat(np.stack([session.run(image[np.newaxis]) for image in images]))
+
+
+def flat(logits: np.ndarray) -> np.ndarray:
+    """(N,) of logits (N, 1), and (N, K) as it is."""
+    return logits[:, 0] if logits.shape[1] == 1 else logits
 
 
 def decisions(values: np.ndarray, threshold: float | None) -> np.ndarray:
@@ -44,26 +51,51 @@ def decisions(values: np.ndarray, threshold: float | None) -> np.ndarray:
     return values.argmax(axis=1) if threshold is None else (values >= threshold).astype(np.int64)
 
 
-def matching_threshold(keras: Scores, logits: np.ndarray, threshold: float | None) -> float | None:
+def matching_threshold(
+    keras: Scores, logits: np.ndarray, threshold: float | None, temperature: float = 1.0
+) -> float | None:
     """The threshold at which the exported model decides validation as the Keras model does.
 
-    The Keras model's own where every decision agrees; otherwise, because quantized scores move in
-    steps, the one that separates its decisions best.
+    Args:
+      keras: of the Keras model.
+      logits: of the exported model, same images in the same order.
+      threshold: the Keras model's own, on its probabilities as they are; None for more than two classes.
+      temperature: of the exported model, whose probability is sigmoid(logit / temperature).
+
+    Returns:
+      The Keras model's own, moved to where the temperature moves its probabilities, if every decision
+      then agrees; otherwise, because quantized scores move in steps, the one that separates the Keras
+      model's decisions best.
     """
     if threshold is None:
         return None
     own = decisions(keras.probabilities, threshold)
-    exported = probabilities(logits)
-    if (decisions(exported, threshold) == own).all() or len(set(own)) == 1:
-        return threshold
+    exported = probabilities(logits / temperature)
+    moved = _moved(threshold, temperature)
+    if (decisions(exported, moved) == own).all() or len(set(own)) == 1:
+        return moved
     return best_threshold(own, exported)
 
 
-def compare(keras: Scores, logits: np.ndarray, threshold_keras: float | None, threshold: float | None) -> Comparison:
-    """Both models on the same split, in the same order."""
-    exported = probabilities(logits)
-    own, other = decisions(keras.probabilities, threshold_keras), decisions(exported, threshold)
-    difference = np.abs(keras.probabilities - exported)
+def _moved(probability: float, temperature: float) -> float:
+    """What becomes of a probability when its logit is divided by `temperature`."""
+    if temperature == 1 or probability in (0, 1):
+        return probability
+    logit = math.log(probability) - math.log1p(-probability)
+    return float(probabilities(np.array([logit / temperature]))[0])
+
+
+def compare(
+    keras: Scores,
+    logits: np.ndarray,
+    threshold_keras: float | None,
+    threshold: float | None,
+    temperature: float = 1.0,
+) -> Comparison:
+    """Both models on the same split, in the same order; `threshold` holds at `temperature`."""
+    own = decisions(keras.probabilities, threshold_keras)
+    other = decisions(probabilities(logits / temperature), threshold)
+    difference = np.abs(keras.probabilities - probabilities(logits))
     binary = threshold is not None
     return Comparison(
         images=len(own),
@@ -74,6 +106,31 @@ def compare(keras: Scores, logits: np.ndarray, threshold_keras: float | None, th
         accuracy=float((other == keras.labels).mean()),
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
+    )
+
+
+class Verdict(NamedTuple):
+    """What validation says of an exported model."""
+
+    temperature: float
+    threshold: float | None  # of the probability at that temperature
+    comparisons: dict[str, Comparison]  # by split
+
+
+def judge(keras: dict[str, Scores], logits: dict[str, np.ndarray], threshold: float | None) -> Verdict:
+    """Fits temperature and threshold of an exported model on validation, and compares every split.
+
+    Args:
+      keras: by split, of the Keras model.
+      logits: by split, of the exported model.
+      threshold: the Keras model's own; None for more than two classes.
+    """
+    temperature = fit_temperature(keras["validation"].labels, logits["validation"])
+    own = matching_threshold(keras["validation"], logits["validation"], threshold, temperature)
+    return Verdict(
+        temperature,
+        own,
+        {split: compare(keras[split], logits[split], threshold, own, temperature) for split in keras},
     )
 
 

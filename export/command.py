@@ -9,7 +9,7 @@ import click
 from cxr_tfds.cli import Command, NearestChoice, check_new_folder, load_tensorflow
 from cxr_tfds.commands import options
 
-_FORMATS = ("int8", "float32")
+from .formats import FORMATS
 
 
 @click.command(cls=Command)
@@ -18,7 +18,7 @@ _FORMATS = ("int8", "float32")
 @click.option(
     "--format",
     "formats",
-    type=NearestChoice(_FORMATS),
+    type=NearestChoice(list(FORMATS)),
     multiple=True,
     default=("float32", "int8"),
     show_default=True,
@@ -30,7 +30,7 @@ _FORMATS = ("int8", "float32")
     type=click.IntRange(min=2),
     default=256,
     show_default=True,
-    help="Training images that set the int8 ranges.",
+    help="Training images that set the ranges of activations in whole numbers.",
 )
 @click.option(
     "--max-auc-drop",
@@ -46,6 +46,20 @@ _FORMATS = ("int8", "float32")
     show_default=True,
     help="A file that decides fewer validation images as the Keras model does is not published.",
 )
+@click.option(
+    "--runtime",
+    type=NearestChoice(("all", "litert")),
+    default="all",
+    show_default=True,
+    help="Where each file must run: LiteRT and tflite-runtime 2.14, or LiteRT alone.",
+)
+@click.option("--heatmap", is_flag=True, help="Give the class activation map as a second output.")
+@click.option(
+    "--keep-float",
+    multiple=True,
+    metavar="LAYER",
+    help="Leave a layer float32 in the int8 formats. May be given several times.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files of the same name in --out.")
 def export(
     run: Path,
@@ -55,12 +69,17 @@ def export(
     calibration: int,
     max_auc_drop: float,
     min_agreement: float,
+    runtime: str,
+    heatmap: bool,
+    keep_float: tuple[str, ...],
     overwrite: bool,
 ) -> None:
     """Convert the model of RUN to TFLite, and check that it still makes the same decisions."""
     check_new_folder(out, overwrite=overwrite)
     load_tensorflow()
-    from .pack import export_run
+    from .edge.runtime import RUNTIMES
+    from .pack import Demands, export_run
+    from .results import as_text
 
     exported = export_run(
         run,
@@ -68,18 +87,11 @@ def export(
         tuple(dict.fromkeys(formats)),
         data_dir=data_dir,
         calibration=calibration,
-        max_auc_drop=max_auc_drop,
-        min_agreement=min_agreement,
+        demands=Demands(max_auc_drop, min_agreement, tuple(RUNTIMES) if runtime == "all" else (runtime,)),
+        heatmap=heatmap,
+        keep_float=tuple(dict.fromkeys(keep_float)),
         say=lambda line: click.echo(line, err=True),
     )
-    click.echo(f"{'format':<8} {'KB':>6}  {'split':<10} {'agreement':>9}  {'AUC':>6} {'Keras':>6}  largest difference")
-    for file in exported:
-        for split, c in file.comparisons.items():
-            aucs = f"{c.auc:6.4f} {c.auc_keras:6.4f}" if c.auc is not None else f"{'':6} {'':6}"
-            click.echo(
-                f"{file.quantization:<8} {file.size_bytes / 1000:6.0f}  {split:<10} {c.agreement:9.2%}  {aucs}  "
-                f"{c.max_difference:.4f}"
-            )
-    click.echo(f"run in: {exported[0].runtime}")
+    click.echo(as_text(exported) + "\n")
     for file in exported:
         click.echo(f"{file.path}")

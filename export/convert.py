@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,36 +15,73 @@ import tensorflow as tf
 from cxr_tfds.cli import native_stderr_closed
 
 from .edge.runtime import INPUT, OUTPUT, SIGNATURE
+from .formats import FORMATS, Format
+from .layers import layer_errors, quantized_except
 
 
-def to_tflite(model: Any, quantization: str, calibration: Iterable[np.ndarray]) -> bytes:
+def to_tflite(
+    model: Any, quantization: str, calibration: Iterable[np.ndarray], keep_float: Sequence[str] = ()
+) -> bytes:
     """Converts `model` to TFLite, one image at a time, logits out, addressed by signature.
 
     Args:
-      model: Keras, pixels (N, S, S, C) to logits, weights float32. A model trained in mixed
-        precision does not convert and must be rebuilt in float32 first, as `cxr-train` does.
-      quantization: "float32", or "int8": weights per channel, activations, input and output int8.
-      calibration: uint8 (S, S, C) images, whose activations set the int8 ranges; unused for float32.
+      model: Keras, pixels (N, S, S, C) to logits, or to a dictionary of named outputs; weights float32.
+        A model trained in mixed precision does not convert and must be rebuilt in float32 first, as
+        `cxr-train` does.
+      quantization: a key of `FORMATS`.
+      calibration: uint8 (S, S, C) images, whose activations set the ranges of calibrated formats;
+        unused for the others.
+      keep_float: names of layers that stay float32, in the formats whose `selective` is true.
 
     Returns:
       The flatbuffer, without anything appended.
+
+    Raises:
+      InputError: `keep_float` names a layer that the model has not, or that cannot be left out.
     """
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        SIGNATURE,
-        lambda image: {OUTPUT: model(image, training=False)},
-        input_signature=[tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name=INPUT)],
-    )
+    form = FORMATS[quantization]
+    if keep_float and form.selective:
+        ranges = calibrated(model, calibration)
+        errors = layer_errors(ranges, model.name, itertools.islice(calibration, 1))
+        return quantized_except(ranges, errors, keep_float, tf.as_dtype(form.tensors))
+    with _converter(model, form, calibration) as converter, native_stderr_closed():
+        return converter.convert()
+
+
+def calibrated(model: Any, calibration: Iterable[np.ndarray]) -> bytes:
+    """The float32 model with the ranges of its activations: what `layers` compares and quantizes in part."""
+    with _converter(model, FORMATS["int8"], calibration) as converter, native_stderr_closed():
+        converter._experimental_calibrate_only = True
+        return converter.convert()
+
+
+@contextlib.contextmanager
+def _converter(model: Any, form: Format, calibration: Iterable[np.ndarray]) -> Iterator[Any]:
+    """A converter of `model` that is set to `form`."""
     with tempfile.TemporaryDirectory() as folder:
         # A SavedModel, because only its signatures keep their names through the converter.
-        archive.write_out(folder, verbose=False)
+        _archive(model).write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-        if quantization == "int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet[form.operators]]
+        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(form.tensors)
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = not form.dense_per_channel
+        if form.optimized:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if form.weights:
+            converter.target_spec.supported_types = [tf.as_dtype(form.weights)]
+        if form.calibrated:
+            # The input takes the range of these images: see `calibration.calibration_images`.
             converter.representative_dataset = lambda: ([image[np.newaxis].astype(np.float32)] for image in calibration)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = tf.int8
-            converter.inference_output_type = tf.int8
-        with native_stderr_closed():
-            return converter.convert()
+        yield converter
+
+
+def _archive(model: Any) -> Any:
+    def serve(image: Any) -> dict[str, Any]:
+        answer = model(image, training=False)
+        return answer if isinstance(answer, dict) else {OUTPUT: answer}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    pixels = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name=INPUT)
+    archive.add_endpoint(SIGNATURE, serve, input_signature=[pixels])
+    return archive

@@ -1,12 +1,17 @@
-"""Drawn radiographs and a dataset built of them, once per test run."""
+"""Drawn radiographs, a dataset built of them and the wheel, once per test run."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+ROOT = Path(__file__).parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+_SOURCES = ("cxr_tfds", "builders", "export", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +44,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real images in {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, so that nothing left over from an earlier build gets in."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in _SOURCES:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", str(folder)]
+    done = subprocess.run(build, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = (folder / "dist").glob("*.whl")
+    return path

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
 from cxr_tfds.datasets import DatasetName, open_dataset
-from cxr_tfds.evaluation import score
+from cxr_tfds.evaluation import probabilities, score
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.pack import export_run
+from cxr_tfds.export.pack import Demands, export_run
 from cxr_tfds.reading import load_split
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.settings import TrainSettings
@@ -89,11 +89,13 @@ def test_the_exported_file_names_the_class_that_keras_names(run, dataset, phanto
     assert model.output_shape == (None, 3)
     scores = score(model, dataset, "test")
     assert scores.logits.shape == (40, 3)
-    export_run(run, tmp_path, ("float32", "int8"), min_agreement=0)
+    export_run(run, tmp_path, ("float32", "int8"), demands=Demands(min_agreement=0), heatmap=True)
     for kind, tolerance in (("float32", 1e-4), ("int8", 0.1)):
         classifier = Classifier(tmp_path / f"three-{kind}.tflite")
         assert (classifier.labels, classifier.card.threshold) == (LABELS, None)
-        for image_id, expected in zip(scores.image_ids, scores.probabilities, strict=True):
+        assert (classifier.card.heatmap, classifier.card.grid) == (True, (2, 2))
+        calibrated = probabilities(scores.logits / classifier.card.temperature)
+        for image_id, expected in zip(scores.image_ids, calibrated, strict=True):
             prediction = classifier(phantom / "chest_xray" / image_id)
             assert prediction.probabilities == pytest.approx(expected, abs=tolerance)
             if np.diff(np.sort(expected))[-1] > 2 * tolerance:

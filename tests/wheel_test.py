@@ -1,7 +1,6 @@
 """The wheel, installed where no checkout is."""
 
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,25 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("cxr_tfds", "builders", "export", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 
 def run(*command, cwd, **env):
     return subprocess.run(
         [str(part) for part in command], cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}
     )
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy, so that nothing left over from an earlier build gets in."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for name in SOURCES:
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
-    done = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", folder, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    (path,) = (folder / "dist").glob("*.whl")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,13 +17,17 @@ from . import runtime as interpreters
 from .model_file import read_model
 
 
-class Prediction(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Prediction:
     """The answer for one radiograph."""
 
     probability: float  # two classes: of the finding, whatever the label; more: of the label
     label: str
     threshold: float | None  # two classes: the finding from this probability on; more: None
     probabilities: tuple[float, ...]  # of each class, in class order
+    # float32 (h, w), None from a model without: what each place adds to the logit of the finding, or,
+    # with more than two classes, of the label. Its mean is that logit less a constant of the model.
+    heatmap: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 class Classifier:
@@ -36,6 +40,7 @@ class Classifier:
       card: what the model says of itself.
       labels: class names in class order.
       runtime: name of the interpreter in use, "litert" or "tflite-runtime".
+      version: of the interpreter.
 
     Raises:
       MissingData: there is no such file.
@@ -48,6 +53,7 @@ class Classifier:
         self._session = interpreters.load(flatbuffer, runtime, threads)
         self._lock = threading.Lock()
         self.runtime = self._session.name
+        self.version = self._session.version
         side, channels = self.card.size, self.card.channels
         expected = (1, side, side, channels), self.card.outputs
         if (self._session.shape, self._session.outputs) != expected:
@@ -56,12 +62,18 @@ class Classifier:
                 f"its card says {expected[0]} and {expected[1]} ({', '.join(self.labels)}). "
                 "Export it again with cxr-export."
             )
+        if self._session.grid != self.card.grid:
+            raise InputError(
+                f"The model's heatmap is {self._session.grid}; its card says {self.card.grid}. "
+                "Export it again with cxr-export."
+            )
 
     def __call__(self, image: str | PathLike[str] | bytes) -> Prediction:
         """The prediction for an image file, given as path or content.
 
         Raises:
           BadImage: the file holds no usable radiograph.
+          InputError: the path cannot be read, or the model gives no number.
           MissingData: there is no such file.
         """
         return self.predict(self.pixels(image))
@@ -73,7 +85,14 @@ class Classifier:
 
     def predict(self, pixels: np.ndarray) -> Prediction:
         """The prediction for a radiograph that `pixels` made."""
-        return self.prediction(self.logits(pixels))
+        if self._session.grid is None:
+            return self.prediction(self.logits(pixels))
+        with self._lock:
+            logits, heatmap = self._session.run_with_heatmap(pixels[np.newaxis])
+        answer = self.prediction(logits)
+        if heatmap.ndim == 3:
+            heatmap = heatmap[..., self.labels.index(answer.label)]
+        return dataclasses.replace(answer, heatmap=heatmap)
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """Logits float32: (1,) of the finding for two classes, (K,) for K > 2; not yet calibrated.
@@ -85,16 +104,23 @@ class Classifier:
             return self._session.run(pixels[np.newaxis])
 
     def prediction(self, logits: np.ndarray) -> Prediction:
-        """What logits mean under the card's temperature, threshold and labels."""
-        scaled = [float(logit) / self.card.temperature for logit in logits]
+        """What logits mean under the card's temperature, threshold and labels.
+
+        Raises:
+          InputError: a logit is no finite number.
+        """
+        values = [float(logit) for logit in logits]
+        if not all(map(math.isfinite, values)):
+            raise InputError(f"The model gives {values}; expected finite logits. Export it again with cxr-export.")
         if self.card.threshold is not None:
-            finding = _sigmoid(scaled[0])
+            finding = _sigmoid(values[0] / self.card.temperature)
             label = self.labels[int(finding >= self.card.threshold)]
             return Prediction(finding, label, self.card.threshold, (1 - finding, finding))
-        largest = max(scaled)
-        powers = [math.exp(value - largest) for value in scaled]
+        # Differences first: two logits divided by a tiny temperature may both be infinite.
+        largest = max(values)
+        powers = [math.exp((value - largest) / self.card.temperature) for value in values]
         probabilities = tuple(power / sum(powers) for power in powers)
-        best = scaled.index(largest)
+        best = values.index(largest)
         return Prediction(probabilities[best], self.labels[best], None, probabilities)
 
 
@@ -103,6 +129,8 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as err:
         raise MissingData(f"{path} does not exist.") from err
+    except OSError as err:
+        raise InputError(f"{path} cannot be read: {err.strerror or err}.") from err
 
 
 def _sigmoid(value: float) -> float:

@@ -11,8 +11,8 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 import struct
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,8 +22,9 @@ from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.pixels import check_fit
 
 FORMAT = "cxr-tfds-1"
-QUANTIZATIONS = ("int8", "float32")
+QUANTIZATIONS = ("float32", "float16", "dynamic", "int8", "int8-float-io", "int16x8")  # see export/formats.py
 _CARD, _LABELS = "model.json", "labels.txt"
+_GRID = "height and width of the heatmap, None without one"
 _IDENTIFIER = b"TFL3"  # bytes 4 to 7 of every TFLite flatbuffer
 _ENTRY = b"PK\x03\x04"  # starts each file in a zip
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same model gives the same bytes
@@ -50,6 +51,9 @@ class Card:
     threshold: float | None  # two classes: the finding from this probability on; None for more classes
     temperature: float  # probability = sigmoid or softmax of logit / temperature
     quantization: str
+    runtimes: tuple[str, ...] = ()  # that can run it, names as in `runtime.RUNTIMES`; () in files from before 2026-11
+    heatmap: bool = False  # whether a second output holds the class activation map
+    grid: tuple[int, int] | None = None  # its height and width, None without
     dataset: dict[str, Any] = dataclasses.field(default_factory=dict)
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -60,7 +64,9 @@ class Card:
         InputError: a field is not as described.
         """
         _check_format(self.format)
-        object.__setattr__(self, "labels", tuple(self.labels) if isinstance(self.labels, list) else self.labels)
+        for name in ("labels", "runtimes", "grid"):  # JSON has lists
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(_are_labels(self.labels), "labels", self.labels, "two or more different names, one line each")
         _check(
             _is_int(self.size) and _is_int(self.channels),
@@ -76,7 +82,10 @@ class Card:
             _check(self.threshold is None, "threshold", self.threshold, "None for more than two classes")
         warm = _is_number(self.temperature) and self.temperature > 0
         _check(warm, "temperature", self.temperature, "a number above 0")
-        _check(self.quantization in QUANTIZATIONS, "quantization", self.quantization, " or ".join(QUANTIZATIONS))
+        _check(self.quantization in QUANTIZATIONS, "quantization", self.quantization, ", ".join(QUANTIZATIONS))
+        named = isinstance(self.runtimes, tuple) and all(isinstance(name, str) for name in self.runtimes)
+        _check(named, "runtimes", self.runtimes, "names of runtimes")
+        _check(_is_grid(self.grid) if self.heatmap else self.grid is None, "grid", self.grid, _GRID)
         for name in ("dataset", "run", "metrics"):
             _check(isinstance(getattr(self, name), dict), name, getattr(self, name), "a dictionary")
 
@@ -217,9 +226,13 @@ def _are_labels(labels: Any) -> bool:
     )
 
 
+def _is_grid(grid: Any) -> bool:
+    return isinstance(grid, tuple) and len(grid) == 2 and all(_is_int(side) and side > 0 for side in grid)
+
+
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -15,7 +15,9 @@ from cxr_tfds.errors import InputError
 # In the order "auto" prefers them. On x86-64 an int8 CNN took 9.2 ms with tflite-runtime 2.14, whose
 # XNNPACK has no quantized kernels there, and 0.70 ms with LiteRT 2.3 (224x224x1, one thread, 2026-11).
 RUNTIMES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
-SIGNATURE, INPUT, OUTPUT = "serving_default", "image", "logits"
+SIGNATURE, INPUT, OUTPUT, HEATMAP = "serving_default", "image", "logits", "heatmap"
+_QUANTIZED = (np.int8, np.uint8, np.int16)
+_TYPES = "int8, uint8, int16 or float32"
 
 
 class Session:
@@ -28,6 +30,7 @@ class Session:
       version: of the runtime.
       shape: (1, S, S, C), what `run` takes.
       outputs: K, the number of logits.
+      grid: (h, w) of the heatmap, None for a model without.
     """
 
     def __init__(self, interpreter: Any, name: str, version: str) -> None:
@@ -45,13 +48,14 @@ class Session:
         interpreter.allocate_tensors()
         self._runner = interpreter.get_signature_runner(SIGNATURE)
         image = self._runner.get_input_details()[INPUT]
-        logits = self._runner.get_output_details()[OUTPUT]
+        self._details = self._runner.get_output_details()
         self.shape = tuple(int(side) for side in image["shape"])
-        self.outputs = int(logits["shape"][-1])
+        self.outputs = int(self._details[OUTPUT]["shape"][-1])
+        self.grid = tuple(map(int, self._details[HEATMAP]["shape"][1:3])) if HEATMAP in self._details else None
         self._table = quantization_table(image["dtype"], *image["quantization"])
-        self._scale, self._zero_point = logits["quantization"]
-        if np.dtype(logits["dtype"]) not in (np.int8, np.uint8, np.float32):
-            raise InputError(f"{OUTPUT!r} is {np.dtype(logits['dtype'])}; expected int8, uint8 or float32.")
+        for name, detail in self._details.items():
+            if np.dtype(detail["dtype"]) not in (*_QUANTIZED, np.float32):
+                raise InputError(f"{name!r} is {np.dtype(detail['dtype'])}; expected {_TYPES}.")
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Logits float32 (K,) of one radiograph, pixels uint8 (1, S, S, C), 0 to 255.
@@ -59,18 +63,42 @@ class Session:
         Raises:
           InputError: the pixels have another shape or type.
         """
+        return self._real(OUTPUT, self._invoke(pixels)).reshape(-1)
+
+    def run_with_heatmap(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The logits as `run` gives them, and in the same pass what each place adds to them.
+
+        Returns:
+          Logits float32 (K,), and the class activation map float32: (h, w) of the finding for K = 1,
+          (h, w, K) otherwise. Its mean over h and w is the logit less the bias of the last layer.
+
+        Raises:
+          InputError: the pixels have another shape or type, or the model has no heatmap.
+        """
+        if self.grid is None:
+            raise InputError("The model has no heatmap. Export it with: cxr-export --heatmap")
+        answer = self._invoke(pixels)
+        heatmap = self._real(HEATMAP, answer)[0]
+        return self._real(OUTPUT, answer).reshape(-1), heatmap[..., 0] if self.outputs == 1 else heatmap
+
+    def _invoke(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         if pixels.shape != self.shape or pixels.dtype != np.uint8:
             raise InputError(f"pixels {pixels.dtype} {pixels.shape}; the model takes uint8 {self.shape}.")
-        logits = self._runner(**{INPUT: self._table[pixels]})[OUTPUT].reshape(-1)
-        if logits.dtype == np.float32:
-            return logits
-        return (logits.astype(np.float32) - self._zero_point) * np.float32(self._scale)
+        return self._runner(**{INPUT: self._table[pixels]})
+
+    def _real(self, name: str, answer: dict[str, np.ndarray]) -> np.ndarray:
+        """The values float32 that an output's steps stand for."""
+        values = answer[name]
+        if values.dtype == np.float32:
+            return values
+        scale, zero_point = self._details[name]["quantization"]
+        return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 
 def quantization_table(dtype: Any, scale: float, zero_point: int) -> np.ndarray:
     """What each pixel value 0 to 255 becomes in the input tensor: (256,) of `dtype`.
 
-    float32 takes the value itself; int8 and uint8 take round(value / scale) + zero_point, halves
+    float32 takes the value itself; int8, uint8 and int16 take round(value / scale) + zero_point, halves
     away from zero as in TFLite's QUANTIZE operator, clipped to the type's range.
 
     Raises:
@@ -80,8 +108,8 @@ def quantization_table(dtype: Any, scale: float, zero_point: int) -> np.ndarray:
     kind = np.dtype(dtype)
     if kind == np.float32:
         return values
-    if kind not in (np.int8, np.uint8) or not scale > 0:
-        raise InputError(f"{INPUT!r} is {kind} with scale {scale}; expected int8, uint8 or float32.")
+    if kind not in _QUANTIZED or not scale > 0:
+        raise InputError(f"{INPUT!r} is {kind} with scale {scale}; expected {_TYPES}.")
     limits = np.iinfo(kind)
     steps = np.floor(values / np.float32(scale) + np.float32(0.5)) + zero_point
     return np.clip(steps, limits.min, limits.max).astype(kind)
@@ -90,6 +118,15 @@ def quantization_table(dtype: Any, scale: float, zero_point: int) -> np.ndarray:
 def installed() -> tuple[str, ...]:
     """The runtimes that can be imported here, in the order "auto" prefers them."""
     return tuple(name for name, module in RUNTIMES.items() if importlib.util.find_spec(module))
+
+
+def loadable() -> tuple[str, ...]:
+    """The installed runtimes, less tflite-runtime where NumPy is too new for it."""
+    return tuple(name for name in installed() if name != "tflite-runtime" or not _numpy_2())
+
+
+def _numpy_2() -> bool:
+    return int(np.__version__.partition(".")[0]) >= 2
 
 
 def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
@@ -108,7 +145,7 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
     if threads < 1:
         raise InputError(f"threads={threads}; expected at least 1.")
     # Its import succeeds under NumPy 2, then the first Interpreter() raises.
-    if name == "tflite-runtime" and int(np.__version__.partition(".")[0]) >= 2:
+    if name == "tflite-runtime" and _numpy_2():
         raise InputError(
             f"tflite-runtime was built for NumPy 1 and NumPy {np.__version__} is installed. "
             "Install it with: pip install 'numpy<2'"

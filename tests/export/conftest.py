@@ -18,8 +18,8 @@ def run(built, tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported(run, tmp_path_factory):
     """Folder with tiny-float32.tflite, tiny-int8.tflite and export.json."""
-    from cxr_tfds.export.pack import export_run
+    from cxr_tfds.export.pack import Demands, export_run
 
     out = tmp_path_factory.mktemp("exports") / "tiny"
-    export_run(run, out, ("float32", "int8"), max_auc_drop=1, min_agreement=0)
+    export_run(run, out, ("float32", "int8"), demands=Demands(max_auc_drop=1, min_agreement=0))
     return out

@@ -61,7 +61,7 @@ def test_predict_agrees_with_the_comparison_at_export(exported, phantom, tmp_pat
     decided = np.array([answer["label"] == "PNEUMONIA" for answer in answers.values()])
     for answer in answers.values():
         assert (answer["probability"] >= answer["threshold"]) == (answer["label"] == "PNEUMONIA")
-    files = {file["quantization"]: file for file in json.loads((exported / "export.json").read_text())}
+    files = {file["quantization"]: file for file in json.loads((exported / "export.json").read_text())["files"]}
     # LiteRT compared it at export; the kernels here are others, so one image on the edge may differ.
     at_export = round(40 * files[quantization]["comparisons"]["test"]["accuracy"])
     assert abs((truths == decided).sum() - at_export) <= 1

@@ -25,6 +25,11 @@ def test_card_and_flatbuffer_come_back(tmp_path, card, content):
     assert read_card(str(path)) == read_card(content) == card
 
 
+def test_runtimes_and_heatmap_come_back(card):
+    mapped = dataclasses.replace(card, runtimes=("litert",), heatmap=True, grid=(7, 7), quantization="int16x8")
+    assert read_card(append_card(FLATBUFFER, mapped)) == mapped
+
+
 def test_entries_are_stored_where_other_programs_find_them(card, content):
     assert content.startswith(FLATBUFFER)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -68,6 +73,11 @@ def test_labels_of_any_language(card):
         ({"temperature": True}, "temperature=True"),
         ({"quantization": "int4"}, "quantization='int4'"),
         ({"metrics": []}, "metrics="),
+        ({"runtimes": "litert"}, "runtimes='litert'"),
+        ({"runtimes": (1,)}, "runtimes="),
+        ({"heatmap": True}, "grid=None; expected height and width of the heatmap"),
+        ({"heatmap": True, "grid": (7, 0)}, "grid="),
+        ({"grid": (7, 7)}, "grid="),
     ],
 )
 def test_card_checks_itself(card, change, message):

@@ -70,6 +70,7 @@ def test_results_are_copies(flatbuffers):
         (np.int8, 2.0, 0, {1: 1, 2: 1, 3: 2, 5: 3, 255: 127}),  # halves away from zero: 0.5, 1.5, 2.5
         (np.int8, 0.5, -128, {0: -128, 1: -126, 127: 126, 128: 127, 255: 127}),  # clipped above
         (np.int8, 1.0, -130, {0: -128, 1: -128, 2: -128, 3: -127}),  # clipped below
+        (np.int16, 255 / 32767, 0, {0: 0, 1: 128, 2: 257, 254: 32639, 255: 32767}),  # 1 is 128.498, 2 is 256.996
     ],
 )
 def test_quantization_table_by_hand(dtype, scale, zero_point, expected):
@@ -79,9 +80,9 @@ def test_quantization_table_by_hand(dtype, scale, zero_point, expected):
     assert {value: table[value].item() for value in expected} == expected
 
 
-@pytest.mark.parametrize(("dtype", "scale"), [(np.int16, 1.0), (np.int8, 0.0), (np.float64, 0.0)])
+@pytest.mark.parametrize(("dtype", "scale"), [(np.int32, 1.0), (np.int8, 0.0), (np.float64, 0.0)])
 def test_quantization_table_of_another_type(dtype, scale):
-    with pytest.raises(InputError, match="expected int8, uint8 or float32"):
+    with pytest.raises(InputError, match="expected int8, uint8, int16 or float32"):
         runtime.quantization_table(dtype, scale, 0)
 
 
@@ -132,6 +133,13 @@ def test_tflite_runtime_refuses_numpy_2_before_it_crashes(monkeypatch):
     monkeypatch.setattr(np, "__version__", "2.1.0")
     with pytest.raises(InputError, match=r"NumPy 2\.1\.0 is installed\. .* pip install 'numpy<2'"):
         runtime.load(b"")
+
+
+@pytest.mark.parametrize(("version", "expected"), [("1.26.4", ("litert", "tflite-runtime")), ("2.1.0", ("litert",))])
+def test_what_can_be_loaded_under_this_numpy(monkeypatch, version, expected):
+    monkeypatch.setattr(runtime, "installed", lambda: ("litert", "tflite-runtime"))
+    monkeypatch.setattr(np, "__version__", version)
+    assert runtime.loadable() == expected
 
 
 def test_broken_installation(monkeypatch):

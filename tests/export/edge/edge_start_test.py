@@ -33,7 +33,7 @@ def _loaded(done):
     return {name for name in line.split()[1:] if "cython" not in name}  # NumPy 1 names some so
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["evaluate"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["predict"], ["evaluate"], ["benchmark"], ["info"]])
 def test_help_loads_neither_numpy_nor_an_interpreter(command):
     done = fresh(_LOADED + _CLI, *command, "--help")
     assert done.returncode == 0

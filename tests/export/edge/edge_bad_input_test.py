@@ -1,0 +1,144 @@
+"""Input that cannot be right: what `cxr-infer` says of it, in one line and without a traceback."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_tfds.export.edge.model_file import append_card
+
+_CLI = "from cxr_tfds.export.edge.command import cli; cli(prog_name='cxr-infer')"
+
+
+def infer(*arguments, before=""):
+    """Runs `cxr-infer` in a process of its own, which runs `before` first."""
+    return subprocess.run(
+        [sys.executable, "-c", before + _CLI, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def one_pixel(path):
+    Image.new("L", (1, 1), 200).save(path)
+
+
+def one_pixel_wide(path):
+    Image.new("L", (1, 20_000), 200).save(path)
+
+
+def one_pixel_high(path):
+    Image.new("L", (20_000, 1), 200).save(path)
+
+
+def sixteen_bit(path):
+    Image.fromarray(np.full((40, 30), 200 * 257, np.uint16)).save(path)
+
+
+def cmyk(path):
+    Image.new("CMYK", (40, 30), (0, 0, 0, 55)).save(path, "JPEG", quality=100)
+
+
+def transparent(path):
+    Image.new("LA", (40, 30), (200, 255)).save(path)
+
+
+@pytest.mark.parametrize("draw", [one_pixel, one_pixel_wide, one_pixel_high, sixteen_bit, cmyk, transparent])
+def test_odd_images_are_answered(models, tmp_path, draw):
+    path = tmp_path / "x.png"
+    draw(path)
+    done = infer("predict", "--model", models["float32"], path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (row,) = json.loads(done.stdout)
+    assert row["probability"] == pytest.approx(1 / (1 + np.exp(-10)), abs=1e-4)  # grey 200: logit 10
+
+
+def animated(path):
+    frames = [Image.new("L", (40, 30), grey) for grey in (0, 100, 200)]
+    frames[0].save(path, "GIF", save_all=True, append_images=frames[1:])
+
+
+def large(path):
+    Image.new("1", (20_000, 6_000)).save(path, "PNG")
+
+
+def larger(path):
+    Image.new("1", (20_000, 12_000)).save(path, "PNG")
+
+
+def text(path):
+    path.write_text("no image")
+
+
+def nothing(path):
+    path.touch()
+
+
+def half(path):
+    Image.effect_noise((200, 200), 60).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+@pytest.mark.parametrize(
+    ("draw", "error"),
+    [
+        (animated, "holds 3 frames; expected one image"),
+        (large, "has 20000 x 6000 pixels; at most 100,000,000 are allowed"),
+        (larger, "has more than the 100,000,000 pixels allowed"),
+        (text, "is no image of a known format"),
+        (nothing, "is empty (0 bytes)"),
+        (half, "cannot be decoded as JPEG: image file is truncated"),
+    ],
+)
+def test_images_that_are_refused(models, tmp_path, draw, error):
+    path = tmp_path / "x.png"
+    draw(path)
+    done = infer("predict", "--model", models["float32"], path, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)[0]["error"].startswith(error)
+    assert [line.startswith(f"{path} {error}") for line in done.stderr.splitlines()] == [True, False]
+    assert done.stderr.endswith("Error: 1 of 1 images could not be read.\n")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "benchmark"])
+def test_model_for_another_size(flatbuffers, card, tmp_path, draw, command):
+    model = tmp_path / "model.tflite"
+    model.write_bytes(append_card(flatbuffers["int8"], dataclasses.replace(card, size=64)))
+    for name in ("NORMAL/x.png", "PNEUMONIA/x.png"):
+        draw(name, 100, folder=tmp_path)
+    done = infer(command, "--model", model, *([] if command == "benchmark" else [tmp_path]))
+    assert done.returncode == 1
+    said = done.stdout if command == "benchmark" else done.stderr
+    assert "takes (1, 32, 32, 1) and gives 1 logits; its card says (1, 64, 64, 1)" in said
+    assert "Export it again with cxr-export." in said
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "ways"),
+    [
+        ((3, 11), "pip install 'cxr-tfds[edge]' or pip install 'cxr-tfds[tflite-runtime]'"),
+        ((3, 13), "pip install 'cxr-tfds[edge]'"),
+    ],
+)
+def test_no_interpreter_installed(models, draw, version, ways):
+    hide = (
+        "import sys, importlib.util as u, click, numpy, PIL.Image; find = u.find_spec; "
+        "u.find_spec = lambda name, *more: None if 'lite' in name else find(name, *more); "
+        f"from cxr_tfds.export.edge import runtime; runtime.sys = type('sys', (), {{'version_info': {version}}}); "
+    )
+    done = infer("predict", "--model", models["int8"], draw("x.png", 1), before=hide)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"Error: No interpreter is installed here. Install one with: {ways}\n"
+
+
+def test_a_model_that_gives_no_number(models, draw):
+    broken = "import numpy; from cxr_tfds.export.edge.runtime import Session; "
+    broken += "Session.run = lambda self, pixels: numpy.array([float('nan')]); "
+    done = infer("predict", "--json", "--model", models["int8"], draw("x.png", 1), before=broken)
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == []
+    assert done.stderr == "Error: The model gives [nan]; expected finite logits. Export it again with cxr-export.\n"

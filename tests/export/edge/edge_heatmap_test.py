@@ -1,0 +1,146 @@
+"""Heatmaps: of the Python API, and as overlays written by `cxr-infer predict --heatmap-dir`."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.export.edge import runtime
+from cxr_tfds.export.edge.classifier import Classifier
+from cxr_tfds.export.edge.command import cli
+from cxr_tfds.export.edge.model_file import append_card
+from cxr_tfds.export.edge.overlay import overlay
+
+# The logit is (mean grey - 100) / 10, and so is each place of the map, less the bias of -10.
+_CONVERT = """
+import sys
+from pathlib import Path
+import keras, numpy as np
+from cxr_tfds.export.convert import to_tflite
+from cxr_tfds.export.heatmap import with_heatmap
+pixels = keras.Input((32, 32, 1))
+maps = keras.layers.Conv2D(2, 4, strides=4, activation="relu")(pixels)
+model = keras.Model(pixels, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(maps)))
+model.set_weights([np.full((4, 4, 1, 2), 1 / 16), np.zeros(2), np.full((2, 1), 0.05), np.full(1, -10.0)])
+images = [np.full((32, 32, 1), grey, np.uint8) for grey in range(0, 256, 5)]
+for name in ("float32", "int8"):
+    (Path(sys.argv[1]) / name).write_bytes(to_tflite(with_heatmap(model), name, images))
+"""
+
+
+@pytest.fixture(scope="module")
+def heated(tmp_path_factory, card):
+    """Path by name of a model with a second output."""
+    folder = tmp_path_factory.mktemp("heated")
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", _CONVERT, str(folder)]
+    done = subprocess.run(command, env=os.environ | quiet, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for path in folder.iterdir():
+        with_map = dataclasses.replace(card, quantization=path.name, heatmap=True, grid=(8, 8))
+        path.write_bytes(append_card(path.read_bytes(), with_map))
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture
+def spot(tmp_path):
+    """A dark image with one bright field, 8 x 8 of 32 x 32 pixels, in the lower left."""
+    pixels = np.full((32, 32), 40, np.uint8)
+    pixels[24:, :8] = 240
+    path = tmp_path / "spot.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def infer(*arguments):
+    return CliRunner().invoke(cli, ["predict", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(("name", "within"), [("float32", 1e-3), ("int8", 0.3)])
+def test_map_by_hand(heated, spot, name, within):
+    answer = Classifier(heated[name])(spot)
+    expected = np.full((8, 8), 4.0)
+    expected[6:, :2] = 24
+    assert answer.heatmap.dtype == np.float32
+    np.testing.assert_allclose(answer.heatmap, expected, atol=within)
+    logit = np.log(answer.probability / (1 - answer.probability))
+    assert answer.heatmap.mean() - 10 == pytest.approx(logit, abs=2 * within)
+
+
+def test_a_model_without(models, spot):
+    assert Classifier(models["int8"])(spot).heatmap is None
+
+
+def test_map_of_the_label_with_more_classes(models, monkeypatch):
+    maps = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    monkeypatch.setattr(runtime.Session, "run_with_heatmap", lambda *_: (np.array([0, 9, 1], np.float32), maps))
+    model = Classifier(models["three"])
+    model._session.grid = (2, 2)
+    answer = model.predict(np.zeros((32, 32, 3), np.uint8))
+    assert answer.label == "BACTERIA"
+    np.testing.assert_array_equal(answer.heatmap, maps[..., 1])
+
+
+@pytest.mark.parametrize("change", [{"heatmap": False, "grid": None}, {"grid": (4, 4)}])
+def test_card_that_is_not_of_this_map(heated, card, change):
+    content = heated["int8"].read_bytes()
+    flatbuffer = content[: content.index(b"PK\x03\x04")]
+    fields = {"heatmap": True, "grid": (8, 8), **change}
+    with pytest.raises(InputError, match=r"The model's heatmap is \(8, 8\); its card says"):
+        Classifier(append_card(flatbuffer, dataclasses.replace(card, **fields)))
+
+
+def test_overlay_by_hand():
+    pixels = np.full((4, 4, 1), 100, np.uint8)
+    drawn = np.asarray(overlay(pixels, np.array([[-5.0]], np.float32)))
+    assert drawn.shape == (4, 4, 3)
+    assert (drawn == 100).all()  # nothing speaks for the class
+    drawn = np.asarray(overlay(pixels, np.array([[2.0]], np.float32)))
+    assert (drawn == 0.4 * 100 + 0.6 * 255).all()  # white where it is largest
+    drawn = np.asarray(overlay(pixels, np.array([[3.0, 0.0]], np.float32)))
+    assert drawn[0, 0].sum() > drawn[0, 1].sum() > drawn[0, 3].sum() == 300
+    drawn = np.asarray(overlay(np.zeros((2, 2, 1), np.uint8), np.array([[1, 1 / 3], [2 / 3, 0]], np.float32)))
+    assert drawn.tolist() == [[[153, 153, 153], [51, 0, 0]], [[102, 102, 0], [0, 0, 0]]]  # white, red, yellow
+
+
+def test_overlays_of_a_folder(heated, spot, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"")
+    out = tmp_path / "new" / "maps"
+    done = infer("--model", heated["int8"], "--json", "--heatmap-dir", out, tmp_path, spot)
+    assert done.exit_code == 1  # one file is no image
+    assert len(json.loads(done.stdout)) == 3
+    assert sorted(path.name for path in out.iterdir()) == ["000002-spot.png.png", "000003-spot.png.png"]
+    image = Image.open(out / "000002-spot.png.png")
+    assert (image.mode, image.size) == ("RGB", (32, 32))
+    drawn = np.asarray(image).astype(int)
+    assert drawn[28, 4].sum() > 600
+    assert drawn[4, 28, 0] - drawn[4, 28, 2] > 10  # the rest of the map is 1/6 as large: a touch of red
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("plain", "The model has no heatmap. Export it with: cxr-export --heatmap"), ("heated", "is not empty. Choose")],
+)
+def test_no_overlays(models, heated, spot, tmp_path, model, message):
+    path = models["int8"] if model == "plain" else heated["int8"]
+    done = infer("--model", path, "--heatmap-dir", tmp_path, spot)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert message in done.stderr
+
+
+def test_overlay_that_cannot_be_written(heated, spot, tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    done = infer("--model", heated["int8"], "--json", "--heatmap-dir", tmp_path / "maps", spot)
+    assert done.exit_code == 1
+    assert json.loads(done.stdout) == []
+    assert "000001-spot.png.png cannot be written: No space left on device." in done.stderr

@@ -1,0 +1,271 @@
+"""Many images, standard input, files that vanish, Ctrl-C and a full disk: whole rows, one clear error."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cxr_tfds.export.edge import listing, output
+from cxr_tfds.export.edge.classifier import Classifier
+from cxr_tfds.export.edge.command import cli
+from cxr_tfds.export.edge.listing import Found, images_in
+from cxr_tfds.export.edge.predict import answers
+from cxr_tfds.parallel import IN_FLIGHT_PER_CORE, core_count
+
+_CLI = "from cxr_tfds.export.edge.command import cli; cli(prog_name='cxr-infer')"
+FULL = "/dev/full"
+needs_full = pytest.mark.skipif(not Path(FULL).exists(), reason=f"no {FULL}")
+
+
+def infer(*arguments, **more):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], **more)
+
+
+def command(*arguments):
+    return [sys.executable, "-c", _CLI, *map(str, arguments)]
+
+
+@pytest.fixture
+def many(draw, tmp_path):
+    """Makes a folder of so many images, all of them links to one."""
+
+    def make(count, name="many"):
+        folder = tmp_path / name
+        folder.mkdir()
+        image = draw("x.png", 150)
+        for number in range(count):
+            os.link(image, folder / f"{number:05}.png")
+        return folder
+
+    return make
+
+
+def test_standard_input(models, draw):
+    path = draw("x.png", 140)
+    done = infer("predict", "--model", models["int8"], "--json", "-", path, input=path.read_bytes())
+    first, second = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert first == {**second, "file": "-"}
+
+
+@pytest.mark.parametrize(("content", "error"), [(b"", "is empty (0 bytes)"), (b"text", "is no image of a known")])
+def test_standard_input_that_is_no_image(models, content, error):
+    done = infer("predict", "--model", models["int8"], "--json", "-", input=content)
+    assert done.exit_code == 1
+    assert error in json.loads(done.stdout)[0]["error"]
+
+
+def test_standard_input_twice(models):
+    done = infer("predict", "--model", models["int8"], "-", "-", input=b"")
+    assert done.exit_code == 2
+    assert "give - once" in done.stderr
+
+
+def test_no_standard_input(models):
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *command("predict", "--model", models["int8"], "-")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert done.stdout == "?          - is closed\n"
+
+
+def test_files_that_vanish_are_reported_and_the_others_answered(models, many, monkeypatch):
+    folder = many(IN_FLIGHT_PER_CORE * core_count() + 20)
+    predict = Classifier.predict
+
+    def remove_the_last(classifier, pixels):
+        for path in sorted(folder.iterdir())[-3:]:
+            if path.name > "00010":
+                path.unlink()
+        monkeypatch.setattr(Classifier, "predict", predict)
+        return predict(classifier, pixels)
+
+    monkeypatch.setattr(Classifier, "predict", remove_the_last)
+    done = infer("predict", "--model", models["int8"], "--csv", folder)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["error"] for row in rows[-4:]] == ["", *["is not there any more"] * 3]
+    assert {row["label"] for row in rows[:-3]} == {"PNEUMONIA"}
+    assert done.stderr.endswith(f"Error: 3 of {len(rows)} images could not be read.\n")
+
+
+def test_a_folder_that_vanishes(many, tmp_path):
+    folder = many(2)
+    (folder / "inside").mkdir()
+    (folder / "inside" / "x.png").touch()
+    walk = images_in(folder)
+    assert next(walk).name.endswith("00000.png")
+    for path in (folder / "inside").iterdir():
+        path.unlink()
+    (folder / "inside").rmdir()
+    assert [found.error for found in walk] == [None]
+    assert [found.error for found in images_in(folder / "inside")] == ["cannot be listed: No such file or directory"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_among_the_images_is_not_waited_for(models, many):
+    folder = many(1)
+    os.mkfifo(folder / "pipe.png")
+    done = infer("predict", "--model", models["int8"], "--json", folder)
+    assert [row.get("error") for row in json.loads(done.stdout)] == [None, "is no regular file"]
+
+
+def test_a_link_to_nowhere_is_reported(models, many):
+    folder = many(1)
+    (folder / "z.png").symlink_to("nowhere")
+    done = infer("predict", "--model", models["int8"], "--json", folder)
+    assert [row.get("error") for row in json.loads(done.stdout)] == [None, "is not there any more"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5, 100])
+def test_the_walk_in_parts_is_the_walk_in_one(many, at_once, monkeypatch):
+    folder = many(10)
+    for place in ("b", "a/c"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "x.jpg").touch()
+    monkeypatch.setattr(listing, "_NAMES_AT_ONCE", at_once)
+    found = [found.name for found in images_in(folder)]
+    places = [f"{number:05}.png" for number in range(10)] + ["a/c/x.jpg", "b/x.jpg"]
+    assert found == [str(folder / place) for place in places]
+
+
+def test_the_walk_holds_no_more_of_a_large_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "_NAMES_AT_ONCE", 100)
+    peaks = []
+    for count in (200, 5_000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"{number}.png").touch()
+        tracemalloc.start()
+        assert sum(1 for _ in images_in(folder)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0] + 20_000
+
+
+def test_few_images_are_under_way_at_any_time(models, draw):
+    """As many decoded as were asked for and a fixed number more, however many follow."""
+    path, drawn = str(draw("x.png", 150)), 0
+
+    def endless():
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield Found(path)
+
+    answered = answers(Classifier(models["int8"]), endless())
+    for number in range(200):
+        next(answered)
+        assert drawn - number <= IN_FLIGHT_PER_CORE * core_count() + 1
+    answered.close()
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv", None])
+def test_interrupted_rows_are_whole(models, many, form):
+    folder = many(4_000)
+    options = [form] if form else []
+    with subprocess.Popen(
+        command("predict", "--model", models["int8"], folder, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        head = b"".join(process.stdout.readline() for _ in range(5))
+        process.send_signal(signal.SIGINT)
+        text = (head + process.stdout.read()).decode()
+        errors = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert errors == "\nAborted!\n"
+    if form == "--json":
+        count = len(json.loads(text))
+    elif form == "--csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert all(None not in row.values() for row in rows)
+        count = len(rows)
+    else:
+        assert all(re.fullmatch(r"PNEUMONIA  0\.\d{3} \(threshold 0\.500\)  .*\.png", x) for x in text.splitlines())
+        count = len(text.splitlines())
+    assert text.endswith("\n")
+    assert 3 <= count < 4_000
+
+
+def test_interrupted_in_the_middle_of_a_write(monkeypatch):
+    written = []
+
+    def echo(text, nl):
+        if text == ",b":
+            signal.raise_signal(signal.SIGINT)
+        written.append(text)
+
+    monkeypatch.setattr(output.click, "echo", echo)
+    form = output.Form(row=None, start="[", between=",", end="]")
+    with pytest.raises(KeyboardInterrupt):
+        output.write_rows(iter("abc"), form)
+    assert written == ["[", "a", ",b", "]"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_ignored_interrupt_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        output.write_rows((signal.raise_signal(signal.SIGINT) or "" for _ in range(2)), output.Form(row=None))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_defect_in_the_middle_leaves_json_whole(models, many, monkeypatch):
+    def fail(classifier, pixels):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Classifier, "predict", fail)
+    done = infer("predict", "--model", models["int8"], "--json", many(2))
+    assert json.loads(done.stdout) == []
+    assert isinstance(done.exception, ZeroDivisionError)
+
+
+@needs_full
+@pytest.mark.parametrize("form", ["--json", "--csv", None, "evaluate", "info"])
+def test_full_disk(models, draw, tmp_path, form):
+    draw("NORMAL/x.png", 10), draw("PNEUMONIA/x.png", 200)
+    name = form if form in ("evaluate", "info") else "predict"
+    where = [] if name == "info" else [tmp_path]
+    options = [form] if form and form.startswith("--") else []
+    with open(FULL, "wb") as full:  # noqa: PTH123
+        arguments = command(name, "--model", models["int8"], *where, *options)
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Error: Standard output cannot be written: No space left on device.\n"
+
+
+def test_closed_pipe(models, many):
+    with subprocess.Popen(
+        command("predict", "--model", models["int8"], "--csv", many(500)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert errors == "Error: Standard output cannot be written: what reads it is gone.\n"
+
+
+def test_no_standard_output(models, draw):
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *command("predict", "--model", models["int8"], draw("x.png", 1))],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "Error: Nothing was written: this process was started without standard output.\n"
