@@ -448,32 +448,6 @@ def test_real_originals(tmp_path: Path) -> None:
             assert example["patient_id"], (split, image_id)
 
 
-def test_only_224_is_listed() -> None:
-    assert [config.name for config in Builder.BUILDER_CONFIGS] == ["224"]
-    assert list(Builder.builder_configs) == ["224"]
-
-
-def test_the_version_has_the_newest_release_notes() -> None:
-    newest = max(Builder.RELEASE_NOTES, key=lambda version: tuple(map(int, version.split("."))))
-    assert str(Builder.VERSION) == newest
-
-
-def test_readme_citation_and_tags_are_found() -> None:
-    metadata = Builder.get_metadata()
-    assert "Kermany" in metadata.description
-    assert "10.1016/j.cell.2018.02.010" in metadata.citation
-    assert metadata.tags
-    assert set(metadata.tags) <= set(tfds.core.dataset_metadata.valid_tags())
-
-
-def test_the_configs_of_the_readme_are_accepted() -> None:
-    text = (Path(__file__).parent / "README.md").read_text(encoding="utf-8")
-    options = re.findall(r"--config '(\{.*?\})'", text)
-    assert len(options) == 5
-    for option in options:
-        RadiographConfig(**json.loads(option))
-
-
 def tfds_build(*args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """`tfds build`, both streams as they come on screen."""
     return subprocess.run(
