@@ -60,7 +60,7 @@ from .formats import FORMATS
     metavar="LAYER",
     help="Leave a layer float32 in the int8 formats. May be given several times.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files of the same name in --out.")
+@click.option("--overwrite", is_flag=True, help="Write to --out though it is not empty; same names are replaced.")
 def export(
     run: Path,
     out: Path,
