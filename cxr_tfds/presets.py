@@ -12,7 +12,7 @@ FILLS = ("nearest", "constant", "reflect")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentSettings:
-    """How far images are changed; every number is drawn uniformly for each image, 0 is off.
+    """How far images are changed; values are drawn for each image, uniformly but for mixup; 0 is off.
 
     Attributes:
       rotation_deg: turned by up to so many degrees either way.
