@@ -6,7 +6,6 @@ import dataclasses
 import importlib.metadata
 import math
 import platform
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from cxr_tfds.augment import Augment, mix
 from cxr_tfds.callbacks import Checkpoint, Progress
 from cxr_tfds.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation import choose_threshold, measure, score
+from cxr_tfds.finish import finish_run
 from cxr_tfds.models import build_model, check_image_size
 from cxr_tfds.pipeline import check_batch_size, to_accelerator, train_batches, with_mixup
 from cxr_tfds.reading import damage_named
-from cxr_tfds.report import write_report
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.service import served_batches
 from cxr_tfds.settings import TrainSettings
@@ -72,7 +70,7 @@ def train(settings: TrainSettings, run: Path, *, resume: bool = False) -> dict[s
         run_folder.clear(run)
         config.write(run)
     model = _fit(settings, dataset, run, policy)
-    return _finish(model, dataset, run, config)
+    return finish_run(model, dataset, run, config)
 
 
 def resolve_precision(precision: str) -> str:
@@ -169,23 +167,6 @@ def _check_resumable(run: Path, config: RunConfig) -> None:
             f"{run} was started with other settings: {what or 'the dataset was rebuilt with other examples'}. "
             "Give the same ones, or start anew with --overwrite."
         )
-
-
-def _finish(model: keras.Model, dataset: BuiltDataset, run: Path, config: RunConfig) -> dict[str, Any]:
-    """Chooses the threshold on validation, then reads the test split, once."""
-    validation = score(model, dataset, "validation")
-    threshold = choose_threshold(validation, config.threshold_rule)
-    scores = {"validation": validation}
-    if dataset.sizes.get("test"):
-        scores["test"] = score(model, dataset, "test")
-    measured: dict[str, Any] = {split: measure(of, threshold) for split, of in scores.items()}
-    config = dataclasses.replace(config, threshold=threshold)
-    config.write(run)
-    run_folder.write_json(run / run_folder.METRICS, measured)
-    write_report(run, config, measured, scores, model)
-    run_folder.save_model(model, run)  # last: a run with a model is a finished run
-    shutil.rmtree(run / run_folder.CHECKPOINT)
-    return measured
 
 
 def _environment() -> dict[str, str]:
