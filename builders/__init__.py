@@ -1,5 +1,15 @@
 """Imports every builder, so that `tfds build NAME --imports cxr_tfds.builders` finds it."""
 
 from cxr_tfds.builders.chest_xray_pneumonia import chest_xray_pneumonia_dataset_builder
+from cxr_tfds.builders.covid_chestxray import covid_chestxray_dataset_builder
+from cxr_tfds.builders.covid_ct import covid_ct_dataset_builder
+from cxr_tfds.builders.pneumonia_xray_images import pneumonia_xray_images_dataset_builder
+from cxr_tfds.builders.xray_folder import xray_folder_dataset_builder
 
-__all__ = ["chest_xray_pneumonia_dataset_builder"]
+__all__ = [
+    "chest_xray_pneumonia_dataset_builder",
+    "covid_chestxray_dataset_builder",
+    "covid_ct_dataset_builder",
+    "pneumonia_xray_images_dataset_builder",
+    "xray_folder_dataset_builder",
+]

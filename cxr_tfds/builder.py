@@ -10,91 +10,44 @@ import abc
 import dataclasses
 import hashlib
 import inspect
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from typing import Any, ClassVar, NoReturn
 
-import numpy as np
+import click
 import tensorflow_datasets as tfds
 from absl import logging
 
-from cxr_tfds.datasets import config_option, named_settings
+from cxr_tfds.beam import checked_runner, pipeline, read_notes
+from cxr_tfds.build_log import BuildLog
+from cxr_tfds.build_report import build_report, screen_text, write_report
+from cxr_tfds.config import RadiographConfig
+from cxr_tfds.datasets import config_option
+from cxr_tfds.engines import fit_all
 from cxr_tfds.errors import BadImage, InputError, MissingData
-from cxr_tfds.parallel import all_cores, ordered_map
-from cxr_tfds.pixels import check_fit, radiograph
+from cxr_tfds.examples import features, record
+from cxr_tfds.facts import Facts
+from cxr_tfds.fitting import Fitting
+from cxr_tfds.publishing import beside, disk_is_full, full_disk_message, only_build, swap
 from cxr_tfds.records import read_back
-from cxr_tfds.splits import check_no_patient_twice, validation_ids
+from cxr_tfds.sources import SourceImage, check_links, kaggle
+from cxr_tfds.splits import check_no_patient_twice, patient_splits, source_splits, split_notes
 
-SPLIT_POLICIES = ("patient", "source")
 _TFDS_COMMAND = "tensorflow_datasets.scripts.cli.main"
-UNKNOWN_FINDING = -1  # how TFDS writes "no label"
-_CONFIG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # it becomes a folder
-_STORED_SETTINGS = ("size", "channels", "fit", "split")
-
-
-@dataclasses.dataclass(eq=False, kw_only=True)
-class RadiographConfig(tfds.core.BuilderConfig):
-    """How the images of a dataset are stored and split.
-
-    Attributes:
-      size: S of the stored (S, S, channels) uint8 tensor, pixels; None stores the source files as they
-        are (config `original`), to be fitted when they are read.
-      channels: 1, or 3 to repeat the grey value.
-      fit: "stretch", "pad" or "crop", see `cxr_tfds.pixels.radiograph`.
-      split: "patient" cuts validation from train and the source's own validation, whole patients at
-        a time; "source" keeps the splits as they came.
-
-    Raises:
-      InputError: a value is not allowed, or the name says something else, see `named_settings`.
-    """
-
-    size: int | None = 224
-    channels: int = 1
-    fit: str = "stretch"
-    split: str = "patient"
-
-    def __post_init__(self) -> None:
-        if self.size is not None:
-            check_fit(self.size, self.channels, self.fit)
-        elif (self.channels, self.fit) != (1, "stretch"):
-            raise InputError("source files are stored as they are; give channels and fit when they are read.")
-        if self.split not in SPLIT_POLICIES:
-            raise InputError(f"split={self.split!r}; expected one of {', '.join(SPLIT_POLICIES)}.")
-        if not isinstance(self.name, str) or not _CONFIG_NAME.fullmatch(self.name):
-            raise InputError(
-                f"config name {self.name!r}; expected letters, digits, '-', '_' or '.', as in \"224-rgb\"."
-            )
-        for setting, said in named_settings(self.name).items():
-            if (given := getattr(self, setting)) != said:
-                raise InputError(
-                    f"config {self.name!r} has {setting}={given!r}. Write what its name says, "
-                    f"{config_option(self.name)}, or choose another name."
-                )
-
-
-_Read = tuple[np.ndarray | bytes, int, int]  # what is stored, and height and width of the source
-
-
-class SourceImage(NamedTuple):
-    """One image to build, as its source describes it."""
-
-    path: Path
-    split: str  # of the source
-    label: str
-    finding: str | None  # None: the source does not tell
-    image_id: str
-    patient_id: str
+_NOTES = "notes"  # where the workers of a pipeline write what they saw, until it is read
 
 
 class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Builds sharded TFRecords of fitted radiographs, whole or not at all."""
 
-    CLASSES: ClassVar[Sequence[str]]  # the negative class first
-    FINDINGS: ClassVar[Sequence[str]]
+    CLASSES: Sequence[str]  # the negative class first; empty until `scan` has found them
+    FINDINGS: Sequence[str]
     HOMEPAGE: ClassVar[str]
     PATIENT_NAMES: ClassVar[str]  # what file names a patient is read from
+    KAGGLE: ClassVar[str] = ""  # OWNER/NAME of the dataset there, to be downloaded where nothing is found
+    CUTS_TEST: ClassVar[bool] = False  # whether a test split is cut where the source has none
     BUILDER_CONFIGS = [RadiographConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
     builder_config: RadiographConfig
 
@@ -112,6 +65,10 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
                     f"  tfds build {self.name} --imports cxr_tfds.builders {config_option(config)}"
                 )
             )
+        if isinstance(config, RadiographConfig) and self.builder_configs.get(config.name, config) is not config:
+            _fail(InputError(f"The config {config.name!r} has its settings; name yours otherwise, such as 224-mine."))
+        self._made_with = {"config": config, **kwargs}
+        self.notes: list[str] = []  # what `scan` has to say in the report, such as rows without an image
         super().__init__(config=config, **kwargs)
 
     @abc.abstractmethod
@@ -119,98 +76,143 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         """The images of the folder given by `--manual_dir`, without decoding any."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        config = self.builder_config
-        if config.size is None:
-            image = tfds.features.Tensor(shape=(), dtype=np.object_, doc="The source file.")
-        else:
-            image = tfds.features.Tensor(
-                shape=(config.size, config.size, config.channels),
-                dtype=np.uint8,
-                encoding=tfds.features.Encoding.BYTES,
-                doc="Greyscale, 0 to 255, bone is bright (MONOCHROME2).",
-            )
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": image,
-                    "label": tfds.features.ClassLabel(names=list(self.CLASSES)),
-                    "finding": tfds.features.ClassLabel(names=list(self.FINDINGS)),
-                    "image_id": tfds.features.Text(doc="split/class/name in the source, unique."),
-                    "patient_id": tfds.features.Text(doc="Empty where the source does not tell."),
-                    "height": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
-                    "width": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
-                }
-            ),
+            features=features(self.builder_config, self.CLASSES, self.FINDINGS),
             supervised_keys=("image", "label"),
             homepage=self.HOMEPAGE,
-            metadata=tfds.core.MetadataDict({name: getattr(config, name) for name in _STORED_SETTINGS}),
+            metadata=tfds.core.MetadataDict(self.builder_config.stored()),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        images = self._scanned(dl_manager)
+        for feature, names in (("label", self.CLASSES), ("finding", self.FINDINGS)):
+            self.info.features[feature].names = list(names)
+        self._planned = self._assign_splits(images)
+        return {split: self._generate_examples(images) for split, images in self._planned.items()}
+
+    def _scanned(self, dl_manager: tfds.download.DownloadManager) -> list[SourceImage]:
         try:
             source = Path(dl_manager.manual_dir)
         except (AssertionError, NotADirectoryError):  # missing, empty or a file: `scan` says it in our words
             source = Path(self._manual_dir)
+        self.notes.clear()
         try:
             images = self.scan(source)
         except MissingData as err:
-            raise MissingData(f"{err}\n\n{self.MANUAL_DOWNLOAD_INSTRUCTIONS}") from None
-        self._planned = self._assign_splits(images)
-        return {split: self._generate_examples(images) for split, images in self._planned.items()}
+            how = self.MANUAL_DOWNLOAD_INSTRUCTIONS
+            if not self.KAGGLE:
+                raise MissingData(f"{err}\n\n{how}") from None
+            if not kaggle.credentials():
+                raise MissingData(f"{err}\n\n{how}\n{kaggle.GET_CREDENTIALS}") from None
+            logging.warning("No radiographs in %s: downloading %s from Kaggle.", source, self.KAGGLE)
+            source = kaggle.download(dl_manager, self.KAGGLE)
+            images = self.scan(source)
+        self._check_links(source, images)
+        return images
+
+    def _check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
+        """Refuses images reached by links that lead out of the source; a builder of several sources overrides it."""
+        check_links(source, (image.path for image in images))
 
     def _assign_splits(self, images: list[SourceImage]) -> dict[str, list[SourceImage]]:
-        by_split: dict[str, list[SourceImage]] = {"train": [], "validation": [], "test": []}
-        for image in images:
-            by_split[image.split].append(image)
-        if self.builder_config.split == "patient":
-            if unknown := sum(not image.patient_id for image in images):
-                logging.warning(
-                    "%d of %d file names tell no patient: these are split by image, and one patient's images may "
-                    "stand in two splits. Names that tell: %s",
-                    unknown,
-                    len(images),
-                    self.PATIENT_NAMES,
-                )
-            pool = by_split["train"] + by_split["validation"]
-            chosen = validation_ids(pool)
-            by_split["train"] = [image for image in pool if image.image_id not in chosen]
-            by_split["validation"] = [image for image in pool if image.image_id in chosen]
+        if self.builder_config.split == "source":
+            by_split = source_splits(images)
+        else:
+            by_split = patient_splits(images, cut_test=self.CUTS_TEST)
+            self.notes += split_notes(images, by_split)
+            if not all(image.patient_id for image in images):
+                logging.warning("%s Names that tell a patient: %s", self.notes[-1], self.PATIENT_NAMES)
             own = '--config \'{"name": "224-source", "split": "source"}\''
             check_no_patient_twice(by_split, f"Remove them from one split, or keep the source's splits: {own}")
         return {split: chosen for split, chosen in by_split.items() if chosen}
 
-    def _generate_examples(self, images: Sequence[SourceImage]) -> Iterator[tuple[str, dict[str, Any]]]:
-        with all_cores() as executor:
-            for image, result in ordered_map(_reader(self.builder_config), images, executor):
-                if isinstance(result, BadImage):
-                    self._bad[image.image_id] = f"{image.path} {result}"
-                    # TFDS stops at a split without examples; going on finds the bad files of all splits.
-                    result = self._placeholder()
-                yield image.image_id, _example(image, *result)
+    def _generate_examples(self, images: Sequence[SourceImage]) -> Any:
+        """The `(image_id, example)` of a split: an iterator, or the same as a Beam transform."""
+        config = self.builder_config
+        fitting = Fitting(config.size, config.channels, config.fit)
+        skip = config.on_bad_image == "skip"
+        example = partial(record, shape=None if skip else self.info.features["image"].shape)
+        if self._as_pipeline:
+            return pipeline(images[: self._most_per_split], fitting, example, self.data_path / _NOTES)
+        return self._examples(images, fitting, example)
 
-    def _placeholder(self) -> _Read:
-        shape = self.info.features["image"].shape
-        return (np.zeros(shape, np.uint8) if shape else b""), 0, 0
+    def _examples(
+        self, images: Sequence[SourceImage], fitting: Fitting, example: Callable[..., dict[str, Any] | None]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        results = fit_all([image.path for image in images], fitting)
+        for image, result in zip(images, results, strict=True):
+            if isinstance(result, BadImage):
+                self._bad[image.image_id] = str(result)
+            else:
+                self._facts[image.image_id] = result.facts
+            if (made := example(image, result)) is not None:
+                yield image.image_id, made
 
     def download_and_prepare(self, **kwargs: Any) -> None:
-        """As TFDS does, but a dataset that stands there under the same name must have the same settings."""
-        if self.is_prepared():
+        """As TFDS does, but alone, and a dataset that stands there is kept until the new one is whole.
+
+        One that is used as it is must have the same settings.
+        """
+        config = kwargs.get("download_config") or tfds.download.DownloadConfig()
+        overwrite = config.download_mode.overwrite_dataset
+        if self.data_path.exists() and not overwrite:
             logging.warning(
                 "%s stands in %s and is used as it is; --overwrite builds it from the source again.",
                 self.info.full_name,
                 self.data_path,
             )
-        try:
             super().download_and_prepare(**kwargs)
-        except InputError as err:
-            _fail(err)
-        for name in _STORED_SETTINGS:
-            stored, asked = self.info.metadata.get(name), getattr(self.builder_config, name)
-            if stored != asked:
+        elif "://" in self.data_dir:  # not on a file system of this machine
+            self._build(super().download_and_prepare, **kwargs)
+        else:
+            self._build(self._build_alone, super().download_and_prepare, **kwargs)
+        settings = dict(self.info.metadata.items())  # `get` would not read the file
+        for name, asked in self.builder_config.stored().items():
+            if (stored := settings.get(name)) != asked:
                 raise InputError(
                     f"{self.data_path} was built with {name}={stored!r}; this config asks for {asked!r}. "
                     "Give the config another name, or build it again with --overwrite."
                 )
+        part = settings.get("max_examples_per_split")
+        if part not in (None, config.max_examples_per_split):
+            raise InputError(
+                f"{self.data_path} holds only {part} examples of each split (--max_examples_per_split). "
+                "Build the whole with --overwrite."
+            )
+
+    def _build(self, build: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        try:
+            build(*args, **kwargs)
+        except InputError as err:
+            _fail(err)
+        except KeyboardInterrupt:
+            if _TFDS_COMMAND in sys.modules:
+                sys.exit("Interrupted. Nothing was published; the same command builds again from the start.")
+            raise
+        except Exception as err:  # TensorFlow, TFDS and Python each say it in their own way
+            if not disk_is_full(err):
+                raise
+            _fail(InputError(full_disk_message(Path(self.data_path))), err)
+
+    def _build_alone(self, build: Callable[..., None], **kwargs: Any) -> None:
+        folder = Path(self.data_path)
+        with only_build(folder):
+            if not folder.exists():
+                build(**kwargs)
+                return
+            kwargs["download_dir"] = kwargs.get("download_dir") or self.data_dir_root / "downloads"
+            with beside(folder) as room:
+                new = type(self)(**(self._made_with | {"data_dir": room}))
+                new.download_and_prepare(**kwargs)
+                swap(folder, Path(new.data_path), room)
+        self.info.read_from_directory(self.data_path)
+
+    def is_prepared(self) -> bool:
+        """As TFDS says, but "no" to `tfds build --overwrite`.
+
+        That command deletes what is prepared before it builds; if the build then failed, both were gone.
+        """
+        return super().is_prepared() and not _told_to_overwrite()
 
     def _download_and_prepare(
         self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
@@ -221,64 +223,73 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         if download_config.max_examples_per_split == 0:
             raise InputError("max_examples_per_split=0; a dataset needs 1 or more examples per split.")
         self._manual_dir = download_config.manual_dir or dl_manager.download_dir / "manual"
-        self._bad: dict[str, str] = {}
-        super()._download_and_prepare(dl_manager, download_config)
-        if self._bad:
-            rows = "\n".join(f"  {reason}" for _, reason in sorted(self._bad.items()))
-            files = "1 file" if len(self._bad) == 1 else f"{len(self._bad)} files"
-            raise InputError(
-                f"{files} cannot be used:\n{rows}\nNothing was built. Replace or remove what is listed and build again."
-            )
-        whole = download_config.max_examples_per_split is None  # --max_examples_per_split asks for less
+        self._facts: dict[str, Facts] = {}  # by image id
+        self._bad: dict[str, str] = {}  # the reasons
+        self._as_pipeline = bool(download_config.beam_options or download_config.beam_runner)
+        self._most_per_split = download_config.max_examples_per_split
+        if self._as_pipeline:
+            runner = checked_runner(download_config.beam_options, download_config.beam_runner)
+            download_config = dataclasses.replace(download_config, beam_runner=runner)
+        try:
+            super()._download_and_prepare(dl_manager, download_config)
+        except InputError:
+            raise
+        except Exception:  # TFDS stops at a split without examples, and says less about it
+            if self.builder_config.on_bad_image == "skip":
+                self._log(wanted_by_beam=False).refuse_emptied()
+            raise
+        self._check_and_describe(self._log(), download_config.max_examples_per_split)
+
+    def _log(self, *, wanted_by_beam: bool = True) -> BuildLog:
+        if self._as_pipeline:
+            wanted = [image for images in self._planned.values() for image in images[: self._most_per_split]]
+            ids = {image.image_id for image in wanted} if wanted_by_beam else set()
+            self._facts, self._bad = read_notes(self.data_path / _NOTES, ids)
+        return BuildLog(self._planned, self._bad, self._facts)
+
+    def _check_and_describe(self, log: BuildLog, most: int | None) -> None:
+        """Compares what was written with the scan of the source; then its fingerprint and the report.
+
+        Args:
+          most: examples per split, where less than everything was asked for.
+        """
+        if self.builder_config.on_bad_image == "error":
+            log.refuse_bad()
+        elif log.bad:
+            log.refuse_emptied()
         digest = hashlib.sha256()
-        for split, images in self._planned.items():
+        splits = {}
+        for split, images in log.planned.items():
             written, split_digest = read_back([str(path) for path in self.info.splits[split].filepaths])
             digest.update(f"{split} {split_digest} ".encode())
-            if whole:
-                _check_written(split, [image.image_id for image in images], written)
+            if most is None:
+                log.check_written(split, written)
+            ids = set(written)
+            splits[split] = [image for image in images if image.image_id in ids]
         self.info.metadata["fingerprint"] = digest.hexdigest()
+        self.info.metadata["bad_images"] = len(log.bad)
+        self.info.metadata["max_examples_per_split"] = most
+        report = build_report(
+            dataset=self.info.full_name.replace(f"/{self.version}", f":{self.version}"),
+            settings=self.builder_config.stored(),
+            splits=splits,
+            facts=log.facts,
+            classes=self.CLASSES,
+            bad_images=log.bad,
+            max_examples_per_split=most,
+            notes=self.notes,
+        )
+        write_report(report, self.data_path)
+        click.echo(f"\n\n{screen_text(report)}\n", err=True)  # below the progress bars
 
 
-def _fail(err: InputError) -> NoReturn:
+def _told_to_overwrite() -> bool:
+    """Whether this process is `tfds build --overwrite`, or the same abbreviated."""
+    return _TFDS_COMMAND in sys.modules and any(word.startswith("--ov") for word in sys.argv)
+
+
+def _fail(err: InputError, cause: BaseException | None = None) -> NoReturn:
     """Raises `err`; to a person who runs the `tfds` command, without forty lines of traceback above it."""
     if _TFDS_COMMAND in sys.modules:
         sys.exit(f"Error: {err}")
-    raise err
-
-
-def _check_written(split: str, wanted: list[str], written: list[str]) -> None:
-    """Compares what stands in the shards with the scan of the source, by count and by id."""
-    if sorted(written) == sorted(wanted):
-        return
-    missing, unexpected = sorted(set(wanted) - set(written)), sorted(set(written) - set(wanted))
-    raise InputError(
-        f"split {split}: {len(wanted)} images in the source, {len(written)} examples written; "
-        f"missing {missing[:10]}, unexpected {unexpected[:10]}. Nothing was published; build again."
-    )
-
-
-def _reader(config: RadiographConfig) -> Callable[[SourceImage], tuple[SourceImage, _Read | BadImage]]:
-    def read(image: SourceImage) -> tuple[SourceImage, _Read | BadImage]:
-        try:
-            data = image.path.read_bytes()
-            # Source files are decoded, too: a broken one must not be found in the middle of training.
-            decoded = radiograph(data, config.size or 224, fit=config.fit, channels=config.channels)
-        except BadImage as err:
-            return image, err
-        except OSError as err:
-            return image, BadImage(f"cannot be read: {err.strerror}")
-        return image, (data if config.size is None else decoded.pixels, decoded.height, decoded.width)
-
-    return read
-
-
-def _example(image: SourceImage, stored: np.ndarray | bytes, height: int, width: int) -> dict[str, Any]:
-    return {
-        "image": stored,
-        "label": image.label,
-        "finding": UNKNOWN_FINDING if image.finding is None else image.finding,
-        "image_id": image.image_id,
-        "patient_id": image.patient_id,
-        "height": height,
-        "width": width,
-    }
+    raise err from cause

@@ -28,13 +28,19 @@ def all_cores() -> Executor:
     return ThreadPoolExecutor(max_workers=core_count(), thread_name_prefix="decode")
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T], executor: Executor) -> Iterator[R]:
-    """Results in the order of `items`, with a bounded number of them under way at any time."""
+def ordered_map(
+    function: Callable[[T], R], items: Iterable[T], executor: Executor, *, in_flight: int | None = None
+) -> Iterator[R]:
+    """Results in the order of `items`, with at most `in_flight` of them under way at any time.
+
+    By default as many as keep this machine's cores busy; an executor on other machines says how many.
+    """
+    most = in_flight or IN_FLIGHT_PER_CORE * core_count()
     under_way: deque[Future[R]] = deque()
     try:
         for item in items:
             under_way.append(executor.submit(function, item))
-            if len(under_way) >= IN_FLIGHT_PER_CORE * core_count():
+            if len(under_way) >= most:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()

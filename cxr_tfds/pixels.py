@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from cxr_tfds.dicom import dicom_grey, is_dicom
 from cxr_tfds.errors import BadImage, InputError
 
 FITS = ("stretch", "pad", "crop")
@@ -24,6 +26,9 @@ MAX_SIZE = 4096
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "PPM", "WEBP", "JPEG2000")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 turn the image by a quarter
 _PHOTOMETRIC = 262  # TIFF tag; 0 is MONOCHROME1, white is zero
+_BITS_PER_SAMPLE = 258  # TIFF tag
+_DETECTOR_BITS = 12  # what radiography detectors give, and what is often stored unscaled in 16 bits
+_PNG_SIGNATURE_BYTES = 8
 # What decoders raise on damaged bytes: Pillow promises OSError, and more comes through.
 _DECODER_ERRORS = (
     OSError,
@@ -46,6 +51,9 @@ class Radiograph(NamedTuple):
     pixels: np.ndarray  # uint8 (S, S, C), 0 to 255, MONOCHROME2: bone is bright
     height: int  # of the source, pixels, upright
     width: int
+    form: str = ""  # how the source was stored: JPEG, PNG, ...
+    mode: str = ""  # and in which colours: L, RGB, ..., as Pillow names them
+    quantization: Sequence[int] = ()  # a JPEG's table for luminance, 64 values
 
 
 def check_fit(size: int, channels: int, fit: str) -> None:
@@ -75,19 +83,26 @@ def radiograph(data: bytes, size: int, *, fit: str = "stretch", channels: int = 
       `Radiograph`: pixels uint8 (S, S, channels), 0 to 255, and the upright size of the source.
 
     Raises:
-      BadImage: the bytes are empty, no image, truncated, of no or more than 100 million pixels.
+      BadImage: the bytes are empty, no image, truncated, of no or more than 100 million pixels, or DICOM
+        that cannot be read, see `cxr_tfds.dicom`.
       InputError: size, fit or channels are out of range.
     """
     check_fit(size, channels, fit)
+    if is_dicom(data):
+        shown = Image.fromarray(dicom_grey(data, MAX_PIXELS))
+        return Radiograph(_array(_fit(shown.convert("L"), size, fit), channels), *shown.size[::-1], "DICOM", shown.mode)
     image = _open(data)
     width, height = image.size
+    form, mode, tables = image.format or "", image.mode, getattr(image, "quantization", {})
     try:
-        turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        turned = orientation in (5, 6, 7, 8)
         # A JPEG is decoded at the smallest eighth that still covers S: several times faster, and the
         # inverse DCT at reduced size is an area average, so nothing aliases.
         drafted = image.draft("L", (size, size)) is not None
-        grey = ImageOps.exif_transpose(_grey(image))
-        pixels = np.array(_fit(grey, size, fit), dtype=np.uint8)[..., np.newaxis]
+        plain = drafted and image.mode == "L" and orientation == 1  # each copy costs 3 % of the decoding
+        grey = image if plain else ImageOps.exif_transpose(_grey(image, data))
+        pixels = _array(_fit(grey, size, fit), channels)
     except BadImage:
         raise
     except _DECODER_ERRORS as err:
@@ -96,7 +111,12 @@ def radiograph(data: bytes, size: int, *, fit: str = "stretch", channels: int = 
         width, height = grey.size  # Pillow turns a TIFF by itself, before or while it is loaded
     elif turned:
         width, height = height, width
-    return Radiograph(np.repeat(pixels, channels, axis=-1), height, width)
+    return Radiograph(pixels, height, width, form, mode, tables.get(0, ()))
+
+
+def _array(fitted: Image.Image, channels: int) -> np.ndarray:
+    """uint8 (S, S, channels) of a grey image."""
+    return np.repeat(np.array(fitted, dtype=np.uint8)[..., np.newaxis], channels, axis=-1)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -121,15 +141,16 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    """Mode L; 16-bit values keep their upper byte, MONOCHROME1 is inverted, transparency lies on black."""
+def _grey(image: Image.Image, data: bytes) -> Image.Image:
+    """Mode L; of 16-bit values the upper 8 of `_depth`, MONOCHROME1 is inverted, transparency lies on black."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:
             raise BadImage(f"has values {values.min()} to {values.max()}; expected 16 bit (0 to 65535)")
+        bits = _depth(image, data, int(values.max()))
         if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # Pillow inverts such a TIFF at 8 bit only
-            values = 0xFFFF - values
-        grey = Image.fromarray((values >> 8).astype(np.uint8))
+            values = (1 << bits) - 1 - values
+        grey = Image.fromarray((values >> bits - 8 if bits > 8 else values << 8 - bits).astype(np.uint8))
         grey.info.update(image.info)
         return grey
     if image.mode == "F":
@@ -137,7 +158,39 @@ def _grey(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        # Adobe stores CMYK inverted and says so in a segment of its own; Pillow inverts without looking for it.
+        image = ImageChops.invert(image)
     return image.convert("L")
+
+
+def _depth(image: Image.Image, data: bytes, highest: int) -> int:
+    """How many bits the range of a 16-bit greyscale image has: what its file declares, else 16 or 12.
+
+    A TIFF declares its bits per sample. A PNG is scaled to 16 bits by its specification, whatever its sBIT
+    chunk says was significant before; where no value passes that many bits, it was not. Without sBIT, and in a
+    16-bit TIFF, the same goes for 12 bits: taken as 16 such an image would have 16 grey levels at most, all but
+    black.
+    """
+    if image.format == "TIFF" and (declared := image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]) < 16:  # type: ignore[attr-defined]
+        return declared
+    if image.format not in ("TIFF", "PNG"):  # Pillow scales PGM and JPEG 2000 by the depth they declare
+        return 16
+    unscaled = (_significant_bits(data) if image.format == "PNG" else None) or _DETECTOR_BITS
+    return unscaled if highest < 1 << unscaled else 16
+
+
+def _significant_bits(png: bytes) -> int | None:
+    """What the sBIT chunk of a greyscale PNG says, 1 to 16; None without one."""
+    at = _PNG_SIGNATURE_BYTES
+    while at + 8 <= len(png):
+        length, kind = struct.unpack_from(">I4s", png, at)
+        if kind == b"sBIT" and length and at + 8 < len(png):
+            return png[at + 8] if 1 <= png[at + 8] <= 16 else None
+        if kind in (b"PLTE", b"IDAT"):
+            return None
+        at += length + 12
+    return None
 
 
 def _fit(grey: Image.Image, size: int, fit: str) -> Image.Image:

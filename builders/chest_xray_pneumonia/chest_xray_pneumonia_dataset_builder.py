@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builder import RadiographBuilder, SourceImage
-from cxr_tfds.kermany import FINDINGS, parse_name
+from cxr_tfds.kermany import FINDINGS, PATIENT_NAMES, described
 from cxr_tfds.sources import scan_splits
 
 
@@ -19,17 +19,12 @@ class Builder(RadiographBuilder):
     CLASSES = ("NORMAL", "PNEUMONIA")
     FINDINGS = FINDINGS
     HOMEPAGE = "https://www.kaggle.com/datasets/paultimothymooney/chest-xray-pneumonia"
-    PATIENT_NAMES = "person12_bacteria_34.jpeg, IM-0115-0001.jpeg, NORMAL2-IM-0927-0001.jpeg"
+    KAGGLE = "paultimothymooney/chest-xray-pneumonia"
+    PATIENT_NAMES = PATIENT_NAMES
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
-Get the data: kaggle datasets download paultimothymooney/chest-xray-pneumonia --unzip -p FOLDER
-Then build it: tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER
+Get the data: kaggle datasets download paultimothymooney/chest-xray-pneumonia -p FOLDER
+Then build it, the zip as it is: tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER
 (To try without it, draw a stand-in: cxr-data phantom --out FOLDER)"""
 
     def scan(self, source: Path) -> list[SourceImage]:
-        images = []
-        for file in scan_splits(source, "chest_xray", self.CLASSES):
-            parts = parse_name(file.path.name)
-            images.append(
-                SourceImage(file.path, file.split, file.class_name, parts.finding, file.image_id, parts.patient_id)
-            )
-        return images
+        return described(scan_splits(source, "chest_xray", self.CLASSES))

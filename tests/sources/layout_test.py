@@ -150,9 +150,9 @@ def test_a_missing_folder_is_named_with_the_layout(tmp_path: Path) -> None:
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
-    (tmp_path / "archive.zip").write_bytes(b"PK")
-    with pytest.raises(MissingData, match=r"No radiographs in .*archive\.zip\nIt is a file\.\nExpected layout"):
-        ids(tmp_path / "archive.zip")
+    (tmp_path / "notes.txt").write_bytes(b"see ward 3")
+    with pytest.raises(MissingData, match=r"No radiographs in .*notes\.txt\nIt is a file, and no zip\.\nExpected"):
+        ids(tmp_path / "notes.txt")
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
@@ -225,6 +225,53 @@ def test_a_folder_among_images(tmp_path: Path) -> None:
     (tmp_path / "train/NORMAL/more.jpeg").mkdir()
     with pytest.raises(InputError, match=r"more\.jpeg is a folder among images\. Move its images up"):
         ids(tmp_path)
+
+
+def test_an_image_beside_the_class_folders_has_no_class(tmp_path: Path) -> None:
+    draw(tmp_path)
+    (tmp_path / "train" / "lost.JPG").write_bytes(b"")
+    with pytest.raises(InputError, match=r"train/lost\.JPG lies beside the class folders\. Put it in one of them"):
+        ids(tmp_path)
+
+
+def test_further_spellings_of_a_class(tmp_path: Path) -> None:
+    draw(tmp_path, classes=("normal", "Bacterial"))
+    files = scan_splits(tmp_path, "chest_xray", CLASSES, spellings={"bacterial": "PNEUMONIA"})
+    assert {file.image_id for file in files if file.class_name == "PNEUMONIA"} == {
+        f"{split}/PNEUMONIA/b{n}.jpeg" for n, split in enumerate(("train", "validation", "test"), start=1)
+    }
+
+
+def test_of_two_sources_one_must_be_named(tmp_path: Path) -> None:
+    draw(tmp_path / "first")
+    draw(tmp_path / "second")
+    with pytest.raises(InputError, match=r"holds 2 sources:\n  .*first\n  .*second\nName one of them"):
+        ids(tmp_path)
+    assert ids(tmp_path / "first") == IDS
+
+
+def test_of_several_sets_the_one_with_all_classes_is_read(tmp_path: Path) -> None:
+    """As in the folder TFDS looks into without --manual_dir, where all datasets lie."""
+    draw(tmp_path, classes=("Normal", "Opacity"))
+    draw(tmp_path / "chest_xray")
+    assert ids(tmp_path) == IDS
+
+
+@pytest.mark.parametrize(
+    ("place", "what"), [("train/NORMAL/extra.jpeg", "lacks it"), ("train/NORMAL/n1.jpeg", "differs")]
+)
+def test_a_copy_that_is_none_is_not_dropped(place: str, what: str, tmp_path: Path) -> None:
+    draw(tmp_path / "chest_xray")
+    copy = draw(tmp_path / "chest_xray" / "chest_xray")
+    (copy / place).write_bytes(b"another image")
+    with pytest.raises(InputError, match=rf"looks like a copy of .*, but 1 of its images .*\n  .*{place}\nTake one"):
+        ids(tmp_path)
+
+
+def test_a_copy_of_which_a_part_is_missing_does_no_harm(tmp_path: Path) -> None:
+    draw(tmp_path / "chest_xray")
+    draw(tmp_path / "chest_xray" / "chest_xray", splits=("train",))
+    assert ids(tmp_path) == IDS
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep such names out")

@@ -1,0 +1,49 @@
+"""Slices of chest CT with and without COVID-19 (Zhao et al. 2020)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from cxr_tfds.builder import RadiographBuilder, SourceImage
+from cxr_tfds.covid_ct import CLASSES, origin, scan_slices
+
+
+class Builder(RadiographBuilder):
+    """Builder of `covid_ct`; see README.md beside this file."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
+    CLASSES = CLASSES
+    FINDINGS = ("COVID-19",)  # what the others show is not told
+    HOMEPAGE = "https://github.com/UCSD-AI4H/COVID-CT"
+    PATIENT_NAMES = "the paper or figure stands for it: 2020.02.25.20021568-p23-108%0.png, 35%0.jpg"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """\
+Get the data: git clone --depth 1 https://github.com/UCSD-AI4H/COVID-CT FOLDER
+Then build it, its zips as they are: tfds build covid_ct --imports cxr_tfds.builders --manual_dir FOLDER"""
+
+    def scan(self, source: Path) -> list[SourceImage]:
+        found = scan_slices(source)
+        self.notes += found.notes
+        images = [
+            SourceImage(
+                file.path,
+                file.split,
+                file.class_name,
+                "COVID-19" if file.class_name == "COVID" else None,
+                file.image_id,
+                origin(file.path.name),
+            )
+            for file in found.files
+        ]
+        if self.builder_config.split == "source":
+            return images
+        tested = {image.patient_id for image in images if image.split == "test"} - {""}
+        kept = [image for image in images if image.split == "test" or image.patient_id not in tested]
+        if len(kept) < len(images):
+            self.notes.append(
+                f"Slices of train and validation left out because their paper has others in test: "
+                f'{len(images) - len(kept)}. "split": "source" keeps them.'
+            )
+        return kept

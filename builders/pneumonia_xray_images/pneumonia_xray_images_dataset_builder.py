@@ -1,0 +1,29 @@
+"""Paediatric chest radiographs, normal or opacity (Kermany et al. 2018, split anew on Kaggle)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from cxr_tfds.builder import RadiographBuilder, SourceImage
+from cxr_tfds.kermany import FINDINGS, PATIENT_NAMES, described
+from cxr_tfds.sources import scan_splits
+
+
+class Builder(RadiographBuilder):
+    """Builder of `pneumonia_xray_images`; see README.md beside this file."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
+    CLASSES = ("Normal", "Opacity")
+    FINDINGS = FINDINGS
+    HOMEPAGE = "https://www.kaggle.com/datasets/pcbreviglieri/pneumonia-xray-images"
+    KAGGLE = "pcbreviglieri/pneumonia-xray-images"
+    PATIENT_NAMES = PATIENT_NAMES
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """\
+Get the data: kaggle datasets download pcbreviglieri/pneumonia-xray-images -p FOLDER
+Then build it, the zip as it is: tfds build pneumonia_xray_images --imports cxr_tfds.builders --manual_dir FOLDER"""
+
+    def scan(self, source: Path) -> list[SourceImage]:
+        return described(scan_splits(source, "pneumonia_xray_images", self.CLASSES))

@@ -1,0 +1,158 @@
+"""Anyone's folder: classes, patients and splits as the folder and the config tell them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow_datasets as tfds
+
+from cxr_tfds.builders.xray_folder.xray_folder_dataset_builder import Builder, XrayFolderConfig
+from cxr_tfds.datasets import DatasetName, open_dataset
+from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.testing import Records, build, draw_image, published, read
+
+CLASSES = ("Edema", "Normal", "TB")
+
+
+def draw(folder: Path, *prefixes: str) -> Path:
+    """Each class in `folder`/prefix, with 10 patients of two images each, other ones in each class and prefix."""
+    number = 0
+    for prefix in prefixes or ("",):
+        for class_name in CLASSES:
+            for _ in range(10):
+                number += 1
+                for view in "ab":
+                    draw_image(folder / prefix / class_name / f"p{number:03}_{view}.png")
+    return folder
+
+
+class XrayFolderTest(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's own checks."""
+
+    DATASET_CLASS = Builder
+    SPLITS = {"train": 42, "validation": 6, "test": 12}  # noqa: RUF012
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.EXAMPLE_DIR = tempfile.mkdtemp()
+        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)
+        draw(Path(cls.EXAMPLE_DIR))
+        super().setUpClass()
+
+
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """class/ folders. Read it, never write to it."""
+    return draw(tmp_path_factory.mktemp("flat"))
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """split/class/ folders. Read it, never write to it."""
+    return draw(tmp_path_factory.mktemp("split"), "train", "val", "test")
+
+
+def notes_of(builder: Any) -> list[str]:
+    return json.loads((builder.data_path / "build_report.json").read_text(encoding="utf-8"))["notes"]
+
+
+def patients(records: Records) -> dict[str, set[bytes]]:
+    return {split: {example["patient_id"] for example in examples.values()} for split, examples in records.items()}
+
+
+def test_splits_are_cut_by_patient(flat: Path, tmp_path: Path) -> None:
+    builder = build(Builder, flat, tmp_path, patient=r"^(p\d+)_")
+    records = read(builder.data_path)
+    assert {split: len(examples) for split, examples in records.items()} == {"train": 42, "validation": 6, "test": 12}
+    known = patients(records)
+    assert sum(map(len, known.values())) == len(set.union(*known.values())) == 30
+    for examples in records.values():
+        assert {example["label"] for example in examples.values()} == {0, 1, 2}
+    assert notes_of(builder) == ["The source has no test split: 20% of each class were cut as test."]
+    example = next(examples["TB/p021_a.png"] for examples in records.values() if "TB/p021_a.png" in examples)
+    assert (example["label"], example["finding"], example["patient_id"]) == (2, 2, b"p021")
+
+
+def test_class_names_are_read_again_with_the_dataset(flat: Path, tmp_path: Path) -> None:
+    builder = build(Builder, flat, tmp_path)
+    assert tuple(builder.info.features["label"].names) == ("Normal", "Edema", "TB")
+    again = Builder(data_dir=tmp_path, config=XrayFolderConfig(name="32", size=32))
+    assert again.info.features["label"].names == ["Normal", "Edema", "TB"]
+    assert open_dataset(DatasetName("xray_folder", "32"), tmp_path).labels == ("Normal", "Edema", "TB")
+    build(Builder, flat, tmp_path)  # is used as it is
+    with pytest.raises(InputError, match=r"was built with patient=None; this config asks for 'p\.'"):
+        build(Builder, flat, tmp_path, patient="p.")
+
+
+def test_classes_in_the_order_given(flat: Path, tmp_path: Path) -> None:
+    builder = build(Builder, flat, tmp_path, classes=["tb", "EDEMA", "normal"], negative="TB")
+    assert builder.info.features["label"].names == ["tb", "EDEMA", "normal"]
+    assert builder.info.metadata["classes"] == ["tb", "EDEMA", "normal"]
+
+
+def test_without_patients_the_cut_is_by_image_with_a_warning(
+    flat: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    builder = build(Builder, flat, tmp_path)
+    assert "60 of 60 images tell no patient" in caplog.text
+    assert '"patient": "^(p[0-9]+)_"' in caplog.text
+    assert notes_of(builder)[-1].startswith("60 of 60 images tell no patient: these are split by image")
+
+
+def test_a_test_split_of_the_source_stays(split: Path, tmp_path: Path) -> None:
+    builder = build(Builder, split, tmp_path, patient="^p[0-9]+")
+    records = read(builder.data_path)
+    assert {image_id.split("/")[0] for image_id in records["test"]} == {"test"}
+    assert len(records["test"]) == 60
+    assert len(records["validation"]) == 12  # a tenth of train and val together
+
+
+def test_without_patients_the_sources_validation_split_stays(split: Path, tmp_path: Path) -> None:
+    builder = build(Builder, split, tmp_path)
+    records = read(builder.data_path)
+    for name, examples in records.items():
+        assert {image_id.split("/")[0] for image_id in examples} == {name}
+    assert "No patient is known: the source's own validation split was kept." in notes_of(builder)
+
+
+def test_patients_from_folders(flat: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for path in flat.rglob("*.png"):
+        place = source / path.parent.name / path.name.partition("_")[0] / "views" / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    records = read(build(Builder, source, tmp_path / "data", patient="^([^/]+)/").data_path)
+    assert set.union(*patients(records).values()) == {f"p{number:03}".encode() for number in range(1, 31)}
+    assert any("TB/p021/views/p021_b.png" in examples for examples in records.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": "Normal"}, r"classes='Normal'; expected names in a list"),
+        ({"classes": ["Normal", 2]}, "expected names in a list"),
+        ({"classes": ["Normal", "TB"]}, r"Edema is none of the classes Normal, TB\. Rename it or take it away"),
+        ({"classes": ["Normal", "TB", "Edema", "Flu"]}, r"holds no folder Flu\.\nFound there: Edema/, Normal/, TB/"),
+        ({"negative": "Flu"}, "negative='Flu' is none of the classes Edema, Normal, TB"),
+        ({"negative": 0}, "negative=0; expected a text"),
+        ({"patient": "("}, r"patient='\(' is no regular expression: "),
+        ({"patient": "x(.)"}, r"patient='x\(\.\)' matches no file name; the names are like p001_a\.png, p001_b\.png"),
+        ({"split": "source"}, 'split="source", but .* has no splits of its own'),
+    ],
+)
+def test_refused(settings: dict[str, Any], message: str, flat: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        build(Builder, flat, tmp_path / "data", **settings)
+    assert not published(tmp_path / "data")
+
+
+def test_no_source(tmp_path: Path) -> None:
+    with pytest.raises(
+        MissingData, match=r"It does not exist\.\nExpected layout, (.*\n)+\nBuild it: tfds build xray_folder"
+    ):
+        build(Builder, tmp_path / "nowhere", tmp_path / "data")

@@ -1,0 +1,220 @@
+"""Zips: read where they are, several as one, and refused before a byte of a bad one is unpacked."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import pickle
+import stat
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.sources import archive as archives
+from cxr_tfds.sources.archive import ZipEntry, open_archives
+from cxr_tfds.sources.layout import scan_splits
+
+CLASSES = ("NORMAL", "PNEUMONIA")
+FILES = {
+    f"{split}/{c}/{i}.jpeg": f"{split}{c}{i}".encode() * 9 for split in ("train", "test") for c in CLASSES for i in "ab"
+}
+
+
+def pack(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name, content in files.items():
+            file.writestr(name, content)
+    return path
+
+
+def contents(source: Path) -> dict[str, bytes]:
+    return {file.image_id: file.path.read_bytes() for file in scan_splits(source, "chest_xray", CLASSES)}
+
+
+def under(prefix: str, files: dict[str, bytes] = FILES) -> dict[str, bytes]:
+    return {prefix + name: content for name, content in files.items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "chest_xray/", "chest_xray/chest_xray/", "a/b/chest_xray/"])
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_a_zip_or_the_folder_it_lies_in(prefix: str, method: int, tmp_path: Path) -> None:
+    path = pack(tmp_path / "archive.zip", under(prefix), method)
+    assert contents(path) == contents(tmp_path) == FILES
+
+
+def test_the_doubled_kaggle_zip_with_its_junk(tmp_path: Path) -> None:
+    junk = {
+        "__MACOSX/chest_xray/train/NORMAL/._a.jpeg": b"\0\5",
+        "chest_xray/.DS_Store": b"",
+        "chest_xray/Thumbs.db": b"",
+    }
+    pack(tmp_path / "archive.zip", under("chest_xray/") | under("chest_xray/chest_xray/") | junk)
+    files = scan_splits(tmp_path, "chest_xray", CLASSES)
+    assert [file.image_id for file in files] == sorted(FILES)
+    assert not any("chest_xray/chest_xray" in str(file.path) for file in files)
+
+
+def test_a_nested_copy_that_holds_more_is_not_dropped(tmp_path: Path) -> None:
+    more = {"chest_xray/chest_xray/train/NORMAL/c.jpeg": b"only here"}
+    pack(tmp_path / "archive.zip", under("chest_xray/") | under("chest_xray/chest_xray/") | more)
+    with pytest.raises(InputError, match=r"chest_xray/chest_xray looks like a copy of .*1 of its images(.|\n)*c\.jpeg"):
+        contents(tmp_path)
+
+
+def test_a_zip_beside_what_was_extracted_of_it(tmp_path: Path) -> None:
+    pack(tmp_path / "archive.zip", under("chest_xray/"))
+    with zipfile.ZipFile(tmp_path / "archive.zip") as file:
+        file.extractall(tmp_path)
+    files = scan_splits(tmp_path, "chest_xray", CLASSES)
+    assert [file.image_id for file in files] == sorted(FILES)
+    assert all(isinstance(file.path, Path) for file in files)
+
+
+@pytest.mark.parametrize(
+    "name_of",
+    [
+        pytest.param(lambda name: ("a.zip" if "a.jpeg" in name else "b.zip", name), id="parts of one tree"),
+        pytest.param(lambda name: (f"{name.split('/')[0]}.zip", name), id="one a split"),
+        pytest.param(lambda name: (f"{name.split('/')[0].upper()}.zip", name.partition("/")[2]), id="named for it"),
+    ],
+)
+def test_several_zips_are_one_source(name_of: Callable[[str], tuple[str, str]], tmp_path: Path) -> None:
+    packed: dict[str, dict[str, bytes]] = {}
+    for name, content in FILES.items():
+        archive, inner = name_of(name)
+        packed.setdefault(archive, {})[inner] = content
+    for archive, files in packed.items():
+        pack(tmp_path / archive, files)
+    assert len(packed) == 2
+    assert contents(tmp_path) == FILES
+
+
+def test_one_file_in_two_zips_is_read_once_and_two_of_one_name_are_refused(tmp_path: Path) -> None:
+    pack(tmp_path / "a.zip", FILES)
+    pack(tmp_path / "b.zip", {"train/NORMAL/a.jpeg": FILES["train/NORMAL/a.jpeg"]})
+    assert contents(tmp_path) == FILES
+    pack(tmp_path / "b.zip", {"train/NORMAL/a.jpeg": b"another"})
+    with pytest.raises(InputError, match=r"a\.zip/train/NORMAL/a\.jpeg and .*b\.zip/.* differ and have one name"):
+        contents(tmp_path)
+
+
+def test_an_empty_class_folder_in_a_zip(tmp_path: Path) -> None:
+    files = {name: content for name, content in FILES.items() if "test/NORMAL" not in name}
+    pack(tmp_path / "archive.zip", files | {"test/NORMAL/": b""})
+    with pytest.raises(InputError, match=r"archive\.zip/test/NORMAL holds no images|test/NORMAL holds no images"):
+        contents(tmp_path)
+
+
+def test_entries_are_read_by_many_threads_at_once_and_travel(tmp_path: Path) -> None:
+    files = {f"train/{c}/{i}.jpeg": bytes([i]) * (i * 100) for i in range(100) for c in CLASSES}
+    pack(tmp_path / "archive.zip", files)
+    scanned = scan_splits(tmp_path, "chest_xray", CLASSES)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        got = list(pool.map(lambda file: file.path.read_bytes(), scanned * 3))
+    assert got == [files[file.image_id] for file in scanned] * 3
+    travelled = pickle.loads(pickle.dumps(scanned[-1]))
+    assert travelled == scanned[-1]
+    assert len(pickle.dumps(scanned[-1])) < 1000  # the file alone, not the zip's directory
+
+
+def entry(name: str, *, mode: int = 0o100644, system: int = 3) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr, info.create_system = mode << 16, system
+    return info
+
+
+@pytest.mark.parametrize(
+    ("info", "what"),
+    [
+        (entry("../outside.jpeg"), r"'\.\./outside\.jpeg' leads out of the folder"),
+        (entry("train/../../outside.jpeg"), "leads out of the folder"),
+        (entry("/etc/outside.jpeg"), "leads out of the folder"),
+        (entry("..\\outside.jpeg"), "leads out of the folder"),
+        (entry("C:/outside.jpeg"), "leads out of the folder"),
+        (entry("__MACOSX/../../outside.jpeg"), "leads out of the folder"),
+        (entry("train/NORMAL/link.jpeg", mode=stat.S_IFLNK | 0o777), r"'train/NORMAL/link\.jpeg' is a link"),
+    ],
+)
+def test_entries_that_lead_elsewhere_are_refused(info: zipfile.ZipInfo, what: str, tmp_path: Path) -> None:
+    path = pack(tmp_path / "archive.zip", FILES)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(info, b"/etc/passwd")
+    with pytest.raises(InputError, match=rf"archive\.zip: the .*{what}"):
+        contents(tmp_path)
+
+
+def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ZipEntry, "read_bytes", lambda self: pytest.fail("was unpacked"))
+    bomb = FILES | {"train/NORMAL/bomb.jpeg": bytes(2 << 20)}
+    pack(tmp_path / "archive.zip", bomb)
+    with pytest.raises(InputError, match=r"'train/NORMAL/bomb\.jpeg' unpacks to 2,097,152 bytes, more than 200 times"):
+        contents(tmp_path)
+    pack(tmp_path / "archive.zip", bomb, zipfile.ZIP_STORED)
+    monkeypatch.setattr(archives, "MAX_ENTRY_BYTES", 1 << 20)
+    with pytest.raises(InputError, match=r"bomb\.jpeg' unpacks to 2,097,152 bytes; at most 1,048,576 are allowed"):
+        contents(tmp_path)
+
+
+def patch_directory(path: Path, name: str, at: int, value: bytes) -> None:
+    """Overwrites a field of the entry's row in the zip's directory (APPNOTE.TXT, 4.3.12)."""
+    data = bytearray(path.read_bytes())
+    row = data.index(b"PK\1\2")
+    while data[row + 46 : row + 46 + len(name)] != name.encode():
+        row = data.index(b"PK\1\2", row + 4)
+    data[row + at : row + at + len(value)] = value
+    path.write_bytes(bytes(data))
+
+
+def test_an_entry_unpacks_to_no_more_than_it_says(tmp_path: Path) -> None:
+    path = pack(tmp_path / "archive.zip", {"t/a": bytes(1 << 20)})
+    patch_directory(path, "t/a", 24, struct.pack("<I", 100))
+    lying = open_archives(tmp_path, [path]) / "t/a"
+    with pytest.raises(BadImage, match="damaged in the zip: length or checksum differ"):
+        lying.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "what"),
+    [
+        (8, struct.pack("<H", 1), r"entry 'train/NORMAL/a\.jpeg' is encrypted\. Unpack it with its password"),
+        (10, struct.pack("<H", 9), r"entry 'train/NORMAL/a\.jpeg' is packed by deflate64\. Unpack it and give the"),
+        (20, struct.pack("<I", 1 << 30), r"archive\.zip holds entries that overlap"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(at: int, value: bytes, what: str, tmp_path: Path) -> None:
+    path = pack(tmp_path / "archive.zip", FILES)
+    patch_directory(path, "train/NORMAL/a.jpeg", at, value)
+    with pytest.raises(InputError, match=what):
+        contents(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_zip(share: float, tmp_path: Path) -> None:
+    path = pack(tmp_path / "archive.zip", FILES)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(InputError, match=r"archive\.zip is no whole zip: .*Copy or download it again"):
+        contents(path)
+
+
+def test_a_damaged_entry_is_a_bad_image(tmp_path: Path) -> None:
+    path = pack(tmp_path / "archive.zip", FILES, zipfile.ZIP_STORED)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(FILES["train/NORMAL/a.jpeg"], FILES["train/NORMAL/a.jpeg"].swapcase()))
+    (bad,) = [f for f in scan_splits(path, "chest_xray", CLASSES) if f.image_id == "train/NORMAL/a.jpeg"]
+    with pytest.raises(BadImage, match="is damaged in the zip"):
+        bad.path.read_bytes()
+
+
+def test_windows_separators(tmp_path: Path) -> None:
+    path = tmp_path / "archive.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in FILES.items():
+            info = zipfile.ZipInfo("x")
+            info.filename = name.replace("/", "\\")
+            file.writestr(info, content)
+    assert contents(path) == FILES

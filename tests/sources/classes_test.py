@@ -1,0 +1,143 @@
+"""Anyone's folder: which folders are classes, which class is the negative one, and what is refused."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.sources.classes import scan_classes
+
+
+def draw(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(path.encode())
+    return root
+
+
+FLAT = ("Normal/a.png", "Fibrosis/b.png", "Fibrosis/ward 3/c.png")
+SPLIT = ("train/Normal/a.png", "train/TB/b.png", "TEST/NORMAL/c.png", "TEST/tb/d.png")
+
+
+def test_class_folders_without_splits(tmp_path: Path) -> None:
+    found = scan_classes(draw(tmp_path, *FLAT))
+    assert found.classes == ("Normal", "Fibrosis")
+    assert not found.has_splits
+    assert [file.image_id for file in found.files] == ["Fibrosis/b.png", "Fibrosis/ward 3/c.png", "Normal/a.png"]
+    assert {file.split for file in found.files} == {"train"}
+
+
+def test_class_folders_in_splits_of_any_spelling(tmp_path: Path) -> None:
+    found = scan_classes(draw(tmp_path, *SPLIT))
+    assert found.classes == ("Normal", "TB")
+    assert found.has_splits
+    assert [file.image_id for file in found.files] == [
+        "test/Normal/c.png",
+        "test/TB/d.png",
+        "train/Normal/a.png",
+        "train/TB/b.png",
+    ]
+
+
+@pytest.mark.parametrize("layout", [FLAT, SPLIT])
+def test_wrapped_and_zipped(layout: Sequence[str], tmp_path: Path) -> None:
+    wanted = [file.image_id for file in scan_classes(draw(tmp_path / "plain", *layout)).files]
+    wrapped = draw(tmp_path / "wrapped" / "my data" / "v2", *layout, "__MACOSX/x/._a.png").parents[1]
+    assert [file.image_id for file in scan_classes(wrapped).files] == wanted
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as file:
+        for path in layout:
+            file.writestr(f"my data/{path}", path)
+    assert [file.image_id for file in scan_classes(tmp_path / "archive.zip").files] == wanted
+
+
+def test_of_a_nested_copy_the_outer_one_is_read(tmp_path: Path) -> None:
+    draw(tmp_path / "data", *FLAT)
+    draw(tmp_path / "data" / "data", *FLAT)
+    found = scan_classes(tmp_path)
+    assert found.classes == ("Normal", "Fibrosis")
+    assert len(found.files) == 3
+    draw(tmp_path / "data" / "data", "Normal/more.png")
+    with pytest.raises(InputError, match=r"looks like a copy of .*\n  .*more\.png"):
+        scan_classes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["normal", "NEGATIVE", "healthy", "No Finding", "no_findings", "Non-COVID", "nonCOVID-19", "control", "Controls"],
+)
+def test_negative_names(name: str, tmp_path: Path) -> None:
+    assert scan_classes(draw(tmp_path, "Abscess/a.png", f"{name}/b.png")).classes == (name, "Abscess")
+
+
+@pytest.mark.parametrize("name", ["non-TB", "no_tb", "Not TB", "without tb"])
+def test_a_negated_neighbour_is_negative(name: str, tmp_path: Path) -> None:
+    assert scan_classes(draw(tmp_path, "TB/a.png", f"{name}/b.png")).classes == (name, "TB")
+
+
+def test_words_that_all_names_begin_with_do_not_hide_it(tmp_path: Path) -> None:
+    found = scan_classes(draw(tmp_path, "CT_COVID/a.png", "CT_NonCOVID/b.png"))
+    assert found.classes == ("CT_NonCOVID", "CT_COVID")
+
+
+@pytest.mark.parametrize(
+    "names", [("covid", "flu"), ("normal", "healthy", "covid"), ("abnormal", "tb"), ("abnormal", "abscess")]
+)
+def test_an_unclear_negative_class_must_be_given(names: Sequence[str], tmp_path: Path) -> None:
+    draw(tmp_path, *(f"{name}/a.png" for name in names))
+    message = r"""Which of the classes .* is the negative one.*--config '\{"name": "224-mine", "negative": """
+    with pytest.raises(InputError, match=message):
+        scan_classes(tmp_path)
+    assert scan_classes(tmp_path, negative=names[1].upper()).classes[0] == names[1]
+
+
+def test_given_classes_are_in_order_and_may_not_deny_a_negative_name(tmp_path: Path) -> None:
+    draw(tmp_path, "b/1.png", "a/1.png", "c/1.png", "Normal/1.png")
+    assert scan_classes(tmp_path, classes=["Normal", "c", "A", "b"]).classes == ("Normal", "c", "A", "b")
+    assert scan_classes(tmp_path, classes=["c", "a", "b", "Normal"], negative="c").classes[0] == "c"
+    with pytest.raises(InputError, match="Which of the classes c, a, b, Normal is the negative one"):
+        scan_classes(tmp_path, classes=["c", "a", "b", "Normal"])
+    with pytest.raises(InputError, match=r"c is none of the classes Normal, a, b\. Rename it"):
+        scan_classes(tmp_path, classes=["Normal", "a", "b"])
+    with pytest.raises(InputError, match=r"negative='x' is none of the classes"):
+        scan_classes(tmp_path, negative="x")
+    with pytest.raises(InputError, match="expected two or more that differ in more than case"):
+        scan_classes(tmp_path, classes=["a", "A"])
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (("Normal/a.png", "NORMAL/b.png"), r"NORMAL and .*Normal differ only in case\. Merge or rename"),
+        (("train/Normal/a.png", "train/x/a.png", "train/X/a.png"), "differ only in case"),
+        (("train/Normal/a.png", "train/x/a.png", "test/x/a.png", "test/X/b.png"), "both stand for 'x'"),
+        (("train/Normal/a.png", "train/x/a.png", "test/x/a.png"), r"test holds no folder Normal\.\nFound there: x/"),
+        (("train/Normal/a.png", "train/x/a.png", "test/x/a.png", "test/Normal/a.png", "test/y/a.png"), "y is none of"),
+        (("train/Normal/a.png",), r"train holds fewer than two class folders\.\nFound there: Normal/\nExpected layout"),
+        (("Normal/a.png", "x/.DS_Store"), r"x holds no images"),
+        (("Normal/a.png", "x/b.png", "lost.png"), r"lost\.png lies beside the class folders"),
+        (("Normal/a.png", " x/b.png"), r"' x': no class can have such a name|x'.* no class can have"),
+        (("a/Normal/1.png", "a/x/1.png", "b/Normal/1.png", "b/x/1.png"), r"a, .*b each hold normal, x: they look like"),
+    ],
+)
+def test_refused(paths: Sequence[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        scan_classes(draw(tmp_path, *paths))
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (("a.png", "b.png"), r"Found there: a\.png, b\.png\nExpected layout, two or more classes"),
+        (("Normal/a.png",), r"Found there: Normal/\nExpected"),
+        (("test/Normal/a.png", "test/x/a.png"), r"holds no train split\.\nFound there: test/\nExpected"),
+    ],
+)
+def test_nothing_to_find(paths: Sequence[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match=message):
+        scan_classes(draw(tmp_path, *paths))
+    with pytest.raises(MissingData, match="It does not exist"):
+        scan_classes(tmp_path / "nowhere")

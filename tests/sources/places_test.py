@@ -1,0 +1,85 @@
+"""Links that lead out of a source, folders that cannot be read, names on one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.sources.places import FOLLOW_LINKS, check_links, children, search, shown
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source/train").mkdir(parents=True)
+    (tmp_path / "source/train/a.jpeg").write_bytes(b"a")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/b.jpeg").write_bytes(b"b")
+    return tmp_path / "source"
+
+
+def files(source: Path) -> list[Path]:
+    return [path for folder in source.iterdir() for path in folder.iterdir()]
+
+
+def test_links_within_the_source_are_followed(source: Path) -> None:
+    (source / "train/c.jpeg").symlink_to("a.jpeg")
+    (source / "valid").symlink_to(source / "train")
+    assert len(files(source)) == 4
+    check_links(source, files(source))
+
+
+def test_a_source_that_is_reached_by_a_link(source: Path) -> None:
+    (source.parent / "link").symlink_to(source)
+    check_links(source.parent / "link", files(source.parent / "link"))
+
+
+@pytest.mark.parametrize("link", ["train/b.jpeg", "test"])
+def test_a_link_out_of_the_source_is_refused_by_name(link: str, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source / link).symlink_to(source.parent / "elsewhere" / ("b.jpeg" if link.endswith("jpeg") else ""))
+    message = (
+        rf"1 of the files are reached by links that lead out of .*source:\n  .*{link}.* -> .*elsewhere/b\.jpeg\nCopy"
+    )
+    with pytest.raises(InputError, match=message):
+        check_links(source, files(source))
+    monkeypatch.setenv(FOLLOW_LINKS, "1")
+    check_links(source, files(source))
+
+
+def test_a_link_to_nowhere_outside_is_refused_too(source: Path) -> None:
+    (source / "train/lost.jpeg").symlink_to("/unmounted/lost.jpeg")
+    with pytest.raises(InputError, match=r"lost\.jpeg -> /unmounted/lost\.jpeg"):
+        check_links(source, files(source))
+
+
+def test_a_neighbour_with_a_longer_name_is_outside(source: Path) -> None:
+    (source.parent / "source2").mkdir()
+    (source / "train/d.jpeg").symlink_to(source.parent / "source2" / "d.jpeg")
+    with pytest.raises(InputError, match="source2"):
+        check_links(source, files(source))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_permission(source: Path) -> None:
+    (source / "train").chmod(0)
+    try:
+        with pytest.raises(InputError, match=r"train cannot be read: Permission denied"):
+            children(source / "train")
+        assert search(source, lambda folder: folder.name == "none") == []  # on the way it is passed by
+    finally:
+        (source / "train").chmod(0o755)
+
+
+def test_search_takes_the_nearest_level(tmp_path: Path) -> None:
+    for path in ("a/x", "b/c/x", "d/x", "a/x/x", "__MACOSX/x"):
+        (tmp_path / path).mkdir(parents=True, exist_ok=True)
+    found = search(tmp_path, lambda folder: folder.name == "x")
+    assert found == [tmp_path / "a/x", tmp_path / "d/x"]
+    assert search(tmp_path, lambda folder: folder.name == "y") == []
+
+
+def test_a_name_is_shown_on_one_line() -> None:
+    assert shown("ä/b.jpeg") == "ä/b.jpeg"
+    assert shown("a\nb") == "'a\\nb'"
