@@ -3,11 +3,12 @@
 Run: python benchmarks/edge.py (about 3 minutes). It takes the run and the files that
 `make demo SOURCE=FOLDER/chest_xray EPOCHS=12` leaves in demo/real, and the device environment
 .venv-edge that `make test` creates. Everything runs on one thread, one image at a time. With onnxruntime
-and tf2onnx installed there is a row for ONNX Runtime int8, too.
+and tf2onnx installed (extra `bench`) there is a row for ONNX Runtime int8, too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import json
@@ -185,6 +186,23 @@ def start(repeats: int) -> measure.Figures:
     return {"s": statistics.median(times[1:]), "peak_mb": max(peaks)}
 
 
+def images_that_differ() -> int:
+    """How many of the images become other pixels on the device environment than here."""
+    done = subprocess.run(
+        [DEVICE.with_name("python"), "-c", _PIXELS, FOLDER, str(SHAPE[0])], capture_output=True, text=True, check=True
+    )
+    here = [hashlib.sha256(pixels).hexdigest() for pixels in _fitted()]
+    return sum(one != other for one, other in zip(here, done.stdout.split(), strict=True))
+
+
+_PIXELS = """
+import hashlib, pathlib, sys
+from cxr_tfds.pixels import radiograph
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    print(hashlib.sha256(radiograph(path.read_bytes(), int(sys.argv[2])).pixels).hexdigest())
+"""
+
+
 def _onnx_installed() -> bool:
     return all(importlib.util.find_spec(name) for name in ("onnxruntime", "tf2onnx"))
 
@@ -226,6 +244,7 @@ def report(times: dict[str, measure.Figures], files: measure.Figures, started: m
             ("predict on a folder ÷ decode + fit + invoke", files["command_ms"] / files["alone_ms"], "<=", 1.1),
             ("start to answer, tflite-runtime, s", started["s"], "<=", 0.5),
             ("its peak memory, MB", started["peak_mb"], "<=", 80),
+            (f"of {IMAGES} images, those with other pixels on the device", images_that_differ(), "<=", 0),
         ]
     )
 

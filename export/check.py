@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cxr_tfds.cli import native_stderr_closed
-from cxr_tfds.evaluation import Scores, probabilities
-from cxr_tfds.metrics import auc, best_threshold
+from cxr_tfds.evaluation import Scores, flat, probabilities
+from cxr_tfds.metrics import auc
+from cxr_tfds.temperature import fit_temperature
+from cxr_tfds.thresholds import best_threshold
 
 from .edge.runtime import load
-from .temperature import fit_temperature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +35,24 @@ class Comparison:
 RUNTIME = "litert"
 
 
-def exported_logits(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
-    """Logits of uint8 images (N, S, S, C) in LiteRT: float32 (N,), or (N, K) for K > 2 classes."""
+def exported_answers(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
+    """What a flatbuffer gives for uint8 images (N, S, S, C) in LiteRT.
+
+    Logits float32 (N,), or (N, K) for K > 2 classes; or the probabilities (N, K) of `rgb.with_probabilities`.
+    """
     with native_stderr_closed():
         session = load(flatbuffer, RUNTIME)
     return flat(np.stack([session.run(image[np.newaxis]) for image in images]))
 
 
-def flat(logits: np.ndarray) -> np.ndarray:
-    """(N,) of logits (N, 1), and (N, K) as it is."""
-    return logits[:, 0] if logits.shape[1] == 1 else logits
+def as_logits(given: np.ndarray, temperature: float) -> np.ndarray:
+    """Logits float32 (N,), or (N, K), whose calibrated probabilities float32 (N, K) these are.
+
+    Probabilities too small for float32 count as its smallest number. Of more than two classes the logits are
+    known up to a number that is the same for all classes of an image.
+    """
+    logarithms = temperature * np.log(np.maximum(given, np.finfo(np.float32).tiny))
+    return logarithms[:, 1] - logarithms[:, 0] if logarithms.shape[1] == 2 else logarithms
 
 
 def decisions(values: np.ndarray, threshold: float | None) -> np.ndarray:
@@ -57,9 +66,9 @@ def matching_threshold(
     """The threshold at which the exported model decides validation as the Keras model does.
 
     Args:
-      keras: of the Keras model.
+      keras: of the Keras model, with its temperature.
       logits: of the exported model, same images in the same order.
-      threshold: the Keras model's own, on its probabilities as they are; None for more than two classes.
+      threshold: the Keras model's own, on its calibrated probabilities; None for more than two classes.
       temperature: of the exported model, whose probability is sigmoid(logit / temperature).
 
     Returns:
@@ -71,7 +80,7 @@ def matching_threshold(
         return None
     own = decisions(keras.probabilities, threshold)
     exported = probabilities(logits / temperature)
-    moved = _moved(threshold, temperature)
+    moved = _moved(threshold, temperature / keras.temperature)
     if (decisions(exported, moved) == own).all() or len(set(own)) == 1:
         return moved
     return best_threshold(own, exported)
@@ -95,7 +104,7 @@ def compare(
     """Both models on the same split, in the same order; `threshold` holds at `temperature`."""
     own = decisions(keras.probabilities, threshold_keras)
     other = decisions(probabilities(logits / temperature), threshold)
-    difference = np.abs(keras.probabilities - probabilities(logits))
+    difference = np.abs(probabilities(keras.logits) - probabilities(logits))
     binary = threshold is not None
     return Comparison(
         images=len(own),
@@ -127,10 +136,18 @@ def judge(keras: dict[str, Scores], logits: dict[str, np.ndarray], threshold: fl
     """
     temperature = fit_temperature(keras["validation"].labels, logits["validation"])
     own = matching_threshold(keras["validation"], logits["validation"], threshold, temperature)
-    return Verdict(
-        temperature,
-        own,
-        {split: compare(keras[split], logits[split], threshold, own, temperature) for split in keras},
+    return compared(Verdict(temperature, own, {}), keras, logits, threshold)
+
+
+def compared(
+    verdict: Verdict, keras: dict[str, Scores], logits: dict[str, np.ndarray], threshold: float | None
+) -> Verdict:
+    """The verdict with comparisons of these logits; arguments as of `judge`."""
+    return verdict._replace(
+        comparisons={
+            split: compare(keras[split], logits[split], threshold, verdict.threshold, verdict.temperature)
+            for split in keras
+        }
     )
 
 

@@ -53,6 +53,14 @@ from .formats import FORMATS
     show_default=True,
     help="Where each file must run: LiteRT and tflite-runtime 2.14, or LiteRT alone.",
 )
+@click.option(
+    "--input",
+    "input_",
+    type=NearestChoice(("grey", "rgb")),
+    default="grey",
+    show_default=True,
+    help="rgb: take RGB, give calibrated probabilities, and carry the metadata that MediaPipe Tasks asks for.",
+)
 @click.option("--heatmap", is_flag=True, help="Give the class activation map as a second output.")
 @click.option(
     "--keep-float",
@@ -70,6 +78,7 @@ def export(
     max_auc_drop: float,
     min_agreement: float,
     runtime: str,
+    input_: str,
     heatmap: bool,
     keep_float: tuple[str, ...],
     overwrite: bool,
@@ -89,6 +98,7 @@ def export(
         calibration=calibration,
         demands=Demands(max_auc_drop, min_agreement, tuple(RUNTIMES) if runtime == "all" else (runtime,)),
         heatmap=heatmap,
+        rgb=input_ == "rgb",
         keep_float=tuple(dict.fromkeys(keep_float)),
         say=lambda line: click.echo(line, err=True),
     )

@@ -15,12 +15,17 @@ import tensorflow as tf
 from cxr_tfds.cli import native_stderr_closed
 
 from .edge.runtime import INPUT, OUTPUT, SIGNATURE
-from .formats import FORMATS, Format
+from .formats import FORMATS, Format, with_rgb
 from .layers import layer_errors, quantized_except
 
 
 def to_tflite(
-    model: Any, quantization: str, calibration: Iterable[np.ndarray], keep_float: Sequence[str] = ()
+    model: Any,
+    quantization: str,
+    calibration: Iterable[np.ndarray],
+    keep_float: Sequence[str] = (),
+    *,
+    rgb: bool = False,
 ) -> bytes:
     """Converts `model` to TFLite, one image at a time, logits out, addressed by signature.
 
@@ -32,6 +37,8 @@ def to_tflite(
       calibration: uint8 (S, S, C) images, whose activations set the ranges of calibrated formats;
         unused for the others.
       keep_float: names of layers that stay float32, in the formats whose `selective` is true.
+      rgb: whether the flatbuffer takes uint8 and gives float32 whatever the format, one of `RGB_FORMATS`;
+        `model` is then what `rgb.with_grey` gives.
 
     Returns:
       The flatbuffer, without anything appended.
@@ -39,11 +46,12 @@ def to_tflite(
     Raises:
       InputError: `keep_float` names a layer that the model has not, or that cannot be left out.
     """
-    form = FORMATS[quantization]
+    form = with_rgb(FORMATS[quantization]) if rgb else FORMATS[quantization]
     if keep_float and form.selective:
         ranges = calibrated(model, calibration)
         errors = layer_errors(ranges, model.name, itertools.islice(calibration, 1))
-        return quantized_except(ranges, errors, keep_float, tf.as_dtype(form.tensors))
+        types = tf.as_dtype(form.image), tf.as_dtype(form.answer)
+        return quantized_except(ranges, errors, keep_float, types)
     with _converter(model, form, calibration) as converter, native_stderr_closed():
         return converter.convert()
 
@@ -60,10 +68,13 @@ def _converter(model: Any, form: Format, calibration: Iterable[np.ndarray]) -> I
     """A converter of `model` that is set to `form`."""
     with tempfile.TemporaryDirectory() as folder:
         # A SavedModel, because only its signatures keep their names through the converter.
-        _archive(model).write_out(folder, verbose=False)
+        bytes_in = form.image == "uint8" and not form.calibrated
+        _archive(model, tf.uint8 if bytes_in else tf.float32).write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet[form.operators]]
-        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(form.tensors)
+        if form.calibrated:
+            converter.inference_input_type = tf.as_dtype(form.image)
+            converter.inference_output_type = tf.as_dtype(form.answer)
         converter._experimental_disable_per_channel_quantization_for_dense_layers = not form.dense_per_channel
         if form.optimized:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -75,13 +86,15 @@ def _converter(model: Any, form: Format, calibration: Iterable[np.ndarray]) -> I
         yield converter
 
 
-def _archive(model: Any) -> Any:
+def _archive(model: Any, pixels: Any) -> Any:
+    """The model as one function of an image whose pixels have that type."""
+
     def serve(image: Any) -> dict[str, Any]:
-        answer = model(image, training=False)
+        answer = model(tf.cast(image, tf.float32), training=False)
         return answer if isinstance(answer, dict) else {OUTPUT: answer}
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    pixels = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name=INPUT)
-    archive.add_endpoint(SIGNATURE, serve, input_signature=[pixels])
+    image = tf.TensorSpec((1, *model.input_shape[1:]), pixels, name=INPUT)
+    archive.add_endpoint(SIGNATURE, serve, input_signature=[image])
     return archive

@@ -13,7 +13,8 @@ class Format:
     weights: str | None = None  # the type of the weights where it is not int8
     calibrated: bool = False  # activations in whole numbers, whose ranges are measured on images
     operators: str = "TFLITE_BUILTINS"  # of `tf.lite.OpsSet`
-    tensors: str = "float32"  # type of the input and the outputs
+    image: str = "float32"  # type of the input
+    answer: str = "float32"  # type of the outputs
     # Per channel, dense layers of 1,024 weights and more become FULLY_CONNECTED version 12 in a model whose
     # activations stay float32; tflite-runtime 2.14 carries version 10 (tensorflow#80736).
     dense_per_channel: bool = True
@@ -30,11 +31,19 @@ FORMATS = {
     "float32": Format(optimized=False),
     "float16": Format(weights="float16"),
     "dynamic": Format(dense_per_channel=False),
-    "int8": Format(calibrated=True, operators="TFLITE_BUILTINS_INT8", tensors="int8"),
+    "int8": Format(calibrated=True, operators="TFLITE_BUILTINS_INT8", image="int8", answer="int8"),
     "int8-float-io": Format(calibrated=True, operators="TFLITE_BUILTINS_INT8"),
     "int16x8": Format(
         calibrated=True,
         operators="EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8",
-        tensors="int16",
+        image="int16",
+        answer="int16",
     ),
 }
+# Those that `--input rgb` offers: int8-float-io would be int8 again, and the converter gives int16x8 no uint8 input.
+RGB_FORMATS = ("float32", "float16", "dynamic", "int8")
+
+
+def with_rgb(form: Format) -> Format:
+    """The format for a model that takes uint8 pixels and gives float32 logits."""
+    return dataclasses.replace(form, image="uint8", answer="float32")

@@ -61,14 +61,19 @@ def _layer(node: str, model: str) -> str:
     """The Keras layer that a node such as "edge_1/re_lu_1/Relu;edge_1/conv2d_1/convolution" computes."""
     parts = [part for part in node.split(";") if not any(word in part for word in _NO_COMPUTATION)]
     scope, _, inside = (parts or [node])[0].partition("/")
+    inside = inside.removeprefix(f"{scope}/")  # twice where a grey layer stands in front of the model
     if not inside:
         return "logits"  # an output has the signature's name instead of a layer's
     # Keras appends a number to the name of a model that it traces again, and the same to its layers.
     return inside.partition("/")[0].removesuffix(scope.removeprefix(model))
 
 
-def quantized_except(calibrated: bytes, errors: Sequence[LayerError], keep: Sequence[str], tensors: Any) -> bytes:
+def quantized_except(
+    calibrated: bytes, errors: Sequence[LayerError], keep: Sequence[str], types: tuple[Any, Any]
+) -> bytes:
     """The calibrated model in int8, but for the layers named in `keep`, which stay float32.
+
+    `types` are TensorFlow's, of the input and of the outputs.
 
     Raises:
       InputError: there is no such layer, or it is the output, which the quantizer does not leave out.
@@ -80,8 +85,8 @@ def quantized_except(calibrated: bytes, errors: Sequence[LayerError], keep: Sequ
     with native_stderr_closed():
         return mlir_quantize(
             calibrated,
-            input_data_type=tensors,
-            output_data_type=tensors,
+            input_data_type=types[0],
+            output_data_type=types[1],
             denylisted_nodes=[nodes[layer] for layer in keep],
         )
 

@@ -28,7 +28,7 @@ class Measured(NamedTuple):
     version: str
     latency_ms: float  # median of 50
     peak_mb: float | None  # None where the system does not tell
-    logits: np.ndarray  # float32 (N,) or (N, K) of the images that were run
+    answers: np.ndarray  # of the images that were run: logits float32 (N,) or (N, K), or probabilities (N, K)
 
 
 def sample(count: int) -> np.ndarray:
@@ -71,10 +71,10 @@ def in_process(flatbuffer: bytes, runtime: str, images: np.ndarray) -> Measured:
       InputError: the runtime cannot load or run it; its process may even crash.
     """
     with tempfile.TemporaryDirectory() as folder:
-        model, pixels, logits = (Path(folder) / name for name in ("model.tflite", "images.npy", "logits.npy"))
+        model, pixels, answers = (Path(folder) / name for name in ("model.tflite", "images.npy", "answers.npy"))
         model.write_bytes(flatbuffer)
         np.save(pixels, images)
-        command = [sys.executable, "-m", "cxr_tfds.export.probe", runtime, model, pixels, logits]
+        command = [sys.executable, "-m", "cxr_tfds.export.probe", runtime, model, pixels, answers]
         try:
             done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=_LIMIT_S, check=False)
         except subprocess.TimeoutExpired as err:
@@ -85,4 +85,4 @@ def in_process(flatbuffer: bytes, runtime: str, images: np.ndarray) -> Measured:
         row = json.loads(done.stdout)
         if "error" in row:
             raise InputError(row["error"])
-        return Measured(runtime, row["version"], row["latency_ms"], row["peak_mb"], flat(np.load(logits)))
+        return Measured(runtime, row["version"], row["latency_ms"], row["peak_mb"], flat(np.load(answers)))

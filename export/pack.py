@@ -15,15 +15,16 @@ from cxr_tfds.reading import load_split
 from cxr_tfds.run_folder import RunConfig, load_model, whole_file, write_json
 
 from .calibration import calibration_images
-from .check import RUNTIME, Verdict, decisions, exported_logits, failure, judge
+from .check import RUNTIME, Verdict, as_logits, compared, decisions, exported_answers, failure, judge
 from .convert import calibrated, to_tflite
 from .edge.model_file import Card, append_card
 from .edge.runtime import HEATMAP, RUNTIMES
-from .formats import FORMATS
+from .formats import FORMATS, RGB_FORMATS
 from .heatmap import with_heatmap
 from .layers import layer_errors, report
 from .measure import in_runtimes, runnable, sample
 from .results import Exported, InRuntime, as_json
+from .rgb import as_rgb, with_grey, with_probabilities
 
 _REPORTED = 32  # calibration images whose activations are compared, layer by layer
 
@@ -46,7 +47,8 @@ class _Job(NamedTuple):
     out: Path
     demands: Demands
     scores: dict[str, Scores]  # of the Keras model, by split
-    images: dict[str, np.ndarray]  # by split
+    images: dict[str, np.ndarray]  # by split, as the file takes them: uint8 (N, S, S, C), or (N, S, S, 3)
+    rgb: bool  # whether the files take RGB and give probabilities, see `rgb`
     say: Callable[[str], None]
 
 
@@ -59,6 +61,7 @@ def export_run(
     calibration: int = 256,
     demands: Demands | None = None,
     heatmap: bool = False,
+    rgb: bool = False,
     keep_float: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Exported]:
@@ -73,6 +76,8 @@ def export_run(
         equal parts.
       demands: `Demands()` unless given.
       heatmap: whether the files give the class activation map as a second output.
+      rgb: whether the files take RGB and give calibrated probabilities, with standard metadata; their names
+        end in `-rgb.tflite`.
       keep_float: layers that stay float32 in the int8 formats.
       say: takes a line about what is going on.
 
@@ -82,22 +87,24 @@ def export_run(
     Raises:
       MissingData: the run, its model or its dataset is not there.
       InputError: a format loses more than allowed or does not run in a runtime it must run in, or
-        `keep_float` cannot be done; nothing at all is published then.
+        `keep_float`, or `rgb` with the heatmap or the format, cannot be done; nothing at all is published then.
     """
     demands = demands or Demands()
+    if rgb:
+        _check_rgb(quantizations, heatmap)
     if keep_float and not any(FORMATS[name].selective for name in quantizations):
         able = " or ".join(name for name, form in FORMATS.items() if form.selective)
         raise InputError(f"--keep-float {keep_float[0]}: none of {', '.join(quantizations)} keeps layers; add {able}.")
-    job = _job(run, out, data_dir, demands, say)
-    whole = with_heatmap(job.model) if heatmap else job.model
+    job = _job(run, out, data_dir, demands, rgb, say)
+    whole = with_heatmap(job.model) if heatmap else with_grey(job.model) if rgb else job.model
     needed = any(FORMATS[name].calibrated for name in quantizations)
     chosen = calibration_images(dataset_of(job.config, data_dir), calibration, say) if needed else np.empty(0)
     ready: list[tuple[Exported, bytes]] = []
     for quantization in quantizations:
         say(f"converting to {quantization}")
         kept = tuple(keep_float) if FORMATS[quantization].selective else ()
-        flatbuffer = to_tflite(whole, quantization, chosen, kept)
-        verdict = _judged(job, flatbuffer, quantization, chosen)
+        body = to_tflite(whole, quantization, as_rgb(chosen) if rgb else chosen, kept, rgb=rgb)
+        flatbuffer, verdict = _judged(job, body, quantization, chosen)
         ran, refused = _run(job, flatbuffer, quantization, verdict)
         content = append_card(flatbuffer, _card(job, quantization, verdict, whole, runnable(refused), kept))
         path = _path(job, quantization)
@@ -106,40 +113,69 @@ def export_run(
     return [exported for exported, _ in ready]
 
 
-def _job(run: Path, out: Path, data_dir: Path | None, demands: Demands, say: Callable[[str], None]) -> _Job:
+def _check_rgb(quantizations: Sequence[str], heatmap: bool) -> None:
+    """Raises:
+    InputError: what is asked for does not go with RGB.
+    """
+    if heatmap:
+        raise InputError("--input rgb gives probabilities alone, for programs that expect one output; leave --heatmap.")
+    for name in quantizations:
+        if name not in RGB_FORMATS:
+            raise InputError(
+                f"--input rgb takes uint8 and gives float32, which {name} does not; choose {', '.join(RGB_FORMATS)}."
+            )
+
+
+def _job(run: Path, out: Path, data_dir: Path | None, demands: Demands, rgb: bool, say: Callable[[str], None]) -> _Job:
     config = RunConfig.read(run)
     dataset = dataset_of(config, data_dir)
     model = load_model(run)
     splits = [split for split in ("validation", "test") if dataset.sizes.get(split)]
     say(f"scoring the Keras model on {' and '.join(splits)}")
-    scores = {split: score(model, dataset, split) for split in splits}
+    scores = {split: score(model, dataset, split, temperature=config.temperature) for split in splits}
     images = {split: load_split(dataset, split).images for split in splits}
-    return _Job(config, run.resolve().name, model, out, demands, scores, images, say)
+    if rgb:
+        images = {split: as_rgb(pixels) for split, pixels in images.items()}
+    return _Job(config, run.resolve().name, model, out, demands, scores, images, rgb, say)
 
 
 def _path(job: _Job, quantization: str) -> Path:
-    return job.out / f"{job.name}-{quantization}.tflite"
+    return job.out / f"{job.name}-{quantization}{'-rgb' if job.rgb else ''}.tflite"
 
 
-def _judged(job: _Job, flatbuffer: bytes, quantization: str, chosen: np.ndarray) -> Verdict:
-    """Runs the flatbuffer in LiteRT on every split.
+def _judged(job: _Job, body: bytes, quantization: str, chosen: np.ndarray) -> tuple[bytes, Verdict]:
+    """Runs the body, which gives logits, in LiteRT on every split.
+
+    Returns:
+      What is to be published, the body or what was made of it, and what was found of that.
 
     Raises:
       InputError: it loses more than allowed; for an int8 format the message tells where.
     """
-    logits = {}
-    for split, images in job.images.items():
-        job.say(f"running {quantization} on {split} ({len(images)} images)")
-        logits[split] = exported_logits(flatbuffer, images)
-    verdict = judge(job.scores, logits, job.config.threshold)
+    threshold = job.config.threshold
+    flatbuffer, verdict = body, judge(job.scores, _answers(job, body, quantization), threshold)
+    if job.rgb:
+        flatbuffer = with_probabilities(body, verdict.temperature, job.config.labels, job.name)
+        given = _answers(job, flatbuffer, f"{quantization} with probabilities")
+        logits = {split: as_logits(found, verdict.temperature) for split, found in given.items()}
+        verdict = compared(verdict, job.scores, logits, threshold)
     why = failure(verdict.comparisons["validation"], job.demands.max_auc_drop, job.demands.min_agreement)
     if why is None:
-        return verdict
+        return flatbuffer, verdict
     refusal = f"{_path(job, quantization).name} was not published: on validation {why}."
     if FORMATS[quantization].selective:
         errors = layer_errors(calibrated(job.model, chosen), job.model.name, chosen[:_REPORTED])
         refusal += f"\nWhat each layer loses:\n{report(errors)}\nKeep the worst in float32 with --keep-float LAYER."
     raise InputError(refusal)
+
+
+def _answers(job: _Job, flatbuffer: bytes, name: str) -> dict[str, np.ndarray]:
+    """What the flatbuffer gives in LiteRT for every split."""
+    found = {}
+    for split, images in job.images.items():
+        job.say(f"running {name} on {split} ({len(images)} images)")
+        found[split] = exported_answers(flatbuffer, images)
+    return found
 
 
 def _run(job: _Job, flatbuffer: bytes, quantization: str, verdict: Verdict) -> tuple[list[InRuntime], dict[str, str]]:
@@ -165,7 +201,8 @@ def _run(job: _Job, flatbuffer: bytes, quantization: str, verdict: Verdict) -> t
         if found.runtime == RUNTIME:  # all of validation was run in this process
             count, agreement = len(images), verdict.comparisons["validation"].agreement
         else:
-            decided = decisions(probabilities(found.logits / verdict.temperature), verdict.threshold)
+            logits = as_logits(found.answers, verdict.temperature) if job.rgb else found.answers
+            decided = decisions(probabilities(logits / verdict.temperature), verdict.threshold)
             count, agreement = len(part), float((decided == own).mean())
         if found.runtime in job.demands.runtimes and agreement < job.demands.min_agreement:
             raise InputError(
@@ -185,7 +222,7 @@ def _card(
     return Card(
         labels=config.labels,
         size=config.shape[0],
-        channels=config.shape[2],
+        channels=3 if job.rgb else config.shape[2],
         fit=config.fit,
         threshold=verdict.threshold,
         temperature=verdict.temperature,
@@ -193,6 +230,7 @@ def _card(
         runtimes=runtimes,
         heatmap=heatmap,
         grid=tuple(model.output[HEATMAP].shape[1:3]) if heatmap else None,
+        input="rgb" if job.rgb else "grey",
         dataset=config.dataset,
         run={**run, "float_layers": list(kept)} if kept else run,
         metrics={split: {"auc": c.auc, "accuracy": c.accuracy} for split, c in verdict.comparisons.items()},

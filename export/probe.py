@@ -1,8 +1,8 @@
-"""A process of its own for one runtime: `python -m cxr_tfds.export.probe RUNTIME MODEL IMAGES LOGITS`.
+"""A process of its own for one runtime: `python -m cxr_tfds.export.probe RUNTIME MODEL IMAGES ANSWERS`.
 
 tflite-runtime cannot be loaded beside TensorFlow, and memory can only be told of a process that holds
-nothing else. MODEL is a flatbuffer, IMAGES an .npy of uint8 (N, S, S, C); writes LOGITS, an .npy of float32
-(N, K), and prints JSON: version, latency_ms, peak_mb, or error.
+nothing else. MODEL is a flatbuffer, IMAGES an .npy of uint8 (N, S, S, C); writes ANSWERS, an .npy of
+float32 (N, K), and prints JSON: version, latency_ms, peak_mb, or error.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _WARM_UP, _RUNS = 5, 50
 
 
 def main(arguments: Sequence[str]) -> None:
-    runtime, model, images, logits = arguments
+    runtime, model, images, answers = arguments
     try:
         session = load(Path(model).read_bytes(), runtime, threads=1)
-        row = _run(session, np.load(images, mmap_mode="r"), Path(logits))
+        row = _run(session, np.load(images, mmap_mode="r"), Path(answers))
     except InputError as err:
         row = {"error": str(err)}
     sys.stdout.write(json.dumps(row) + "\n")
 
 
-def _run(session: Session, images: np.ndarray, logits: Path) -> dict[str, Any]:
+def _run(session: Session, images: np.ndarray, answers: Path) -> dict[str, Any]:
     first = np.array(images[:1])
     latency_ms = _latency_ms(session, first)
     peak = peak_mb()  # before the images, whose pages count as this process's
-    np.save(logits, [session.run(np.array(image)[np.newaxis]) for image in images])
+    np.save(answers, [session.run(np.array(image)[np.newaxis]) for image in images])
     return {"version": session.version, "latency_ms": latency_ms, "peak_mb": peak}
 
 

@@ -15,6 +15,7 @@ from cxr_tfds.pixels import radiograph
 
 from . import runtime as interpreters
 from .model_file import read_model
+from .runtime import OUTPUT, PROBABILITIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +56,13 @@ class Classifier:
         self.runtime = self._session.name
         self.version = self._session.version
         side, channels = self.card.size, self.card.channels
-        expected = (1, side, side, channels), self.card.outputs
-        if (self._session.shape, self._session.outputs) != expected:
+        gives = OUTPUT if self.card.input == "grey" else PROBABILITIES
+        expected = (1, side, side, channels), self.card.outputs, gives
+        found = self._session.shape, self._session.outputs, self._session.output
+        if found != expected:
             raise InputError(
-                f"The model takes {self._session.shape} and gives {self._session.outputs} logits; "
-                f"its card says {expected[0]} and {expected[1]} ({', '.join(self.labels)}). "
+                f"The model takes {found[0]} and gives {found[1]} {found[2]}; "
+                f"its card says {expected[0]} and {expected[1]} {gives} ({', '.join(self.labels)}). "
                 "Export it again with cxr-export."
             )
         if self._session.grid != self.card.grid:
@@ -86,16 +89,19 @@ class Classifier:
     def predict(self, pixels: np.ndarray) -> Prediction:
         """The prediction for a radiograph that `pixels` made."""
         if self._session.grid is None:
-            return self.prediction(self.logits(pixels))
+            return self.prediction(self.answer(pixels))
         with self._lock:
-            logits, heatmap = self._session.run_with_heatmap(pixels[np.newaxis])
-        answer = self.prediction(logits)
+            given, heatmap = self._session.run_with_heatmap(pixels[np.newaxis])
+        answer = self.prediction(given)
         if heatmap.ndim == 3:
             heatmap = heatmap[..., self.labels.index(answer.label)]
         return dataclasses.replace(answer, heatmap=heatmap)
 
-    def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """Logits float32: (1,) of the finding for two classes, (K,) for K > 2; not yet calibrated.
+    def answer(self, pixels: np.ndarray) -> np.ndarray:
+        """What the model gives, float32.
+
+        Logits, not yet calibrated: (1,) of the finding for two classes, (K,) for K > 2. Or, from a model whose
+        input is rgb, probabilities (K,).
 
         Raises:
           InputError: the pixels are not uint8 (S, S, C).
@@ -103,25 +109,33 @@ class Classifier:
         with self._lock:
             return self._session.run(pixels[np.newaxis])
 
-    def prediction(self, logits: np.ndarray) -> Prediction:
-        """What logits mean under the card's temperature, threshold and labels.
+    def prediction(self, answer: np.ndarray) -> Prediction:
+        """What `answer` means under the card's temperature, threshold and labels.
 
         Raises:
-          InputError: a logit is no finite number.
+          InputError: a number in it is not finite.
         """
-        values = [float(logit) for logit in logits]
+        values = [float(value) for value in answer]
         if not all(map(math.isfinite, values)):
-            raise InputError(f"The model gives {values}; expected finite logits. Export it again with cxr-export.")
+            expected = f"finite {self._session.output}"
+            raise InputError(f"The model gives {values}; expected {expected}. Export it again with cxr-export.")
+        probabilities = tuple(values) if self.card.input == "rgb" else self._calibrated(values)
         if self.card.threshold is not None:
-            finding = _sigmoid(values[0] / self.card.temperature)
+            finding = probabilities[1]
             label = self.labels[int(finding >= self.card.threshold)]
-            return Prediction(finding, label, self.card.threshold, (1 - finding, finding))
-        # Differences first: two logits divided by a tiny temperature may both be infinite.
-        largest = max(values)
-        powers = [math.exp((value - largest) / self.card.temperature) for value in values]
-        probabilities = tuple(power / sum(powers) for power in powers)
-        best = values.index(largest)
+            return Prediction(finding, label, self.card.threshold, probabilities)
+        best = values.index(max(values))
         return Prediction(probabilities[best], self.labels[best], None, probabilities)
+
+    def _calibrated(self, logits: list[float]) -> tuple[float, ...]:
+        """The probability of each class."""
+        if len(logits) == 1:
+            finding = _sigmoid(logits[0] / self.card.temperature)
+            return 1 - finding, finding
+        # Differences first: two logits divided by a tiny temperature may both be infinite.
+        largest = max(logits)
+        powers = [math.exp((logit - largest) / self.card.temperature) for logit in logits]
+        return tuple(power / sum(powers) for power in powers)
 
 
 def _read(path: Path) -> bytes:

@@ -37,4 +37,4 @@ def measured(card: Card, answers: Iterable[Answer], place: str) -> dict[str, Any
     scores = np.array(probabilities)
     if card.threshold is not None:
         scores = scores[:, 1]
-    return {**figures(known, scores, card.threshold), "skipped": skipped}
+    return {**figures(known, scores, card.threshold, names=card.labels), "skipped": skipped}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cxr_tfds.errors import InputError
 
 STDIN = "-"
-SUFFIXES = frozenset({".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"})
+SUFFIXES = frozenset({".bmp", ".dcm", ".dicom", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"})
 SUFFIXES |= {".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 _NAMES_AT_ONCE = 4096  # of a folder held in memory; it is listed anew for each such part
 

@@ -23,6 +23,7 @@ from cxr_tfds.pixels import check_fit
 
 FORMAT = "cxr-tfds-1"
 QUANTIZATIONS = ("float32", "float16", "dynamic", "int8", "int8-float-io", "int16x8")  # see export/formats.py
+INPUTS = ("grey", "rgb")
 _CARD, _LABELS = "model.json", "labels.txt"
 _GRID = "height and width of the heatmap, None without one"
 _IDENTIFIER = b"TFL3"  # bytes 4 to 7 of every TFLite flatbuffer
@@ -49,11 +50,12 @@ class Card:
     channels: int
     fit: str  # how a radiograph becomes S x S, see `cxr_tfds.pixels.radiograph`
     threshold: float | None  # two classes: the finding from this probability on; None for more classes
-    temperature: float  # probability = sigmoid or softmax of logit / temperature
+    temperature: float  # probability = sigmoid or softmax of logit / temperature; of rgb done inside
     quantization: str
     runtimes: tuple[str, ...] = ()  # that can run it, names as in `runtime.RUNTIMES`; () in files from before 2026-11
     heatmap: bool = False  # whether a second output holds the class activation map
     grid: tuple[int, int] | None = None  # its height and width, None without
+    input: str = "grey"  # grey: pixels to logits; rgb: red, green and blue to probabilities, see export/rgb.py
     dataset: dict[str, Any] = dataclasses.field(default_factory=dict)
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -82,6 +84,8 @@ class Card:
             _check(self.threshold is None, "threshold", self.threshold, "None for more than two classes")
         warm = _is_number(self.temperature) and self.temperature > 0
         _check(warm, "temperature", self.temperature, "a number above 0")
+        _check(self.input in INPUTS, "input", self.input, " or ".join(INPUTS))
+        _check(self.input == "grey" or self.channels == 3, "channels", self.channels, "3 for the input rgb")
         _check(self.quantization in QUANTIZATIONS, "quantization", self.quantization, ", ".join(QUANTIZATIONS))
         named = isinstance(self.runtimes, tuple) and all(isinstance(name, str) for name in self.runtimes)
         _check(named, "runtimes", self.runtimes, "names of runtimes")
@@ -91,8 +95,8 @@ class Card:
 
     @property
     def outputs(self) -> int:
-        """Number of logits: 1 for two classes, else one a class."""
-        return 1 if len(self.labels) == 2 else len(self.labels)
+        """Number of logits, 1 for two classes, else one a class; or of probabilities, one a class."""
+        return 1 if len(self.labels) == 2 and self.input == "grey" else len(self.labels)
 
 
 def append_card(flatbuffer: bytes, card: Card) -> bytes:

@@ -27,6 +27,10 @@ class Unwritable(InputError):
     """Standard output takes nothing more."""
 
 
+class ReaderGone(BrokenPipeError):
+    """What read standard output has enough, such as `head`: a command ends without a word."""
+
+
 class Form(NamedTuple):
     """How answers are laid out: `row` is one of them, the others stand around and between."""
 
@@ -40,7 +44,8 @@ def write(text: str) -> None:
     """Writes to standard output.
 
     Raises:
-      Unwritable: there is none, it is full, or its reader is gone.
+      Unwritable: there is none, or it is full.
+      ReaderGone: its reader is.
     """
     if sys.stdout is None:
         raise Unwritable("Nothing was written: this process was started without standard output.")
@@ -48,15 +53,16 @@ def write(text: str) -> None:
         click.echo(text, nl=False)
     except OSError as err:
         _close_stdout()
-        reason = "what reads it is gone" if err.errno == errno.EPIPE else err.strerror or str(err)
-        raise Unwritable(f"Standard output cannot be written: {reason}.") from err
+        if err.errno == errno.EPIPE:
+            raise ReaderGone(*err.args) from err
+        raise Unwritable(f"Standard output cannot be written: {err.strerror or err}.") from err
 
 
 def write_rows(rows: Iterable[str], form: Form) -> None:
     """Writes rows as they come. Interrupted, those written so far are whole and the end stands behind them.
 
     Raises:
-      Unwritable: as `write`.
+      Unwritable, ReaderGone: as `write`.
       KeyboardInterrupt: Ctrl-C.
     """
     with _interrupted_between_writes() as write_whole:
@@ -64,7 +70,7 @@ def write_rows(rows: Iterable[str], form: Form) -> None:
         try:
             for number, row in enumerate(rows):
                 write_whole((form.between if number else "") + row)
-        except Unwritable:
+        except (Unwritable, ReaderGone):
             raise
         except BaseException:
             write_whole(form.end)

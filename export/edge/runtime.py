@@ -12,16 +12,19 @@ import numpy as np
 from cxr_tfds.cli import unknown
 from cxr_tfds.errors import InputError
 
+from .structure import check_structure
+
 # In the order "auto" prefers them. On x86-64 an int8 CNN took 9.2 ms with tflite-runtime 2.14, whose
 # XNNPACK has no quantized kernels there, and 0.70 ms with LiteRT 2.3 (224x224x1, one thread, 2026-11).
 RUNTIMES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 SIGNATURE, INPUT, OUTPUT, HEATMAP = "serving_default", "image", "logits", "heatmap"
+PROBABILITIES = "probabilities"  # instead of the logits in a model of `cxr-export --input rgb`
 _QUANTIZED = (np.int8, np.uint8, np.int16)
 _TYPES = "int8, uint8, int16 or float32"
 
 
 class Session:
-    """A loaded model: uint8 pixels in, float32 logits out, whatever the tensors inside are.
+    """A loaded model: uint8 pixels in, float32 logits or probabilities out, whatever the tensors inside are.
 
     Not safe to share between threads; `Classifier` is.
 
@@ -29,7 +32,8 @@ class Session:
       name: of the runtime, a key of `RUNTIMES`.
       version: of the runtime.
       shape: (1, S, S, C), what `run` takes.
-      outputs: K, the number of logits.
+      output: the name of what it gives, `OUTPUT` or `PROBABILITIES`.
+      outputs: K, the number of logits or probabilities.
       grid: (h, w) of the heatmap, None for a model without.
     """
 
@@ -38,11 +42,13 @@ class Session:
         self.version = version
         signatures = interpreter.get_signature_list()
         found = signatures.get(SIGNATURE, {})
-        if list(found.get("inputs", ())) != [INPUT] or OUTPUT not in found.get("outputs", ()):
+        answers = [name for name in (OUTPUT, PROBABILITIES) if name in found.get("outputs", ())]
+        if list(found.get("inputs", ())) != [INPUT] or len(answers) != 1:
             raise InputError(
                 f"The model's signatures are {signatures}; expected {SIGNATURE!r} "
-                f"from {INPUT!r} to {OUTPUT!r}. Export it with cxr-export."
+                f"from {INPUT!r} to {OUTPUT!r} or {PROBABILITIES!r}. Export it with cxr-export."
             )
+        (self.output,) = answers
         # Before the runner: its first call resizes the input, and in tflite-runtime 2.14 a float32 model
         # then stays without XNNPACK (7.7 ms against 2.5 ms a 224x224x1 image, x86-64, 2026-11).
         interpreter.allocate_tensors()
@@ -50,7 +56,7 @@ class Session:
         image = self._runner.get_input_details()[INPUT]
         self._details = self._runner.get_output_details()
         self.shape = tuple(int(side) for side in image["shape"])
-        self.outputs = int(self._details[OUTPUT]["shape"][-1])
+        self.outputs = int(self._details[self.output]["shape"][-1])
         self.grid = tuple(map(int, self._details[HEATMAP]["shape"][1:3])) if HEATMAP in self._details else None
         self._table = quantization_table(image["dtype"], *image["quantization"])
         for name, detail in self._details.items():
@@ -58,18 +64,18 @@ class Session:
                 raise InputError(f"{name!r} is {np.dtype(detail['dtype'])}; expected {_TYPES}.")
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Logits float32 (K,) of one radiograph, pixels uint8 (1, S, S, C), 0 to 255.
+        """Logits, or probabilities, float32 (K,) of one radiograph, pixels uint8 (1, S, S, C), 0 to 255.
 
         Raises:
           InputError: the pixels have another shape or type.
         """
-        return self._real(OUTPUT, self._invoke(pixels)).reshape(-1)
+        return self._real(self.output, self._invoke(pixels)).reshape(-1)
 
     def run_with_heatmap(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The logits as `run` gives them, and in the same pass what each place adds to them.
+        """What `run` gives, and in the same pass what each place adds to them.
 
         Returns:
-          Logits float32 (K,), and the class activation map float32: (h, w) of the finding for K = 1,
+          float32 (K,), and the class activation map float32: (h, w) of the finding for K = 1,
           (h, w, K) otherwise. Its mean over h and w is the logit less the bias of the last layer.
 
         Raises:
@@ -79,7 +85,7 @@ class Session:
             raise InputError("The model has no heatmap. Export it with: cxr-export --heatmap")
         answer = self._invoke(pixels)
         heatmap = self._real(HEATMAP, answer)[0]
-        return self._real(OUTPUT, answer).reshape(-1), heatmap[..., 0] if self.outputs == 1 else heatmap
+        return self._real(self.output, answer).reshape(-1), heatmap[..., 0] if self.outputs == 1 else heatmap
 
     def _invoke(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         if pixels.shape != self.shape or pixels.dtype != np.uint8:
@@ -99,7 +105,8 @@ def quantization_table(dtype: Any, scale: float, zero_point: int) -> np.ndarray:
     """What each pixel value 0 to 255 becomes in the input tensor: (256,) of `dtype`.
 
     float32 takes the value itself; int8, uint8 and int16 take round(value / scale) + zero_point, halves
-    away from zero as in TFLite's QUANTIZE operator, clipped to the type's range.
+    away from zero as in TFLite's QUANTIZE operator, clipped to the type's range. uint8 without a scale takes
+    the value itself, too: the model casts it.
 
     Raises:
       InputError: another dtype, or a scale that is not positive.
@@ -108,6 +115,8 @@ def quantization_table(dtype: Any, scale: float, zero_point: int) -> np.ndarray:
     kind = np.dtype(dtype)
     if kind == np.float32:
         return values
+    if kind == np.uint8 and scale == 0:
+        return values.astype(np.uint8)
     if kind not in _QUANTIZED or not scale > 0:
         raise InputError(f"{INPUT!r} is {kind} with scale {scale}; expected {_TYPES}.")
     limits = np.iinfo(kind)
@@ -130,16 +139,16 @@ def _numpy_2() -> bool:
 
 
 def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
-    """Hands a flatbuffer to an interpreter. The bytes must be whole: a damaged model may crash it.
+    """Hands a flatbuffer to an interpreter, if its parts fit each other: one that is damaged may crash it.
 
     Args:
-      model: the flatbuffer, checked by `model_file.read_model`.
+      model: the flatbuffer, without what stands behind it.
       runtime: "litert", "tflite-runtime", or "auto" for the first of these that is installed.
       threads: the interpreter's own.
 
     Raises:
-      InputError: the runtime is unknown, not installed or at odds with NumPy, the model needs an
-        operator it does not carry, or the model's inputs and outputs are not `image` and `logits`.
+      InputError: the runtime is unknown, not installed or at odds with NumPy, the model is damaged, needs an
+        operator that the runtime or `kernels` does not know, or its inputs and outputs have other names.
     """
     name = _choose(runtime)
     if threads < 1:
@@ -162,6 +171,7 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
         interpreter_class = importlib.import_module(f"{RUNTIMES[name]}.interpreter").Interpreter
     except ImportError as err:
         raise InputError(f"{name} is installed but cannot be loaded: {err}") from err
+    check_structure(model)
     try:
         return Session(interpreter_class(model_content=model, num_threads=threads), name, version)
     except InputError:

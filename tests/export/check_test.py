@@ -38,7 +38,7 @@ def test_comparison_of_three_classes():
     ("logits", "expected"),
     [
         ([-3, -2, 2, 3], 0.5),  # every decision agrees: Keras's own
-        ([-3, 0.5, 1.5, 3], 0.7),  # shifted: between the two in the middle
+        ([-3, 0.5, 1.5, 3], 0.73),  # shifted: between the two in the middle
         ([0, 0, 0, 0], 0.25),  # constant: everything alike
     ],
 )
@@ -54,6 +54,13 @@ def test_the_threshold_moves_with_the_probabilities(temperature, expected):
     """Odds of 1 to 4 become 1 to 2 at temperature 2 and 1 to 16 at 0.5."""
     mine = scores([0, 0, 1, 1], [-3, -2, 2, 3])
     assert check.matching_threshold(mine, mine.logits, 0.2, temperature) == pytest.approx(expected)
+
+
+def test_the_threshold_moves_from_the_temperature_of_the_keras_model():
+    """Odds of 1 to 4 at temperature 2 are 1 to 16 at temperature 1."""
+    mine = scores([0, 0, 1, 1], [-3, -2, 2, 3])._replace(temperature=2.0)
+    assert check.matching_threshold(mine, mine.logits, 0.2, 1.0) == pytest.approx(1 / 17)
+    assert check.matching_threshold(mine, mine.logits, 0.2, 2.0) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])

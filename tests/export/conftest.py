@@ -1,6 +1,16 @@
 """A trained run and what was exported of it, once per test run."""
 
+import subprocess
+import sys
+
 import pytest
+
+_NOT_HAD = (
+    "Failed to establish a new connection",
+    "Temporary failure in name resolution",
+    "Network is unreachable",
+    "No matching distribution found",
+)
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +33,27 @@ def exported(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("exports") / "tiny"
     export_run(run, out, ("float32", "int8"), demands=Demands(max_auc_drop=1, min_agreement=0))
     return out
+
+
+@pytest.fixture(scope="session")
+def exported_rgb(run, tmp_path_factory):
+    """Folder with tiny-float32-rgb.tflite, tiny-int8-rgb.tflite and export.json."""
+    from cxr_tfds.export.pack import Demands, export_run
+
+    out = tmp_path_factory.mktemp("exports") / "rgb"
+    export_run(run, out, ("float32", "int8"), demands=Demands(max_auc_drop=1, min_agreement=0), rgb=True)
+    return out
+
+
+@pytest.fixture(scope="session")
+def install():
+    """Installs packages for the Python of another environment; where they cannot be had, the test is skipped."""
+
+    def into(python, *packages):
+        pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--disable-pip-version-check"]
+        done = subprocess.run([str(part) for part in (*pip, *packages)], capture_output=True, text=True, check=False)
+        if any(reason in done.stderr for reason in _NOT_HAD):
+            pytest.skip(f"{', '.join(map(str, packages))} cannot be had from the package registry")
+        assert done.returncode == 0, done.stderr
+
+    return into

@@ -113,13 +113,13 @@ def test_tensors_in_and_out(exported, kind, dtype):
 
 def test_float32_logits_are_those_of_keras(exported, dataset, keras_scores):
     flatbuffer, _ = read_model(exported / "tiny-float32.tflite")
-    logits = check.exported_logits(flatbuffer, load_split(dataset, "test").images)
+    logits = check.exported_answers(flatbuffer, load_split(dataset, "test").images)
     np.testing.assert_allclose(logits, keras_scores.logits, atol=1e-4)
 
 
 def test_int8_decides_as_keras(exported, run, dataset, keras_scores):
     flatbuffer, card = read_model(exported / "tiny-int8.tflite")
-    logits = check.exported_logits(flatbuffer, load_split(dataset, "test").images)
+    logits = check.exported_answers(flatbuffer, load_split(dataset, "test").images)
     assert np.abs(probabilities(logits) - keras_scores.probabilities).max() < 0.06
     own = keras_scores.probabilities >= RunConfig.read(run).threshold
     assert ((probabilities(logits / card.temperature) >= card.threshold) == own).mean() >= 0.95
@@ -193,10 +193,10 @@ def test_a_format_that_loses_too_much_is_not_published(run, tmp_path, limits, sa
 def test_one_bad_format_keeps_the_good_one_back_and_the_worst_layers_are_named(run, tmp_path, monkeypatch):
     convert = pack.to_tflite
 
-    def broken(model, quantization, calibration, keep_float):
+    def broken(model, quantization, calibration, keep_float, *, rgb):
         if quantization == "int8":  # as if calibrated on nothing but darkness
             calibration = np.zeros_like(calibration)
-        return convert(model, quantization, calibration, keep_float)
+        return convert(model, quantization, calibration, keep_float, rgb=rgb)
 
     monkeypatch.setattr(pack, "to_tflite", broken)
     out = tmp_path / "out"

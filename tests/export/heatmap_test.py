@@ -12,6 +12,7 @@ from cxr_tfds.evaluation import dataset_of
 from cxr_tfds.export import convert
 from cxr_tfds.export.edge.runtime import installed, load
 from cxr_tfds.export.heatmap import with_heatmap
+from cxr_tfds.models import build_model
 from cxr_tfds.reading import load_split
 from cxr_tfds.run_folder import RunConfig
 
@@ -124,3 +125,11 @@ def test_a_model_that_ends_otherwise_is_refused():
     pooled = keras.layers.GlobalAveragePooling2D()(pixels)
     with pytest.raises(InputError, match="Dense without activation"):
         with_heatmap(keras.Model(pixels, keras.layers.Dense(1, activation="sigmoid")(pooled)))
+
+
+def test_registered_models_with_and_without():
+    for name, ending in (("pneumonia-cnn1", "Dense and Dense"), ("xray-cnn5", "Dense and Dense")):
+        side, channels = (94, 1) if name == "xray-cnn5" else (32, 3)
+        with pytest.raises(InputError, match=rf"{name} ends in {ending}; expected GlobalAveragePooling2D and Dense"):
+            with_heatmap(build_model(name, (side, side, channels), 2))
+    assert with_heatmap(build_model("mobilenetv3-small", (64, 64, 1), 3)).output["heatmap"].shape == (None, 2, 2, 3)

@@ -42,7 +42,7 @@ def flatbuffer(exported):
 @pytest.fixture
 def too_new_run(monkeypatch):
     convert = pack.to_tflite
-    monkeypatch.setattr(pack, "to_tflite", lambda *arguments: newer(convert(*arguments)))
+    monkeypatch.setattr(pack, "to_tflite", lambda *arguments, **options: newer(convert(*arguments, **options)))
 
 
 def test_versions_are_read(flatbuffer):
@@ -77,7 +77,7 @@ def test_the_table_is_what_tflite_runtime_does(flatbuffer, name):
 def test_a_process_tells_logits_latency_and_memory(flatbuffer, name):
     found = measure.in_process(flatbuffer, name, IMAGES)
     assert found.runtime == name
-    assert (found.logits.dtype, found.logits.shape) == (np.float32, (2,))
+    assert (found.answers.dtype, found.answers.shape) == (np.float32, (2,))
     assert 0 < found.latency_ms < 100
     assert 20 < found.peak_mb < 120
 
@@ -147,7 +147,7 @@ def test_other_decisions_in_tflite_runtime_are_refused(run, tmp_path, monkeypatc
 
     def reversed_logits(flatbuffer, name, images):
         found = in_process(flatbuffer, name, images)
-        return found._replace(logits=-found.logits)
+        return found._replace(answers=-found.answers)
 
     monkeypatch.setattr(measure, "in_process", reversed_logits)
     with pytest.raises(InputError, match=r"not published: in tflite-runtime it agrees on \d+\.\d\d% of the decisions"):

@@ -10,10 +10,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from cxr_tfds import metrics
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.command import cli
 from cxr_tfds.export.edge.model_file import append_card, read_card
+from cxr_tfds.summary import summary
 
 
 def infer(*arguments):
@@ -171,14 +171,14 @@ def test_evaluate(models, test_set):
     model = Classifier(models["float32"])
     paths = sorted(test_set.glob("normal/*")) + sorted(test_set.glob("Pneumonia/*/*"))
     probabilities = [model(path).probability for path in paths]
-    assert result["auc"] == metrics.summary([0] * 12 + [1] * 12, probabilities, threshold=0.5)["auc"]
+    assert result["auc"] == summary([0] * 12 + [1] * 12, probabilities, threshold=0.5)["auc"]
 
 
 def test_evaluate_for_people(models, test_set):
     done = infer("evaluate", "--model", models["float32"], test_set)
     lines = done.stdout.splitlines()
     # 121 of 144 pairs without the two on the wrong side; each of these wins 3 and ties once: 128 / 144.
-    assert lines[1].startswith("  auc          0.8889  (95 % ")
+    assert lines[1].split()[:4] == ["auc", "0.8889", "(95", "%"]
     assert lines[-1].split() == ["images", "24"]
 
 
@@ -189,7 +189,12 @@ def test_evaluate_three_classes(models, draw, tmp_path):
     result = json.loads(infer("evaluate", "--model", models["three"], tmp_path, "--json").stdout)
     assert result["accuracy"] == {"value": 1, "low": 1, "high": 1}
     assert result["threshold"] is None
-    assert "confusion_matrix" not in result
+    assert result["confusion_matrix"] == [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
+    assert {name: table["support"] for name, table in result["classes"].items()} == {
+        "NORMAL": 3,
+        "BACTERIA": 3,
+        "VIRUS": 3,
+    }
 
 
 def test_evaluate_counts_without_bad_images(models, test_set):

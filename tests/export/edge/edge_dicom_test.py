@@ -1,0 +1,79 @@
+"""DICOM on the device: files of folders and standard input, and what is said without pydicom."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+_CLI = "from cxr_tfds.export.edge.command import cli; cli(prog_name='cxr-infer')"
+_STEPS = 4096  # of 12 bits
+
+
+def write(path, grey, photometric="MONOCHROME2"):
+    """A radiograph of 40 x 30 pixels of 12 bits, all of a grey value of 0 to 255, shown over the whole range."""
+    pydicom = pytest.importorskip("pydicom", reason="pydicom (extra dicom) is not installed")
+    from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    stored = round(grey * (_STEPS - 1) / 255)
+    if photometric == "MONOCHROME1":
+        stored = _STEPS - 1 - stored
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = ComputedRadiographyImageStorage, generate_uid()
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 40, 30, 1
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+    dataset.PhotometricInterpretation = photometric
+    dataset.WindowCenter, dataset.WindowWidth = _STEPS / 2, _STEPS
+    dataset.PixelData = np.full((40, 30), stored, np.uint16).tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def infer(*arguments, before="", stdin=None):
+    command = [sys.executable, "-c", before + _CLI, *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five files in two class folders, three of them bright."""
+    for name, grey, photometric in (
+        ("NORMAL/a.dcm", 40, "MONOCHROME2"),
+        ("NORMAL/b.DCM", 60, "MONOCHROME1"),
+        ("PNEUMONIA/c.dicom", 200, "MONOCHROME2"),
+        ("PNEUMONIA/d.dcm", 220, "MONOCHROME1"),
+        ("PNEUMONIA/e.dcm", 160, "MONOCHROME2"),
+    ):
+        write(tmp_path / "images" / name, grey, photometric)
+    return tmp_path / "images"
+
+
+def test_files_of_folders_are_answered(models, folder):
+    done = infer("predict", "--json", "--model", models["float32"], folder)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [row["label"] for row in rows] == ["NORMAL"] * 2 + ["PNEUMONIA"] * 3
+    for row, grey in zip(rows, (40, 60, 200, 220, 160), strict=True):
+        logit = np.log(row["probability"] / (1 - row["probability"]))
+        assert logit == pytest.approx((grey - 100) / 10, abs=0.15)  # a grey value and a half
+    done = infer("evaluate", "--json", "--model", models["float32"], folder)
+    assert json.loads(done.stdout)["accuracy"]["value"] == 1
+
+
+def test_standard_input(models, tmp_path):
+    content = write(tmp_path / "x", 200).read_bytes()
+    done = infer("predict", "--json", "--model", models["float32"], "-", stdin=content)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["label"] == "PNEUMONIA"
+
+
+def test_without_pydicom_the_extra_is_named(models, folder):
+    hide = "import sys; sys.modules['pydicom'] = None; "
+    done = infer("predict", "--json", "--model", models["float32"], folder, before=hide)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert all('pip install "cxr-tfds[dicom]"' in row["error"] for row in json.loads(done.stdout))

@@ -1,0 +1,102 @@
+"""A program that knows nothing of this one opens the files of `--input rgb`: MediaPipe Tasks' ImageClassifier.
+
+It gets an environment of its own, because it brings its own NumPy, OpenCV and interpreter.
+"""
+
+import json
+import os
+import subprocess
+import venv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_tfds.export.edge.classifier import Classifier
+from cxr_tfds.pixels import radiograph
+
+
+def run(*command):
+    quiet = {"GLOG_minloglevel": "2"}
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env=os.environ | quiet, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def mediapipe(install, tmp_path_factory):
+    """Python of an environment that holds MediaPipe."""
+    folder = tmp_path_factory.mktemp("mediapipe")
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    install(python, "mediapipe")
+    if (tried := run(python, "-c", "import mediapipe.tasks.python.vision")).returncode:
+        pytest.skip(f"mediapipe cannot be imported here: {tried.stderr.strip().splitlines()[-1]}")
+    return python
+
+
+@pytest.fixture(scope="module")
+def images(phantom, tmp_path_factory):
+    """Folder of radiographs as PNG that need no fitting any more."""
+    folder = tmp_path_factory.mktemp("images")
+    for number, path in enumerate(sorted((phantom / "chest_xray" / "test").glob("*/*"))[::2]):
+        pixels = radiograph(path.read_bytes(), 64).pixels
+        Image.fromarray(pixels[..., 0]).convert("RGB").save(folder / f"{number:02}.png")
+    return folder
+
+
+_CLASSIFY = """
+import json, pathlib, sys
+import mediapipe
+from mediapipe.tasks.metadata import metadata_schema_py_generated as schema
+from mediapipe.tasks.python import BaseOptions, vision
+
+model, images = map(pathlib.Path, sys.argv[1:])
+options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=str(model)))
+with vision.ImageClassifier.create_from_options(options) as classifier:
+    found = {}
+    for path in images.iterdir():
+        (head,) = classifier.classify(mediapipe.Image.create_from_file(str(path))).classifications
+        found[path.name] = [(category.category_name, category.score) for category in head.categories]
+content = pathlib.Path(sys.argv[1]).read_bytes()
+place = content.index(b"M001") - 4
+root = schema.ModelMetadata.GetRootAsModelMetadata(content, place)
+graph = root.SubgraphMetadata(0)
+image, answer = graph.InputTensorMetadata(0), graph.OutputTensorMetadata(0)
+properties, options = schema.ImageProperties(), schema.NormalizationOptions()
+properties.Init(image.Content().ContentProperties().Bytes, image.Content().ContentProperties().Pos)
+unit = image.ProcessUnits(0)
+options.Init(unit.Options().Bytes, unit.Options().Pos)
+names = lambda enumeration: {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+print(json.dumps({
+    "answers": found,
+    "content": names(schema.ContentProperties)[image.Content().ContentPropertiesType()],
+    "colours": names(schema.ColorSpaceType)[properties.ColorSpace()],
+    "unit": names(schema.ProcessUnitOptions)[unit.OptionsType()],
+    "mean": options.MeanAsNumpy().tolist(),
+    "std": options.StdAsNumpy().tolist(),
+    "range": [image.Stats().MinAsNumpy().tolist(), image.Stats().MaxAsNumpy().tolist()],
+    "file": answer.AssociatedFiles(0).Name().decode(),
+    "kind": names(schema.AssociatedFileType)[answer.AssociatedFiles(0).Type()],
+}))
+"""
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_names_the_class_with_the_probability_of_the_device(mediapipe, exported_rgb, images, kind):
+    file = exported_rgb / f"tiny-{kind}-rgb.tflite"
+    done = run(mediapipe, "-c", _CLASSIFY, file, images)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["content"], facts["colours"], facts["unit"]) == ("ImageProperties", "RGB", "NormalizationOptions")
+    assert (facts["mean"], facts["std"], facts["range"]) == ([0], [1], [[0], [255]])
+    assert (facts["file"], facts["kind"]) == ("labels.txt", "TENSOR_AXIS_LABELS")
+    model = Classifier(file)
+    assert len(facts["answers"]) == 20
+    scores = []
+    for name, answer in facts["answers"].items():
+        own = model(images / name)
+        assert [label for label, _ in answer] == [model.labels[place] for place in np.argsort(own.probabilities)[::-1]]
+        assert dict(answer) == pytest.approx(dict(zip(model.labels, own.probabilities, strict=True)), abs=1e-4)
+        scores.append(own.probability)
+    assert min(scores) < 0.5 < max(scores)
