@@ -1,16 +1,10 @@
-"""The models by name. Importing this loads no Keras; building one does.
-
-Every model maps pixels 0 to 255 (N, S, S, C) to logits, float32: (N, 1) for two classes, (N, K)
-for K > 2. Normalization is inside, augmentation is not.
-"""
+"""`edge`, the model of our own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from cxr_tfds.cli import unknown
-from cxr_tfds.errors import InputError
+from cxr_tfds.models.head import logits
 
 
 def edge(shape: tuple[int, int, int], classes: int) -> Any:
@@ -40,29 +34,4 @@ def edge(shape: tuple[int, int, int], classes: int) -> Any:
     x = residual(conv(x, 96, strides=2), 96)
     x = conv(x, 96, strides=2)
     x = layers.GlobalAveragePooling2D()(x)
-    logits = layers.Dense(1 if classes == 2 else classes, dtype="float32", name="logits")(x)
-    return Model(pixels, logits, name="edge")
-
-
-MODELS: dict[str, Callable[[tuple[int, int, int], int], Any]] = {"edge": edge}
-_SMALLEST = 32  # pixels: below, the last maps of a model that reduces by 32 hold nothing
-
-
-def build_model(name: str, shape: tuple[int, int, int], classes: int) -> Any:
-    """A new model for images of `shape` (S, S, C) and `classes` >= 2 classes.
-
-    Raises:
-      InputError: the model is unknown, or the images are too small for it.
-    """
-    if name not in MODELS:
-        raise InputError(f"model: {unknown(name, list(MODELS))}")
-    check_image_size(name, shape)
-    return MODELS[name](shape, classes)
-
-
-def check_image_size(name: str, shape: tuple[int, int, int]) -> None:
-    """Raises:
-    InputError: images of `shape` (S, S, C) are too small for the model.
-    """
-    if shape[0] < _SMALLEST:
-        raise InputError(f"model {name} needs images of at least {_SMALLEST} pixels; the dataset has {shape[0]}.")
+    return Model(pixels, logits(x, classes), name="edge")
