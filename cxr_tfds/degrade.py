@@ -85,7 +85,8 @@ def compress(images: Any, quality: Any) -> Any:
     values = ops.take(ops.take(values, rows, axis=1), columns, axis=2)
     blocks = ops.reshape(values, (count, tall, 8, wide, 8, channels))
     frequencies = ops.einsum("ku,nauzvc,lv->nakzlc", _DCT, blocks, _DCT)
-    steps = _steps(quality)
+    # Repeated: with steps of one channel the division has six axes to broadcast over, and TensorFlow takes five.
+    steps = ops.repeat(_steps(quality), channels, axis=-1)
     frequencies = ops.round(frequencies / steps) * steps
     blocks = ops.einsum("ku,nakzlc,lv->nauzvc", _DCT, frequencies, _DCT)
     values = ops.reshape(blocks, (count, 8 * tall, 8 * wide, channels))[:, :height, :width]

@@ -1,4 +1,4 @@
-"""How good a classifier is, with 95% intervals that know which images share a patient. NumPy only.
+"""How good a classifier of two classes is, one metric a function; intervals are in `cxr_tfds.summary`. NumPy only.
 
 Labels are integers (N,): 1 is the finding, 0 its absence. Scores and probabilities are floats (N,),
 higher for the finding. Decisions are 0 or 1 (N,); a decision is `probability >= threshold`.
@@ -7,7 +7,7 @@ A metric without an answer (one class only) is an error and never 0 or 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,29 +18,26 @@ from cxr_tfds.resampling import (
     Ranking,
     check_classes,
     check_length,
-    divide,
-    group_codes,
     numbers,
     probabilities_of,
-    resample,
     weighted_confusion,
     whole_numbers,
 )
 
-RULES = ("youden",)
-_PERCENTILES = (2.5, 97.5)
+BINS = 15  # of calibration
 
-# Numerator, denominator, and what is missing where the denominator is 0 and the rate undefined.
-_RATES: dict[str, tuple[Callable[[Confusion], np.ndarray], Callable[[Confusion], np.ndarray], str]] = {
+# Numerator, denominator, and what is missing where the denominator is 0 and the rate undefined; {0} and {1}
+# are the names of the classes.
+RATES: dict[str, tuple[Callable[[Confusion], np.ndarray], Callable[[Confusion], np.ndarray], str]] = {
     "accuracy": (lambda c: c.tp + c.tn, lambda c: c.tn + c.fp + c.fn + c.tp, "there are no images"),
-    "sensitivity": (lambda c: c.tp, lambda c: c.tp + c.fn, "no image is labelled 1"),
-    "specificity": (lambda c: c.tn, lambda c: c.tn + c.fp, "no image is labelled 0"),
-    "ppv": (lambda c: c.tp, lambda c: c.tp + c.fp, "no image was decided to be 1"),
-    "npv": (lambda c: c.tn, lambda c: c.tn + c.fn, "no image was decided to be 0"),
+    "sensitivity": (lambda c: c.tp, lambda c: c.tp + c.fn, "no image is labelled {1}"),
+    "specificity": (lambda c: c.tn, lambda c: c.tn + c.fp, "no image is labelled {0}"),
+    "ppv": (lambda c: c.tp, lambda c: c.tp + c.fp, "no image was decided to be {1}"),
+    "npv": (lambda c: c.tn, lambda c: c.tn + c.fn, "no image was decided to be {0}"),
     "f1": (
         lambda c: 2 * c.tp,
         lambda c: (2 * c.tp + c.fp + c.fn) * (c.tp + c.fn > 0),
-        "no image is labelled 1",
+        "no image is labelled {1}",
     ),
 }
 
@@ -121,132 +118,28 @@ def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(np.mean((values - known) ** 2))
 
 
-def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str = "youden") -> float:
-    """The threshold, halfway between two neighbouring probabilities, that serves the rule best.
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """How far the probability of the finding lies from how often it is there, on average: 0 is best.
 
-    "youden" makes sensitivity + specificity largest. Of equally good thresholds the one nearest
-    0.5 is taken. Deciding everything alike is allowed too, so that a constant model has an answer.
-
-    Raises:
-      InputError: one class only, unequal lengths, a probability outside 0 to 1, or an unknown rule.
-    """
-    if rule not in RULES:
-        raise InputError(f"rule={rule!r}; expected one of {', '.join(RULES)}.")
-    ranking = _ranking("best_threshold", labels, probabilities_of(probabilities))
-    positives, negatives = (counts[0] for counts in ranking.per_score())
-    distinct = ranking.distinct
-    # Candidate i decides the scores from distinct[i] on as positive; the last one none.
-    below, above = np.append(0.0, distinct), np.append(distinct, 1.0)
-    halfway = (below + above) / 2
-    thresholds = np.where(halfway > below, halfway, above)
-    seen = np.append(positives[::-1].cumsum()[::-1], 0)
-    false_alarms = np.append(negatives[::-1].cumsum()[::-1], 0)
-    if distinct[-1] == 1.0:  # no threshold up to 1 lies above it
-        thresholds, seen, false_alarms = thresholds[:-1], seen[:-1], false_alarms[:-1]
-    # Youden's index times both class sizes: whole numbers, so that ties are exact.
-    index = seen * negatives.sum() - false_alarms * positives.sum()
-    best = thresholds[index == index.max()]
-    return float(best[np.argmin(np.abs(best - 0.5))])
-
-
-def summary(
-    labels: ArrayLike,
-    probabilities: ArrayLike,
-    *,
-    threshold: float | None,
-    groups: Sequence[str] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, dict[str, float]]:
-    """Every metric as `{"value", "low", "high"}`: a 95% percentile bootstrap over whole groups.
-
-    Resamples in which a metric is undefined do not count for that metric. `ppv` and `npv` are left
-    out where no image got that decision.
-
-    Args:
-      labels: 0 or 1 (N,), or 0 to K-1 for K > 2 classes.
-      probabilities: of the finding (N,), or of each class (N, K).
-      threshold: decides two classes; None for K > 2, where the most probable class is taken.
-      groups: patient ids (N,), drawn together; "" is unknown and a group of its own. None: by image.
-      resamples: number of bootstrap draws.
-      seed: of the draws.
-
-    Returns:
-      Two classes: auc, average_precision, accuracy, balanced_accuracy, sensitivity, specificity, ppv,
-      npv, f1, brier. K > 2: auc (mean of one class against the rest), accuracy, balanced_accuracy
-      (mean of each class's sensitivity).
+    Naeini et al. 2015 and Guo et al. 2017 (https://arxiv.org/abs/1706.04599, equation 3): 15 bins of equal
+    width, each weighted by its images. Few images make it larger than it is.
 
     Raises:
-      InputError: a class is missing, or an argument is not as described.
+      InputError: unequal lengths, or a probability outside 0 to 1.
     """
-    if np.ndim(probabilities) == 2:
-        if threshold is not None:
-            raise InputError(f"threshold={threshold}; expected None where each class has a probability.")
-        measure = _many_classes(labels, probabilities_of(probabilities, ndim=2))
-    else:
-        measure = _two_classes(labels, probabilities_of(probabilities), threshold)
-    if resamples < 1:
-        raise InputError(f"resamples={resamples}; expected at least 1.")
-    images = np.size(labels)
-    draws = [measure(weights) for weights in resample(group_codes(groups, images), resamples, seed)]
-    table = {}
-    for name, (value,) in measure(np.ones((1, images))).items():
-        drawn = np.concatenate([draw[name] for draw in draws])
-        drawn = drawn[~np.isnan(drawn)]
-        if np.isnan(value):
-            continue
-        if not drawn.size:
-            raise InputError(f"{name} is undefined in all {resamples} resamples; give more.")
-        low, high = np.percentile(drawn, _PERCENTILES)
-        table[name] = {"value": float(value), "low": float(low), "high": float(high)}
-    return table
-
-
-_Measure = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights (R, N) -> metrics (R,), NaN: undefined
-
-
-def _two_classes(labels: ArrayLike, values: np.ndarray, threshold: float | None) -> _Measure:
-    if threshold is None or not 0 <= threshold <= 1:
-        raise InputError(f"threshold={threshold}; expected 0 to 1 for two classes.")
-    ranking = _ranking("summary", labels, values)
-    decided = (values >= threshold).astype(np.int64)
-    squares = (values - ranking.labels) ** 2
-
-    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
-        counts = weighted_confusion(weights, ranking.labels, decided)
-        rates = {name: divide(top(counts), base(counts)) for name, (top, base, _) in _RATES.items()}
-        return {
-            "auc": ranking.auc(weights),
-            "average_precision": ranking.average_precision(weights),
-            "accuracy": rates.pop("accuracy"),
-            "balanced_accuracy": (rates["sensitivity"] + rates["specificity"]) / 2,
-            **rates,
-            "brier": divide(weights @ squares, weights.sum(axis=1)),
-        }
-
-    return measure
-
-
-def _many_classes(labels: ArrayLike, values: np.ndarray) -> _Measure:
-    classes = values.shape[1]
-    if classes < 3:
-        raise InputError(f"{classes} columns of probabilities; for two classes give the finding's alone, (N,).")
-    known = whole_numbers(labels, "label", classes)
+    known, values = whole_numbers(labels, "label", 2), probabilities_of(probabilities)
     check_length(known, values, "probabilities")
-    check_classes("summary", known, classes)
-    right = (values.argmax(axis=1) == known).astype(np.float64)
-    of_class = np.eye(classes)[known]
-    rankings = [Ranking((known == k).astype(np.int64), values[:, k]) for k in range(classes)]
+    return float(np.abs(calibration_gaps(values, known).sum(axis=0)).sum() / len(known))
 
-    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
-        recall = divide(weights @ (of_class * right[:, np.newaxis]), weights @ of_class)
-        return {
-            "auc": np.mean([ranking.auc(weights) for ranking in rankings], axis=0),
-            "accuracy": divide(weights @ right, weights.sum(axis=1)),
-            "balanced_accuracy": recall.mean(axis=1),
-        }
 
-    return measure
+def calibration_gaps(probabilities: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    """Probability less outcome (0 or 1) of each image (N,), in the column of its bin: (N, 15)."""
+    return (probabilities - outcomes)[:, np.newaxis] * np.eye(BINS)[calibration_bins(probabilities)]
+
+
+def calibration_bins(probabilities: np.ndarray) -> np.ndarray:
+    """Number of the bin of each probability (N,), 0 to 14; a bin holds its lower end."""
+    return np.minimum((probabilities * BINS).astype(np.int64), BINS - 1)
 
 
 def _ranking(metric: str, labels: ArrayLike, scores: np.ndarray) -> Ranking:
@@ -257,8 +150,8 @@ def _ranking(metric: str, labels: ArrayLike, scores: np.ndarray) -> Ranking:
 
 
 def _rate(name: str, labels: ArrayLike, decisions: ArrayLike) -> float:
-    top, base, missing = _RATES[name]
+    top, base, missing = RATES[name]
     counts = confusion(labels, decisions)
     if not base(counts)[0]:
-        raise InputError(f"{name} is undefined: {missing}.")
+        raise InputError(f"{name} is undefined: {missing.format(0, 1)}.")
     return float(top(counts)[0] / base(counts)[0])

@@ -56,7 +56,18 @@ class Ranking:
 
 def weighted_confusion(weights: np.ndarray, labels: np.ndarray, decisions: np.ndarray) -> Confusion:
     """Counts of labels 0 or 1 (N,) against decisions 0 or 1 (N,)."""
-    return Confusion(*(weights @ np.eye(4)[2 * labels + decisions]).T)  # columns tn, fp, fn, tp
+    return as_confusion(weighted_table(weights, labels, decisions, 2))
+
+
+def as_confusion(table: np.ndarray) -> Confusion:
+    """The four counts of a table (R, 2, 2)."""
+    return Confusion(table[:, 0, 0], table[:, 0, 1], table[:, 1, 0], table[:, 1, 1])
+
+
+def weighted_table(weights: np.ndarray, labels: np.ndarray, decisions: np.ndarray, classes: int) -> np.ndarray:
+    """Counts of labels (rows) against decisions (columns), both 0 to classes - 1 (N,): (R, classes, classes)."""
+    counts = weights @ np.eye(classes**2)[classes * labels + decisions]
+    return counts.reshape(-1, classes, classes)
 
 
 def resample(codes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -16,10 +16,10 @@ from typing import Any
 
 from cxr_tfds.errors import InputError, MissingData
 
-FORMAT = 1
-CONFIG, MODEL, HISTORY, METRICS, REPORT, CHECKPOINT = (
-    "config.json", "model.keras", "history.csv", "metrics.json", "report.html", "checkpoint",
-)  # fmt: skip
+FORMAT = 2
+CONFIG, MODEL, HISTORY, METRICS, STRESS = "config.json", "model.keras", "history.csv", "metrics.json", "stress.json"
+REPORT, CARD, PICTURES, CHECKPOINT = "report.html", "MODEL_CARD.md", "pictures", "checkpoint"
+TENSORBOARD = "tensorboard"
 
 
 @contextlib.contextmanager
@@ -50,8 +50,9 @@ class RunConfig:
       fit: how source images are fitted to S x S.
       precision: the Keras dtype policy it was trained in.
       environment: versions of what it was trained with.
-      threshold: the probability from which the finding is called, None before it is chosen or with
-        more than two classes.
+      temperature: what logits are divided by before they become probabilities; fitted on validation.
+      threshold: the calibrated probability from which the finding is called, None before it is chosen
+        or with more than two classes. The rule it is chosen by is in the settings.
     """
 
     settings: dict[str, Any]
@@ -61,8 +62,8 @@ class RunConfig:
     fit: str
     precision: str
     environment: dict[str, str]
+    temperature: float = 1.0
     threshold: float | None = None
-    threshold_rule: str = "youden"
     format: int = FORMAT
 
     def write(self, run: Path) -> None:
@@ -90,15 +91,18 @@ class RunConfig:
             raise InputError(f"{path} is damaged: {err}") from err
 
 
-def read_metrics(run: Path) -> dict[str, Any]:
-    """Figures by split; none before the run is measured.
+def read_metrics(run: Path, name: str = METRICS) -> dict[str, Any]:
+    """Figures by split, or with `name` STRESS those under stress; none before the run is measured.
 
     Raises:
       InputError: the file is damaged.
     """
-    path = run / METRICS
+    path = run / name
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        tables = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+            raise InputError(f"{path} is damaged: expected a table for each split. Remove it and measure again.")
+        return tables
     except (json.JSONDecodeError, UnicodeDecodeError) as err:
         raise InputError(f"{path} is damaged: {err}. Remove it and measure again.") from err
 
@@ -128,6 +132,11 @@ def load_model(run: Path) -> Any:
 
 def clear(run: Path) -> None:
     """Removes the files of a run from `run`, and nothing else."""
-    for name in (CONFIG, MODEL, HISTORY, METRICS, REPORT):
+    for name in (CONFIG, MODEL, HISTORY, METRICS, STRESS, REPORT, CARD):
         (run / name).unlink(missing_ok=True)
+    for folder, files in ((run / PICTURES, "*.png"), (run / TENSORBOARD, "events.out.tfevents.*")):
+        for path in folder.glob(files):
+            path.unlink()
+        with contextlib.suppress(OSError):  # someone's own files stay, and their folder
+            folder.rmdir()
     shutil.rmtree(run / CHECKPOINT, ignore_errors=True)

@@ -15,18 +15,31 @@ from cxr_tfds.commands import options
 @options.run
 @options.split
 @options.data_dir
+@click.option(
+    "--stress",
+    is_flag=True,
+    help="Measure under JPEG loss, blur, noise, exposure, contrast, shift, rotation and crop, too, at three strengths.",
+)
 @options.as_json
-def evaluate(run: Path, split: str, data_dir: Path | None, as_json: bool) -> None:
-    """Measure the model of RUN on a split, at the threshold chosen on validation."""
-    from cxr_tfds.run_folder import METRICS, RunConfig, load_model, read_metrics, write_json
+def evaluate(run: Path, split: str, data_dir: Path | None, stress: bool, as_json: bool) -> None:
+    """Measure the model of RUN on a split, at the threshold chosen on validation.
+
+    Brings metrics.json up to date, and report.html where it is about this split.
+    """
+    from cxr_tfds.run_folder import RunConfig
 
     config = RunConfig.read(run)
     load_tensorflow()
-    from cxr_tfds.evaluation import dataset_of, measure, score
+    from cxr_tfds import stress as under_stress
     from cxr_tfds.figures import as_text
+    from cxr_tfds.finish import measure_again
 
-    dataset = dataset_of(config, data_dir)
-    dataset.check_split(split)
-    table = measure(score(load_model(run), dataset, split), config.threshold)
-    write_json(run / METRICS, {**read_metrics(run), split: table})
-    click.echo(json.dumps(table, indent=2) if as_json else f"{split}:\n{as_text(table)}")
+    table, stressed = measure_again(
+        run, config, split, data_dir, stressed=stress, say=lambda line: click.echo(line, err=True)
+    )
+    if as_json:
+        click.echo(json.dumps({**table, "stress": stressed} if stress else table, indent=2))
+        return
+    click.echo(f"{split}:\n{as_text(table)}")
+    if stressed is not None:
+        click.echo(f"\nunder stress:\n{under_stress.as_text(stressed)}")

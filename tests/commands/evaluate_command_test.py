@@ -63,6 +63,77 @@ def test_measuring_one_split_keeps_the_figures_of_the_others(run):
     assert set(measured["validation"]["auc"]) == {"value", "low", "high"}
 
 
+def test_every_metric_is_shown_with_its_interval(run):
+    lines = invoke(run).stdout.splitlines()
+    test = run_folder.read_metrics(run)["test"]
+    shown = {line.split()[0]: line for line in lines[1:]}
+    for name, figure in test.items():
+        if isinstance(figure, dict) and "low" in figure and figure["value"] is not None:
+            interval = f"{figure['value']:.4f}  (95 % {figure['low']:.4f} to {figure['high']:.4f})"
+            assert interval in shown[name], name
+    for kind in ("bacteria", "virus"):
+        of_kind = test["findings"][kind]
+        row = next(line for line in lines if line.startswith(f"  found of {kind}"))
+        assert f"{of_kind['sensitivity']['value']:.4f}" in row
+        assert row.endswith(f"of {of_kind['images']} images")
+
+
+def test_stress_prints_a_table_and_what_the_model_leans_on(run):
+    result = invoke(run, "--stress")
+    assert result.exit_code == 0, result.output
+    (stressed,) = run_folder.read_metrics(run, "stress.json").values()
+    assert result.stdout.rstrip().endswith(stressed["verdict"])
+    for row in stressed["rows"]:
+        assert f"{row['condition']:<17} {row['strength']:<8} {row['written']}" in result.stdout
+    assert {row["strength"] for row in stressed["rows"]} == {"mild", "moderate", "severe"}
+    assert "stress 1 of 10: JPEG quality" in result.stderr
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "cxr-evaluate" not in page  # nothing is left to be measured
+    assert page.count(">severe</span>") == 10
+    assert (run / "MODEL_CARD.md").is_file()
+    assert (run / "pictures" / "stress.png").is_file()
+    again = invoke(run, "--json")
+    assert json.loads(again.stdout) == run_folder.read_metrics(run)["test"]
+    assert (run / "report.html").read_text(encoding="utf-8") == page  # what was measured before is kept
+
+
+def test_stress_of_another_split_leaves_the_report_alone(run):
+    result = invoke(run, "--stress", "--split", "validation", "--json")
+    assert result.exit_code == 0, result.output
+    assert list(run_folder.read_metrics(run, "stress.json")) == ["validation"]
+    assert json.loads(result.stdout)["stress"] == run_folder.read_metrics(run, "stress.json")["validation"]
+    assert not (run / "report.html").exists()
+
+
+def without(data_dir, split):
+    """Takes a split out of the dataset's description."""
+    (description,) = data_dir.rglob("dataset_info.json")
+    content = json.loads(description.read_text(encoding="utf-8"))
+    content["splits"] = [each for each in content["splits"] if each["name"] != split]
+    description.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_split_that_does_not_exist_is_named(run, built, tmp_path):
+    without(shutil.copytree(built, tmp_path / "data"), "test")
+    result = invoke(run, "--data-dir", tmp_path / "data")
+    assert result.exit_code == 1
+    assert "has no split 'test'; it has train (" in result.stderr
+    assert not (run / "metrics.json").exists()
+    validation = invoke(run, "--data-dir", tmp_path / "data", "--split", "validation")
+    assert validation.exit_code == 0, validation.output
+    page = (run / "report.html").read_text(encoding="utf-8")  # without a test split it is about validation
+    assert "Measured on the validation split" in page
+    assert "There is no test split" in page
+
+
+def test_a_run_of_another_version_is_refused(run):
+    content = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    (run / "config.json").write_text(json.dumps({**content, "format": 1}), encoding="utf-8")
+    result = invoke(run)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {run / 'config.json'} has format 1; this version reads 2. Train the run again.\n"
+
+
 def test_a_dataset_that_moved_is_found_with_data_dir(run, built):
     config = RunConfig.read(run)
     dataclasses.replace(config, settings={**config.settings, "data_dir": "/nowhere"}).write(run)
@@ -112,7 +183,7 @@ def test_an_unfinished_run_says_how_to_go_on(run):
     )
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.keras", "metrics.json"])
+@pytest.mark.parametrize("name", ["config.json", "model.keras", "metrics.json", "stress.json"])
 def test_a_damaged_file_of_the_run_is_named(run, name):
     (run / name).write_bytes(b"{")
     result = invoke(run)
