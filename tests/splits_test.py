@@ -12,7 +12,16 @@ import pytest
 from cxr_tfds.errors import InputError
 from cxr_tfds.kermany import parse_name
 from cxr_tfds.sources import scan_splits
-from cxr_tfds.splits import check_no_patient_twice, patient_key, validation_ids
+from cxr_tfds.splits import (
+    TEST_FRACTION,
+    VALIDATION_FRACTION,
+    check_no_patient_twice,
+    patient_key,
+    patient_splits,
+    patients_twice,
+    source_splits,
+    validation_ids,
+)
 
 
 class Subject(NamedTuple):
@@ -109,6 +118,69 @@ def test_train_keeps_a_patient_of_each_class(large: int) -> None:
     images = [Subject(f"{p}-{i}", f"p{p}", "A") for p in range(6) for i in range(1000 if p == large else 1)]
     chosen = validation_ids(images)
     assert 0 < len(patients_of(images, chosen)) < 6
+
+
+class Placed(NamedTuple):
+    image_id: str
+    patient_id: str
+    label: str
+    split: str
+
+
+def place(subjects: Sequence[Subject], split: str, *, known: bool = True) -> list[Placed]:
+    return [Placed(f"{split}/{s.image_id}", s.patient_id if known else "", s.label, split) for s in subjects]
+
+
+def both_classes(patients: int, seed: int) -> list[Subject]:
+    return draw(patients, label=f"A{seed}", seed=seed) + draw(patients, label=f"B{seed}", seed=seed)
+
+
+def sizes(splits: dict[str, list[Placed]]) -> dict[str, int]:
+    return {split: len(images) for split, images in splits.items()}
+
+
+def test_the_test_split_stays_and_validation_is_cut_anew() -> None:
+    train, own, test = (place(both_classes(100, n), s) for n, s in enumerate(("train", "validation", "test")))
+    splits = patient_splits(train + own + test, cut_test=True)
+    assert splits["test"] == test
+    assert splits["validation"] != own
+    assert sorted(splits["train"] + splits["validation"]) == sorted(train + own)
+    check_no_patient_twice(splits, "")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_test_split_is_cut_where_there_is_none(known: bool) -> None:
+    images = place(both_classes(400, 0), "train", known=known)
+    assert patient_splits(images)["test"] == []
+    splits = patient_splits(images, cut_test=True)
+    assert sizes(splits)["test"] == pytest.approx(TEST_FRACTION * len(images), abs=8)
+    rest = len(images) - sizes(splits)["test"]
+    assert sizes(splits)["validation"] == pytest.approx(VALIDATION_FRACTION * rest, abs=8)
+    assert sorted(image for split in splits.values() for image in split) == sorted(images)
+    check_no_patient_twice(splits, "")
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.3, True), (0.06, True), (0.04, False), (0.003, False)])
+def test_without_patients_a_validation_split_is_kept_unless_it_is_a_token(share: float, kept: bool) -> None:
+    images = [Subject(str(n), "", "AB"[n % 2]) for n in range(1000)]
+    count = int(share * 1000)
+    own = place(images[:count], "validation")
+    splits = patient_splits(own + place(images[count:], "train"), cut_test=True)
+    assert (splits["validation"] == own) == kept
+    assert sizes(splits)["test"] == pytest.approx(TEST_FRACTION * (1000 - count * kept), abs=2)
+
+
+def test_the_splits_of_the_source() -> None:
+    train, test = place(both_classes(5, 0), "train"), place(both_classes(5, 1), "test")
+    assert source_splits(test + train) == {"train": train, "validation": [], "test": test}
+
+
+def test_patients_twice() -> None:
+    a, b, c = (Subject(name, patient, "A") for name, patient in (("1", "p1"), ("2", "p2"), ("3", "")))
+    assert patients_twice({"train": [a, b, c], "validation": [b], "test": [c, b, a]}) == {
+        "p1": ["train", "test"],
+        "p2": ["train", "validation", "test"],
+    }
 
 
 def test_a_patient_in_two_splits_is_named_with_the_remedy() -> None:

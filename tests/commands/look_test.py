@@ -1,0 +1,206 @@
+"""`cxr-data summary` and `preview`: what a source holds, seen before anything is built."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from cxr_tfds.commands.data import cli
+from cxr_tfds.pixels import radiograph
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(cli, [str(arg) for arg in args])
+
+
+def draw(path: Path, size: tuple[int, int] = (20, 10), mode: str = "L", grey: int = 64) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The corner makes one file differ from the other.
+    image = Image.new("L", size, grey)
+    image.putpixel((0, 0), sum(path.name.encode()) % 256)
+    image.convert(mode).save(path, "PNG")
+    return path
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes and two splits, with a file twice, an unusable one and junk. Read it, never write to it."""
+    folder = tmp_path_factory.mktemp("odd") / "ward"
+    for number in range(4):
+        draw(folder / f"train/Healthy/p{number}_a.png")
+        draw(folder / f"train/Fibrosis/p{number + 4}_a.png", (30, 40), "RGB", grey=200)
+    draw(folder / "test/Healthy/p8_a.png", (26, 10))
+    draw(folder / "test/Fibrosis/p9_a.png", (30, 40), "RGB", grey=200)
+    shutil.copy(folder / "train/Healthy/p0_a.png", folder / "test/Healthy/p0_b.png")
+    (folder / "train/Healthy/p3_a.png").write_bytes(b"")
+    (folder / "train/.DS_Store").touch()
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX/._p0_a.png").touch()
+    return folder
+
+
+PATIENTS = '{"patient": "^(p[0-9]+)_"}'
+
+
+def test_summary_counts_what_a_build_would_see(odd: Path) -> None:
+    done = run("summary", odd, "--config", PATIENTS)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[:4]]
+    assert table[0] == ["split", "images", "Healthy", "Fibrosis", "patients", "without patient"]
+    assert table[2:] == [["train", "7", "3", "4", "7", "0"], ["test", "3", "2", "1", "3", "0"]]
+    assert "- test/Healthy/p0_b.png = train/Healthy/p0_a.png" in lines
+    assert "- p0: train and test" in lines
+    assert "- train/Healthy/p3_a.png is empty (0 bytes)" in lines
+    assert lines[-1] == "Junk that is not read, such as .DS_Store: 2 files."
+    (healthy,) = [line for line in lines if line.startswith("Healthy")]
+    assert " ".join(healthy.split()) == "Healthy 5 0.0 10 to 10, median 10 20 to 26, median 20 L 5 PNG 5"
+    assert "Reading" in done.stderr
+
+
+def test_summary_as_json_of_a_zip(odd: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "ward.zip", "w") as file:
+        for path in sorted(odd.rglob("*.png")):
+            file.write(path, path.relative_to(odd.parent))
+    done = run("summary", tmp_path / "ward.zip", "--json", "--config", PATIENTS)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["splits"]["train"]["classes"] == {"Fibrosis": 4, "Healthy": 3}
+    assert report["bad_images"] == {"train/Healthy/p3_a.png": "is empty (0 bytes)"}
+    assert list(report["files"]) == ["Healthy", "Fibrosis"]  # the negative class first
+    assert report["files"]["Fibrosis"]["modes"] == {"RGB": 5}
+    assert report["files"]["Fibrosis"]["height"] == {"smallest": 40, "median": 40.0, "largest": 40}
+    assert str(tmp_path) not in done.stdout
+
+
+def test_summary_draws_a_picture(odd: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "look.png"
+    assert run("summary", odd, "--plot", picture).exit_code == 0
+    with Image.open(picture) as image:
+        assert image.width > 1000
+    again = run("summary", odd, "--plot", picture)
+    assert again.exit_code == 1
+    assert "look.png exists. Choose another name, or give --overwrite" in again.stderr
+    assert run("summary", odd, "--plot", picture, "--overwrite").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["look.png"]
+
+
+def test_summary_reads_as_the_builder_of_a_dataset_does(phantom: Path) -> None:
+    done = run("summary", phantom, "--dataset", "chest_xray_pneumonia", "--json")
+    assert done.exit_code == 0, done.output
+    report, plain = json.loads(done.stdout), json.loads(run("summary", phantom, "--json").stdout)
+    assert report == plain
+    assert report["splits"]["train"]["images"] == 60
+
+
+def test_summary_of_a_built_dataset_is_the_report_of_its_build(built: Path) -> None:
+    folder = built / "chest_xray_pneumonia" / "64" / "1.0.0"
+    done = run("summary", folder)
+    assert done.exit_code == 0, done.output
+    assert (folder / "build_report.md").read_text(encoding="utf-8").strip().endswith(done.stdout.strip())
+    assert json.loads(run("summary", folder, "--json").stdout)["dataset"] == "chest_xray_pneumonia/64:1.0.0"
+    assert "takes the source it was built from" in run("summary", folder, "--plot", "x.png").stderr
+
+
+def test_neither_command_loads_tensorflow_for_a_folder_of_classes(odd: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from cxr_tfds.commands.data import cli\n"
+        f"cli(['summary', {str(odd)!r}, '--plot', 'a.png'], standalone_mode=False)\n"
+        f"cli(['preview', {str(odd)!r}, '--out', 'b.html'], standalone_mode=False)\n"
+        "heavy = {'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_preview_shows_fitted_pixels_in_rows_of_split_and_class(odd: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.png"
+    done = run("preview", odd, "--out", page, "--each", "3", "--size", "320")
+    assert (done.exit_code, done.stdout) == (0, f"{page}\n"), done.output
+    with Image.open(page) as image:
+        pixels = np.asarray(image)
+    # Two of the two images of test/Healthy, the third row, in either order.
+    wanted = [radiograph((odd / f"test/Healthy/{name}.png").read_bytes(), 320).pixels for name in ("p8_a", "p0_b")]
+    row = 30 + 2 * (30 + 320 + 28 + 8) + 30
+    shown = [pixels[row : row + 320, left : left + 320, :1] for left in (8, 8 + 328)]
+    for image in wanted:
+        assert any(np.array_equal(image, other) for other in shown)
+
+
+def test_preview_draws_the_same_sample_for_the_same_seed(phantom: Path, tmp_path: Path) -> None:
+    pages = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        out = tmp_path / f"{name}.html"
+        assert run("preview", phantom, "--out", out, "--each", "2", "--size", "16", "--seed", seed).exit_code == 0
+        pages.append(out.read_text(encoding="utf-8"))
+    assert pages[0] == pages[1] != pages[2]
+    assert pages[0].count("<figure>") == 3 * 2 * 2
+    assert "train \N{MIDDLE DOT} NORMAL \N{MIDDLE DOT} 2 of 24" in pages[0]
+
+
+def test_preview_names_what_cannot_be_used_and_escapes_names(odd: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(odd, tmp_path / "a<b>")
+    draw(source / "train/Healthy/<i>Ü\n.png")
+    page = tmp_path / "page.html"
+    assert run("preview", source, "--out", page).exit_code == 0
+    text = page.read_text(encoding="utf-8")
+    assert "cannot be used" in text
+    assert "is empty (0 bytes)" in text
+    assert "&lt;i&gt;Ü" in text
+    assert "<i>" not in text
+    assert run("preview", source, "--out", tmp_path / "page.png").exit_code == 0
+
+
+def test_preview_of_what_training_sees(phantom: Path, tmp_path: Path) -> None:
+    pages = {}
+    for preset in ("none", "classic"):
+        pages[preset] = tmp_path / f"{preset}.html"
+        done = run("preview", phantom, "--out", pages[preset], "--each", "2", "--size", "32", "--augmented", preset)
+        assert done.exit_code == 0, done.output
+    rows = {name: page.read_text(encoding="utf-8").split("<h2>")[1:3] for name, page in pages.items()}
+
+    def images(row: str) -> list[str]:
+        return [part.split('"')[0] for part in row.split("base64,")[1:]]
+
+    assert "2 of 24, augmented" in rows["none"][1]
+    assert images(rows["none"][0]) == images(rows["none"][1])
+    assert images(rows["classic"][0]) == images(rows["none"][0])
+    assert not set(images(rows["classic"][0])) & set(images(rows["classic"][1]))
+    assert "augmented" not in pages["classic"].read_text(encoding="utf-8").split("validation")[1]
+
+
+@pytest.mark.parametrize("command", ["summary", "preview"])
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["nowhere"], 1, "No radiographs in nowhere\nIt does not exist."),
+        (["nowhere"], 1, "For the layout of a dataset by name give --dataset."),
+        (["nowhere", "--dataset", "chest_xray_pneumonia"], 1, "No radiographs in nowhere"),
+        (["nowhere", "--dataset", "chest_xray_pneumoni"], 2, "Did you mean 'chest_xray_pneumonia'?"),
+        (["nowhere", "--config", "{"], 1, "--config '{' is no JSON"),
+        (["nowhere", "--config", "[]"], 1, "expected settings such as"),
+        (["nowhere", "--config", '{"size": 3}'], 1, "--config has size; without --dataset it may have classes"),
+        (["nowhere", "--dataset", "chest_xray_pneumonia", "--config", '{"colour": 3}'], 1, "--config: "),
+    ],
+)
+def test_wrong_usage(command: str, args: list[str], code: int, message: str, tmp_path: Path) -> None:
+    done = run(command, *args, *(["--out", tmp_path / "x.png"] if command == "preview" else []))
+    assert (done.exit_code, message in done.stderr) == (code, True), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_of_another_kind(odd: Path, tmp_path: Path) -> None:
+    done = run("preview", odd, "--out", tmp_path / "x.pdf")
+    assert done.exit_code == 2
+    assert "ends in '.pdf'; expected .png or .html" in done.stderr
