@@ -32,7 +32,7 @@ def in_memory(dataset: BuiltDataset, split: str) -> Gather:
     """Reads the split into one tensor.
 
     Raises:
-      InputError: a shard is damaged.
+      InputError: a shard is damaged, or there is no memory for it.
     """
     images = _aligned((dataset.sizes[split], *dataset.shape))
     _fill(images, dataset, split)
@@ -44,7 +44,12 @@ def in_memory(dataset: BuiltDataset, split: str) -> Gather:
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
     """Empty uint8 memory that starts at a multiple of 64 bytes, as TensorFlow's kernels expect."""
     size = int(np.prod(shape))
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    try:
+        memory = np.empty(size + _ALIGNMENT, np.uint8)
+    except MemoryError as err:
+        raise InputError(
+            f"the images of a split take {size / 1e9:.1f} GB of memory, more than is free. Give --cache none or file."
+        ) from err
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].reshape(shape)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ _NAME = re.compile(r"(?P<dataset>[a-z][a-z0-9_]*)/(?P<config>[^/:]+)(?::(?P<vers
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _DEFAULT_CONFIG = "224"
 _FITTED_SIZE = 224  # of source files, unless another is asked for
+_NO_FINDING = "none"
 _RECORD_BYTES = 16  # a TFRecord's length and checksums
 # What a word in a config's name stands for.
 _NAME_WORDS: dict[str, tuple[str, int | str | None]] = {
@@ -56,9 +58,14 @@ class DatasetName:
         return f"{self.dataset}/{self.config}" + (f":{self.version}" if self.version else "")
 
 
+def buildable_datasets() -> dict[str, str]:
+    """Names of the datasets that can be built, each with the package of its builder."""
+    return {entry.name: entry.value for entry in sorted(importlib.metadata.entry_points(group=_ENTRY_POINTS))}
+
+
 def known_datasets(data_dir: Path) -> list[str]:
     """Names of the datasets that can be built or stand in `data_dir`."""
-    names = {entry.name for entry in importlib.metadata.entry_points(group=_ENTRY_POINTS)}
+    names = set(buildable_datasets())
     if data_dir.is_dir():
         names |= {path.parents[2].name for path in data_dir.glob("*/*/*/dataset_info.json")}
     return sorted(names)
@@ -93,12 +100,14 @@ class BuiltDataset:
     Attributes:
       name: dataset/config:version.
       shape: (S, S, C) of the uint8 images it gives.
-      labels: class names, the negative class first.
+      labels: class names of what is learned, the negative class first.
       fit: how source images were fitted to S x S, see `cxr_tfds.pixels`.
       fingerprint: SHA-256 over all records; two datasets with the same one hold the same examples.
       shards: split to its files, in order.
       shard_sizes: split to the number of examples in each of its files.
       encoded: whether it stores source files (config `original`), which are fitted when they are read.
+      findings: names of the findings, such as bacteria and virus, finer than the labels; none where it has none.
+      target: the field that is read as the label: "label" or "finding".
     """
 
     name: str
@@ -109,6 +118,22 @@ class BuiltDataset:
     shards: dict[str, list[str]]
     shard_sizes: dict[str, list[int]]
     encoded: bool = False
+    findings: tuple[str, ...] = ()
+    target: str = "label"
+
+    def targeted(self, target: str) -> BuiltDataset:
+        """The dataset with the field `target`, "label" or "finding", read as its label wherever it is read.
+
+        Raises:
+          InputError: it has no findings.
+        """
+        if target == self.target:
+            return self
+        if target != "finding" or len(self.findings) < 2:
+            raise InputError(f"{self.name} has no target {target!r}; it has {len(self.findings)} findings and a label.")
+        # An image without a finding is one of the negative class.
+        labels = tuple(self.labels[0] if name == _NO_FINDING else name for name in self.findings)
+        return dataclasses.replace(self, target=target, labels=labels)
 
     def fitted(self, size: int, *, channels: int = 1, fit: str = "stretch") -> BuiltDataset:
         """A dataset of source files, read at another size, number of channels or fit.
@@ -165,6 +190,10 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
         raise InputError(f"{folder / version} cannot be read as a dataset: {err}\n{again}") from err
     if "fingerprint" not in metadata:
         raise InputError(f"{folder / version} was not built by cxr-tfds (its metadata holds no fingerprint).")
+    if part := metadata.get("max_examples_per_split"):
+        logging.getLogger(__name__).warning(
+            "%s holds only %d examples of each split (--max_examples_per_split).", folder / version, part
+        )
     splits = {s: info.splits[s] for s in SPLITS if s in info.splits}
     shards = {split: [str(path) for path in splits[split].filepaths] for split in splits}
     for path in (path for paths in shards.values() for path in paths):
@@ -190,6 +219,7 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
         shards=shards,
         shard_sizes={split: list(splits[split].shard_lengths) for split in splits},
         encoded=encoded,
+        findings=tuple(info.features["finding"].names) if "finding" in info.features else (),
     )
 
 

@@ -30,11 +30,12 @@ def train_batches(
     split: str = "train",
     worker: int = 0,
     workers: int = 1,
+    parts: int = 1,
 ) -> tf.data.Dataset:
     """Shuffled batches without end, every epoch in its own order drawn from `seed` and its number.
 
-    An epoch is ceil(N / batch_size) batches and holds every example once; its last batch may be
-    smaller. Starting at `first_epoch` gives what an uninterrupted run would have seen from there.
+    An epoch is ceil(N / (batch_size * workers)) batches and holds every example once; its last batch may
+    be smaller. Starting at `first_epoch` gives what an uninterrupted run would have seen from there.
 
     Args:
       dataset: from `open_dataset`.
@@ -48,8 +49,11 @@ def train_batches(
       cache_dir: where the file of "file" goes; beside the shards if not given.
       split: which split.
       worker: number of this reader, from 0.
-      workers: readers of the same seed that share each epoch: their parts are disjoint and add up
-        to the whole; N above is the size of a part.
+      workers: readers of the same seed that share each epoch. Their batches of one number are disjoint
+        and add up to what a single reader has as its batch of `workers` times the size. All have as many
+        and none is empty: if the last has fewer images than there are readers, the epoch's first come again.
+      parts: readers in this one, for so many devices: it gives the batches of `worker`, `worker` + 1, …
+        in turn.
 
     Returns:
       A dataset of (images uint8 (B, S, S, C), labels float32 (B, 1)), prefetched. Labels are int64
@@ -62,8 +66,8 @@ def train_batches(
     dataset.check_split(split)
     if cache not in CACHES:
         raise InputError(f"cache={cache!r}; expected one of {', '.join(CACHES)}.")
-    if not 0 <= worker < workers:
-        raise InputError(f"worker={worker} of {workers}; expected 0 to {workers - 1}.")
+    if not 0 <= worker <= workers - parts or parts < 1:
+        raise InputError(f"worker={worker} of {workers}, parts={parts}; expected a worker from 0 to workers - parts.")
     check_batch_size(dataset, split, batch_size * workers)
     if cache == "auto":
         cache = "ram" if fits_in_memory(dataset, split) else "none"
@@ -71,7 +75,7 @@ def train_batches(
         gather = in_file(dataset, split, cache_dir)
     else:
         gather = (in_memory if cache == "ram" else in_records)(dataset, split)
-    of_epoch = _epoch(gather, targets(labels_of(dataset, split), dataset), batch_size, seed, worker, workers)
+    of_epoch = _epoch(gather, targets(labels_of(dataset, split), dataset), batch_size, seed, worker, workers, parts)
     batches = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch).prefetch(tf.data.AUTOTUNE)
     return batches.with_options(_options(batch_size * math.prod(dataset.shape)))
 
@@ -92,7 +96,7 @@ def _options(batch_bytes: int) -> tf.data.Options:
 def to_accelerator(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Copies batches to the GPU ahead of the step that takes them; with none, or several, leaves them.
 
-    Several GPUs get their parts through `tf.distribute`, which copies ahead by itself.
+    Several GPUs get theirs through `cxr_tfds.distributed`, which copies ahead as well.
     """
     devices = tf.config.list_logical_devices("GPU")
     if len(devices) != 1:
@@ -112,7 +116,7 @@ def check_batch_size(dataset: BuiltDataset, split: str, batch_size: int) -> None
 
 
 def with_mixup(
-    batches: tf.data.Dataset, alpha: float, classes: int, *, seed: int, first_batch: int = 0
+    batches: tf.data.Dataset, alpha: float, classes: int, *, seed: int, first_batch: int = 0, worker: int = 0
 ) -> tf.data.Dataset:
     """Draws for each image the share it keeps, and mixes the labels; `augment.mix` mixes the images.
 
@@ -122,6 +126,7 @@ def with_mixup(
       classes: number of classes.
       seed: of the shares.
       first_batch: number of the first batch, from 0, so that a resumed run draws the same.
+      worker: number of this reader, from 0, so that each draws its own.
 
     Returns:
       A dataset of ((images, shares float32 (B,)), labels float32 (B, 1), or (B, K) for K > 2 classes).
@@ -131,7 +136,8 @@ def with_mixup(
         images, labels = batch
         if classes > 2:
             labels = tf.one_hot(labels, classes)
-        own, other = tf.unstack(tf.random.stateless_gamma((2, tf.shape(images)[0]), (seed, number), alpha))
+        drawn = tf.random.stateless_gamma((2, tf.shape(images)[0]), (seed, (worker << 48) + number), alpha)
+        own, other = tf.unstack(drawn)
         # Both are 0 where a small alpha underflows: such a draw is all or nothing anyway.
         share = tf.math.divide_no_nan(own, own + other)
         weight = share[:, tf.newaxis]
@@ -141,19 +147,24 @@ def with_mixup(
 
 
 def _epoch(
-    gather: Gather, wanted: tf.Tensor, batch_size: int, seed: int, worker: int, workers: int
+    gather: Gather, wanted: tf.Tensor, batch_size: int, seed: int, worker: int, workers: int, parts: int
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    step = batch_size * workers  # of the order, which all readers take together
+    steps = -(-len(wanted) // step)
+    rest = len(wanted) % step
+    again = workers - rest if 0 < rest < workers else 0  # kernels for CPUs fail at a batch of no images
+
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(wanted)), seed=(seed, number))
-        part = order[worker::workers]
+        order = tf.concat([order, order[:again]], 0)
 
         # Whole batches are gathered by index, in one map: no per-example work at all, not even to batch the indices.
-        def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            index = part[start : start + batch_size]
+        def batch(turn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            start, part = turn // parts * step, worker + turn % parts
+            index = order[start : start + step][part::workers]
             return gather(index), tf.gather(wanted, index)
 
-        starts = tf.data.Dataset.range(0, tf.size(part, tf.int64), batch_size)
-        return starts.map(batch, tf.data.AUTOTUNE)
+        return tf.data.Dataset.range(steps * parts).map(batch, tf.data.AUTOTUNE)
 
     return epoch
 

@@ -34,9 +34,11 @@ def parse(serialized: tf.Tensor, dataset: BuiltDataset, fields: Sequence[str]) -
 
     Returns:
       `image` uint8 (N, S, S, C), fitted on the fly where the dataset stores source files; texts
-      string (N,); the others int64 (N,).
+      string (N,); the others int64 (N,). `label` is what the dataset's target says.
     """
-    parsed = parse_batch(serialized, fields)
+    stored = dict.fromkeys(dataset.target if field == "label" else field for field in fields)
+    parsed = parse_batch(serialized, list(stored))
+    parsed = {field: parsed[dataset.target if field == "label" else field] for field in fields}
     if "image" in parsed:
         parsed["image"] = _pixels(parsed["image"], dataset)
     return parsed

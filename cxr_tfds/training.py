@@ -1,76 +1,100 @@
-"""Training: batches, augmentation and model in one step; checkpoints; the run folder."""
+"""Training: from a built dataset to a run folder. What happens in a step is in `cxr_tfds.learner`."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import math
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from cxr_tfds import run_folder
-from cxr_tfds.augment import Augment, mix
-from cxr_tfds.callbacks import Checkpoint, Progress
+from cxr_tfds.checkpoint import Checkpoint
 from cxr_tfds.datasets import BuiltDataset, DatasetName, open_dataset
+from cxr_tfds.distributed import Devices, loss_told, open_devices
 from cxr_tfds.errors import InputError
 from cxr_tfds.finish import finish_run
-from cxr_tfds.models import build_model, check_image_size
-from cxr_tfds.pipeline import check_batch_size, to_accelerator, train_batches, with_mixup
+from cxr_tfds.labels import check_labels
+from cxr_tfds.learner import Learner
+from cxr_tfds.models import check_shape, find_weights
+from cxr_tfds.objective import losses_of, weights_of_classes
+from cxr_tfds.optimizers import is_over
+from cxr_tfds.phases import phase_of
+from cxr_tfds.pipeline import check_batch_size, train_batches, with_mixup
+from cxr_tfds.progress import Progress, write_scalars
 from cxr_tfds.reading import damage_named
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.service import served_batches
 from cxr_tfds.settings import TrainSettings
 
-_WARM_UP = 0.05  # of all steps
 _PACKAGES = ("cxr-tfds", "tensorflow", "keras", "tensorflow-datasets", "numpy", "Pillow")
 
 
-def train(settings: TrainSettings, run: Path, *, resume: bool = False) -> dict[str, Any]:
+def train(
+    settings: TrainSettings, run: Path, *, resume: bool = False, devices: Devices | None = None
+) -> dict[str, Any]:
     """Trains a model, measures it and writes the run folder.
 
     Args:
       settings: of the run.
-      run: the folder to write.
+      run: the folder to write; of several machines only the chief writes.
       resume: go on from the last finished epoch of an interrupted run of the same settings.
+      devices: where; see `cxr_tfds.distributed.open_devices` if not given.
 
     Returns:
-      The content of `metrics.json`.
+      The content of `metrics.json`; nothing on a machine that is not the chief.
 
     Raises:
       MissingData: the dataset is not built.
-      InputError: dataset, settings and model do not fit together, the loss is no number any more,
-        or there is nothing to resume.
+      InputError: dataset, settings and model do not fit together, the loss is no number any more, a step
+        does not fit into memory, another machine is gone, or there is nothing to resume.
     """
-    dataset = open_dataset(DatasetName.parse(settings.dataset), Path(settings.data_dir))
-    if settings.size is not None:
-        dataset = dataset.fitted(settings.size)
-    for split in ("train", "validation"):
-        dataset.check_split(split)
-    # Before anything of an earlier run is removed.
-    check_batch_size(dataset, "train", settings.batch_size)
-    check_image_size(settings.model, dataset.shape)
-    policy = resolve_precision(settings.precision)
-    config = RunConfig(
-        settings=dataclasses.asdict(settings),
-        dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
-        labels=dataset.labels,
-        shape=dataset.shape,
-        fit=dataset.fit,
-        precision=policy,
-        environment=_environment(),
-    )
-    if resume:
-        _check_resumable(run, config)
-    else:
-        run.mkdir(parents=True, exist_ok=True)
-        run_folder.clear(run)
-        config.write(run)
-    model = _fit(settings, dataset, run, policy)
-    return finish_run(model, dataset, run, config)
+    devices = devices or open_devices()  # first: machines can only be joined before TensorFlow has computed anything
+    with loss_told(devices):
+        dataset = view(settings)
+        counts = check_labels(dataset)
+        check_batch_size(dataset, "train", settings.batch_size)
+        devices.check_batch_size(settings.batch_size)
+        if settings.data_service is not None and devices.workers > 1:
+            raise InputError("--data-service serves one machine; those of TF_CONFIG read parts of their own. Omit it.")
+        policy = resolve_precision(settings.precision)
+        config = _config(settings, dataset, policy)
+        if resume and devices.chief:
+            _check_resumable(run, config)
+        steps = settings.steps_per_epoch or math.ceil(dataset.sizes["train"] / settings.batch_size)
+        with memory_told(settings):
+            losses = losses_of(
+                weights_of_classes(settings.class_weight, counts, dataset.labels), settings.label_smoothing
+            )
+            learner = Learner(settings, dataset, devices, policy=policy, losses=losses, steps=steps)
+            # All that can be refused is refused: only now an earlier run goes.
+            if devices.chief and not resume:
+                run.mkdir(parents=True, exist_ok=True)
+                run_folder.clear(run)
+                config.write(run)
+            checkpoint = Checkpoint(run, learner, dataset, settings)
+            _fit(settings, dataset, learner, checkpoint)
+        return finish_run(checkpoint.best_model(), dataset, run, config) if devices.chief else {}
+
+
+def view(settings: TrainSettings) -> BuiltDataset:
+    """The dataset as `settings` read it.
+
+    Raises:
+      MissingData: it is not built.
+      InputError: it cannot be read so, or the model cannot take it or has no such weights.
+    """
+    dataset = open_dataset(DatasetName.parse(settings.dataset), Path(settings.data_dir)).targeted(settings.target)
+    if settings.size is not None or settings.channels is not None:
+        dataset = dataset.fitted(settings.size or dataset.shape[0], channels=settings.channels or dataset.shape[2])
+    check_shape(settings.model, dataset.shape)
+    find_weights(settings.model, settings.weights)
+    return dataset
 
 
 def resolve_precision(precision: str) -> str:
@@ -84,75 +108,81 @@ def resolve_precision(precision: str) -> str:
     return "mixed_float16" if tf.config.list_physical_devices("GPU") else "float32"
 
 
-def _fit(settings: TrainSettings, dataset: BuiltDataset, run: Path, policy: str) -> keras.Model:
-    """The model with the weights of the best epoch, rebuilt in float32."""
-    keras.utils.set_random_seed(settings.seed)
-    keras.config.set_dtype_policy(policy)
+@contextlib.contextmanager
+def memory_told(settings: TrainSettings) -> Iterator[None]:
+    """Says which batch size to try where a step does not fit into memory.
+
+    Raises:
+      InputError: it does not.
+    """
     try:
-        model = build_model(settings.model, dataset.shape, len(dataset.labels))
-        augment = Augment(settings.augmentation, seed=settings.seed)
-        trainer = _trainer(model, augment, dataset.shape)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    steps = math.ceil(dataset.sizes["train"] / settings.batch_size)
-    trainer.compile(
-        optimizer=_optimizer(settings, steps * settings.epochs),
-        loss=_loss(dataset, settings),
-    )
-    checkpoint = Checkpoint(run, model, augment, dataset, settings)
-    first_epoch = checkpoint.restore(trainer)
-    batches = _batches(dataset, settings, first_epoch)
-    if alpha := settings.augmentation.mixup:
-        batches = with_mixup(batches, alpha, len(dataset.labels), seed=settings.seed, first_batch=first_epoch * steps)
-    with damage_named(dataset), Progress(first_epoch, settings.epochs, steps) as progress:
-        trainer.fit(
-            to_accelerator(batches),
-            steps_per_epoch=steps,
-            epochs=settings.epochs,
-            initial_epoch=first_epoch,
-            shuffle=False,  # the batches are
-            verbose=0,
-            callbacks=[checkpoint, progress],
-        )
-    return checkpoint.best_model()
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as err:
+        smaller = settings.batch_size // 2
+        way = f"--batch-size {smaller}" if smaller else "a smaller model or smaller images"
+        raise InputError(
+            f"out of memory with batches of {settings.batch_size} images. Try {way}, with --overwrite."
+        ) from err
 
 
-def _batches(dataset: BuiltDataset, settings: TrainSettings, first_epoch: int) -> tf.data.Dataset:
-    size, seed = settings.batch_size, settings.seed
+def _fit(settings: TrainSettings, dataset: BuiltDataset, learner: Learner, checkpoint: Checkpoint) -> None:
+    """Trains epoch after epoch, to the last or until `early_stopping` ends it."""
+    devices, steps = learner.devices, learner.steps
+    first_epoch = checkpoint.restore()
+    batches = iter(devices.distribute(_batches(settings, dataset, devices, first_epoch * steps)))
+    silent = not devices.chief
+    with damage_named(dataset), Progress(first_epoch, settings.epochs, steps, silent=silent) as progress:
+        for epoch in range(first_epoch, settings.epochs):
+            phase = phase_of(settings, epoch)
+            if not phase.head_only and is_over(checkpoint.val_losses[phase.first_epoch :], settings.early_stopping):
+                progress.say(f"stopped after epoch {epoch}: no lower val_loss in {settings.early_stopping} epochs")
+                break
+            learner.begin_epoch(epoch, checkpoint.val_losses)
+            for _ in range(steps):
+                learner.step(batches)
+                progress.step()
+            row = checkpoint.end_epoch(epoch)
+            progress.epoch(row)
+            if devices.chief:
+                write_scalars(checkpoint.run, row)
+
+
+def _batches(settings: TrainSettings, dataset: BuiltDataset, devices: Devices, first_step: int) -> tf.data.Dataset:
+    """Batches from step `first_step` on, one for each device of this process in turn."""
+    size, seed, here = settings.batch_size // devices.replicas, settings.seed, devices.here
     if settings.data_service is not None:
-        return served_batches(dataset, settings.data_service, batch_size=size, seed=seed)
-    folder = Path(settings.cache_dir) if settings.cache_dir else None
-    return train_batches(
-        dataset, batch_size=size, seed=seed, first_epoch=first_epoch, cache=settings.cache, cache_dir=folder
+        batches = served_batches(dataset, settings.data_service, batch_size=size, seed=seed)
+    else:
+        epoch, skipped = divmod(first_step, math.ceil(dataset.sizes["train"] / settings.batch_size))
+        batches = train_batches(
+            dataset,
+            batch_size=size,
+            seed=seed,
+            first_epoch=epoch,
+            cache=settings.cache,
+            cache_dir=Path(settings.cache_dir) if settings.cache_dir else None,
+            worker=devices.worker * here,
+            workers=devices.replicas,
+            parts=here,
+        )
+        if skipped:  # epochs of `steps_per_epoch` begin anywhere in the data
+            batches = batches.skip(skipped * here)
+    if alpha := settings.augmentation.mixup:
+        classes, first = len(dataset.labels), first_step * here
+        batches = with_mixup(batches, alpha, classes, seed=seed, first_batch=first, worker=devices.worker)
+    return batches
+
+
+def _config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> RunConfig:
+    return RunConfig(
+        settings=dataclasses.asdict(settings),
+        dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
+        labels=dataset.labels,
+        shape=dataset.shape,
+        fit=dataset.fit,
+        precision=policy,
+        environment=_environment(),
     )
-
-
-def _trainer(model: keras.Model, augment: Augment, shape: tuple[int, int, int]) -> keras.Model:
-    """Augmentation and model in one step; with mixup it takes each image's share, too."""
-    pixels = keras.Input(shape, dtype="uint8")
-    if not augment.settings.mixup:
-        return keras.Model(pixels, model(augment(pixels)))
-    share = keras.Input((), dtype="float32")
-    return keras.Model((pixels, share), model(mix(augment(pixels), share)))
-
-
-def _loss(dataset: BuiltDataset, settings: TrainSettings) -> keras.losses.Loss:
-    if len(dataset.labels) == 2:
-        return keras.losses.BinaryCrossentropy(from_logits=True)
-    if settings.augmentation.mixup:  # labels are shares of the classes then
-        return keras.losses.CategoricalCrossentropy(from_logits=True)
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def _optimizer(settings: TrainSettings, steps: int) -> keras.optimizers.Optimizer:
-    warm_up = max(1, round(_WARM_UP * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        decay_steps=max(1, steps - warm_up),
-        warmup_target=settings.learning_rate,
-        warmup_steps=warm_up,
-    )
-    return keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
 
 
 def _check_resumable(run: Path, config: RunConfig) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,26 @@ def built(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     builder = Builder(data_dir=data_dir, config=RadiographConfig(name="64", size=64))
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom))
     return data_dir
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a model with batch norm and dropout that is built and traced in no time."""
+    from cxr_tfds.models import MODELS, ModelEntry
+
+    def build(shape: tuple[int, int, int], classes: int) -> Any:
+        from keras import Input, Model, layers
+
+        pixels = Input(shape, name="image")
+        x = layers.Conv2D(4, 5, strides=4, name="first")(layers.Rescaling(1 / 255)(pixels))
+        x = layers.ReLU()(layers.BatchNormalization(name="norm")(x))
+        x = layers.Conv2D(8, 3, strides=4, activation="relu", name="second")(x)
+        x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
+        logits = layers.Dense(1 if classes == 2 else classes, dtype="float32", name="logits")(x)
+        return Model(pixels, logits, name="tiny")
+
+    monkeypatch.setitem(MODELS, "tiny", ModelEntry(build, "drawn for tests", 32, None, (64, 64, 1), 0, 0))
+    return "tiny"
 
 
 @pytest.fixture(scope="session")

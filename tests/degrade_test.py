@@ -62,6 +62,14 @@ def test_quality_decides_how_much_is_lost_of_each_image():
     assert lost[-1] < 0.4
 
 
+def test_channels_are_compressed_as_grey_images_of_their_own():
+    grey = [radiograph((31, 45), seed) for seed in range(3)]
+    quality = np.array([20], np.float32)
+    together = np.asarray(compress(np.concatenate(grey, axis=-1), quality))
+    alone = np.concatenate([np.asarray(compress(image, quality)) for image in grey], axis=-1)
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_shape_dtype_and_range_are_kept(dtype):
     images = tf.cast(np.repeat(radiograph((31, 45)), 2, axis=0), dtype)

@@ -279,19 +279,38 @@ def test_a_cache_that_fails_half_way_leaves_no_file(own, tmp_path):
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
-def test_workers_read_disjoint_parts_that_add_up_to_the_whole(dataset, cache):
-    train, parts = dataset.sizes["train"], []
+def test_workers_batches_add_up_to_those_of_one_reader(dataset, cache):
+    def drawn(size, count, **place):
+        batches = pipeline.train_batches(dataset, batch_size=size, seed=0, cache=cache, **place)
+        return [content(images) for images, _ in batches.take(count).as_numpy_iterator()]
+
+    size = dataset.sizes["train"] // 8  # the last batch of an epoch is smaller
+    alone = drawn(3 * size, 6)
+    of_workers = [drawn(size, 6, worker=worker, workers=3) for worker in range(3)]
+    # The first process has two devices, and gives their batches in turn.
+    in_turn = drawn(size, 12, worker=0, workers=3, parts=2)
+    assert [in_turn[0::2], in_turn[1::2]] == of_workers[:2]
+    for number, whole in enumerate(alone):
+        parts = [part[number] for part in of_workers]
+        assert sorted(image for part in parts for image in part) == sorted(whole)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_no_worker_has_an_empty_batch(dataset):
+    size = (dataset.sizes["train"] - 1) // 3  # one image is left over, for the first of three
+    workers = []
     for worker in range(3):
-        size = len(range(worker, train, 3))
-        batches = pipeline.train_batches(dataset, batch_size=size, seed=0, cache=cache, worker=worker, workers=3)
-        parts.append([content(images) for images, _ in batches.take(2).as_numpy_iterator()])
-    stored = sorted(content(reading.load_split(dataset, "train").images))
-    for epoch in range(2):
-        assert sorted(image for part in parts for image in part[epoch]) == stored
+        batches = pipeline.train_batches(dataset, batch_size=size, seed=0, worker=worker, workers=3)
+        workers.append([content(images) for images, _ in batches.take(2).as_numpy_iterator()])
+    left = dataset.sizes["train"] - 3 * size
+    last = [part[1] for part in workers]
+    assert [len(part) for part in last] == [1, 1, 1]
+    first = [image for part in workers for image in part[0]]
+    assert [image in first for (image,) in last] == [number >= left for number in range(3)]
 
 
 def test_a_worker_that_is_none_is_refused(dataset):
-    with pytest.raises(InputError, match="worker=2 of 2; expected 0 to 1"):
+    with pytest.raises(InputError, match=r"worker=2 of 2, parts=1; expected a worker from 0 to workers - parts\."):
         pipeline.train_batches(dataset, batch_size=1, seed=0, worker=2, workers=2)
     with pytest.raises(InputError, match="batch size"):
         pipeline.train_batches(dataset, batch_size=dataset.sizes["train"], seed=0, workers=2)

@@ -29,7 +29,7 @@ def names(folder):
 
 @pytest.mark.parametrize("threshold", [None, 0.25])
 def test_a_config_comes_back_as_it_was_written(tmp_path, threshold):
-    config = dataclasses.replace(CONFIG, threshold=threshold)
+    config = dataclasses.replace(CONFIG, threshold=threshold, temperature=1.5)
     config.write(tmp_path)
     assert RunConfig.read(tmp_path) == config
     assert names(tmp_path) == ["config.json"]
@@ -43,7 +43,7 @@ def test_a_folder_without_config_is_no_run(tmp_path):
 
 def test_a_config_of_another_format_says_so(tmp_path):
     dataclasses.replace(CONFIG, format=99).write(tmp_path)
-    with pytest.raises(InputError, match=r"config\.json has format 99; this version reads 1\. Train the run again"):
+    with pytest.raises(InputError, match=r"config\.json has format 99; this version reads 2\. Train the run again"):
         RunConfig.read(tmp_path)
 
 
@@ -61,7 +61,7 @@ VALID = dataclasses.asdict(CONFIG)
         json.dumps({**VALID, "labels": None}).encode(),
         json.dumps({**VALID, "shape": 64}).encode(),
         json.dumps({**VALID, "surprise": 1}).encode(),
-        json.dumps({"format": 1}).encode(),
+        json.dumps({"format": run_folder.FORMAT}).encode(),
     ],
     ids=["empty", "cut", "binary", "list", "null", "labels", "shape", "unknown", "missing"],
 )
@@ -71,9 +71,20 @@ def test_a_damaged_config_is_named(tmp_path, content):
         RunConfig.read(tmp_path)
 
 
+def test_a_config_of_the_first_format_is_refused(tmp_path):
+    """It held the rule twice and no temperature."""
+    old = {name: value for name, value in VALID.items() if name != "temperature"} | {
+        "threshold_rule": "youden",
+        "format": 1,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(old), encoding="utf-8")
+    with pytest.raises(InputError, match=r"has format 1; this version reads 2\. Train the run again"):
+        RunConfig.read(tmp_path)
+
+
 def test_a_config_of_something_else_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "vit"}', encoding="utf-8")
-    with pytest.raises(InputError, match="has format None; this version reads 1"):
+    with pytest.raises(InputError, match="has format None; this version reads 2"):
         RunConfig.read(tmp_path)
 
 
@@ -104,10 +115,12 @@ def test_metrics_are_empty_before_the_run_is_measured(tmp_path):
     assert run_folder.read_metrics(tmp_path) == {"test": {"images": 3}}
 
 
-def test_damaged_metrics_are_named(tmp_path):
-    (tmp_path / "metrics.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'metrics.json'} is damaged")):
-        run_folder.read_metrics(tmp_path)
+@pytest.mark.parametrize("name", ["metrics.json", "stress.json"])
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"test": 1}', b"3"])
+def test_damaged_metrics_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / name} is damaged")):
+        run_folder.read_metrics(tmp_path, name)
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +161,20 @@ def test_a_damaged_model_is_named(tmp_path, model_bytes, damage):
 
 
 def test_clear_removes_the_files_of_a_run_and_nothing_else(tmp_path):
-    for name in ("config.json", "model.keras", "history.csv", "metrics.json", "report.html", "notes.txt"):
+    files = ("config.json", "model.keras", "history.csv", "metrics.json", "stress.json", "report.html", "MODEL_CARD.md")
+    for name in (*files, "notes.txt"):
         (tmp_path / name).write_text("x", encoding="utf-8")
-    for name in ("checkpoint", "pictures"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.txt").write_text("x", encoding="utf-8")
+    for name in ("checkpoint/a.txt", "pictures/roc.png", "pictures/a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x", encoding="utf-8")
     run_folder.clear(tmp_path)
     assert names(tmp_path) == ["notes.txt", "pictures"]
     assert names(tmp_path / "pictures") == ["a.txt"]
     run_folder.clear(tmp_path)  # nothing left to remove
+
+
+def test_clear_removes_the_pictures_with_their_folder(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "roc.png").write_bytes(b"x")
+    run_folder.clear(tmp_path)
+    assert names(tmp_path) == []

@@ -24,7 +24,23 @@ NAMED = {"dataset": "chest_xray_pneumonia/64", "data_dir": "data"}
         ("precision", "float16", "precision='float16'; expected one of auto, float32, mixed_float16, mixed_bfloat16."),
         ("cache", "disk", "cache='disk'; expected one of auto, ram, file, none."),
         ("augment", "mild", "augment='mild'; expected one of none, classic, default, strong."),
-        ("model", "resnet", "model='resnet'; expected one of edge."),
+        ("model", "resnet", "model='resnet'; expected one of edge, "),
+        ("target", "patient", "target='patient'; expected one of label, finding."),
+        ("optimizer", "sgd", "optimizer='sgd'; expected one of adamw, adam."),
+        ("schedule", "linear", "schedule='linear'; expected one of cosine, plateau, constant."),
+        ("steps_per_epoch", 0, "steps_per_epoch=0; expected at least 1."),
+        ("early_stopping", -1, "early_stopping=-1, clip_norm=0.0; expected at least 0 of each."),
+        ("clip_norm", -0.5, "early_stopping=0, clip_norm=-0.5; expected at least 0 of each."),
+        ("label_smoothing", 1.0, "label_smoothing=1.0; expected 0 <= label_smoothing < 1."),
+        ("average", -0.1, "average=-0.1; expected 0 <= average < 1."),
+        ("warm_up", 1.0, "warm_up=1.0; expected 0 <= warm_up < 1."),
+        ("class_weight", "1,x", "class_weight='1,x'; expected none, balanced, or a positive number for each class"),
+        ("class_weight", "1,-2", "class_weight='1,-2'; expected none, balanced, or a positive number for each class"),
+        ("channels", 2, "channels=2; expected 1 or 3."),
+        ("threshold_rule", "best", "threshold_rule='best'; expected youden, "),
+        ("freeze_epochs", 30, "freeze_epochs=30; expected 0 to 29, so that of 30 epochs one is left"),
+        ("freeze_epochs", 3, "with weights 'none' they hold random numbers. Give --weights imagenet or a file."),
+        ("freeze", "conv2d", "with weights 'none' they hold random numbers. Give --weights imagenet or a file."),
         ("seed", -1, "seed=-1; expected 0 to 2147483647."),
         ("seed", 2**31, "seed=2147483648; expected 0 to 2147483647."),
     ],
@@ -37,7 +53,17 @@ def test_a_value_out_of_its_range_is_named(setting, value, message):
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("epochs", 1), ("batch_size", 1), ("weight_decay", 0.0), ("seed", 2**31 - 1), ("learning_rate", 1e-9)],
+    [
+        ("epochs", 1),
+        ("batch_size", 1),
+        ("weight_decay", 0.0),
+        ("seed", 2**31 - 1),
+        ("learning_rate", 1e-9),
+        ("class_weight", "1,2.5"),
+        ("threshold_rule", "sensitivity>=0.95"),
+        ("average", 0.999),
+        ("channels", 3),
+    ],
 )
 def test_the_ends_of_a_range_are_allowed(setting, value):
     assert getattr(TrainSettings(**{**NAMED, setting: value}), setting) == value

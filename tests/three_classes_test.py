@@ -70,7 +70,8 @@ def test_the_run_has_no_threshold_and_a_whole_report(run):
         assert table["threshold"] is None
         for name in ("auc", "accuracy", "balanced_accuracy"):
             assert table[name]["low"] <= table[name]["value"] <= table[name]["high"]
-    assert (run / "history.csv").read_text(encoding="utf-8").startswith("epoch,loss,val_loss,val_accuracy\n")
+    history = (run / "history.csv").read_text(encoding="utf-8")
+    assert history.startswith("epoch,loss,val_loss,val_accuracy,learning_rate\n")
     report = (run / "report.html").read_text(encoding="utf-8")
     assert "NORMAL / BACTERIA / VIRUS" in report
     assert "is called from a probability" not in report

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from cxr_tfds.cli import Command, NearestChoice, check_new_folder, load_tensorflow, unknown
-from cxr_tfds.datasets import DatasetName, default_data_dir, known_datasets
-from cxr_tfds.models import MODELS
+from cxr_tfds.cluster import read_cluster
+from cxr_tfds.datasets import DatasetName, default_data_dir, known_datasets, named_settings
+from cxr_tfds.errors import InputError
+from cxr_tfds.models import MODELS, list_models
 from cxr_tfds.presets import FILLS, LIMITS, PRESETS, AugmentSettings
+from cxr_tfds.recipes import RECIPES
 from cxr_tfds.run_folder import RunConfig
-from cxr_tfds.settings import CACHES, MAX_SEED, PRECISIONS, TrainSettings
+from cxr_tfds.settings import (
+    CACHES,
+    MAX_SEED,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    TARGETS,
+    TrainSettings,
+    class_weights,
+)
 
 _DEFAULTS = TrainSettings(dataset="", data_dir="")
 
@@ -47,10 +63,42 @@ def _augment_changes(ctx: click.Context, param: click.Parameter, values: tuple[s
     return changes
 
 
-def _setting(name: str, kind: click.ParamType, text: str) -> Callable:
+def _rule(text: str) -> None:
+    from cxr_tfds.thresholds import check_rule  # NumPy, which `--help` does without
+
+    check_rule(text)
+
+
+def _checked(check: Callable[[str], object]) -> Callable:
+    """A callback that refuses what `check` refuses, as wrong usage."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: str) -> str:
+        if ctx.get_parameter_source(param.name or "") is not ParameterSource.DEFAULT:
+            try:
+                check(value)
+            except InputError as err:
+                raise click.BadParameter(str(err), ctx, param) from None
+        return value
+
+    return callback
+
+
+def _print_models(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(list_models())
+        ctx.exit()
+
+
+def _setting(name: str, kind: click.ParamType | None, text: str, **more: Any) -> Callable:
     """An option for a field of `TrainSettings`, with its default."""
+    default = getattr(_DEFAULTS, name)
+    if default is None or default == 0:
+        more = {"show_default": False, **more}
     option = f"--{name.replace('_', '-')}"
-    return click.option(option, type=kind, default=getattr(_DEFAULTS, name), show_default=True, help=text)
+    return click.option(option, **{"type": kind, "default": default, "show_default": True, "help": text} | more)
+
+
+_PART = click.FloatRange(0, 1, max_open=True)
 
 
 @click.command(cls=Command)
@@ -64,15 +112,51 @@ def _setting(name: str, kind: click.ParamType, text: str) -> Callable:
     help="Folder given to `tfds build --data_dir`.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Run folder to write.")
-@_setting("model", NearestChoice(list(MODELS)), "Which network.")
-@_setting("epochs", click.IntRange(min=1), "Passes over the training split.")
-@_setting("batch_size", click.IntRange(min=1), "Radiographs per step.")
-@_setting(
-    "learning_rate",
-    click.FloatRange(0, 1, min_open=True, max_open=True),
-    "Peak, after a linear warm-up and before a cosine decay.",
+@click.option(
+    "--recipe",
+    type=NearestChoice(list(RECIPES)),
+    help="Model and settings of a published system; what is given beside it comes before it.",
 )
+@click.option(
+    "--list-models",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_models,
+    help="Print the models and their sizes, and exit.",
+)
+@_setting("target", NearestChoice(TARGETS), "What is learned: the label, or the finding (such as bacteria, virus).")
+@_setting("model", NearestChoice(list(MODELS)), "Which network.")
+@_setting("weights", None, "What it starts from: none, imagenet, or the path of a file.", metavar="none|imagenet|PATH")
+@_setting(
+    "freeze_epochs",
+    click.IntRange(min=0),
+    "So many epochs first train the head alone; the rest at a tenth of the rate.",
+)
+@_setting("freeze", None, "This layer and all before it keep their weights.", metavar="LAYER")
+@_setting("epochs", click.IntRange(min=1), "Passes over the training split.")
+@_setting("steps_per_epoch", click.IntRange(min=1), "Batches an epoch.  [default: a pass]")
+@_setting(
+    "early_stopping", click.IntRange(min=0), "Stop after so many epochs without a lower validation loss; 0: never."
+)
+@_setting("batch_size", click.IntRange(min=1), "Radiographs per step, on all devices together.")
+@_setting("optimizer", NearestChoice(OPTIMIZERS), "Which one.")
+@_setting("learning_rate", click.FloatRange(0, 1, min_open=True, max_open=True), "Peak of the schedule.")
+@_setting("schedule", NearestChoice(SCHEDULES), "To zero; or times 0.3 after 2 epochs without gain; or none.")
+@_setting("warm_up", _PART, "Part of the steps in which the rate rises.  [default: 0.05 before a cosine, else 0]")
 @_setting("weight_decay", click.FloatRange(0, 1, max_open=True), "Decoupled, of AdamW.")
+@_setting("clip_norm", click.FloatRange(0), "Largest norm of the gradients; 0: any.")
+@_setting(
+    "class_weight",
+    None,
+    "none, balanced, or a number for each class.",
+    metavar="none|balanced|W,W…",
+    callback=_checked(class_weights),
+)
+@_setting("label_smoothing", _PART, "Part of each label that is spread over all classes.")
+@_setting(
+    "average", _PART, "Decay of a moving average of the weights, such as 0.99, that is kept in their place; 0: none."
+)
 @_setting("precision", NearestChoice(PRECISIONS), "auto: mixed_float16 with a GPU, float32 without.")
 @_setting("augment", NearestChoice(list(PRESETS)), "How strongly training images are changed.")
 @click.option(
@@ -85,20 +169,38 @@ def _setting(name: str, kind: click.ParamType, text: str) -> Callable:
     + ", ".join(f"{name} {limit}" for name, limit in LIMITS.items())
     + ".",
 )
+@_setting(
+    "threshold_rule",
+    None,
+    "How the threshold is chosen on validation: youden, youden-stress, sensitivity>=X, or X.",
+    metavar="RULE",
+    callback=_checked(_rule),
+)
 @_setting("cache", NearestChoice(CACHES), "auto: in memory where it fits into a quarter of what is free.")
 @click.option("--cache-dir", metavar="FOLDER", help="Of the file of --cache file.  [default: beside the shards]")
 @click.option("--data-service", metavar="grpc://HOST:PORT", help="Read through a tf.data service.")
 @click.option("--size", type=click.IntRange(1, 4096), help="Side in pixels; for a dataset of source files only.")
+@click.option("--channels", type=NearestChoice(["1", "3"]), help="3 repeats the grey value; for source files only.")
 @_setting("seed", click.IntRange(0, MAX_SEED), "Of the weights, the order of the images and the augmentation.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run; needs no other option than --out.")
 @click.option("--overwrite", is_flag=True, help="Write to --out though it is not empty; a run there is replaced.")
-def train(out: Path, resume: bool, overwrite: bool, data_dir: Path, **settings: object) -> None:
-    """Train a classifier on a built dataset and measure it on the test split."""
+@click.pass_context
+def train(
+    ctx: click.Context, out: Path, resume: bool, overwrite: bool, data_dir: Path, recipe: str | None, **given: Any
+) -> None:
+    """Train a classifier on a built dataset and measure it on the test split.
+
+    On several machines give each the same command and its own TF_CONFIG; only the first writes.
+    """
     if resume and overwrite:
         raise click.UsageError("--resume goes on with a run and --overwrite replaces it; give one of them.")
-    check_new_folder(out, overwrite=overwrite, resume=resume)
-    if settings["dataset"] is not None:
-        chosen = TrainSettings(data_dir=str(data_dir.resolve()), **settings)  # type: ignore[arg-type]
+    cluster = read_cluster()
+    if chief := cluster is None or cluster.chief:
+        check_new_folder(out, overwrite=overwrite, resume=resume)
+    if given["dataset"] is not None:
+        if given["channels"] is not None:
+            given["channels"] = int(given["channels"])
+        chosen = TrainSettings(data_dir=str(data_dir.resolve()), **_with_recipe(ctx, recipe, given))
     elif resume:
         chosen = TrainSettings(**RunConfig.read(out).settings)
     else:
@@ -108,11 +210,45 @@ def train(out: Path, resume: bool, overwrite: bool, data_dir: Path, **settings: 
     from cxr_tfds.training import train as run_training
 
     try:
-        measured = run_training(chosen, out, resume=resume)
+        with _terminated_as_interrupted():
+            measured = run_training(chosen, out, resume=resume)
     except KeyboardInterrupt:
         raise click.ClickException(
             f"stopped. Go on from the last finished epoch with: cxr-train --out {shlex.quote(str(out))} --resume"
         ) from None
     for split, table in measured.items():
         click.echo(f"{split}:\n{as_text(table)}")
-    click.echo(f"run: {out}\nreport: {out / 'report.html'}")
+    if chief:
+        click.echo(f"run: {out}\nreport: {out / 'report.html'}")
+
+
+def _with_recipe(ctx: click.Context, name: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings: what was given, then what the recipe says, then the defaults."""
+    if name is None:
+        return given
+    recipe = RECIPES[name]
+    said: dict[str, Any] = {"model": recipe.model, **recipe.settings}
+    stored = named_settings(DatasetName.parse(given["dataset"]).config)
+    if stored.get("size", 0) is None:  # source files, which are fitted when they are read
+        said |= {"size": recipe.size, "channels": recipe.channels}
+    return given | {
+        key: value for key, value in said.items() if ctx.get_parameter_source(key) is ParameterSource.DEFAULT
+    }
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, with which schedulers end a job, ends it as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

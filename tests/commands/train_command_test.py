@@ -3,14 +3,19 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
 
 from cxr_tfds import training
 from cxr_tfds.commands.train import train
+from cxr_tfds.models import list_models
+from cxr_tfds.recipes import RECIPES
+from cxr_tfds.run_folder import FORMAT
 from cxr_tfds.settings import TrainSettings
 
 DATASET = "chest_xray_pneumonia/64"
@@ -92,7 +97,7 @@ def test_the_building_line_quotes_a_folder_with_a_space(tmp_path):
         ("--dataset", "chest_xray_pneumona/64", "'chest_xray_pneumona' is not one of 'chest_xray_pneumonia'"),
         ("--dataset", "chest_xray_pneumona/64", "Did you mean 'chest_xray_pneumonia'?"),
         ("--dataset", "Chest X-ray", "expected DATASET/CONFIG such as chest_xray_pneumonia/224."),
-        ("--model", "egde", "'egde' is not one of 'edge'. Did you mean 'edge'?"),
+        ("--model", "egde", "'egde' is not one of 'edge', 'xray-cnn5', "),
         (
             "--precision",
             "float16",
@@ -101,6 +106,12 @@ def test_the_building_line_quotes_a_folder_with_a_space(tmp_path):
         ("--augment", "nome", "'nome' is not one of 'none', 'classic', 'default', 'strong'. Did you mean 'none'?"),
         ("--cache", "memory", "'memory' is not one of 'auto', 'ram', 'file', 'none'."),
         ("--epochs", "0", "0 is not in the range x>=1."),
+        ("--target", "findings", "'findings' is not one of 'label', 'finding'. Did you mean 'finding'?"),
+        ("--recipe", "edg", "'edg' is not one of 'edge', 'xray-cnn5', "),
+        ("--class-weight", "1,x", "class_weight='1,x'; expected none, balanced, or a positive number for each class"),
+        ("--threshold-rule", "best", "threshold_rule='best'; expected youden, "),
+        ("--label-smoothing", "1", "1.0 is not in the range 0<=x<1."),
+        ("--channels", "2", "'2' is not one of '1', '3'."),
         ("--batch-size", "0", "0 is not in the range x>=1."),
         ("--learning-rate", "0", "0.0 is not in the range 0<x<1."),
         ("--weight-decay", "1", "1.0 is not in the range 0<=x<1."),
@@ -210,7 +221,7 @@ def test_a_missing_extra_is_named(name, module, built, tmp_path):
             "fit": "stretch",
             "precision": "float32",
             "environment": {},
-            "format": 1,
+            "format": FORMAT,
         }
         (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
         args = [run] if name == "cxr-evaluate" else [run, "--out", tmp_path / "out"]
@@ -249,10 +260,13 @@ def test_neither_dataset_nor_resume(tmp_path):
     assert "Missing option '--dataset'." in result.stderr
 
 
-def test_interrupted_says_how_to_go_on(args, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_says_how_to_go_on(args, tmp_path, monkeypatch, how):
     def stop(*_, **__):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), how)
+        time.sleep(5)
 
+    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(training, "train", stop)
     result = invoke(*args)
     assert result.exit_code == 1
@@ -260,3 +274,45 @@ def test_interrupted_says_how_to_go_on(args, tmp_path, monkeypatch):
         f"stopped. Go on from the last finished epoch with: cxr-train --out {tmp_path / 'run'} --resume"
         in result.stderr
     )
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_recipe_gives_the_settings_that_are_not_given(built, tmp_path, no_training):
+    named = ["--data-dir", built, "--out", tmp_path / "run", "--recipe", "xray-cnn5", "--epochs", 3]
+    assert invoke("--dataset", DATASET, *named).exit_code == 0
+    chosen = no_training.pop()[0]
+    recipe = RECIPES["xray-cnn5"]
+    assert chosen.model == "xray-cnn5"
+    assert {name: getattr(chosen, name) for name in recipe.settings} == recipe.settings | {"epochs": 3}
+    assert (chosen.size, chosen.channels) == (None, None)
+    original = ["--dataset", "chest_xray_pneumonia/original", *named]
+    assert invoke(*original).exit_code == 0
+    chosen = no_training.pop()[0]
+    assert (chosen.size, chosen.channels) == (500, 1)
+    assert invoke(*original, "--size", 200, "--channels", 3, "--model", "edge").exit_code == 0
+    chosen = no_training.pop()[0]
+    assert (chosen.size, chosen.channels, chosen.model, chosen.batch_size) == (200, 3, "edge", 16)
+
+
+def test_a_recipe_whose_images_the_dataset_has_not(args):
+    result = invoke(*args, "--recipe", "xray-cnn5")
+    assert result.exit_code == 1
+    assert "model xray-cnn5 takes images of at least 94 x 94 pixels" in result.stderr
+    assert "Build one that fits with: tfds build" in result.stderr
+
+
+def test_list_models():
+    result = CliRunner().invoke(train, ["--list-models"])
+    assert result.exit_code == 0
+    assert result.stdout == list_models() + "\n"
+
+
+def test_other_machines_leave_the_folder_to_the_chief(args, tmp_path, monkeypatch, no_training):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}", encoding="utf-8")
+    cluster = {"worker": ["localhost:1", "localhost:2"]}
+    for index, code in ((0, 1), (1, 0)):
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}))
+        result = invoke(*args)
+        assert result.exit_code == code, result.output
+        assert result.stdout == ""
