@@ -38,8 +38,8 @@ def figures(
       findings: what each image shows (N,), "" where unknown; None: nothing is said of them.
 
     Returns:
-      Metrics as `{"value", "low", "high"}`, see `cxr_tfds.summary`; the `confusion_matrix`, for two classes as
-      `{"tn", "fp", "fn", "tp"}`, for more as rows of true and columns of decided classes; the `threshold` and
+      Metrics as `{"value", "low", "high"}`, see `cxr_tfds.summary`; the `confusion_matrix`, for two classes
+      as `{"tn", "fp", "fn", "tp"}`, for more as rows of true and columns of decided classes; the `threshold` and
       the number of `images`.
 
     Raises:

@@ -1,4 +1,6 @@
-"""How good a classifier of two classes is, one metric a function; intervals are in `cxr_tfds.summary`. NumPy only.
+"""How good a classifier of two classes is, one metric a function. NumPy only.
+
+Intervals are in `cxr_tfds.summary`.
 
 Labels are integers (N,): 1 is the finding, 0 its absence. Scores and probabilities are floats (N,),
 higher for the finding. Decisions are 0 or 1 (N,); a decision is `probability >= threshold`.

@@ -2,9 +2,9 @@
 
 - `youden`: makes sensitivity + specificity largest (Youden 1950).
 - `youden-stress`, the default: the same, on average over validation as it is and under each condition of
-  `cxr_tfds.conditions` at each strength: a threshold that serves other hospitals' images, too. On a test set of
-  624 radiographs (Kermany et al. 2018) it had an accuracy of 0.961 under severe conditions, `youden` one of 0.929;
-  without any 0.973 and 0.984 (2026-11).
+  `cxr_tfds.conditions` at each strength: a threshold that serves other hospitals' images, too. On 624
+  test images (Kermany et al. 2018) it had an accuracy of 0.961 under severe conditions, `youden` one of
+  0.929; without any 0.973 and 0.984 (2026-11).
 - `sensitivity>=X`: makes specificity largest among the thresholds that find at least the part X.
 - a number such as `0.5`: that probability, whatever validation says.
 """
