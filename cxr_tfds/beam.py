@@ -98,7 +98,7 @@ def pipeline(
 def _note(image: SourceImage, result: Fitted | BadImage) -> tuple[str, str | None, tuple | None]:
     if isinstance(result, BadImage):
         return image.image_id, str(result), None
-    return image.image_id, None, result.facts._replace(digest=result.facts.digest.hex())  # type: ignore[arg-type]
+    return image.image_id, None, result.facts
 
 
 def _write_notes(notes: list[tuple[str, str | None, tuple | None]], path: str) -> None:
@@ -119,7 +119,7 @@ def read_notes(folder: epath.Path, wanted: set[str]) -> tuple[dict[str, Facts], 
     for file in folder.iterdir() if folder.exists() else ():
         for image_id, reason, told in json.loads(file.read_text()):
             if reason is None:
-                facts[image_id] = Facts(bytes.fromhex(told[0]), *told[1:])
+                facts[image_id] = Facts(*told)
             else:
                 bad[image_id] = reason
     folder.rmtree(missing_ok=True)

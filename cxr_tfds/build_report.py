@@ -112,10 +112,10 @@ def _counts(images: Sequence[Image], classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _duplicates(splits: Mapping[str, Sequence[Image]], facts: Mapping[str, Facts]) -> dict[str, Any]:
-    same: dict[bytes, list[tuple[str, Image]]] = defaultdict(list)
+    same: dict[Facts, list[tuple[str, Image]]] = defaultdict(list)
     for split, images in splits.items():
         for image in images:
-            same[facts[image.image_id].digest].append((split, image))
+            same[facts[image.image_id]].append((split, image))
     groups = [group for group in same.values() if len(group) > 1]
     across_splits = [group for group in groups if len({split for split, _ in group}) > 1]
     across_classes = [group for group in groups if len({image.label for _, image in group}) > 1]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import click
 import tensorflow_datasets as tfds
@@ -23,7 +23,7 @@ from absl import logging
 from cxr_tfds.beam import checked_runner, pipeline, read_notes
 from cxr_tfds.build_log import BuildLog
 from cxr_tfds.build_report import build_report, screen_text, write_report
-from cxr_tfds.config import RadiographConfig
+from cxr_tfds.config import CONFIG_NAME, RadiographConfig
 from cxr_tfds.datasets import config_option
 from cxr_tfds.engines import fit_all
 from cxr_tfds.errors import BadImage, InputError, MissingData
@@ -34,8 +34,8 @@ from cxr_tfds.publishing import beside, disk_is_full, full_disk_message, only_bu
 from cxr_tfds.records import read_back
 from cxr_tfds.sources import SourceImage, check_links, kaggle
 from cxr_tfds.splits import check_no_patient_twice, patient_splits, source_splits, split_notes
+from cxr_tfds.tfds_command import fail, is_running, told_to_overwrite
 
-_TFDS_COMMAND = "tensorflow_datasets.scripts.cli.main"
 _NOTES = "notes"  # where the workers of a pipeline write what they saw, until it is read
 
 
@@ -59,14 +59,15 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
 
     def __init__(self, *, config: str | RadiographConfig | None = None, **kwargs: Any) -> None:
         if isinstance(config, str) and config not in self.builder_configs:
-            _fail(
+            fail(
                 InputError(
                     f"{self.name} has no config {config!r} of that name alone. Describe it:\n"
-                    f"  tfds build {self.name} --imports cxr_tfds.builders {config_option(config)}"
+                    f"  tfds build {self.name} --imports cxr_tfds.builders --manual_dir FOLDER "
+                    + config_option(config if CONFIG_NAME.fullmatch(config) else "512")
                 )
             )
         if isinstance(config, RadiographConfig) and self.builder_configs.get(config.name, config) is not config:
-            _fail(InputError(f"The config {config.name!r} has its settings; name yours otherwise, such as 224-mine."))
+            fail(InputError(f"The config {config.name!r} has its settings; name yours otherwise, such as 224-mine."))
         self._made_with = {"config": config, **kwargs}
         self.notes: list[str] = []  # what `scan` has to say in the report, such as rows without an image
         super().__init__(config=config, **kwargs)
@@ -107,10 +108,10 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
             logging.warning("No radiographs in %s: downloading %s from Kaggle.", source, self.KAGGLE)
             source = kaggle.download(dl_manager, self.KAGGLE)
             images = self.scan(source)
-        self._check_links(source, images)
+        self.check_links(source, images)
         return images
 
-    def _check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
+    def check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
         """Refuses images reached by links that lead out of the source; a builder of several sources overrides it."""
         check_links(source, (image.path for image in images))
 
@@ -173,6 +174,12 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
                     f"{self.data_path} was built with {name}={stored!r}; this config asks for {asked!r}. "
                     "Give the config another name, or build it again with --overwrite."
                 )
+        left_out = settings.get("bad_images")
+        if left_out and self.builder_config.on_bad_image == "error":
+            raise InputError(
+                f"{self.data_path} was built without {left_out} images that could not be used (bad_images.csv); this "
+                "config asks for all. Give the config another name, or build it again with --overwrite."
+            )
         part = settings.get("max_examples_per_split")
         if part not in (None, config.max_examples_per_split):
             raise InputError(
@@ -184,15 +191,15 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         try:
             build(*args, **kwargs)
         except InputError as err:
-            _fail(err)
+            fail(err)
         except KeyboardInterrupt:
-            if _TFDS_COMMAND in sys.modules:
+            if is_running():
                 sys.exit("Interrupted. Nothing was published; the same command builds again from the start.")
             raise
         except Exception as err:  # TensorFlow, TFDS and Python each say it in their own way
             if not disk_is_full(err):
                 raise
-            _fail(InputError(full_disk_message(Path(self.data_path))), err)
+            fail(InputError(full_disk_message(Path(self.data_path))), err)
 
     def _build_alone(self, build: Callable[..., None], **kwargs: Any) -> None:
         folder = Path(self.data_path)
@@ -212,7 +219,7 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
 
         That command deletes what is prepared before it builds; if the build then failed, both were gone.
         """
-        return super().is_prepared() and not _told_to_overwrite()
+        return super().is_prepared() and not told_to_overwrite()
 
     def _download_and_prepare(
         self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
@@ -281,15 +288,3 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         )
         write_report(report, self.data_path)
         click.echo(f"\n\n{screen_text(report)}\n", err=True)  # below the progress bars
-
-
-def _told_to_overwrite() -> bool:
-    """Whether this process is `tfds build --overwrite`, or the same abbreviated."""
-    return _TFDS_COMMAND in sys.modules and any(word.startswith("--ov") for word in sys.argv)
-
-
-def _fail(err: InputError, cause: BaseException | None = None) -> NoReturn:
-    """Raises `err`; to a person who runs the `tfds` command, without forty lines of traceback above it."""
-    if _TFDS_COMMAND in sys.modules:
-        sys.exit(f"Error: {err}")
-    raise err from cause

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from typing import Any
 
@@ -11,10 +12,12 @@ import tensorflow_datasets as tfds
 from cxr_tfds.datasets import config_option, named_settings
 from cxr_tfds.errors import InputError
 from cxr_tfds.pixels import check_fit
+from cxr_tfds.tfds_command import fail
 
 SPLIT_POLICIES = ("patient", "source")
 BAD_IMAGE_POLICIES = ("error", "skip")
-_CONFIG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # it becomes a folder
+CONFIG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # it becomes a folder
+_FIELDS_OF_TFDS = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)} - {"name"}
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -41,7 +44,26 @@ class RadiographConfig(tfds.core.BuilderConfig):
     split: str = "patient"
     on_bad_image: str = "error"
 
+    def __new__(cls, *args: Any, **settings: Any) -> RadiographConfig:
+        """Says what settings there are, which Python does not."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        ours = [name for name in known if name not in _FIELDS_OF_TFDS]
+        if odd := ", ".join(sorted(settings.keys() - set(known))):
+            fail(InputError(f"a config has no setting {odd}; expected some of {', '.join(ours)}."))
+        if settings and not args and "name" not in settings:
+            fail(InputError(f'a config needs a name: {{"name": "mine", {json.dumps(settings, default=str)[1:]}'))
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
+        try:
+            self.check()
+        except InputError as err:
+            fail(err)
+
+    def check(self) -> None:
+        """Raises:
+        InputError: as the class says.
+        """
         if self.size is not None:
             check_fit(self.size, self.channels, self.fit)
         elif (self.channels, self.fit) != (1, "stretch"):
@@ -49,7 +71,7 @@ class RadiographConfig(tfds.core.BuilderConfig):
         for name, allowed in (("split", SPLIT_POLICIES), ("on_bad_image", BAD_IMAGE_POLICIES)):
             if (value := getattr(self, name)) not in allowed:
                 raise InputError(f"{name}={value!r}; expected one of {', '.join(allowed)}.")
-        if not isinstance(self.name, str) or not _CONFIG_NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not CONFIG_NAME.fullmatch(self.name):
             raise InputError(
                 f"config name {self.name!r}; expected letters, digits, '-', '_' or '.', as in \"224-rgb\"."
             )

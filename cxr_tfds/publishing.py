@@ -32,7 +32,7 @@ def only_build(folder: Path) -> Iterator[None]:
     knows no locks two builds are not kept apart: TFDS then lets the first one publish.
 
     Raises:
-      InputError: another process builds it.
+      InputError: another process builds it, or no folder can be made there.
     """
     with _locked(folder.parent) as locked:
         if locked:
@@ -42,7 +42,10 @@ def only_build(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise InputError(f"{folder} cannot be made: {err.strerror}. Choose another --data_dir.") from err
     handle = None
     try:
         if fcntl is None:

@@ -5,12 +5,13 @@ TensorFlow is loaded only to ask a dataset's builder how it reads its source.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
-import re
+import logging
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from cxr_tfds.facts import Facts
 from cxr_tfds.fitting import Fitting
 from cxr_tfds.kermany import described
 from cxr_tfds.sources import SourceImage, check_links, is_junk
-from cxr_tfds.sources.classes import scan_classes
+from cxr_tfds.sources.classes import check_reading, patients_of, scan_classes
 from cxr_tfds.splits import source_splits
 
 _FITTED = Fitting(size=224, channels=1, fit="stretch")
@@ -69,27 +70,24 @@ def scan(source: Path, dataset: str | None, config: Mapping[str, Any]) -> Scanne
       MissingData: there are no radiographs.
       InputError: the source or a setting is not as it must be.
     """
-    scanned = _scan_classes(source, config) if dataset is None else _scan_as(source, dataset, config)
-    check_links(source, (image.path for image in scanned.images))
-    return scanned
+    return _scan_classes(source, config) if dataset is None else _scan_as(source, dataset, config)
 
 
 def _scan_classes(source: Path, config: Mapping[str, Any]) -> Scanned:
+    classes, negative, pattern = (config.get(name) for name in _SAME_READER)
+    check_reading(classes, negative, pattern)
     try:
-        found = scan_classes(source, config.get("classes"), config.get("negative"))
+        found = scan_classes(source, classes, negative)
     except MissingData as err:
         raise MissingData(f"{err}\nFor the layout of a dataset by name give --dataset.") from None
+    check_links(source, (file.path for file in found.files))
     images = described(found.files)
-    if pattern := config.get("patient"):
-        images = [image._replace(patient_id=_patient(pattern, image)) for image in images]
+    if pattern:
+        patients = patients_of(found, pattern)
+        images = [image._replace(patient_id=patient) for image, patient in zip(images, patients, strict=True)]
     if not any(image.finding for image in images):
         images = [image._replace(finding=image.label) for image in images]
     return Scanned(source, images, found.classes, [])
-
-
-def _patient(pattern: str, image: SourceImage) -> str:
-    match = re.search(pattern, image.image_id.partition(f"{image.label}/")[2])
-    return (match.group(1) if match and match.re.groups else match.group() if match else "") or ""
 
 
 def _scan_as(source: Path, dataset: str, config: Mapping[str, Any]) -> Scanned:
@@ -97,15 +95,24 @@ def _scan_as(source: Path, dataset: str, config: Mapping[str, Any]) -> Scanned:
 
     importlib.import_module(f"{buildable_datasets()[dataset]}.{dataset}_dataset_builder")
     builder_class = tfds.builder_cls(dataset)
-    settings = {"name": "survey"} | dict(config) if config else None
-    try:
-        made = builder_class.builder_config_cls(**settings) if settings else None
-    except TypeError as err:
-        raise InputError(f"--config: {err}.") from err
-    with tempfile.TemporaryDirectory() as nothing_built:
+    made = builder_class.builder_config_cls(**({"name": "survey"} | dict(config))) if config else None
+    with tempfile.TemporaryDirectory() as nothing_built, _without_warnings_of_tfds():
         builder = builder_class(data_dir=nothing_built, config=made)
         images = builder.scan(source)
+        builder.check_links(source, images)
     return Scanned(source, images, tuple(builder.CLASSES), list(builder.notes))
+
+
+@contextlib.contextmanager
+def _without_warnings_of_tfds() -> Iterator[None]:
+    """TFDS tells at length that a config is none of those listed."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def parse_config(text: str | None, dataset: str | None) -> dict[str, Any]:

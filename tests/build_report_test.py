@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cxr_tfds.build_report import build_report, report_text, screen_text, write_report
-from cxr_tfds.facts import Facts
+from cxr_tfds.facts import Facts, checksum
 from cxr_tfds.sources import SourceImage
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -22,7 +22,7 @@ def image(image_id: str, patient: str = "", finding: str | None = None) -> Sourc
 
 
 def fact(content: str) -> Facts:
-    return Facts(content.encode(), 1000, 10, 10, "JPEG", "L", 75)
+    return Facts(checksum(content.encode()), 1000, 10, 10, "JPEG", "L", 75)
 
 
 SPLITS = {

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import errno
 import json
 import os
+import pickle
 import re
 import shutil
+import sys
+import types
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,11 +61,34 @@ def report_of(builder: Any) -> dict[str, Any]:
         ({"name": ".."}, r"config name '\.\.'"),
         ({"name": ""}, "config name ''"),
         ({"name": 512, "size": 512}, "config name 512"),
+        ({"size": 512}, r'a config needs a name: \{"name": "mine", "size": 512\}'),
+        ({"name": "x", "sise": 512}, "a config has no setting sise; expected some of name, size, channels, fit, split"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         RadiographConfig(**settings)
+
+
+def test_copies_of_a_config() -> None:
+    config = RadiographConfig(name="64", size=64)
+    assert copy.deepcopy(config).size == pickle.loads(pickle.dumps(config)).size == 64
+
+
+def test_the_tfds_command_shows_a_wrong_setting_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets.scripts.cli.main", types.ModuleType("main"))
+    with pytest.raises(SystemExit, match=r"^Error: size=0; expected"):
+        RadiographConfig(name="x", size=0)
+    with pytest.raises(SystemExit, match=r"^Error: a config has no setting sizes; expected some of name, size, "):
+        RadiographConfig(name="x", sizes=0)
+
+
+@pytest.mark.parametrize(("asked", "config"), [("original", "original"), ("512", "512"), ("size=512", "512")])
+def test_an_unlisted_config_is_answered_with_its_command(asked: str, config: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--imports cxr_tfds\.builders --manual_dir FOLDER --config '") as caught:
+        Builder(data_dir=tmp_path, config=asked)
+    (option,) = re.findall(r"--config '(.*)'", str(caught.value))
+    assert RadiographConfig(**json.loads(option)).name == config
 
 
 def test_the_name_of_a_listed_config_is_taken(tmp_path: Path) -> None:
@@ -119,6 +147,8 @@ def test_bad_files_are_left_out_on_request_and_listed(source: Path, tmp_path: Pa
     assert rows[0][1] == "is empty (0 bytes)"
     assert list(report_of(builder)["bad_images"]) == left_out
     assert report_of(builder)["splits"]["test"]["classes"] == {"NORMAL": 4, "PNEUMONIA": 5}
+    with pytest.raises(InputError, match=r"was built without 3 images that could not be used .*; this config asks for"):
+        build(Builder, source, tmp_path / "data", name="32-skip")
 
 
 @pytest.mark.parametrize("labels", [["NORMAL"], ["NORMAL", "PNEUMONIA"]])
@@ -132,9 +162,15 @@ def test_a_class_or_split_of_bad_files_only_cannot_be_left_out(labels: list[str]
     assert not published(tmp_path / "data")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_named(source: Path, tmp_path: Path) -> None:
-    (source / "chest_xray/train/NORMAL/IM-0001-0001.jpeg").chmod(0)
+def test_a_file_without_permission_is_named(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    denied, whole = source / "chest_xray/train/NORMAL/IM-0001-0001.jpeg", Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:  # not `chmod`: root may read everything
+        if path == denied:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     with pytest.raises(InputError, match=r"1 file cannot be used:\n.*IM-0001-0001\.jpeg cannot be read: Permission"):
         build(Builder, source, tmp_path / "data")
 
@@ -158,8 +194,8 @@ def test_a_lost_example_is_noticed(copies: int, source: Path, tmp_path: Path, mo
 
     def faulty(self: Builder, images: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         for key, example in whole(self, images):
-            for copy in range(copies if key == lost else 1):
-                yield f"{key}{copy}", example
+            for number in range(copies if key == lost else 1):
+                yield f"{key}{number}", example
 
     monkeypatch.setattr(Builder, "_generate_examples", faulty)
     written = 9 + copies

@@ -1,15 +1,14 @@
-"""Facts of a file: its digest, its size, and the quality its JPEG tables tell."""
+"""Facts of a file: its checksum, its size, and the quality its JPEG tables tell."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_tfds.facts import Facts, facts_of, jpeg_quality
+from cxr_tfds.facts import Facts, checksum, facts_of, jpeg_quality
 from cxr_tfds.pixels import radiograph
 
 GREY = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50), dtype=np.uint8))
@@ -48,4 +47,16 @@ def test_extreme_tables(table: list[int], quality: int) -> None:
 def test_facts(image: Image.Image, form: str, mode: str, quality: int | None) -> None:
     data = encode(image, form)
     facts = facts_of(data, radiograph(data, 8))
-    assert facts == Facts(hashlib.sha256(data).digest(), len(data), 30, 50, form, mode, quality)
+    assert facts == Facts(checksum(data), len(data), 30, 50, form, mode, quality)
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 7])
+def test_a_changed_byte_changes_the_checksum(at: int) -> None:
+    data = bytearray(b"12345678")
+    data[at] ^= 1
+    assert checksum(bytes(data)) != checksum(b"12345678")
+
+
+def test_halves_exchanged_are_another_file() -> None:
+    assert checksum(b"56781234") != checksum(b"12345678")
+    assert checksum(b"") == 0

@@ -140,6 +140,12 @@ def test_two_builds_at_once(phantom: Path, built: Path, tmp_path: Path, monkeypa
     assert (tmp_path / "chest_xray_pneumonia/64/1.0.0/dataset_info.json").stat().st_mtime_ns == before
 
 
+def test_a_folder_that_cannot_be_made(phantom: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/.*/64 cannot be made: Not a directory\. Choose another --data_dir"):
+        build(phantom, tmp_path / "file")
+
+
 @pytest.mark.parametrize("missing", ["flock", "fcntl"])
 def test_a_file_system_without_locks_is_built_on(
     missing: str, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

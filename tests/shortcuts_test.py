@@ -12,7 +12,7 @@ from cxr_tfds.facts import Facts, facts_of
 from cxr_tfds.pixels import radiograph
 from cxr_tfds.shortcuts import AUC_LIMIT, MIN_IMAGES, find_shortcuts
 
-PLAIN = Facts(b"", 10_000, 100, 100, "JPEG", "L", 75)  # 1 byte per pixel
+PLAIN = Facts(0, 10_000, 100, 100, "JPEG", "L", 75)  # 1 byte per pixel
 CLASSES = ("NORMAL", "PNEUMONIA")
 
 

@@ -51,7 +51,7 @@ def test_wheel_holds_every_package_and_what_goes_with_it(wheel):
         "cxr_tfds/builders/chest_xray_pneumonia/CITATIONS.bib",
         "cxr_tfds/builders/chest_xray_pneumonia/TAGS.txt",
         "cxr_tfds/export/edge/command.py",
-        "cxr_tfds/report.html.j2",
+        "cxr_tfds/report/report.html.j2",
         "cxr_tfds/py.typed",
     } <= names
     packaged = {name for name in names if name.endswith(".py")}

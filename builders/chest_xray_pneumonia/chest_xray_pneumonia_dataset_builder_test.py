@@ -195,7 +195,7 @@ def test_no_source_is_told_with_folder_layout_and_where_to_get_it(
     with pytest.raises(MissingData) as caught:
         build(Builder, None if place is None else looked_in, tmp_path / "data")
     message = str(caught.value)
-    assert message.startswith(f"No radiographs in {looked_in}\n{found}\nExpected layout:\n  chest_xray/\n    train/\n")
+    assert message.startswith(f"No radiographs in {looked_in}\n{found}\nExpected layout:\n  chest_xray/train/")
     assert f"\n\n{GET_THE_DATA}" in message
     assert "tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER" in message
     assert "cxr-data phantom --out FOLDER" in message

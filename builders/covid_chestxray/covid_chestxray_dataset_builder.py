@@ -53,8 +53,8 @@ class CovidChestxrayConfig(RadiographConfig):
     normals: str | None = None
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.split == "source":
             raise InputError('split="source": the collection has no splits of its own. Leave the setting out.')
         for name in ("view", "modality", "finding"):
@@ -147,7 +147,7 @@ Then build it, the zip as it is: tfds build covid_chestxray --imports cxr_tfds.b
             for file in drawn
         ]
 
-    def _check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
+    def check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
         drawn = [image.path for image in images if image.label == self.CLASSES[0]]
         check_links(self._normals_folder, drawn)
         check_links(source, (image.path for image in images if image.label != self.CLASSES[0]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import tensorflow_datasets as tfds
 from cxr_tfds.builder import RadiographBuilder, SourceImage
 from cxr_tfds.config import RadiographConfig
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.classes import scan_classes
+from cxr_tfds.sources.classes import check_reading, patients_of, scan_classes
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -34,20 +33,9 @@ class XrayFolderConfig(RadiographConfig):
     negative: str | None = None
     patient: str | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.classes is not None and (
-            isinstance(self.classes, str) or not all(isinstance(name, str) and name for name in self.classes)
-        ):
-            raise InputError(f'classes={self.classes!r}; expected names in a list: ["Normal", "Fibrosis"].')
-        for name in ("negative", "patient"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, str) and value):
-                raise InputError(f"{name}={value!r}; expected a text.")
-        try:
-            re.compile(self.patient or "")
-        except re.error as err:
-            raise InputError(f"patient={self.patient!r} is no regular expression: {err}.") from err
+    def check(self) -> None:
+        super().check()
+        check_reading(self.classes, self.negative, self.patient)
 
     def stored(self) -> dict[str, Any]:
         classes = None if self.classes is None else list(self.classes)
@@ -76,25 +64,8 @@ FOLDER, or a zip of it, holds one folder a class, or train, val and test with on
         if config.split == "source" and not found.has_splits:
             raise InputError(f'split="source", but {source} has no splits of its own. Leave the setting out.')
         self.CLASSES = self.FINDINGS = found.classes
-        above = 2 if found.has_splits else 1  # parts of an id above what stands below the class folder
-        images = [
-            SourceImage(
-                file.path,
-                file.split,
-                file.class_name,
-                file.class_name,
-                file.image_id,
-                self._patient(file.image_id.split("/", above)[above]),
-            )
-            for file in found.files
+        patients = patients_of(found, config.patient) if config.patient else [""] * len(found.files)
+        return [
+            SourceImage(file.path, file.split, file.class_name, file.class_name, file.image_id, patient)
+            for file, patient in zip(found.files, patients, strict=True)
         ]
-        if config.patient and not any(image.patient_id for image in images):
-            names = ", ".join(image.image_id.split("/", above)[above] for image in images[:3])
-            raise InputError(f"patient={config.patient!r} matches no file name; the names are like {names}.")
-        return images
-
-    def _patient(self, below: str) -> str:
-        match = re.search(self.builder_config.patient, below) if self.builder_config.patient else None
-        if match is None:
-            return ""
-        return (match.group(1) if match.re.groups else match.group()) or ""

@@ -73,6 +73,41 @@ def scan_classes(source: Path, classes: Sequence[str] | None = None, negative: s
     raise MissingData(f"No radiographs in {source}\nFound there: {listing(places[-1])}\n{_EXPECTED}")
 
 
+def check_reading(classes: object, negative: object, patient: object) -> None:
+    """Checks settings that say how to read a folder: those of `scan_classes`, and the pattern of `patients_of`.
+
+    Raises:
+      InputError: one is of another kind, or the pattern is no regular expression.
+    """
+    if classes is not None and not (
+        isinstance(classes, list | tuple) and all(isinstance(name, str) and name for name in classes)
+    ):
+        raise InputError(f'classes={classes!r}; expected names in a list: ["Normal", "Fibrosis"].')
+    for name, value in (("negative", negative), ("patient", patient)):
+        if value is not None and not (isinstance(value, str) and value):
+            raise InputError(f"{name}={value!r}; expected a text.")
+    try:
+        re.compile(str(patient or ""))
+    except re.error as err:
+        raise InputError(f"patient={patient!r} is no regular expression: {err}.") from err
+
+
+def patients_of(found: Found, pattern: str) -> list[str]:
+    """The patient of each file: the first group of `pattern`, or its whole match, below the class folder.
+
+    "" where it does not match.
+
+    Raises:
+      InputError: it matches nowhere.
+    """
+    above = 2 if found.has_splits else 1  # parts of an id above what stands below the class folder
+    below = [file.image_id.split("/", above)[above] for file in found.files]
+    matches = [re.search(pattern, name) for name in below]
+    if not any(matches):
+        raise InputError(f"patient={pattern!r} matches no file name; the names are like {', '.join(below[:3])}.")
+    return [((match[1] if match.re.groups else match[0]) or "") if match else "" for match in matches]
+
+
 def _holds_classes(folder: Place, classes: Sequence[str] | None) -> bool:
     below = subfolders(folder)
     if any(place.name.casefold() in SPLIT_NAMES for place in below):

@@ -48,11 +48,8 @@ class Layout(NamedTuple):
     nested: bool = False
 
     def __str__(self) -> str:
-        rows = [f"  {self.name}/"]
-        for split, optional in (("train", ""), ("val", " (optional)"), ("test", " (optional)")):
-            rows.append(f"    {split}/{optional}")
-            rows += [f"      {class_name}/*.jpeg" for class_name in self.classes]
-        return "Expected layout:\n" + "\n".join(rows)
+        places = "  ".join(f"{self.name}/train/{class_name}/…" for class_name in self.classes)
+        return f"Expected layout:\n  {places}\n  and the same in val/ and test/, both optional"
 
 
 def scan_splits(
@@ -113,7 +110,13 @@ def split_files(root: Place, layout: Layout) -> list[SourceFile]:
     files = [
         file for split, folder in sorted(splits.items()) for file in class_files(folder, split, f"{split}/", layout)
     ]
-    _check_copies(root, files, layout)
+    copied = _check_copies(root, files, layout)
+    if unread := [
+        shown(place.name)
+        for place in children(root)
+        if place not in (*splits.values(), *copied) and (place.is_dir() or _is_named_as_image(place))
+    ]:
+        _log.warning("Beside the splits of %s and not read: %s.", root, ", ".join(unread[:_NAMED_AT_MOST]))
     return files
 
 
@@ -134,7 +137,7 @@ def class_files(
                 f"{shown(place)} is none of the classes {', '.join(layout.classes)}. Rename it or take it away, "
                 "so that no image is left out unnoticed."
             )
-        if not place.is_dir() and place.name.casefold().endswith(_IMAGE_SUFFIXES):
+        if not place.is_dir() and _is_named_as_image(place):
             raise InputError(f"{shown(place)} lies beside the class folders. Put it in one of them or take it away.")
     files = []
     for class_name in layout.classes:
@@ -172,29 +175,45 @@ def _images(folder: Place, *, nested: bool, above: str = "") -> Iterator[tuple[s
     for place in children(folder):
         if place.name.encode(errors="ignore").decode() != place.name:
             raise InputError(f"{str(place)!a}: the file name is not valid UTF-8. Rename the file.")
-        if not place.is_dir():
+        if place.is_file():
             yield above + place.name, place
+        elif not place.is_dir():
+            if isinstance(place, Path) and place.exists():  # reading a pipe would never end
+                raise InputError(f"{shown(place)} is neither a file nor a folder. Take it away.")
+            yield above + place.name, place  # a link to nowhere: named with the other bad files
         elif nested:
+            if isinstance(place, Path) and folder.resolve().is_relative_to(place.resolve()):
+                raise InputError(f"{shown(place)} is a link to a folder that holds it. Remove the link.")
             yield from _images(place, nested=True, above=f"{above}{place.name}/")
         else:
             raise InputError(f"{shown(place)} is a folder among images. Move its images up or take it away.")
 
 
-def _check_copies(root: Place, files: Sequence[SourceFile], layout: Layout) -> None:
+def _is_named_as_image(place: Place) -> bool:
+    return place.name.casefold().endswith(_IMAGE_SUFFIXES)
+
+
+def _check_copies(root: Place, files: Sequence[SourceFile], layout: Layout) -> list[Place]:
     """Of a layout that holds a copy of itself only the outer one is read, if nothing is lost by that.
 
     The Kaggle zip of the pneumonia radiographs holds every image twice, again under chest_xray/chest_xray.
+
+    Returns:
+      The folders in `root` that hold copies.
     """
-    inner = [folder for folder in subfolders(root) if folder.name.casefold() not in SPLIT_NAMES]
-    for copy in (
-        found for folder in inner for found in search(folder, lambda place: _classes_in_train(place, layout) > 0)
-    ):
-        inside = [
-            named
-            for split, folder in sorted(named_folders(copy, SPLIT_NAMES).items())
-            for named in class_images(folder, f"{split}/", layout)
-        ]
-        check_copy(root, copy, files, inside)
+    holding = []
+    for below in subfolders(root):
+        if below.name.casefold() in SPLIT_NAMES:
+            continue
+        for copy in search(below, lambda place: _classes_in_train(place, layout) > 0):
+            inside = [
+                named
+                for split, folder in sorted(named_folders(copy, SPLIT_NAMES).items())
+                for named in class_images(folder, f"{split}/", layout)
+            ]
+            check_copy(root, copy, files, inside)
+            holding.append(below)
+    return holding
 
 
 def class_images(folder: Place, prefix: str, layout: Layout) -> list[tuple[str, Place]]:

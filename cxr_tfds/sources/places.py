@@ -39,9 +39,14 @@ def children(folder: Place) -> list[Place]:
       InputError: the folder cannot be read.
     """
     try:
-        return sorted((place for place in folder.iterdir() if not is_junk(place)), key=lambda place: place.name)
-    except PermissionError as err:
-        raise InputError(f"{folder} cannot be read: {err.strerror}. Give yourself the permission to.") from err
+        found = sorted((place for place in folder.iterdir() if not is_junk(place)), key=lambda place: place.name)
+        # A folder that may be listed but not entered, as `chmod -R 644` leaves it, would fail file by file.
+        allowed = not isinstance(folder, Path) or os.access(folder, os.X_OK)
+    except PermissionError:
+        allowed = False
+    if not allowed:
+        raise InputError(f"{folder} cannot be read: permission denied. Give yourself the permission to.")
+    return found
 
 
 def subfolders(folder: Place) -> list[Place]:

@@ -102,6 +102,26 @@ def test_summary_reads_as_the_builder_of_a_dataset_does(phantom: Path) -> None:
     assert report["splits"]["train"]["images"] == 60
 
 
+def test_summary_of_a_dataset_that_takes_images_from_two_places(tmp_path: Path) -> None:
+    collection, kaggle = tmp_path / "collection", tmp_path / "elsewhere"
+    rows = [f"{number},COVID-19,PA,{draw(collection / f'images/{number}.png').name}" for number in range(3)]
+    (collection / "metadata.csv").write_text("\n".join(["patientid,finding,view,filename", *rows]), encoding="utf-8")
+    for number in range(5):
+        draw(kaggle / f"train/NORMAL/IM-{number:04}-0001.png")
+        draw(kaggle / f"train/PNEUMONIA/person{number}_virus_1.png")
+    config = json.dumps({"normals": str(kaggle)})
+    done = run("summary", collection, "--dataset", "covid_chestxray", "--config", config)
+    assert done.exit_code == 0, done.output
+    assert " ".join(done.stdout.splitlines()[2].split()).startswith("| train | 6 | 3 | 3 |")
+    assert "Using custom data configuration" not in done.stderr
+    draw(tmp_path / "x.png").rename(tmp_path / "out.png")
+    (collection / "images/0.png").unlink()
+    (collection / "images/0.png").symlink_to(tmp_path / "out.png")
+    done = run("summary", collection, "--dataset", "covid_chestxray", "--config", config)
+    assert done.exit_code == 1
+    assert "1 of the files are reached by links that lead out" in done.stderr
+
+
 def test_summary_of_a_built_dataset_is_the_report_of_its_build(built: Path) -> None:
     folder = built / "chest_xray_pneumonia" / "64" / "1.0.0"
     done = run("summary", folder)
@@ -191,10 +211,15 @@ def test_preview_of_what_training_sees(phantom: Path, tmp_path: Path) -> None:
         (["nowhere", "--config", "{"], 1, "--config '{' is no JSON"),
         (["nowhere", "--config", "[]"], 1, "expected settings such as"),
         (["nowhere", "--config", '{"size": 3}'], 1, "--config has size; without --dataset it may have classes"),
-        (["nowhere", "--dataset", "chest_xray_pneumonia", "--config", '{"colour": 3}'], 1, "--config: "),
+        (["nowhere", "--dataset", "chest_xray_pneumonia", "--config", '{"colour": 3}'], 1, "no setting colour"),
+        (["ODD", "--config", '{"patient": "("}'], 1, "patient='(' is no regular expression"),
+        (["ODD", "--config", '{"patient": "^x"}'], 1, "patient='^x' matches no file name; the names are like p"),
+        (["ODD", "--config", '{"negative": 3}'], 1, "negative=3; expected a text"),
+        (["ODD", "--config", '{"classes": "Healthy"}'], 1, "classes='Healthy'; expected names in a list"),
     ],
 )
-def test_wrong_usage(command: str, args: list[str], code: int, message: str, tmp_path: Path) -> None:
+def test_wrong_usage(command: str, args: list[str], code: int, message: str, odd: Path, tmp_path: Path) -> None:
+    args = [str(odd) if arg == "ODD" else arg for arg in args]
     done = run(command, *args, *(["--out", tmp_path / "x.png"] if command == "preview" else []))
     assert (done.exit_code, message in done.stderr) == (code, True), done.stderr
     assert not list(tmp_path.iterdir())

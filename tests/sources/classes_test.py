@@ -141,3 +141,20 @@ def test_nothing_to_find(paths: Sequence[str], message: str, tmp_path: Path) -> 
         scan_classes(draw(tmp_path, *paths))
     with pytest.raises(MissingData, match="It does not exist"):
         scan_classes(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "."])
+def test_a_link_that_leads_back_is_refused(target: str, tmp_path: Path) -> None:
+    draw(tmp_path, *SPLIT)
+    (tmp_path / "train/Normal/ward").mkdir()
+    (tmp_path / "train/Normal/ward/back").symlink_to(target)
+    with pytest.raises(InputError, match=r"ward/back is a link to a folder that holds it\. Remove the link"):
+        scan_classes(tmp_path)
+
+
+def test_a_link_to_another_folder_is_followed(tmp_path: Path) -> None:
+    draw(tmp_path, *SPLIT)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/x.png").touch()
+    (tmp_path / "train/TB/more").symlink_to("../../more")
+    assert "train/TB/more/x.png" in [file.image_id for file in scan_classes(tmp_path).files]

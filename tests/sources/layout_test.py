@@ -106,12 +106,17 @@ def test_is_junk(name: str, junk: bool) -> None:
     assert is_junk(Path("folder") / name) is junk
 
 
-def test_what_lies_beside_the_splits_is_left_alone(tmp_path: Path) -> None:
+def test_what_lies_beside_the_splits_is_left_alone_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     draw(tmp_path)
+    draw(tmp_path / "copy")
     (tmp_path / "README.txt").write_text("read me", encoding="utf-8")
-    (tmp_path / "models").mkdir()
     (tmp_path / "train" / "labels.csv").write_text("a,b", encoding="utf-8")
     assert ids(tmp_path) == IDS
+    assert not caplog.records
+    draw(tmp_path / "holdout", splits=(".",))
+    (tmp_path / "a\nb.PNG").touch()
+    assert ids(tmp_path) == IDS
+    assert caplog.messages == [f"Beside the splits of {tmp_path} and not read: 'a\\nb.PNG', holdout."]
 
 
 def test_files_of_any_name_are_images_until_they_are_decoded(tmp_path: Path) -> None:
@@ -131,16 +136,8 @@ def test_order_does_not_depend_on_the_file_system(tmp_path: Path) -> None:
 
 LAYOUT = """\
 Expected layout:
-  chest_xray/
-    train/
-      NORMAL/*.jpeg
-      PNEUMONIA/*.jpeg
-    val/ (optional)
-      NORMAL/*.jpeg
-      PNEUMONIA/*.jpeg
-    test/ (optional)
-      NORMAL/*.jpeg
-      PNEUMONIA/*.jpeg"""
+  chest_xray/train/NORMAL/…  chest_xray/train/PNEUMONIA/…
+  and the same in val/ and test/, both optional"""
 
 
 def test_a_missing_folder_is_named_with_the_layout(tmp_path: Path) -> None:
@@ -224,6 +221,14 @@ def test_a_folder_among_images(tmp_path: Path) -> None:
     draw(tmp_path)
     (tmp_path / "train/NORMAL/more.jpeg").mkdir()
     with pytest.raises(InputError, match=r"more\.jpeg is a folder among images\. Move its images up"):
+        ids(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_among_images_is_not_waited_for(tmp_path: Path) -> None:
+    draw(tmp_path)
+    os.mkfifo(tmp_path / "train/NORMAL/pipe.jpeg")
+    with pytest.raises(InputError, match=r"pipe\.jpeg is neither a file nor a folder\. Take it away"):
         ids(tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,15 +62,20 @@ def test_a_neighbour_with_a_longer_name_is_outside(source: Path) -> None:
         check_links(source, files(source))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_without_permission(source: Path) -> None:
-    (source / "train").chmod(0)
-    try:
-        with pytest.raises(InputError, match=r"train cannot be read: Permission denied"):
-            children(source / "train")
-        assert search(source, lambda folder: folder.name == "none") == []  # on the way it is passed by
-    finally:
-        (source / "train").chmod(0o755)
+@pytest.mark.parametrize("missing", ["list", "enter"])
+def test_a_folder_without_permission(missing: str, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path, whole: Any = Path.iterdir) -> Any:  # not `chmod`: root may do everything
+        if path.name == "train":
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    if missing == "list":
+        monkeypatch.setattr(Path, "iterdir", denied)
+    else:
+        monkeypatch.setattr(os, "access", lambda path, mode: path.name != "train" or not mode & os.X_OK)
+    with pytest.raises(InputError, match=r"train cannot be read: permission denied"):
+        children(source / "train")
+    assert search(source, lambda folder: folder.name == "none") == []  # on the way it is passed by
 
 
 def test_search_takes_the_nearest_level(tmp_path: Path) -> None:
