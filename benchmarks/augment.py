@@ -38,8 +38,8 @@ def alone(layer: Callable) -> measure.Measure:
 
 def ours(preset: str) -> measure.Measure:
     """Our layer; the geometry of a preset is one fused warp, and `classic` is nothing else."""
-    from cxr_tfds.augment import Augment
-    from cxr_tfds.presets import PRESETS
+    from cxr_tfds.augmentation.augment import Augment
+    from cxr_tfds.augmentation.presets import PRESETS
 
     return alone(Augment(PRESETS[preset], seed=0))
 
@@ -89,12 +89,12 @@ def steps() -> measure.Measure:
 
 
 def _trainer(preset: str):
-    """Augmentation and model in one step, as `cxr_tfds.training` builds it."""
+    """Augmentation and model in one step, as `cxr_tfds.training.run` builds it."""
     import keras
 
-    from cxr_tfds.augment import Augment
+    from cxr_tfds.augmentation.augment import Augment
+    from cxr_tfds.augmentation.presets import PRESETS
     from cxr_tfds.models import build_model
-    from cxr_tfds.presets import PRESETS
 
     pixels = keras.Input(SHAPE, dtype="uint8")
     return keras.Model(pixels, build_model("edge", SHAPE, 2)(Augment(PRESETS[preset], seed=0)(pixels)))

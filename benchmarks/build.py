@@ -70,8 +70,8 @@ def build(source: Path) -> measure.Figures:
     """Our builder, into a folder that is removed again."""
     import tensorflow_datasets as tfds
 
-    from cxr_tfds.builder import RadiographConfig
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+    from cxr_tfds.building.builder import RadiographConfig
 
     at: list[tuple[float, float]] = []
 

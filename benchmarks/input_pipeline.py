@@ -71,8 +71,8 @@ def _write_records() -> None:
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    from cxr_tfds.builder import RadiographConfig
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+    from cxr_tfds.building.builder import RadiographConfig
 
     for config in (
         RadiographConfig(name="224-source", split="source"),
@@ -88,13 +88,13 @@ def _write_records() -> None:
 
 
 def _dataset(config: str = "224-source"):
-    from cxr_tfds.datasets import DatasetName, open_dataset
+    from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
     return open_dataset(DatasetName("chest_xray_pneumonia", config), BUILT)
 
 
 def _in_memory() -> tuple:
-    from cxr_tfds.reading import load_split
+    from cxr_tfds.reading.in_order import load_split
 
     whole = load_split(_dataset(), "train")
     return whole.images, whole.labels
@@ -102,7 +102,7 @@ def _in_memory() -> tuple:
 
 def ours(cache: str) -> measure.Measure:
     """The records of 224 x 224."""
-    from cxr_tfds.pipeline import train_batches
+    from cxr_tfds.reading.pipeline import train_batches
 
     batches = train_batches(_dataset(), batch_size=BATCH, seed=0, cache=cache)
     return measure.rate((len(images) for images, _ in batches), warm_up=100)
@@ -112,9 +112,9 @@ def ours_classic() -> measure.Measure:
     """The same in memory, each batch augmented as in the training step."""
     import tensorflow as tf
 
-    from cxr_tfds.augment import Augment
-    from cxr_tfds.pipeline import train_batches
-    from cxr_tfds.presets import PRESETS
+    from cxr_tfds.augmentation.augment import Augment
+    from cxr_tfds.augmentation.presets import PRESETS
+    from cxr_tfds.reading.pipeline import train_batches
 
     layer = Augment(PRESETS["classic"], seed=0)
     augment = tf.function(lambda images: layer(images, training=True))
@@ -124,7 +124,7 @@ def ours_classic() -> measure.Measure:
 
 def ours_original() -> measure.Measure:
     """Records of the source files, decoded and fitted while they are read."""
-    from cxr_tfds.pipeline import train_batches
+    from cxr_tfds.reading.pipeline import train_batches
 
     dataset = _dataset("original-source").fitted(SIZE)
     batches = train_batches(dataset, batch_size=BATCH, seed=0, cache="none")
@@ -133,7 +133,7 @@ def ours_original() -> measure.Measure:
 
 def ours_memory(images: int) -> measure.Measure:
     """Peak memory of reading `images` without a cache: the same shards named again and again."""
-    from cxr_tfds.pipeline import train_batches
+    from cxr_tfds.reading.pipeline import train_batches
 
     dataset, times = _dataset(), images // IMAGES
     dataset = dataclasses.replace(
@@ -155,7 +155,7 @@ def epochs() -> measure.Measure:
     import tensorflow as tf
 
     from cxr_tfds.models import build_model
-    from cxr_tfds.pipeline import train_batches
+    from cxr_tfds.reading.pipeline import train_batches
 
     dataset = _dataset()
     batches = train_batches(dataset, batch_size=BATCH, seed=0)

@@ -24,8 +24,8 @@ from typing import Any
 import measure
 
 from cxr_tfds import run_folder
-from cxr_tfds.recipes import RECIPES
-from cxr_tfds.settings import TrainSettings
+from cxr_tfds.training.recipes import RECIPES
+from cxr_tfds.training.settings import TrainSettings
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "kermany_224" / "chest_xray"
 DATASET = "chest_xray_pneumonia/original"
@@ -43,8 +43,8 @@ def prepare(source: Path, out: Path) -> Path:
     if not stamp.is_file():
         import tensorflow_datasets as tfds
 
-        from cxr_tfds.builder import RadiographConfig
         from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+        from cxr_tfds.building.builder import RadiographConfig
 
         builder = Builder(data_dir=data, config=RadiographConfig(name="original", size=None))
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source))
@@ -71,7 +71,7 @@ def settings_of(name: str, data: Path, largest: int, epochs: int | None) -> Trai
 
 def train_one(name: str, settings: TrainSettings, out: Path) -> None:
     """Trains a system, unless its run is finished, and weighs its exports."""
-    from cxr_tfds.training import train
+    from cxr_tfds.training.run import train
 
     run = out / name
     if not (run / run_folder.MODEL).is_file():
@@ -103,7 +103,7 @@ def _write(out: Path, name: str, notes: dict[str, Any]) -> None:
 
 def _sizes(run: Path) -> dict[str, int]:
     """Parameters, and bytes of the exported model."""
-    from cxr_tfds.evaluation import dataset_of
+    from cxr_tfds.evaluation.scoring import dataset_of
     from cxr_tfds.export.calibration import calibration_images
     from cxr_tfds.export.convert import to_tflite
 

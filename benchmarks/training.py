@@ -52,7 +52,7 @@ class Steps:
 
 
 def _dataset():
-    from cxr_tfds.datasets import DatasetName, open_dataset
+    from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
     return open_dataset(DatasetName.parse("chest_xray_pneumonia/224"), DATA / "built")
 
@@ -63,8 +63,8 @@ def fit() -> measure.Measure:
     import numpy as np
 
     from cxr_tfds.models import build_model
-    from cxr_tfds.reading import load_split
-    from cxr_tfds.training import resolve_precision
+    from cxr_tfds.reading.in_order import load_split
+    from cxr_tfds.training.run import resolve_precision
 
     dataset = _dataset()
     whole = load_split(dataset, "train")
@@ -95,13 +95,13 @@ def ours(augment: str) -> measure.Measure:
     """What `cxr-train` does between two epochs' ends."""
     import numpy as np
 
-    from cxr_tfds.distributed import open_devices
-    from cxr_tfds.learner import Learner
-    from cxr_tfds.objective import losses_of
-    from cxr_tfds.pipeline import train_batches
-    from cxr_tfds.progress import Progress
-    from cxr_tfds.settings import TrainSettings
-    from cxr_tfds.training import resolve_precision
+    from cxr_tfds.reading.pipeline import train_batches
+    from cxr_tfds.training.distributed import open_devices
+    from cxr_tfds.training.learner import Learner
+    from cxr_tfds.training.objective import losses_of
+    from cxr_tfds.training.progress import Progress
+    from cxr_tfds.training.run import resolve_precision
+    from cxr_tfds.training.settings import TrainSettings
 
     dataset, devices = _dataset(), open_devices()
     settings = TrainSettings(

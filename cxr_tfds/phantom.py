@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.kermany import FINDINGS
+from cxr_tfds.sources.kermany import FINDINGS
 
 _AREA = 48_000  # pixels drawn before the image is scaled to its size: about 219 x 219
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from cxr_tfds import __version__
 from cxr_tfds.errors import InputError
-from cxr_tfds.kermany import FINDINGS
 from cxr_tfds.phantom import draw, draw_anatomy
+from cxr_tfds.sources.kermany import FINDINGS
 
 SPLITS = ("train", "val", "test")
 CLASSES = ("NORMAL", "PNEUMONIA")

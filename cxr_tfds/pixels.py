@@ -101,7 +101,8 @@ def radiograph(data: bytes, size: int, *, fit: str = "stretch", channels: int = 
         # inverse DCT at reduced size is an area average, so nothing aliases.
         drafted = image.draft("L", (size, size)) is not None
         if drafted:
-            image.decodermaxblock = len(data)  # in pieces of 64 KB, Pillow's default, it takes 1 % longer
+            # In pieces of 64 KB, Pillow's default, it takes 1 % longer.
+            image.decodermaxblock = len(data)  # type: ignore[attr-defined]
         plain = drafted and image.mode == "L" and orientation == 1  # each copy costs 3 % of the decoding
         grey = image if plain else ImageOps.exif_transpose(_grey(image, data))
         pixels = _array(_fit(grey, size, fit), channels)

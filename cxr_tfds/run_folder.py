@@ -43,7 +43,7 @@ class RunConfig:
     """`config.json`: everything needed to repeat a run and to use its model.
 
     Attributes:
-      settings: of the run, see `cxr_tfds.settings.TrainSettings`.
+      settings: of the run, see `cxr_tfds.training.settings.TrainSettings`.
       dataset: name with version, and fingerprint of the dataset it was trained on.
       labels: class names, the negative class first.
       shape: (S, S, C) of the images.

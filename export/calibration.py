@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cxr_tfds.datasets import BuiltDataset
-from cxr_tfds.reading import numpy_batches
+from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.reading.in_order import numpy_batches
 
 _SEED = 0  # of the choice: the same run gives the same file
 _EVERY = 5000  # images between two lines of progress

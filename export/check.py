@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cxr_tfds.cli import native_stderr_closed
-from cxr_tfds.evaluation import Scores, flat, probabilities
-from cxr_tfds.metrics import auc
-from cxr_tfds.temperature import fit_temperature
-from cxr_tfds.thresholds import best_threshold
+from cxr_tfds.evaluation.metrics import auc
+from cxr_tfds.evaluation.scoring import Scores, flat, probabilities
+from cxr_tfds.evaluation.temperature import fit_temperature
+from cxr_tfds.evaluation.thresholds import best_threshold
 
 from .edge.runtime import load
 

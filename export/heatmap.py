@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from cxr_tfds.activation import class_activation
 from cxr_tfds.errors import InputError
+from cxr_tfds.evaluation.activation import class_activation
 
 from .edge.runtime import HEATMAP, OUTPUT
 
@@ -15,7 +15,7 @@ from .edge.runtime import HEATMAP, OUTPUT
 def with_heatmap(model: Any) -> Any:
     """The model with its class activation map: a dictionary of `logits` (N, K) and `heatmap` (N, h, w, K).
 
-    See `cxr_tfds.activation.class_activation`.
+    See `cxr_tfds.evaluation.activation.class_activation`.
 
     Args:
       model: ends in global average pooling and a dense layer without activation.

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation import Scores, dataset_of, probabilities, score
-from cxr_tfds.reading import load_split
+from cxr_tfds.evaluation.scoring import Scores, dataset_of, probabilities, score
+from cxr_tfds.reading.in_order import load_split
 from cxr_tfds.run_folder import RunConfig, load_model, whole_file, write_json
 
 from .calibration import calibration_images

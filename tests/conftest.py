@@ -30,8 +30,8 @@ def built(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data_dir that holds chest_xray_pneumonia/64: `phantom` at 64 x 64. Read it, never write to it."""
     import tensorflow_datasets as tfds
 
-    from cxr_tfds.builder import RadiographConfig
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+    from cxr_tfds.building.builder import RadiographConfig
 
     data_dir = tmp_path_factory.mktemp("data_dir")
     builder = Builder(data_dir=data_dir, config=RadiographConfig(name="64", size=64))

@@ -17,10 +17,10 @@ from pydicom.uid import (
     JPEGLosslessSV1,
 )
 
+from cxr_tfds.building.testing import dicom_file, dicom_lut
 from cxr_tfds.dicom import dicom_grey, is_dicom
 from cxr_tfds.errors import BadImage
 from cxr_tfds.pixels import radiograph
-from cxr_tfds.testing import dicom_file, dicom_lut
 
 # Its corners are 0 and 4095; 12 bit in 16.
 TWELVE = np.linspace(0, 4095, 24 * 40).round().astype(np.uint16).reshape(24, 40)

@@ -29,11 +29,11 @@ from pydicom.uid import (
 )
 
 from cxr_tfds import pixels
+from cxr_tfds.building.fitting import Fitted, Fitting, fit_file
+from cxr_tfds.building.testing import dicom_file, dicom_lut
 from cxr_tfds.dicom import dicom_grey, is_dicom
 from cxr_tfds.errors import BadImage
-from cxr_tfds.fitting import Fitted, Fitting, fit_file
 from cxr_tfds.pixels import radiograph
-from cxr_tfds.testing import dicom_file, dicom_lut
 
 ROOT = Path(__file__).parents[1]
 DEVICE = ROOT / ".venv-edge" / "bin" / "python"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-from cxr_tfds.testing import build, draw_source, published, read, tfds_build
+from cxr_tfds.building.testing import build, draw_source, published, read, tfds_build
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -15,10 +15,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+from cxr_tfds.building.testing import Records, build, draw_image, draw_source, published, read
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.phantom_dataset import images_per_split, write_dataset
 from cxr_tfds.pixels import radiograph
-from cxr_tfds.testing import Records, build, draw_image, draw_source, published, read
 
 ORIGINALS = Path(__file__).parents[3] / "shared" / "data" / "kermany_original"
 SPLITS = ("train", "validation", "test")

@@ -11,13 +11,13 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from cxr_tfds.builder import RadiographBuilder, SourceImage
-from cxr_tfds.config import RadiographConfig
+from cxr_tfds.building.builder import RadiographBuilder, SourceImage
+from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.ieee8023 import FINDINGS, TABLE, UNLABELLED, choose, read_table, terms
-from cxr_tfds.normals import draw_normals, find_normals, normal_patient
 from cxr_tfds.sources import Place, check_links, open_source, search
+from cxr_tfds.sources.ieee8023 import FINDINGS, TABLE, UNLABELLED, choose, read_table, terms
 from cxr_tfds.sources.layout import the_one
+from cxr_tfds.sources.normals import draw_normals, find_normals, normal_patient
 from cxr_tfds.sources.places import children, listing
 
 _LAYOUT = f"""\

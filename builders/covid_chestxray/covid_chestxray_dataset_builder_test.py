@@ -15,9 +15,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.covid_chestxray.covid_chestxray_dataset_builder import Builder, CovidChestxrayConfig
+from cxr_tfds.building.testing import Records, build, draw_image, draw_source, published, read
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.pixels import radiograph
-from cxr_tfds.testing import Records, build, draw_image, draw_source, published, read
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 HEADER = "patientid,offset,finding,view,modality,folder,filename,license,"

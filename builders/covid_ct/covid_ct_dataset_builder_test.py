@@ -12,9 +12,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.covid_ct.covid_ct_dataset_builder import Builder
+from cxr_tfds.building.testing import Records, build, draw_image, published, read
 from cxr_tfds.errors import MissingData
 from cxr_tfds.pixels import radiograph
-from cxr_tfds.testing import Records, build, draw_image, published, read
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 PAPER = "2020.02.{:02}.2000-p1-{}%{}.png"

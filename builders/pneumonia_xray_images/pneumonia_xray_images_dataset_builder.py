@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from cxr_tfds.builder import RadiographBuilder, SourceImage
-from cxr_tfds.kermany import FINDINGS, PATIENT_NAMES, described
+from cxr_tfds.building.builder import RadiographBuilder, SourceImage
 from cxr_tfds.sources import scan_splits
+from cxr_tfds.sources.kermany import FINDINGS, PATIENT_NAMES, described
 
 
 class Builder(RadiographBuilder):

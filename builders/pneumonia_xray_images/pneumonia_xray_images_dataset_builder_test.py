@@ -11,8 +11,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.pneumonia_xray_images.pneumonia_xray_images_dataset_builder import Builder
+from cxr_tfds.building.testing import build, draw_image, draw_source, read
 from cxr_tfds.errors import InputError
-from cxr_tfds.testing import build, draw_image, draw_source, read
 
 COPIES = (("Opacity", "person3_virus_900.jpeg"), ("Normal", "IM-0004-0002.jpeg"))
 

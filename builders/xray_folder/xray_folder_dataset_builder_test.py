@@ -12,9 +12,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.xray_folder.xray_folder_dataset_builder import Builder, XrayFolderConfig
-from cxr_tfds.datasets import DatasetName, open_dataset
+from cxr_tfds.building.testing import Records, build, draw_image, published, read
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.testing import Records, build, draw_image, published, read
+from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
 CLASSES = ("Edema", "Normal", "TB")
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cxr_tfds.augmentation.presets import PRESETS
 from cxr_tfds.cli import Group, NearestChoice, check_new_folder, load_tensorflow, unknown
-from cxr_tfds.datasets import buildable_datasets
 from cxr_tfds.errors import InputError
-from cxr_tfds.presets import PRESETS
+from cxr_tfds.reading.datasets import buildable_datasets
 
 if TYPE_CHECKING:
-    from cxr_tfds.contact_sheet import Augmentation
-    from cxr_tfds.survey import Scanned
+    from cxr_tfds.looking.contact_sheet import Augmentation
+    from cxr_tfds.looking.survey import Scanned
 
 
 @click.group(cls=Group)
@@ -55,8 +55,8 @@ def summary(
     byte-identical ones, patients in two splits, and what tells a class without a look at the lung. Of a
     dataset that is built, the report of its build is shown.
     """
-    from cxr_tfds.build_report import JSON_FILE, report_text
-    from cxr_tfds.survey import survey, survey_text
+    from cxr_tfds.building.build_report import JSON_FILE, report_text
+    from cxr_tfds.looking.survey import survey, survey_text
 
     if plot is not None:
         _check_new_file(plot, (".png",), overwrite=overwrite)
@@ -72,8 +72,8 @@ def summary(
     text = json.dumps(found.report, indent=2, ensure_ascii=False) if as_json else survey_text(found.report)
     click.echo(text.encode(errors="backslashreplace"))
     if plot is not None:
+        from cxr_tfds.looking.survey_plot import draw_survey
         from cxr_tfds.run_folder import whole_file
-        from cxr_tfds.survey_plot import draw_survey
 
         with whole_file(plot) as beside:
             draw_survey(found, beside)
@@ -110,8 +110,8 @@ def preview(
     overwrite: bool,
 ) -> None:
     """Show sampled images of each split and class as the network will see them."""
-    from cxr_tfds import contact_sheet
-    from cxr_tfds.fitting import Fitting
+    from cxr_tfds.building.fitting import Fitting
+    from cxr_tfds.looking import contact_sheet
     from cxr_tfds.run_folder import whole_file
 
     _check_new_file(out, contact_sheet.FORMATS, overwrite=overwrite)
@@ -126,7 +126,7 @@ def preview(
 
 
 def _scan(source: Path, dataset: str | None, config: str | None) -> Scanned:
-    from cxr_tfds.survey import parse_config, scan
+    from cxr_tfds.looking.survey import parse_config, scan
 
     settings = parse_config(config, dataset)
     if dataset is not None:
@@ -143,7 +143,7 @@ def _check_new_file(path: Path, endings: tuple[str, ...], *, overwrite: bool) ->
 
 def _augmentation(preset: str, seed: int) -> Augmentation:
     load_tensorflow()
-    from cxr_tfds.augment import Augment
+    from cxr_tfds.augmentation.augment import Augment
 
     layer = Augment(PRESETS[preset], seed=seed, dtype="float32")
 

@@ -30,9 +30,9 @@ def evaluate(run: Path, split: str, data_dir: Path | None, stress: bool, as_json
 
     config = RunConfig.read(run)
     load_tensorflow()
-    from cxr_tfds import stress as under_stress
-    from cxr_tfds.figures import as_text
-    from cxr_tfds.finish import measure_again
+    from cxr_tfds.evaluation import stress as under_stress
+    from cxr_tfds.evaluation.figures import as_text
+    from cxr_tfds.evaluation.finish import measure_again
 
     table, stressed = measure_again(
         run, config, split, data_dir, stressed=stress, say=lambda line: click.echo(line, err=True)

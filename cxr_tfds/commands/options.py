@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cxr_tfds.cli import NearestChoice
-from cxr_tfds.datasets import SPLITS
+from cxr_tfds.reading.datasets import SPLITS
 
 data_dir = click.option(
     "--data-dir",

@@ -12,16 +12,16 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from cxr_tfds.augmentation.presets import FILLS, LIMITS, PRESETS, AugmentSettings
 from cxr_tfds.cli import Command, NearestChoice, check_new_folder, load_tensorflow, unknown
-from cxr_tfds.cluster import read_cluster
-from cxr_tfds.datasets import DatasetName, default_data_dir, known_datasets, named_settings
 from cxr_tfds.errors import InputError
 from cxr_tfds.models import MODELS, list_models
-from cxr_tfds.presets import FILLS, LIMITS, PRESETS, AugmentSettings
-from cxr_tfds.recipes import RECIPES
+from cxr_tfds.reading import CACHES
+from cxr_tfds.reading.datasets import DatasetName, default_data_dir, known_datasets, named_settings
 from cxr_tfds.run_folder import RunConfig
-from cxr_tfds.settings import (
-    CACHES,
+from cxr_tfds.training.cluster import read_cluster
+from cxr_tfds.training.recipes import RECIPES
+from cxr_tfds.training.settings import (
     MAX_SEED,
     OPTIMIZERS,
     PRECISIONS,
@@ -64,7 +64,7 @@ def _augment_changes(ctx: click.Context, param: click.Parameter, values: tuple[s
 
 
 def _rule(text: str) -> None:
-    from cxr_tfds.thresholds import check_rule  # NumPy, which `--help` does without
+    from cxr_tfds.evaluation.thresholds import check_rule  # NumPy, which `--help` does without
 
     check_rule(text)
 
@@ -206,8 +206,8 @@ def train(
     else:
         raise click.UsageError("Missing option '--dataset'.")
     load_tensorflow()
-    from cxr_tfds.figures import as_text
-    from cxr_tfds.training import train as run_training
+    from cxr_tfds.evaluation.figures import as_text
+    from cxr_tfds.training.run import train as run_training
 
     try:
         with _terminated_as_interrupted():

@@ -1,7 +1,7 @@
 """The systems of published articles, layer by layer, to measure ours against.
 
 The articles fed pixels scaled to 0..1 and ended in a sigmoid: the scaling is inside the models, the
-sigmoid is applied outside. How each was trained stands in `cxr_tfds.recipes`.
+sigmoid is applied outside. How each was trained stands in `cxr_tfds.training.recipes`.
 """
 
 from __future__ import annotations

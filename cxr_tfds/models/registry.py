@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cxr_tfds.cli import unknown
-from cxr_tfds.datasets import config_option
 from cxr_tfds.errors import InputError
 from cxr_tfds.models import reference
 from cxr_tfds.models.backbones import backbone_model
 from cxr_tfds.models.edge import edge
 from cxr_tfds.models.weights import IMAGENET, NEW, find_weights, load_weights
+from cxr_tfds.reading.datasets import config_option
 
 Shape = tuple[int, int, int]
 

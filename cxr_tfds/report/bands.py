@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxr_tfds.resampling import Ranking, group_codes, resample
+from cxr_tfds.evaluation.resampling import Ranking, group_codes, resample
 
 # Weights (R, N), or None for the images as they are, to x and y of R curves, (R, T) each.
 Points = Callable[[np.ndarray | None], tuple[np.ndarray, np.ndarray]]

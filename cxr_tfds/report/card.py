@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from cxr_tfds.figures import in_words
+from cxr_tfds.evaluation.figures import in_words
 from cxr_tfds.models import MODELS, multiply_adds
 from cxr_tfds.report.data import DataFacts
 from cxr_tfds.report.style import TIMES

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cxr_tfds.evaluation import Scores
-from cxr_tfds.metrics import BINS, calibration_bins
+from cxr_tfds.evaluation.metrics import BINS, calibration_bins
+from cxr_tfds.evaluation.scoring import Scores
 from cxr_tfds.report.bands import Curve, precision_recall, roc, wilson
 from cxr_tfds.report.style import ACCENT, INK, LINE, MUTED, SECOND, Picture, colour_of, new_figure, picture
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxr_tfds.build_report import JSON_FILE
-from cxr_tfds.datasets import BuiltDataset
-from cxr_tfds.evaluation import Scores
-from cxr_tfds.reading import numpy_batches
+from cxr_tfds.building.build_report import JSON_FILE
+from cxr_tfds.evaluation.scoring import Scores
+from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.reading.in_order import numpy_batches
 
 _INFO = "dataset_info.json"  # written by TFDS
 _BULLET = re.compile(r"^- \*\*(?P<name>[^*]+)\*\*: (?P<text>.*?)(?=^- \*\*|^#|\n\n|\Z)", re.MULTILINE | re.DOTALL)
@@ -102,7 +102,7 @@ def _description(folder: Path | None) -> str:
 
 
 def _reported(report: dict[str, Any]) -> tuple[list[str], bool]:
-    """What the report of the build warns of, and whether it looked; see `cxr_tfds.build_report`."""
+    """What the report of the build warns of, and whether it looked; see `cxr_tfds.building.build_report`."""
     shortcuts = report.get("shortcuts")
     found = shortcuts if isinstance(shortcuts, list) else []
     warnings = [str(each["text"]) for each in found if isinstance(each, dict) and each.get("text")]

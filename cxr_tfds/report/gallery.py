@@ -11,9 +11,9 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
-from cxr_tfds.activation import activation_maps
-from cxr_tfds.evaluation import Kept, Scores
-from cxr_tfds.overlay import overlay
+from cxr_tfds.evaluation.activation import activation_maps
+from cxr_tfds.evaluation.overlay import overlay
+from cxr_tfds.evaluation.scoring import Kept, Scores
 from cxr_tfds.report.style import CLASS_COLOURS, INK, MUTED, PAPER, Picture
 
 _EACH = 8  # most images of a group

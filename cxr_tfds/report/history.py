@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cxr_tfds import run_folder
-from cxr_tfds.checkpoint import History, best_epoch
 from cxr_tfds.report.card import spelled
 from cxr_tfds.report.style import ACCENT, CLASS_COLOURS, MUTED, SECOND, Picture, new_figure, picture
+from cxr_tfds.training.checkpoint import History, best_epoch
 
 
 def read_history(run: Path) -> History:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cxr_tfds import run_folder
-from cxr_tfds.conditions import CONDITIONS, STRENGTHS
-from cxr_tfds.datasets import BuiltDataset
-from cxr_tfds.evaluation import Kept, Scores
+from cxr_tfds.evaluation.conditions import CONDITIONS, STRENGTHS
+from cxr_tfds.evaluation.scoring import Kept, Scores
+from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report import card, curves, diagram, gallery, history, robustness
 from cxr_tfds.report.data import facts_of
 from cxr_tfds.report.style import TIMES, Picture, colour_of, drawing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cxr_tfds.conditions import MODERATE, STRENGTHS
+from cxr_tfds.evaluation.conditions import MODERATE, STRENGTHS
 from cxr_tfds.report.style import ACCENT, INK, MUTED, NEGATIVE, POSITIVE, SECOND, Picture, new_figure, picture
 
 _COLOURS = dict(zip(STRENGTHS, (NEGATIVE, SECOND, POSITIVE), strict=True))

@@ -182,7 +182,7 @@ def _images(folder: Place, *, nested: bool, above: str = "") -> Iterator[tuple[s
                 raise InputError(f"{shown(place)} is neither a file nor a folder. Take it away.")
             yield above + place.name, place  # a link to nowhere: named with the other bad files
         elif nested:
-            if isinstance(place, Path) and folder.resolve().is_relative_to(place.resolve()):
+            if isinstance(place, Path) and Path(str(folder)).resolve().is_relative_to(place.resolve()):
                 raise InputError(f"{shown(place)} is a link to a folder that holds it. Remove the link.")
             yield from _images(place, nested=True, above=f"{above}{place.name}/")
         else:

@@ -122,7 +122,7 @@ def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: in
 
     Metrics come with 95% bootstrap intervals, images drawn one by one: folders tell no patients.
     """
-    from cxr_tfds.figures import as_text
+    from cxr_tfds.evaluation.figures import as_text
 
     from .evaluate import measured
     from .listing import class_folders, images_in

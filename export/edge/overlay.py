@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.overlay import overlay
+from cxr_tfds.evaluation.overlay import overlay
 
 if TYPE_CHECKING:
     from .classifier import Classifier, Prediction

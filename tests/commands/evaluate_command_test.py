@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
-from cxr_tfds.datasets import DatasetName, open_dataset
 from cxr_tfds.models import build_model
+from cxr_tfds.reading.datasets import DatasetName, open_dataset
 from cxr_tfds.run_folder import RunConfig
 
 

@@ -11,12 +11,12 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from cxr_tfds import training
 from cxr_tfds.commands.train import train
 from cxr_tfds.models import list_models
-from cxr_tfds.recipes import RECIPES
 from cxr_tfds.run_folder import FORMAT
-from cxr_tfds.settings import TrainSettings
+from cxr_tfds.training import run as training
+from cxr_tfds.training.recipes import RECIPES
+from cxr_tfds.training.settings import TrainSettings
 
 DATASET = "chest_xray_pneumonia/64"
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "numpy", "matplotlib", "PIL")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cxr_tfds.evaluation import dataset_of
+from cxr_tfds.evaluation.scoring import dataset_of
 from cxr_tfds.export import calibration
 from cxr_tfds.export.calibration import calibration_images
-from cxr_tfds.reading import load_split
+from cxr_tfds.reading.in_order import load_split
 from cxr_tfds.run_folder import RunConfig
 
 

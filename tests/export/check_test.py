@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cxr_tfds.evaluation import Scores
+from cxr_tfds.evaluation.scoring import Scores
 from cxr_tfds.export import check
 
 

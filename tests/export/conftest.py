@@ -16,8 +16,8 @@ _NOT_HAD = (
 @pytest.fixture(scope="session")
 def run(built, tmp_path_factory):
     """A short run in float32 that has learned a little. Read it, never write to it."""
-    from cxr_tfds.settings import TrainSettings
-    from cxr_tfds.training import train
+    from cxr_tfds.training.run import train
+    from cxr_tfds.training.settings import TrainSettings
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     named = {"dataset": "chest_xray_pneumonia/64", "data_dir": str(built)}

@@ -106,10 +106,10 @@ def test_pixels_of_the_device_are_those_of_the_records(phantom, shared_or_none, 
     """Bit for bit, on JPEG, PNG, RGB and RGBA, real files among them where there are some."""
     import tensorflow_datasets as tfds
 
-    from cxr_tfds.builder import RadiographConfig
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-    from cxr_tfds.datasets import DatasetName, open_dataset
-    from cxr_tfds.reading import load_split
+    from cxr_tfds.building.builder import RadiographConfig
+    from cxr_tfds.reading.datasets import DatasetName, open_dataset
+    from cxr_tfds.reading.in_order import load_split
 
     folder = tmp_path / "chest_xray" / "train"
     sources = sorted((phantom / "chest_xray" / "train").glob("*/*"))[:8] + shared_or_none

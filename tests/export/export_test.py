@@ -10,14 +10,14 @@ from click.testing import CliRunner
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation import dataset_of, probabilities, score
+from cxr_tfds.evaluation.scoring import dataset_of, probabilities, score
 from cxr_tfds.export import check, pack
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import read_model
 from cxr_tfds.export.edge.runtime import installed
 from cxr_tfds.export.pack import Demands
-from cxr_tfds.reading import load_split
+from cxr_tfds.reading.in_order import load_split
 from cxr_tfds.run_folder import RunConfig
 
 FILES = ["export.json", "tiny-float32.tflite", "tiny-int8.tflite"]

@@ -8,12 +8,12 @@ import pytest
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation import dataset_of
+from cxr_tfds.evaluation.scoring import dataset_of
 from cxr_tfds.export import convert
 from cxr_tfds.export.edge.runtime import installed, load
 from cxr_tfds.export.heatmap import with_heatmap
 from cxr_tfds.models import build_model
-from cxr_tfds.reading import load_split
+from cxr_tfds.reading.in_order import load_split
 from cxr_tfds.run_folder import RunConfig
 
 SIZE, CELL = 64, 16

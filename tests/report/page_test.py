@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_tfds.conditions import MODERATE
-from cxr_tfds.datasets import DatasetName, open_dataset
-from cxr_tfds.evaluation import Kept, Scores, measure
+from cxr_tfds.evaluation.conditions import MODERATE
+from cxr_tfds.evaluation.scoring import Kept, Scores, measure
+from cxr_tfds.evaluation.stress import stress
+from cxr_tfds.reading.datasets import DatasetName, open_dataset
 from cxr_tfds.report.page import Measured, write_report
 from cxr_tfds.run_folder import RunConfig
-from cxr_tfds.stress import stress
 
 IMAGES = 24
 

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import pytest
 
-from cxr_tfds.datasets import DatasetName, open_dataset
-from cxr_tfds.evaluation import Scores
+from cxr_tfds.evaluation.scoring import Scores
 from cxr_tfds.models import build_model
+from cxr_tfds.reading.datasets import DatasetName, open_dataset
 from cxr_tfds.report import card, history
 from cxr_tfds.report.data import DataFacts, facts_of
 from cxr_tfds.report.diagram import layer_boxes, picture_of, stages

@@ -10,10 +10,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from cxr_tfds.evaluation.summary import summary
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.command import cli
 from cxr_tfds.export.edge.model_file import append_card, read_card
-from cxr_tfds.summary import summary
 
 
 def infer(*arguments):

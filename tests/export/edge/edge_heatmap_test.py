@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.evaluation.overlay import overlay
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.command import cli
 from cxr_tfds.export.edge.model_file import append_card
-from cxr_tfds.overlay import overlay
 
 # The logit is (mean grey - 100) / 10, and so is each place of the map, less the bias of -10.
 _CONVERT = """

@@ -1,0 +1,1 @@
+"""Changing training images, on the accelerator."""

@@ -1,0 +1,1 @@
+"""Source files to checked TFRecords: the base of every dataset builder."""

@@ -1,0 +1,1 @@
+"""Built dataset to run folder."""

@@ -1,0 +1,159 @@
+"""After every epoch: the figures of validation, the best weights, and all that `--resume` needs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cxr_tfds import run_folder
+from cxr_tfds.errors import InputError
+from cxr_tfds.evaluation.metrics import auc
+from cxr_tfds.evaluation.scoring import Scores, score
+from cxr_tfds.models import build_model
+from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.training.distributed import Devices
+from cxr_tfds.training.learner import Learner
+from cxr_tfds.training.settings import TrainSettings
+
+History = list[dict[str, Any]]
+_BEST = "best.weights.h5"
+
+
+class Checkpoint:
+    """The history of a run and the folder `checkpoint/`.
+
+    The best epoch has the highest validation AUC (with more than two classes: accuracy), the lower
+    validation loss deciding between equals. Of several machines the chief alone measures and writes;
+    the others hear its validation loss, which is all their history holds.
+    """
+
+    def __init__(self, run: Path, learner: Learner, dataset: BuiltDataset, settings: TrainSettings) -> None:
+        self.run, self.learner, self.dataset, self.settings = run, learner, dataset, settings
+        self.devices: Devices = learner.devices
+        self.folder = run / run_folder.CHECKPOINT
+        self.history: History = []
+        # In float32, where the weights of a model in mixed precision are already: what is measured is what is kept.
+        self.net = build_model(settings.model, dataset.shape, len(dataset.labels)) if self.devices.chief else None
+
+    @property
+    def val_losses(self) -> list[float]:
+        return [row["val_loss"] for row in self.history]
+
+    def restore(self) -> int:
+        """Loads the last finished epoch, if there is one; returns the number of the epoch to go on with.
+
+        Raises:
+          InputError: the checkpoint is damaged.
+        """
+        told = self.folder / "state.json"
+        if self.devices.chief and told.is_file():
+            self.history = json.loads(told.read_text(encoding="utf-8"))["history"]
+        (epochs,) = self.devices.of_chief([np.array(len(self.history))])
+        if not (epoch := int(epochs)):
+            return 0
+        (losses,) = self.devices.of_chief([np.resize(np.array(self.val_losses or 0, np.float64), epoch)])
+        if not self.devices.chief:
+            self.history = [{"epoch": i + 1, "val_loss": float(loss)} for i, loss in enumerate(losses)]
+        self.learner.begin_epoch(epoch - 1, self.val_losses)
+        state = self._read(epoch) if self.devices.chief else self.learner.state()
+        self.learner.load(self.devices.of_chief(state))
+        return epoch
+
+    def _read(self, epoch: int) -> list[np.ndarray]:
+        path = self._state(epoch)
+        try:
+            with np.load(path) as arrays:
+                state = [arrays[name] for name in arrays.files]
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
+            raise InputError(f"{path} cannot be read: {err}. Start anew with --overwrite.") from err
+        shapes = [values.shape for values in self.learner.state()]
+        if [values.shape for values in state] != shapes:
+            raise InputError(f"{path} was written by another version of cxr-tfds. Start anew with --overwrite.")
+        return state
+
+    def end_epoch(self, epoch: int) -> dict[str, Any]:
+        """Measures and saves the epoch of that number, from 0; returns its row of the history.
+
+        Raises:
+          InputError: the loss is no number any more.
+        """
+        loss = self.learner.take_loss()
+        self._check_finite(epoch, loss)
+        row: dict[str, Any] = {"epoch": epoch + 1, "loss": loss}
+        if self.net is not None:
+            self.net.set_weights(self.learner.kept_weights())
+            row |= validation_row(score(self.net, self.dataset, "validation"))
+        row["learning_rate"] = self.learner.learning_rate()
+        (heard,) = self.devices.of_chief([np.array(row.get("val_loss", 0.0))])
+        row["val_loss"] = float(heard)
+        self.history.append(row)
+        if self.devices.chief:
+            self._save(epoch + 1)
+        return row
+
+    def _check_finite(self, epoch: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            kept = f" The epochs before are kept in {self.folder}." if self.history else ""
+            raise InputError(
+                f"the loss became {loss} in epoch {epoch + 1}.{kept} "
+                "Try a lower --learning-rate, --clip-norm 1 or --precision float32, with --overwrite."
+            )
+
+    def _save(self, epoch: int) -> None:
+        """Writes the new state before it lets go of the old one: a kill at any moment leaves one whole."""
+        self.folder.mkdir(exist_ok=True)
+        with run_folder.whole_file(self._state(epoch)) as beside:
+            np.savez(beside, *self.learner.state())
+        if best_epoch(self.history) == epoch and self.net is not None:
+            with run_folder.whole_file(self.folder / _BEST) as beside:
+                self.net.save_weights(beside)
+        write_history(self.run, self.history)
+        run_folder.write_json(self.folder / "state.json", {"epoch": epoch, "history": self.history})
+        self._state(epoch - 1).unlink(missing_ok=True)
+
+    def _state(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch}.npz"
+
+    def best_model(self) -> keras.Model:
+        """The model with the weights of the best epoch, float32; of the chief."""
+        assert self.net is not None
+        self.net.load_weights(self.folder / _BEST)
+        return self.net
+
+
+def validation_row(scores: Scores) -> dict[str, float]:
+    """`val_loss`, and `val_auc` for two classes, `val_accuracy` for more."""
+    if scores.logits.ndim == 1:
+        signed = np.where(scores.labels == 1, scores.logits, -scores.logits).astype(np.float64)
+        return {
+            "val_loss": float(np.logaddexp(0, -signed).mean()),
+            "val_auc": auc(scores.labels, scores.logits),
+        }
+    of_truth = scores.probabilities[np.arange(len(scores.labels)), scores.labels]
+    return {
+        "val_loss": float(-np.log(np.maximum(of_truth, 1e-12)).mean()),
+        "val_accuracy": float((scores.logits.argmax(axis=1) == scores.labels).mean()),
+    }
+
+
+def best_epoch(history: History) -> int:
+    """Number of the best epoch, from 1."""
+    key = "val_auc" if "val_auc" in history[0] else "val_accuracy"
+    return int(max(history, key=lambda row: (row[key], -row["val_loss"]))["epoch"])
+
+
+def write_history(run: Path, history: History) -> None:
+    with (
+        run_folder.whole_file(run / run_folder.HISTORY) as beside,
+        beside.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)

@@ -1,0 +1,188 @@
+"""Decoding on a Dask cluster of two worker processes: the same images in the same order, whatever befalls a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("distributed")
+
+import dask
+import tensorflow_datasets as tfds
+from distributed import Client, LocalCluster
+from distributed.scheduler import KilledWorker
+
+import cxr_tfds
+from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+from cxr_tfds.building import builder as builder_module
+from cxr_tfds.building import engines
+from cxr_tfds.building.builder import RadiographConfig
+from cxr_tfds.building.engines import EXECUTOR, IMAGES_PER_TASK, fit_all, scheduler_address
+from cxr_tfds.building.fitting import Fitted, Fitting
+from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.reading.datasets import DatasetName, open_dataset
+
+SMALL = Fitting(size=32, channels=1, fit="stretch")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """A scheduler and two worker processes on loopback. What asks a killed one waits 2 s, not 30."""
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+    ):
+        yield cluster
+
+
+def choose(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXECUTOR, cluster.scheduler_address.replace("tcp://", "dask://"))
+
+
+def images_of(folder: Path) -> list[Path]:
+    return sorted(folder.glob("chest_xray/train/*/*"))
+
+
+def assert_same(results: list[Fitted | BadImage], wanted: list[Fitted | BadImage]) -> None:
+    assert len(results) == len(wanted)
+    for result, want in zip(results, wanted, strict=True):
+        if isinstance(want, BadImage):
+            assert str(result) == str(want)
+        else:
+            assert isinstance(result, Fitted)
+            np.testing.assert_array_equal(result.stored, want.stored)
+            assert result.facts == want.facts
+
+
+def test_a_dataset_is_whole_and_the_same_though_a_worker_is_killed(
+    cluster: LocalCluster, phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = []
+
+    def killing(files: list[Path], fitting: Fitting) -> Iterator[Fitted | BadImage]:
+        for number, result in enumerate(fit_all(files, fitting)):
+            if number == 3 and not killed:
+                with Client(cluster, set_as_default=False) as client:
+                    killed.append(next(iter(client.run(os.getpid).values())))
+                os.kill(killed[0], signal.SIGKILL)
+            yield result
+
+    choose(cluster, monkeypatch)
+    monkeypatch.setattr(builder_module, "fit_all", killing)
+    monkeypatch.setattr(engines, "IMAGES_PER_TASK", 2)  # most tasks are yet to come, some are on their way
+    builder = Builder(data_dir=tmp_path, config=RadiographConfig(name="64", size=64))
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom))
+    assert killed
+    name = DatasetName("chest_xray_pneumonia", "64")
+    assert open_dataset(name, tmp_path).fingerprint == open_dataset(name, built).fingerprint
+    reports = [
+        (data_dir / "chest_xray_pneumonia/64/1.0.0/build_report.json").read_text() for data_dir in (tmp_path, built)
+    ]
+    assert reports[0] == reports[1]
+
+
+def test_bytes_are_sent_where_workers_do_not_see_the_source(
+    cluster: LocalCluster, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in images_of(phantom)[: 2 * IMAGES_PER_TASK]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "broken.jpeg").write_bytes(b"\xff\xd8\xff")
+    monkeypatch.chdir(tmp_path)  # not that of the workers
+    files = [*sorted(Path().glob("*.jpeg")), Path("missing.jpeg")]
+    here = list(fit_all(files, SMALL))
+    assert [str(files[i]) for i, result in enumerate(here) if isinstance(result, BadImage)] == [
+        "broken.jpeg",
+        "missing.jpeg",
+    ]
+    choose(cluster, monkeypatch)
+    assert_same(list(fit_all(files, SMALL)), here)
+    originals = Fitting(size=None, channels=1, fit="stretch")
+    assert [result.stored for result in fit_all(files[1:3], originals)] == [f.read_bytes() for f in files[1:3]]
+
+
+def test_stopping_early_leaves_the_cluster_usable(
+    cluster: LocalCluster, phantom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(cluster, monkeypatch)
+    files = images_of(phantom)
+    results = fit_all(files, SMALL)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert len(list(fit_all(files[:3], SMALL))) == 3
+    assert list(fit_all([], SMALL)) == []
+
+
+def test_workers_that_would_make_other_pixels_are_refused(
+    cluster: LocalCluster, phantom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(cluster, monkeypatch)
+    monkeypatch.setattr(cxr_tfds, "__version__", "9.9.9")
+    with pytest.raises(
+        InputError, match=r"worker tcp://\S+ has cxr-tfds 0.*; here is cxr-tfds 9\.9\.9, Pillow .*same ver"
+    ):
+        next(fit_all(images_of(phantom), SMALL))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "dask",
+        "dask://",
+        "dask://host",
+        "dask://host:many",
+        "dask://host:0",
+        "tcp://host:8786",
+        "dask://h:1/x",
+        "host:1",
+    ],
+)
+def test_an_address_that_is_none_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXECUTOR, value)
+    with pytest.raises(InputError, match=rf"{EXECUTOR}='{value}'; expected dask://HOST:PORT"):
+        scheduler_address()
+
+
+@pytest.mark.parametrize(
+    ("value", "address"), [("", None), ("dask://host:8786", "host:8786"), ("dask://[::1]:8786/", "[::1]:8786")]
+)
+def test_addresses(value: str, address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXECUTOR, value)
+    assert scheduler_address() == address
+
+
+def test_no_scheduler_there(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXECUTOR, "dask://127.0.0.1:9")  # discard, where nothing listens
+    monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.5)
+    with pytest.raises(InputError, match=r"No Dask scheduler answers at 127\.0\.0\.1:9 within 0\.5 s\. Start one"):
+        next(fit_all(images_of(phantom), SMALL))
+
+
+def test_a_scheduler_without_workers(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.5)
+    with LocalCluster(n_workers=0, processes=False, protocol="tcp://", dashboard_address=":0") as empty:
+        choose(empty, monkeypatch)
+        with pytest.raises(InputError, match=r"has no worker\. Start some with: dask worker tcp://127"):
+            next(fit_all(images_of(phantom), SMALL))
+
+
+def test_without_dask_the_extra_is_named(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXECUTOR, "dask://127.0.0.1:9")
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install 'cxr-tfds\[dask\]'"):
+        next(fit_all(images_of(phantom), SMALL))
+
+
+def test_an_image_that_ends_every_worker(phantom: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives_up(*args: object, **kwargs: object) -> Iterator[None]:
+        raise KilledWorker("_fit_several-1", last_worker=SimpleNamespace(address="tcp://w"), allowed_failures=3)
+
+    choose(cluster, monkeypatch)
+    monkeypatch.setattr(engines, "ordered_map", gives_up)
+    with pytest.raises(InputError, match=r"Dask gave up on some images: .*_fit_several-1.*memory is the usual reason"):
+        list(fit_all(images_of(phantom), SMALL))

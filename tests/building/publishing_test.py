@@ -1,0 +1,265 @@
+"""Builds that do not end as they should: a full disk, two at once, an interruption, a failing --overwrite."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.scripts.cli import build as tfds_build
+
+from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+from cxr_tfds.building import builder as builder_module
+from cxr_tfds.building import publishing
+from cxr_tfds.building.builder import RadiographConfig
+from cxr_tfds.building.engines import fit_all
+from cxr_tfds.building.publishing import disk_is_full, only_build
+from cxr_tfds.errors import InputError
+from cxr_tfds.reading.datasets import DatasetName, open_dataset
+
+NAME = DatasetName("chest_xray_pneumonia", "64")
+OVERWRITE = {"download_mode": tfds.GenerateMode.REUSE_CACHE_IF_EXISTS}
+
+
+def new_builder(data_dir: Path, size: int = 64) -> Builder:
+    return Builder(data_dir=data_dir, config=RadiographConfig(name="64" if size == 64 else "mine", size=size))
+
+
+def build(source: Path, data_dir: Path, size: int = 64, **settings: Any) -> Builder:
+    builder = new_builder(data_dir, size)
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source, **settings))
+    return builder
+
+
+def halfway(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
+    """Has `act` called once, in the middle of the next build."""
+
+    def fit(*args: Any) -> Iterator[Any]:
+        for number, result in enumerate(fit_all(*args)):
+            if number == 20:
+                monkeypatch.setattr(builder_module, "fit_all", fit_all)
+                act()
+            yield result
+
+    monkeypatch.setattr(builder_module, "fit_all", fit)
+
+
+def left_in(data_dir: Path) -> list[str]:
+    """Names of what is neither an empty folder of a config nor published."""
+    return [p.name for p in data_dir.rglob("*") if "incomplete" in p.name or "tfrecord" in p.name]
+
+
+def assert_whole(data_dir: Path, built: Path) -> None:
+    assert open_dataset(NAME, data_dir).fingerprint == open_dataset(NAME, built).fingerprint
+    folder = data_dir / "chest_xray_pneumonia" / "64"
+    assert [path.name for path in folder.iterdir()] == ["1.0.0"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 KB; the records of `phantom` have 500."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if not sys.platform.startswith("linux") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up(small_disk: Path, phantom: Path, built: Path) -> None:
+    with pytest.raises(InputError, match=r"^The disk is full: .*disk.* has \d+ MB free now.*\. Make room, or choose"):
+        build(phantom, small_disk)
+    assert left_in(small_disk) == []
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    build(phantom, small_disk)
+    assert_whole(small_disk, built)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_shard_that_finds_no_room(
+    phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tfds.core.writer.ExampleWriter.write
+
+    def full(self: Any, path: Any, examples: Any) -> Any:
+        if "test.tfrecord" in str(path):  # the last split
+            Path(path).symlink_to("/dev/full")
+        return whole(self, path, examples)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tfds.core.writer.ExampleWriter, "write", full)
+        with pytest.raises(InputError, match=r"^The disk is full"):
+            build(phantom, tmp_path)
+    assert left_in(tmp_path) == []
+    build(phantom, tmp_path)
+    assert_whole(tmp_path, built)
+
+
+def test_what_says_that_a_disk_is_full() -> None:
+    def chained(err: BaseException) -> BaseException:
+        try:
+            try:
+                raise err
+            except BaseException as cause:
+                raise RuntimeError("failed to finalize") from cause
+        except RuntimeError as outer:
+            return outer
+
+    assert disk_is_full(chained(OSError(errno.ENOSPC, "x")))
+    assert disk_is_full(OSError(errno.EDQUOT, "x"))
+    assert disk_is_full(chained(ValueError("a/b; No space left on device")))
+    assert not disk_is_full(chained(OSError(errno.EACCES, "x")))
+    assert not disk_is_full(None)
+
+
+def test_two_builds_at_once(phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = []
+
+    def second() -> None:
+        with pytest.raises(InputError, match=r"Another process is building in .*/64\. Wait until it is done") as caught:
+            build(phantom, tmp_path)
+        refused.append(caught.value)
+        build(phantom, tmp_path, size=8)  # another dataset is no matter
+
+    halfway(monkeypatch, second)
+    build(phantom, tmp_path)
+    assert refused
+    assert_whole(tmp_path, built)
+    before = (tmp_path / "chest_xray_pneumonia/64/1.0.0/dataset_info.json").stat().st_mtime_ns
+    build(phantom, tmp_path)  # the second, once the first is done
+    assert (tmp_path / "chest_xray_pneumonia/64/1.0.0/dataset_info.json").stat().st_mtime_ns == before
+
+
+def test_a_folder_that_cannot_be_made(phantom: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/.*/64 cannot be made: Not a directory\. Choose another --data_dir"):
+        build(phantom, tmp_path / "file")
+
+
+@pytest.mark.parametrize("missing", ["flock", "fcntl"])
+def test_a_file_system_without_locks_is_built_on(
+    missing: str, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*args: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if missing == "flock":
+        monkeypatch.setattr(publishing.fcntl, "flock", no_locks)
+    else:
+        monkeypatch.setattr(publishing, "fcntl", None)
+    stale = tmp_path / "d" / "incomplete.ABCDEF_1.0.0"
+    stale.mkdir(parents=True)
+    with only_build(tmp_path / "d" / "1.0.0"), only_build(tmp_path / "d" / "1.0.0"):
+        assert stale.exists()  # it may be that of another build
+
+
+def test_an_interrupted_build(phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halfway(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        build(phantom, tmp_path)
+    assert left_in(tmp_path) == []
+    build(phantom, tmp_path)
+    assert_whole(tmp_path, built)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import tensorflow_datasets as tfds
+from cxr_tfds.building import builder
+from cxr_tfds.building.engines import fit_all
+from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+
+def fit(*args):
+    for number, result in enumerate(fit_all(*args)):
+        if number == 5 and list(Path(sys.argv[2]).rglob("*train*tfrecord*")):  # in the second split
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield result
+
+builder.fit_all = fit
+made = Builder(data_dir=sys.argv[2], config=builder.RadiographConfig(name="64", size=64))
+made.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=sys.argv[1]))
+"""
+
+
+def test_a_killed_build(phantom: Path, built: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(phantom), str(tmp_path)],
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [name for name in left_in(tmp_path) if "incomplete" in name]  # nobody could remove it
+    with pytest.raises(InputError, match="is not built in"):
+        open_dataset(NAME, tmp_path)
+    build(phantom, tmp_path)
+    assert_whole(tmp_path, built)
+
+
+def overwriting_builder(data_dir: Path, monkeypatch: pytest.MonkeyPatch, config: RadiographConfig) -> Builder:
+    """What `tfds build --overwrite` makes before it builds; by itself it would delete the dataset there."""
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets.scripts.cli.main", types.ModuleType("main"))
+    monkeypatch.setattr(sys, "argv", ["tfds", "build", "--overwrite"])
+    kwargs = {"data_dir": data_dir, "config": config}
+    return tfds_build._make_builder(Builder, overwrite=True, fail_if_exists=False, **kwargs)
+
+
+def test_overwriting_keeps_the_old_dataset_until_the_new_one_is_whole(
+    phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(built, tmp_path / "data")
+    source = shutil.copytree(phantom, tmp_path / "source")
+    broken = next(source.glob("chest_xray/test/NORMAL/*"))
+    content = broken.read_bytes()
+    broken.write_bytes(b"")
+    builder = overwriting_builder(tmp_path / "data", monkeypatch, RadiographConfig(name="64", size=64))
+    config = tfds.download.DownloadConfig(manual_dir=source, **OVERWRITE)
+    with pytest.raises(SystemExit, match="1 file cannot be used"):
+        builder.download_and_prepare(download_config=config)
+    assert_whole(tmp_path / "data", built)
+
+    shutil.copy(next(source.glob("chest_xray/test/PNEUMONIA/*")), broken)
+    builder.download_and_prepare(download_config=config)
+    assert open_dataset(NAME, tmp_path / "data").fingerprint != open_dataset(NAME, built).fingerprint
+    assert builder.info.metadata["fingerprint"] == open_dataset(NAME, tmp_path / "data").fingerprint
+    assert content != broken.read_bytes()
+    assert [p.name for p in (tmp_path / "data/chest_xray_pneumonia/64").iterdir()] == ["1.0.0"]
+
+
+def test_overwriting_changes_settings(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(phantom, tmp_path, size=8)
+    builder = overwriting_builder(tmp_path, monkeypatch, RadiographConfig(name="mine", size=9))
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom, **OVERWRITE))
+    assert open_dataset(DatasetName("chest_xray_pneumonia", "mine"), tmp_path).shape == (9, 9, 1)
+
+
+def test_killed_between_the_two_renames(phantom: Path, built: Path, tmp_path: Path) -> None:
+    """The old dataset comes back."""
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "chest_xray_pneumonia" / "64" / "1.0.0"
+    room = folder.parent / "incomplete.123_1.0.0"
+    room.mkdir()
+    folder.rename(room / "replaced")
+    with only_build(folder):
+        assert_whole(tmp_path, built)
+
+
+def test_a_new_dataset_that_cannot_take_its_place(built: Path, tmp_path: Path) -> None:
+    (tmp_path / "1.0.0").mkdir()
+    (tmp_path / "1.0.0" / "old").touch()
+    (tmp_path / "room").mkdir()
+    with pytest.raises(FileNotFoundError):
+        publishing.swap(tmp_path / "1.0.0", tmp_path / "room" / "none", tmp_path / "room")
+    assert (tmp_path / "1.0.0" / "old").exists()

@@ -1,0 +1,157 @@
+"""The end of a run: what is fitted on validation, what is read once, what is written."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from cxr_tfds import run_folder
+from cxr_tfds.errors import InputError
+from cxr_tfds.evaluation import finish
+from cxr_tfds.evaluation import scoring as evaluation
+from cxr_tfds.evaluation.scoring import Kept, Scores, measure, score_and_keep
+from cxr_tfds.evaluation.stress import stressed_copies
+from cxr_tfds.evaluation.temperature import fit_temperature
+from cxr_tfds.evaluation.thresholds import best_threshold
+from cxr_tfds.models import build_model
+from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.run_folder import RunConfig
+
+
+@pytest.fixture(scope="module")
+def dataset(built):
+    return open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)
+
+
+@pytest.fixture(scope="module")
+def model(dataset):
+    return build_model("edge", dataset.shape, 2)
+
+
+def config_of(dataset, rule="youden"):
+    return RunConfig(
+        settings={"model": "edge", "threshold_rule": rule},
+        dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
+        labels=dataset.labels,
+        shape=dataset.shape,
+        fit=dataset.fit,
+        precision="float32",
+        environment={"python": "3.11"},
+    )
+
+
+def started(folder):
+    (folder / run_folder.CHECKPOINT).mkdir(parents=True)
+    (folder / run_folder.HISTORY).write_text(
+        "epoch,loss,val_loss,val_auc\n1,0.7,0.6,0.5\n2,0.6,0.5,0.7\n", encoding="utf-8"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, model, tmp_path_factory):
+    """A run folder with everything, and which splits were read to write it."""
+    folder = started(tmp_path_factory.mktemp("runs") / "run")
+    reads = []
+    with pytest.MonkeyPatch.context() as patch:
+        read = evaluation.numpy_batches
+        patch.setattr(
+            evaluation, "numpy_batches", lambda d, split, **more: reads.append(split) or read(d, split, **more)
+        )
+        measured = finish.finish_run(model, dataset, folder, config_of(dataset))
+    assert measured == run_folder.read_metrics(folder)
+    return folder, reads
+
+
+def test_the_test_split_is_read_once_and_last(finished):
+    assert finished[1] == ["validation", "test"]
+
+
+def test_the_run_folder_is_complete(finished):
+    files = {"config.json", "history.csv", "metrics.json", "model.keras", "report.html", "stress.json"}
+    assert {path.name for path in finished[0].iterdir()} == files | {"MODEL_CARD.md", "pictures"}
+
+
+def test_temperature_and_threshold_are_fitted_on_validation(finished, dataset, model):
+    config = RunConfig.read(finished[0])
+    validation, _ = score_and_keep(model, dataset, "validation")
+    assert config.temperature == pytest.approx(fit_temperature(validation.labels, validation.logits))
+    calibrated = validation._replace(temperature=config.temperature)
+    assert config.threshold == pytest.approx(best_threshold(validation.labels, calibrated.probabilities))
+    for split, table in run_folder.read_metrics(finished[0]).items():
+        assert table["threshold"] == config.threshold
+        assert table == measure(score_and_keep(model, dataset, split, config.temperature)[0], config)
+
+
+def test_figures_are_of_calibrated_probabilities():
+    labels, logits = np.array([0, 0, 1, 1]), np.array([-4, 1, 2, 6], np.float32)
+    config = dataclasses.replace(CONFIG, threshold=0.6, temperature=2.0)
+    table = measure(Scores(list("abcd"), [""] * 4, labels, logits, temperature=2.0), config)
+    probabilities = 1 / (1 + np.exp(-logits / 2))
+    assert table["brier"]["value"] == pytest.approx(np.mean((probabilities - labels) ** 2))
+    assert table["confusion_matrix"] == {"tn": 1, "fp": 1, "fn": 0, "tp": 2}  # sigmoid(0.5) is 0.62
+
+
+CONFIG = RunConfig(
+    settings={},
+    dataset={},
+    labels=("WELL", "SICK"),
+    shape=(64, 64, 1),
+    fit="stretch",
+    precision="float32",
+    environment={},
+)
+
+
+def test_the_findings_are_measured_and_stress_is_stored(finished):
+    measured = run_folder.read_metrics(finished[0])
+    assert set(measured["test"]["findings"]) == {"bacteria", "virus"}
+    assert list(measured["test"]["classes"]) == ["NORMAL", "PNEUMONIA"]
+    (split,) = json.loads((finished[0] / "stress.json").read_text(encoding="utf-8")).items()
+    assert (split[0], split[1]["images"]) == ("test", 40)
+    assert {row["strength"] for row in split[1]["rows"]} == {"moderate"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("0.7", lambda labels, values, copies: 0.7),
+        ("sensitivity>=0.9", lambda labels, values, copies: best_threshold(labels, values, "sensitivity>=0.9")),
+        ("youden-stress", lambda labels, values, copies: best_threshold(*copies)),
+    ],
+)
+def test_the_rule_of_the_settings_is_used(dataset, model, rule, expected):
+    validation, kept = score_and_keep(model, dataset, "validation")
+    config = finish.calibrated(model, validation, kept, config_of(dataset, rule))
+    scores = validation._replace(temperature=config.temperature)
+    copies = stressed_copies(model, scores, kept)
+    assert config.threshold == expected(scores.labels, scores.probabilities, copies)
+
+
+def test_a_validation_set_of_one_class_is_refused():
+    validation = Scores(["a", "b"], ["", ""], np.array([0, 0]), np.array([-1, 1], np.float32))
+    with pytest.raises(InputError, match="the threshold is undefined: none of the 2 images is labelled 1"):
+        finish.calibrated(None, validation, Kept(np.arange(2), np.zeros((2, 4, 4, 1))), config_of_rule("youden"))
+
+
+def config_of_rule(rule):
+    return dataclasses.replace(CONFIG, settings={"threshold_rule": rule})
+
+
+def test_three_classes_have_a_temperature_and_no_threshold():
+    logits = np.random.default_rng(0).normal(0, 3, (30, 3))
+    validation = Scores([""] * 30, [""] * 30, np.arange(30) % 3, logits)
+    config = finish.calibrated(None, validation, Kept(np.arange(0), np.empty(0)), config_of_rule("youden-stress"))
+    assert config.threshold is None
+    assert config.temperature > 1.5
+
+
+def test_a_part_of_a_large_split_is_kept_by_lot(dataset, model):
+    whole, everything = score_and_keep(model, dataset, "test")
+    scores, kept = score_and_keep(model, dataset, "test", kept_bytes=10 * 64 * 64)
+    np.testing.assert_array_equal(scores.logits, whole.logits)
+    assert len(kept.places) == len(set(kept.places)) == 10
+    assert list(kept.places) == sorted(kept.places)
+    np.testing.assert_array_equal(kept.images, everything.images[kept.places])
+    assert everything.images.shape == (40, 64, 64, 1)

@@ -1,0 +1,110 @@
+"""Where images lie in the shards, and reading them from there."""
+
+import gc
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.in_order import load_split
+from cxr_tfds.reading.spans import Spans, file_reader, find_images, image_bytes, pixel_reader
+
+
+def bytes_feature(value):
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def serialized(image, names):
+    """An Example whose features are written in the order of `names`, which protobuf itself does not promise."""
+    entries = b""
+    for name in names:
+        feature = {
+            "image": bytes_feature(image),
+            "patient_id": bytes_feature(b"image"),  # the word itself, as a value
+            "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[300])),
+        }[name]
+        entries += tf.train.Features(feature={name: feature}).SerializeToString()
+    length = len(entries)
+    varint = b""
+    while True:
+        length, low = length >> 7, length & 0x7F
+        varint += bytes([low | (0x80 if length else 0)])
+        if not length:
+            return b"\x0a" + varint + entries
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 50_176])
+@pytest.mark.parametrize("names", [("image", "patient_id", "label"), ("label", "patient_id", "image"), ("image",)])
+def test_image_bytes_whatever_their_place_and_length(size, names):
+    image = np.random.default_rng(size).bytes(size)
+    record = serialized(image, names)
+    assert tf.train.Example.FromString(record).features.feature["image"].bytes_list.value[0] == image
+    start, stop = image_bytes(record)
+    assert record[start:stop] == image
+
+
+def test_a_record_without_image():
+    with pytest.raises(KeyError, match="image"):
+        image_bytes(serialized(b"x", ("label", "patient_id")))
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Two shards of 3 and 2 records, and the images in them."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
+    paths = [str(tmp_path / name) for name in ("a", "b")]
+    for path, part in zip(paths, (images[:3], images[3:]), strict=True):
+        with tf.io.TFRecordWriter(path) as writer:
+            for image in part:
+                writer.write(serialized(image.tobytes(), ("label", "image")))
+    return paths, images
+
+
+def test_reads_any_order_of_several_shards(shards):
+    paths, images = shards
+    spans = find_images(paths)
+    np.testing.assert_array_equal(spans.shard, [0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(spans.length, [16] * 5)
+    order = np.array([4, 0, 2, 2, 3])
+    np.testing.assert_array_equal(pixel_reader(paths, spans, (4, 4, 1))(order), images[order])
+    assert file_reader(paths, spans)(order) == [images[i].tobytes() for i in order]
+
+
+def test_reads_the_same_where_the_system_has_no_preadv(shards, monkeypatch):
+    paths, images = shards
+    monkeypatch.delattr(os, "preadv")
+    order = np.array([4, 0, 2, 2, 3])
+    np.testing.assert_array_equal(pixel_reader(paths, find_images(paths), (4, 4, 1))(order), images[order])
+    os.truncate(paths[1], 40)
+    with pytest.raises(OSError, match="ended early"):
+        pixel_reader(paths, Spans(*np.array([[1], [30], [16]])), (4, 4, 1))(np.array([0]))
+
+
+def test_a_shard_cut_while_it_is_read_is_an_error(shards):
+    paths, _ = shards
+    read = pixel_reader(paths, find_images(paths), (4, 4, 1))
+    os.truncate(paths[1], 40)
+    with pytest.raises(OSError, match="b ended early: it was changed while it was read"):
+        read(np.array([4]))
+
+
+def test_files_are_closed_with_the_reader(shards):
+    paths, _ = shards
+    before = len(list(Path("/dev/fd").iterdir()))
+    reader = pixel_reader(paths, find_images(paths), (4, 4, 1))
+    assert len(list(Path("/dev/fd").iterdir())) == before + 2
+    del reader
+    gc.collect()
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_spans_of_a_built_dataset_are_its_images(built):
+    dataset = open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)
+    spans = find_images(dataset.shards["test"])
+    assert isinstance(spans, Spans)
+    images = pixel_reader(dataset.shards["test"], spans, dataset.shape)(np.arange(40))
+    np.testing.assert_array_equal(images, load_split(dataset, "test").images)

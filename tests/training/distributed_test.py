@@ -1,0 +1,235 @@
+"""Several devices and several machines: the same weights as on one device, and a clear end where one is gone."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.training.cluster import Cluster, read_cluster, wait_for_all
+from cxr_tfds.training.distributed import Devices
+
+# Trains as its argument says, on one device, on two logical ones or as a machine of TF_CONFIG.
+_TRAIN = """
+import json, os, sys
+from pathlib import Path
+from cxr_tfds.cli import load_tensorflow
+load_tensorflow()
+import numpy as np
+import tensorflow as tf
+wanted = json.loads(sys.argv[1])
+if wanted["devices"] > 1:
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * wanted["devices"])
+from keras import Input, Model, layers
+from cxr_tfds import models
+from cxr_tfds.training import run as training
+from cxr_tfds.training.distributed import Devices
+from cxr_tfds.errors import InputError
+from cxr_tfds.training.settings import TrainSettings
+
+def small(shape, classes):
+    pixels = Input(shape)
+    x = layers.Conv2D(4, 5, strides=4, use_bias=False)(layers.Rescaling(1 / 255)(pixels))
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    y = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same", use_bias=False)(x))
+    x = layers.GlobalAveragePooling2D()(layers.Add()([x, y]))
+    return Model(pixels, layers.Dense(1, dtype="float32")(x))
+
+models.MODELS["small"] = models.ModelEntry(small, "drawn for tests", 32, None, (64, 64, 1), 0, 0)
+states = []
+class Learner(training.Learner):
+    def begin_epoch(self, epoch, val_losses):
+        super().begin_epoch(epoch, val_losses)
+        if epoch == wanted.get("waits_in"):
+            print("waiting", flush=True)
+            sys.stdin.readline()
+
+    def take_loss(self):
+        states.append(self.state())
+        return super().take_loss()
+
+training.Learner = Learner
+training.finish_run = lambda model, dataset, run, config: {}
+training.write_scalars = lambda run, row: None
+runs = {"one": None}
+if wanted["devices"] > 1:
+    runs["two"] = Devices(tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(wanted["devices"])]))
+try:
+    for name, devices in runs.items():
+        run = Path(wanted["run"]) / name
+        training.train(TrainSettings(**wanted["settings"]), run, resume=wanted.get("resume", False), devices=devices)
+        np.savez(f"{wanted['state']}-{name}.npz", *states[-1])
+except InputError as err:
+    print(err, file=sys.stderr)
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+def start(built, tmp_path):
+    """Starts a process that trains; kills those that are left."""
+    started = []
+    settings = {
+        "model": "small",
+        "dataset": "chest_xray_pneumonia/64",
+        "data_dir": str(built),
+        "epochs": 2,
+        "batch_size": 26,  # of 66 images: the last batch is smaller
+        "learning_rate": 1e-5,
+        "schedule": "constant",
+        "clip_norm": 1.0,
+        "average": 0.9,
+        "augment": "none",
+    }
+
+    def begin(name, devices=1, cluster=None, worker=0, **wanted):
+        wanted = {"run": str(tmp_path / name), "state": str(tmp_path / f"{name}-{worker}"), **wanted}
+        wanted |= {"devices": devices, "settings": settings}
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        if cluster:
+            task = {"type": "worker", "index": worker}
+            environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": cluster}, "task": task})
+        process = subprocess.Popen(
+            [sys.executable, "-c", _TRAIN, json.dumps(wanted)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def end(process):
+    _, errors = process.communicate(timeout=180)
+    return process.returncode, errors
+
+
+def free_addresses(count):
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
+
+
+def state(path):
+    with np.load(path) as arrays:
+        return [arrays[key] for key in arrays.files]
+
+
+def assert_near(one, other):
+    """Weights, moments and averages, each within 2% of the largest of its array: rounding, which Adam enlarges."""
+    for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=0.02 * np.abs(theirs).max() + 1e-9)
+
+
+def test_two_devices_and_two_machines_learn_what_one_device_learns(start, tmp_path):
+    addresses = free_addresses(2)
+    # The second epoch waits for both until one of them is killed, with the first saved.
+    workers = [start("cluster", cluster=addresses, worker=i, waits_in=1) for i in range(2)]
+    for worker in workers:
+        assert worker.stdout.readline() == "waiting\n", worker.communicate()[1]
+    workers[1].send_signal(signal.SIGKILL)
+    workers[0].stdin.write("\n")
+    workers[0].stdin.flush()
+    code, errors = end(workers[0])
+    assert code == 1, errors
+    assert "another machine of TF_CONFIG does not answer any more. Start the same command" in errors
+    assert (tmp_path / "cluster" / "one" / "checkpoint" / "epoch-1.npz").is_file()
+
+    addresses = free_addresses(2)
+    workers = [start("cluster", cluster=addresses, worker=i, resume=True) for i in range(2)]
+    for worker in workers:
+        code, errors = end(worker)
+        assert code == 0, errors
+    code, errors = end(start("local", devices=2))
+    assert code == 0, errors
+    of_chief, of_other = (state(tmp_path / f"cluster-{worker}-one.npz") for worker in range(2))
+    for mine, theirs in zip(of_chief, of_other, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    alone = state(tmp_path / "local-0-one.npz")
+    assert_near(of_chief, alone)
+    assert_near(state(tmp_path / "local-0-two.npz"), alone)
+
+
+def test_a_batch_must_be_shared_out_evenly():
+    class Strategy:
+        num_replicas_in_sync = 3
+
+    devices = Devices(Strategy())
+    devices.check_batch_size(33)
+    with pytest.raises(
+        InputError, match="batch size 32; it is shared out to 3 devices, so give a multiple, such as 30 or"
+    ):
+        devices.check_batch_size(32)
+
+
+CLUSTER = {"worker": ["a:1", "b:1"]}
+
+
+@pytest.mark.parametrize(
+    ("config", "place"),
+    [
+        ({"cluster": CLUSTER, "task": {"type": "worker", "index": 1}}, (1, ("a:1", "b:1"))),
+        ({"cluster": CLUSTER | {"chief": ["c:1"]}, "task": {"type": "worker", "index": 0}}, (1, ("c:1", "a:1", "b:1"))),
+        ({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}, None),
+    ],
+)
+def test_the_place_in_a_cluster(config, place, monkeypatch):
+    assert read_cluster("") is None
+    assert read_cluster(json.dumps(config)) == place
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert read_cluster() == place
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        json.dumps({"cluster": CLUSTER}),
+        json.dumps({"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}),
+        json.dumps({"cluster": CLUSTER, "task": {"type": "worker", "index": 2}}),
+        json.dumps({"cluster": CLUSTER | {"ps": ["c:1"]}, "task": {"type": "worker", "index": 0}}),
+    ],
+)
+def test_a_cluster_that_cannot_be_read(text):
+    with pytest.raises(InputError, match=r"^TF_CONFIG=.*; expected .*the same cluster on every machine"):
+        read_cluster(text)
+
+
+def test_a_machine_waits_for_the_others():
+    own, other = free_addresses(2)
+    said = []
+    wait = threading.Thread(target=wait_for_all, args=(Cluster(0, (own, other)), said.append), daemon=True)
+    wait.start()
+    wait.join(timeout=0.5)
+    assert wait.is_alive()
+    with socket.create_server(("", int(other.rpartition(":")[2]))):
+        wait.join(timeout=30)
+    assert not wait.is_alive()
+    assert said == [f"waiting for {other}"]
+
+
+def test_a_machine_that_does_not_answer_is_named():
+    addresses = tuple(free_addresses(2))
+    with pytest.raises(InputError, match=f"^{addresses[1]} of TF_CONFIG did not answer in 0 s. Start the same command"):
+        wait_for_all(Cluster(0, addresses), str, seconds=0)
+    with socket.create_server(("", 0)) as taken:
+        own = f"localhost:{taken.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"TF_CONFIG gives this machine {own}, which cannot be listened at"):
+            wait_for_all(Cluster(0, (own, addresses[1])), str, seconds=0)

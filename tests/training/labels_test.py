@@ -1,0 +1,129 @@
+"""Labels nothing can be learned or measured with are refused before training; findings as the target."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.evaluation import scoring as evaluation
+from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.in_order import load_split
+from cxr_tfds.reading.pipeline import train_batches
+from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.training import labels
+from cxr_tfds.training import run as training
+from cxr_tfds.training.labels import check_labels
+from cxr_tfds.training.settings import TrainSettings
+
+NAME = "chest_xray_pneumonia/64"
+
+
+@pytest.fixture
+def dataset(built):
+    return open_dataset(DatasetName.parse(NAME), built)
+
+
+@pytest.fixture
+def stored(monkeypatch):
+    """Replaces the labels that stand in a dataset."""
+
+    def put(**splits):
+        monkeypatch.setattr(labels, "labels_of", lambda dataset, split: tf.constant(splits[split], tf.int64))
+
+    return put
+
+
+def test_training_images_of_each_class_are_counted(dataset):
+    expected = np.bincount(load_split(dataset, "train").labels)
+    assert check_labels(dataset) == expected.tolist()
+
+
+GOOD = [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (
+            {"train": [0, 0], "validation": GOOD, "test": GOOD},
+            "split 'train' of chest_xray_pneumonia/64:1.0.0 has no image of PNEUMONIA (NORMAL 2, PNEUMONIA 0): "
+            "it cannot be learned. Add images of it to the source",
+        ),
+        (
+            {"train": GOOD, "validation": [0], "test": GOOD},
+            "split 'validation' of chest_xray_pneumonia/64:1.0.0 has no image of PNEUMONIA (NORMAL 1, PNEUMONIA 0): "
+            "the area under the curve is undefined.",
+        ),
+        (
+            {"train": GOOD, "validation": GOOD, "test": [1]},
+            "split 'test' of chest_xray_pneumonia/64:1.0.0 has no image",
+        ),
+        (
+            {"train": [0, 1, 2, 7], "validation": GOOD, "test": GOOD},
+            "split 'train' of chest_xray_pneumonia/64:1.0.0 has label 2, 7; expected 0 to 1, for NORMAL, PNEUMONIA.",
+        ),
+        (
+            {"train": [0, 1, -1, -1], "validation": GOOD, "test": GOOD},
+            "2 of 4 images in split 'train' of chest_xray_pneumonia/64:1.0.0 have an unknown label; expected one of",
+        ),
+    ],
+)
+def test_labels_that_cannot_be_used(dataset, stored, splits, message):
+    stored(**splits)
+    with pytest.raises(InputError) as caught:
+        check_labels(dataset)
+    assert str(caught.value).startswith(message)
+
+
+def test_unknown_findings_are_counted(dataset, stored):
+    stored(train=[0, 1, 2, -1], validation=[0, 1, 2], test=[0, 1, 2])
+    with pytest.raises(
+        InputError, match=r"^1 of 4 images in split 'train' .* unknown finding.*or train with --target label"
+    ):
+        check_labels(dataset.targeted("finding"))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_dataset_needs_both_splits(dataset, split):
+    shard_sizes = {name: sizes for name, sizes in dataset.shard_sizes.items() if name != split}
+    with pytest.raises(InputError, match=f"has no split '{split}'"):
+        check_labels(dataclasses.replace(dataset, shard_sizes=shard_sizes))
+
+
+def test_a_target_that_is_not_there(dataset):
+    assert dataset.targeted("label") == dataset
+    with pytest.raises(InputError, match=re.escape("has no target 'finding'; it has 0 findings and a label.")):
+        dataclasses.replace(dataset, findings=()).targeted("finding")
+
+
+@pytest.mark.parametrize("cache", ["ram", "file", "none"])
+def test_every_reader_gives_findings_as_labels(dataset, tmp_path, cache):
+    view = dataset.targeted("finding")
+    assert view.labels == ("NORMAL", "bacteria", "virus")
+    whole = load_split(dataset, "train")
+    np.testing.assert_array_equal(load_split(view, "train").labels, whole.findings)
+    assert set(whole.findings) == {0, 1, 2}
+    of_image = {image.tobytes(): finding for image, finding in zip(whole.images, whole.findings, strict=True)}
+    assert len(of_image) == len(whole.images)
+    batches = train_batches(view, batch_size=11, seed=0, cache=cache, cache_dir=tmp_path).take(6)
+    seen = 0
+    for images, wanted in batches.as_numpy_iterator():
+        assert wanted.dtype == np.int64
+        assert [of_image[image.tobytes()] for image in images] == wanted.tolist()
+        seen += len(images)
+    assert seen == 66
+
+
+def test_a_run_on_findings_is_measured_on_findings(built, tiny_model, tmp_path):
+    settings = TrainSettings(
+        dataset=NAME, data_dir=str(built), target="finding", model=tiny_model, epochs=1, batch_size=8, augment="none"
+    )
+    measured = training.train(settings, tmp_path)
+    assert measured["test"]["images"] == 40
+    config = RunConfig.read(tmp_path)
+    assert config.labels == ("NORMAL", "bacteria", "virus")
+    view = evaluation.dataset_of(config)
+    assert (view.target, view.labels) == ("finding", config.labels)

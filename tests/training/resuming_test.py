@@ -1,0 +1,125 @@
+"""Going on after an interruption ends with the very numbers of an uninterrupted run, whatever it does."""
+
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.models import build_model
+from cxr_tfds.training import run as training
+from cxr_tfds.training.settings import TrainSettings
+
+NAME = "chest_xray_pneumonia/64"
+
+
+class Stop(RuntimeError):
+    pass
+
+
+@pytest.fixture
+def everything(built, tiny_model, tmp_path):
+    """Settings whose every part has a state: two phases, plateau, average, drawn numbers, odd epochs."""
+    (tmp_path / "before").mkdir()
+    build_model(tiny_model, (64, 64, 1), 2).save(tmp_path / "before" / "model.keras")
+    return {
+        "dataset": NAME,
+        "data_dir": str(built),
+        "model": tiny_model,
+        "weights": str(tmp_path / "before" / "model.keras"),
+        "freeze_epochs": 2,
+        "freeze": "first",
+        "epochs": 7,
+        "steps_per_epoch": 5,
+        "batch_size": 16,
+        "optimizer": "adam",
+        "learning_rate": 0.05,
+        "schedule": "plateau",
+        "average": 0.9,
+        "label_smoothing": 0.1,
+        "class_weight": "balanced",
+        "clip_norm": 1.0,
+        "augment": "none",
+        "augment_changes": {"noise": 0.05, "mixup": 0.2},  # what is drawn, without what is compiled
+    }
+
+
+@pytest.fixture
+def trained(everything, tmp_path, monkeypatch):
+    """Trains without measuring; `stops` are the epochs after which the run is broken off and resumed."""
+    monkeypatch.setattr(training, "finish_run", lambda model, dataset, run, config: {"weights": model.get_weights()})
+
+    def run(name, *stops, **changes):
+        settings = TrainSettings(**everything | changes)
+        for number, stop in enumerate(stops):
+
+            def write_scalars(run, row, stop=stop):
+                if row["epoch"] == stop:
+                    raise Stop
+
+            with monkeypatch.context() as patch:
+                patch.setattr(training, "write_scalars", write_scalars)
+                with pytest.raises(Stop):
+                    training.train(settings, tmp_path / name, resume=number > 0)
+        weights = training.train(settings, tmp_path / name, resume=bool(stops))["weights"]
+        state = json.loads((tmp_path / name / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+        with np.load(tmp_path / name / "checkpoint" / f"epoch-{state['epoch']}.npz") as arrays:
+            return state["history"], weights, [arrays[key] for key in arrays.files]
+
+    return run
+
+
+def assert_equal(one, other):
+    assert one[0] == other[0]
+    for mine, theirs in zip(one[1:], other[1:], strict=True):
+        for values, others in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(values, others)
+
+
+def test_a_run_of_two_phases_resumes_in_either_and_between(trained):
+    whole = trained("whole")
+    rates = [row["learning_rate"] for row in whole[0]]
+    assert rates[:2] == pytest.approx([0.05, 0.05])  # the head alone
+    assert rates[2] == pytest.approx(0.005)
+    assert rates[-1] < 0.004, "the rate never fell: the plateau is not tested"
+    assert_equal(trained("resumed", 1, 2, 5), whole)
+
+
+def test_early_stopping_stops_a_resumed_run_at_the_same_epoch(trained):
+    changes = {"early_stopping": 2, "learning_rate": 0.5, "schedule": "constant", "epochs": 20}
+    whole = trained("whole", **changes)
+    losses = [row["val_loss"] for row in whole[0]][2:]
+    assert len(losses) < 18
+    assert len(losses) == int(np.argmin(losses)) + 3
+    assert_equal(trained("resumed", len(whole[0]), **changes), whole)  # it is over already
+
+
+def test_each_phase_trains_its_layers_alone(trained, everything, monkeypatch):
+    states = [build_model("tiny", (64, 64, 1), 2, weights=everything["weights"]).get_weights()]
+
+    def keep(run, row):
+        with np.load(run / "checkpoint" / f"epoch-{row['epoch']}.npz") as arrays:
+            states.append([arrays[f"arr_{i}"] for i in range(10)])
+
+    monkeypatch.setattr(training, "write_scalars", keep)
+    trained("phases", epochs=2, freeze_epochs=1, steps_per_epoch=2)
+    names = ["first", "first bias", "gamma", "beta", "mean", "variance", "second", "second bias", "head", "head bias"]
+    moved = [
+        [name for name, a, b in zip(names, before, after, strict=True) if not np.array_equal(a, b)]
+        for before, after in itertools.pairwise(states)
+    ]
+    assert moved == [names[-2:], names[2:]]
+
+
+def test_a_damaged_checkpoint_is_named(trained, everything, tmp_path, monkeypatch):
+    trained("whole", epochs=3)
+    path = tmp_path / "whole" / "checkpoint" / "epoch-3.npz"
+    settings = TrainSettings(**everything | {"epochs": 3})
+    np.savez(path, np.zeros(3))
+    with pytest.raises(InputError, match=re.escape(f"{path} was written by another version of cxr-tfds. Start anew")):
+        training.train(settings, tmp_path / "whole", resume=True)
+    path.write_bytes(b"PK")
+    with pytest.raises(InputError, match=re.escape(f"{path} cannot be read")):
+        training.train(settings, tmp_path / "whole", resume=True)

@@ -1,0 +1,103 @@
+"""Three classes the whole way: train, measure, export, answer on the device."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+
+from cxr_tfds import run_folder
+from cxr_tfds.commands.evaluate import evaluate
+from cxr_tfds.evaluation.scoring import probabilities, score
+from cxr_tfds.export.edge.classifier import Classifier
+from cxr_tfds.export.pack import Demands, export_run
+from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.in_order import load_split
+from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.training.run import train
+from cxr_tfds.training.settings import TrainSettings
+
+NAME = "chest_xray_pneumonia/64"
+LABELS = ("NORMAL", "BACTERIA", "VIRUS")
+
+
+@pytest.fixture(scope="module")
+def data_dir(built, tmp_path_factory):
+    """The phantom with its findings as labels."""
+    copy = shutil.copytree(built, tmp_path_factory.mktemp("three") / "data")
+    (label_file,) = copy.rglob("label.labels.txt")
+    label_file.write_text("".join(f"{label}\n" for label in LABELS), encoding="utf-8")
+    (features,) = copy.rglob("features.json")
+    described = json.loads(features.read_text(encoding="utf-8"))
+    described["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = "3"
+    features.write_text(json.dumps(described), encoding="utf-8")
+    for shard in copy.rglob("*.tfrecord*"):
+        records = [record.numpy() for record in tf.data.TFRecordDataset(str(shard))]
+        with tf.io.TFRecordWriter(str(shard)) as writer:
+            for record in records:
+                example = tf.train.Example.FromString(record)
+                fields = example.features.feature
+                fields["label"].int64_list.value[:] = fields["finding"].int64_list.value
+                writer.write(example.SerializeToString())
+    return copy
+
+
+@pytest.fixture(scope="module")
+def run(data_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "three"
+    train(TrainSettings(dataset=NAME, data_dir=str(data_dir), epochs=3, batch_size=8), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(data_dir):
+    return open_dataset(DatasetName.parse(NAME), data_dir)
+
+
+def test_the_dataset_has_three_classes(dataset):
+    assert dataset.labels == LABELS
+    for split in ("train", "validation", "test"):
+        assert set(load_split(dataset, split).labels) == {0, 1, 2}
+
+
+def test_the_run_has_no_threshold_and_a_whole_report(run):
+    config = RunConfig.read(run)
+    assert (config.labels, config.threshold) == (LABELS, None)
+    measured = run_folder.read_metrics(run)
+    for table in measured.values():
+        assert table["threshold"] is None
+        for name in ("auc", "accuracy", "balanced_accuracy"):
+            assert table[name]["low"] <= table[name]["value"] <= table[name]["high"]
+    history = (run / "history.csv").read_text(encoding="utf-8")
+    assert history.startswith("epoch,loss,val_loss,val_accuracy,learning_rate\n")
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert "NORMAL / BACTERIA / VIRUS" in report
+    assert "is called from a probability" not in report
+
+
+def test_measuring_again_gives_the_same(run):
+    before = run_folder.read_metrics(run)
+    result = CliRunner().invoke(evaluate, [str(run)])
+    assert result.exit_code == 0, result.output
+    assert run_folder.read_metrics(run) == before
+    assert "threshold" not in result.stdout
+
+
+def test_the_exported_file_names_the_class_that_keras_names(run, dataset, phantom, tmp_path):
+    model = run_folder.load_model(run)
+    assert model.output_shape == (None, 3)
+    scores = score(model, dataset, "test")
+    assert scores.logits.shape == (40, 3)
+    export_run(run, tmp_path, ("float32", "int8"), demands=Demands(min_agreement=0), heatmap=True)
+    for kind, tolerance in (("float32", 1e-4), ("int8", 0.1)):
+        classifier = Classifier(tmp_path / f"three-{kind}.tflite")
+        assert (classifier.labels, classifier.card.threshold) == (LABELS, None)
+        assert (classifier.card.heatmap, classifier.card.grid) == (True, (2, 2))
+        calibrated = probabilities(scores.logits / classifier.card.temperature)
+        for image_id, expected in zip(scores.image_ids, calibrated, strict=True):
+            prediction = classifier(phantom / "chest_xray" / image_id)
+            assert prediction.probabilities == pytest.approx(expected, abs=tolerance)
+            if np.diff(np.sort(expected))[-1] > 2 * tolerance:
+                assert prediction.label == LABELS[expected.argmax()]
