@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from .measure import in_runtimes, runnable, sample
 from .results import Exported, InRuntime, as_json
 from .rgb import as_rgb, with_grey, with_probabilities
 
+RESULTS = "export.json"
 _REPORTED = 32  # calibration images whose activations are compared, layer by layer
 
 
@@ -242,4 +244,14 @@ def _publish(out: Path, ready: Sequence[tuple[Exported, bytes]]) -> None:
     for exported, content in ready:
         with whole_file(exported.path) as beside:
             beside.write_bytes(content)
-    write_json(out / "export.json", as_json([exported for exported, _ in ready]))
+    rows = [exported.as_json() for exported, _ in ready]
+    write_json(out / RESULTS, as_json(_kept_rows(out, {row["path"] for row in rows}) + rows))
+
+
+def _kept_rows(out: Path, replaced: set[str]) -> list[dict[str, Any]]:
+    """What an earlier export said of the files that still stand in `out`."""
+    try:
+        rows = json.loads((out / RESULTS).read_text(encoding="utf-8"))["files"]
+        return [row for row in rows if row["path"] not in replaced and (out / row["path"]).is_file()]
+    except (OSError, ValueError, LookupError, TypeError):  # none, or nothing that can be read
+        return []

@@ -39,33 +39,30 @@ class Exported(NamedTuple):
         return {**self._asdict(), "path": self.path.name, "comparisons": table, "ran": ran}
 
 
-def as_json(files: Sequence[Exported]) -> dict[str, Any]:
-    """The content of `export.json`; fastest by runtime and smallest are names of formats."""
-    return {
-        "files": [file.as_json() for file in files],
-        "fastest": fastest(files),
-        "smallest": smallest(files),
-    }
+def as_json(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The content of `export.json` from a row a file; fastest by runtime and smallest are names of formats."""
+    return {"files": list(rows), "fastest": fastest(rows), "smallest": smallest(rows)}
 
 
-def fastest(files: Sequence[Exported]) -> dict[str, str]:
+def fastest(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The format with the lowest latency, by runtime."""
     best: dict[str, tuple[float, str]] = {}
-    for file in files:
-        for found in file.ran:
-            candidate = (found.latency_ms, file.quantization)
-            best[found.runtime] = min(candidate, best.get(found.runtime, candidate))
+    for row in rows:
+        for found in row["ran"]:
+            candidate = (found["latency_ms"], row["quantization"])
+            best[found["runtime"]] = min(candidate, best.get(found["runtime"], candidate))
     return {runtime: name for runtime, (_, name) in best.items()}
 
 
-def smallest(files: Sequence[Exported]) -> str:
-    return min(files, key=lambda file: file.size_bytes).quantization
+def smallest(rows: Sequence[dict[str, Any]]) -> str:
+    return min(rows, key=lambda row: row["size_bytes"])["quantization"]
 
 
 def as_text(files: Sequence[Exported]) -> str:
     """How the files compare with Keras and how they run, then the fastest and the smallest."""
-    best = ", ".join(f"{name} in {runtime}" for runtime, name in fastest(files).items())
-    return "\n".join([*_compared(files), "", *_run(files), "", f"fastest: {best}", f"smallest: {smallest(files)}"])
+    rows = [file.as_json() for file in files]
+    best = ", ".join(f"{name} in {runtime}" for runtime, name in fastest(rows).items())
+    return "\n".join([*_compared(files), "", *_run(files), "", f"fastest: {best}", f"smallest: {smallest(rows)}"])
 
 
 def _compared(files: Sequence[Exported]) -> list[str]:

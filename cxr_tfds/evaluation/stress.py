@@ -136,7 +136,12 @@ def _verdict(table: dict[str, Any]) -> str:
     drop, at = worst["drop"], f"{worst['condition']} of moderate strength ({worst['written']})"
     mean = table["moderate"]
     average = f"On average over moderate conditions the AUC is {mean['auc']:.3f}, {mean['difference']:+.3f} from clean."
-    if drop["value"] < _NOTABLE:
+    if drop["value"] >= _NOTABLE and drop["low"] is not None and drop["low"] <= 0:
+        said = (
+            f"What the model leans on cannot be told from so few images: most is lost under {at}, {drop['value']:.3f} "
+            f"of the AUC, with a 95 % interval from {drop['low']:.3f} to {drop['high']:.3f}."
+        )
+    elif drop["value"] < _NOTABLE:
         said = (
             f"No condition of moderate strength costs {_NOTABLE} of the AUC or more. Most is lost under {at}, "
             f"{max(drop['value'], 0):.3f}: what the model leans on most, and not much, is {condition.leans_on}."

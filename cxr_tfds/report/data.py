@@ -98,7 +98,8 @@ def _folder(dataset: BuiltDataset) -> Path | None:
 
 def _description(folder: Path | None) -> str:
     content = _read(folder / _INFO) if folder else None
-    return str(content.get("description", "")) if isinstance(content, dict) else ""
+    # Written in Markdown, shown as plain text.
+    return str(content.get("description", "")).replace("`", "") if isinstance(content, dict) else ""
 
 
 def _reported(report: dict[str, Any]) -> tuple[list[str], bool]:

@@ -6,7 +6,7 @@ import pytest
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS
 from cxr_tfds.evaluation.metrics import auc
 from cxr_tfds.evaluation.scoring import Kept, Scores
-from cxr_tfds.evaluation.stress import as_text, stress, stressed_copies, stressed_logits
+from cxr_tfds.evaluation.stress import _verdict, as_text, stress, stressed_copies, stressed_logits
 
 
 class Brightness:
@@ -101,6 +101,14 @@ def test_the_verdict_names_what_the_model_leans_on():
     leans_on = {condition.name: condition.leans_on for condition in CONDITIONS}[worst["condition"]]
     assert found["verdict"].startswith(f"The model leans most on {leans_on}: under {worst['condition']} of moderate")
     assert f"from 1.000 to {worst['auc']:.3f}" in found["verdict"]
+
+
+def test_a_loss_that_may_be_chance_is_not_called_a_lean(table):
+    lost = {"value": 0.03, "low": -0.06, "high": 0.12}
+    rows = [row | {"drop": lost, "auc": table["clean"]["auc"] - 0.03} for row in table["rows"]]
+    said = _verdict(table | {"rows": rows})
+    assert said.startswith("What the model leans on cannot be told from so few images: most is lost under ")
+    assert "0.030 of the AUC, with a 95 % interval from -0.060 to 0.120." in said
 
 
 def test_the_verdict_of_a_model_that_loses_nothing(table):

@@ -176,6 +176,17 @@ def test_a_folder_that_holds_something_is_refused(run, tmp_path):
     assert names(tmp_path) == ["export.json", "notes.txt", "tiny-float32.tflite"]
 
 
+def test_what_was_found_of_the_files_that_stay_is_kept(run, tmp_path):
+    earlier = [{"path": f"{name}.tflite", "quantization": "int8", "size_bytes": 9, "ran": []} for name in ("a", "gone")]
+    (tmp_path / "export.json").write_text(json.dumps({"files": earlier}), encoding="utf-8")
+    (tmp_path / "a.tflite").write_bytes(b"TFL3")
+    result = invoke(run, "--out", tmp_path, "--overwrite", "--format", "float32", *LENIENT)
+    assert result.exit_code == 0, result.output
+    whole = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))
+    assert [row["path"] for row in whole["files"]] == ["a.tflite", "tiny-float32.tflite"]
+    assert whole["smallest"] == "int8"
+
+
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
