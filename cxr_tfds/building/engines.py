@@ -11,7 +11,6 @@ import contextlib
 import importlib.metadata
 import itertools
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -31,7 +30,6 @@ CONNECT_SECONDS = 10.0
 # 0.37 and 0.31 ms an image; a thread, of 1 and 4 images, 0.05 and 0.01 ms (x86-64, 2 cores, 2026-11).
 IMAGES_PER_TASK = 16
 IMAGES_PER_THREAD_TASK = 4
-_SWITCH_SECONDS = 2e-4
 TASKS_PER_THREAD = 3  # under way: one that runs, others that are already there
 
 
@@ -65,7 +63,7 @@ def fit_all(files: Sequence[Readable], fitting: Fitting) -> Iterator[Fitted | Ba
         ended again and again while they held the same images.
     """
     if (address := scheduler_address()) is None:
-        with all_cores() as executor, _handing_over_soon():
+        with all_cores() as executor:
             yield from _spread(files, fitting, executor, core_count(), IMAGES_PER_THREAD_TASK)
         return
     if not files:
@@ -77,20 +75,6 @@ def fit_all(files: Sequence[Readable], fitting: Fitting) -> Iterator[Fitted | Ba
         threads = sum(client.nthreads().values())
         with client.get_executor(pure=False) as executor, _giving_up_plainly():
             yield from _spread(sent, fitting, executor, threads, IMAGES_PER_TASK)
-
-
-@contextlib.contextmanager
-def _handing_over_soon() -> Iterator[None]:
-    """Lets a decoder that has finished a file have the interpreter after 0.2 ms, while this thread writes records.
-
-    Python's own 5 ms are longer than a file takes: 3 % more files a second (597 and 617; x86-64, 2 cores, 2026-11).
-    """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 def _spread(

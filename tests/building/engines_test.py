@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,15 +186,3 @@ def test_an_image_that_ends_every_worker(phantom: Path, cluster: LocalCluster, m
     monkeypatch.setattr(engines, "ordered_map", gives_up)
     with pytest.raises(InputError, match=r"Dask gave up on some images: .*_fit_several-1.*memory is the usual reason"):
         list(fit_all(images_of(phantom), SMALL))
-
-
-def test_the_interpreter_hands_over_as_before_once_the_files_are_read(
-    phantom: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(EXECUTOR, raising=False)
-    before = sys.getswitchinterval()
-    results = fit_all(sorted(phantom.rglob("*.jpeg"))[:8], Fitting(32, 1, "stretch"))
-    next(results)
-    assert sys.getswitchinterval() < before
-    results.close()
-    assert sys.getswitchinterval() == before

@@ -142,7 +142,7 @@ def fail(*_args, **_kwargs):
 
 
 def test_a_run_interrupted_after_its_last_epoch_is_measured_on_resuming(built, tiny_model, tmp_path, monkeypatch):
-    tiny = settings(built, model=tiny_model, epochs=1, augment="none")
+    tiny = settings(built, model=tiny_model, epochs=1, augment="none", threshold_rule="youden")
     with monkeypatch.context() as patch:
         patch.setattr(finish, "write_report", fail)
         with pytest.raises(RuntimeError, match="on purpose"):
@@ -167,7 +167,9 @@ def check_mixed(folder, precision):
 
 
 def test_mixed_float16_resumes_to_the_same_weights(built, tiny_model, tmp_path, monkeypatch):
-    tiny = settings(built, model=tiny_model, epochs=2, augment="none", precision="mixed_float16")
+    tiny = settings(
+        built, model=tiny_model, epochs=2, augment="none", threshold_rule="youden", precision="mixed_float16"
+    )
     training.train(tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "best_epoch", lambda history: 1 if len(history) == 1 else fail())
@@ -184,7 +186,9 @@ def test_mixed_float16_resumes_to_the_same_weights(built, tiny_model, tmp_path, 
 
 
 def test_a_run_in_mixed_bfloat16(built, tiny_model, tmp_path):
-    tiny = settings(built, model=tiny_model, epochs=1, augment="none", precision="mixed_bfloat16")
+    tiny = settings(
+        built, model=tiny_model, epochs=1, augment="none", threshold_rule="youden", precision="mixed_bfloat16"
+    )
     training.train(tiny, tmp_path)
     check_mixed(tmp_path, "mixed_bfloat16")
 
