@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-from cxr_tfds.building.testing import Records, build, draw_image, draw_source, published, read
+from cxr_tfds.building.testing import DrawnSource, Records, build, draw_image, draw_source, published, read
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.phantom_dataset import images_per_split, write_dataset
 from cxr_tfds.pixels import radiograph
@@ -24,18 +24,12 @@ ORIGINALS = Path(__file__).parents[3] / "shared" / "data" / "kermany_original"
 SPLITS = ("train", "validation", "test")
 
 
-class ChestXrayPneumoniaTest(tfds.testing.DatasetBuilderTestCase):
+class ChestXrayPneumoniaTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 30, "validation": 6, "test": 12}  # noqa: RUF012
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.EXAMPLE_DIR = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)
-        write_dataset(Path(cls.EXAMPLE_DIR), images=images_per_split(20, 12), seed=0)
-        super().setUpClass()
+    draw = partial(write_dataset, images=images_per_split(20, 12), seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.covid_chestxray.covid_chestxray_dataset_builder import Builder, CovidChestxrayConfig
-from cxr_tfds.building.testing import Records, build, draw_image, draw_source, published, read
+from cxr_tfds.building.testing import DrawnSource, Records, build, draw_image, draw_source, published, read
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.pixels import radiograph
 
@@ -50,19 +50,13 @@ def draw_collection(folder: Path) -> Path:
     return draw_source(folder)
 
 
-class CovidChestxrayTest(tfds.testing.DatasetBuilderTestCase):
+class CovidChestxrayTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 32, "validation": 8, "test": 10}  # noqa: RUF012
     SKIP_CHECKSUMS = True
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.EXAMPLE_DIR = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)
-        draw_collection(Path(cls.EXAMPLE_DIR))
-        super().setUpClass()
+    draw = staticmethod(draw_collection)
 
 
 @pytest.fixture(scope="module")

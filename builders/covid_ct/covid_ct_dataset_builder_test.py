@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.covid_ct.covid_ct_dataset_builder import Builder
-from cxr_tfds.building.testing import Records, build, draw_image, published, read
+from cxr_tfds.building.testing import DrawnSource, Records, build, draw_image, published, read
 from cxr_tfds.errors import MissingData
 from cxr_tfds.pixels import radiograph
 
@@ -36,19 +35,13 @@ def draw_slices(folder: Path, *, test: bool = True) -> Path:
     return folder
 
 
-class CovidCtTest(tfds.testing.DatasetBuilderTestCase):
+class CovidCtTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks, on a source without a test split."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 41, "validation": 5}  # noqa: RUF012
     SKIP_CHECKSUMS = True
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.EXAMPLE_DIR = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)
-        draw_slices(Path(cls.EXAMPLE_DIR), test=False)
-        super().setUpClass()
+    draw = partial(draw_slices, test=False)
 
 
 @pytest.fixture(scope="module")

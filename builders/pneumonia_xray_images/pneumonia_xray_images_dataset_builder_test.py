@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.pneumonia_xray_images.pneumonia_xray_images_dataset_builder import Builder
-from cxr_tfds.building.testing import build, draw_image, draw_source, read
+from cxr_tfds.building.testing import DrawnSource, build, draw_image, draw_source, read
 from cxr_tfds.errors import InputError
 
 COPIES = (("Opacity", "person3_virus_900.jpeg"), ("Normal", "IM-0004-0002.jpeg"))
@@ -30,18 +29,12 @@ def draw(folder: Path) -> Path:
     return folder
 
 
-class PneumoniaXrayImagesTest(tfds.testing.DatasetBuilderTestCase):
+class PneumoniaXrayImagesTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 60, "validation": 6, "test": 10}  # noqa: RUF012
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.EXAMPLE_DIR = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)
-        draw(Path(cls.EXAMPLE_DIR))
-        super().setUpClass()
+    draw = staticmethod(draw)
 
 
 @pytest.fixture(scope="module")

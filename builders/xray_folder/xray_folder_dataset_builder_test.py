@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.xray_folder.xray_folder_dataset_builder import Builder, XrayFolderConfig
-from cxr_tfds.building.testing import Records, build, draw_image, published, read
+from cxr_tfds.building.testing import DrawnSource, Records, build, draw_image, published, read
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
@@ -31,18 +30,12 @@ def draw(folder: Path, *prefixes: str) -> Path:
     return folder
 
 
-class XrayFolderTest(tfds.testing.DatasetBuilderTestCase):
+class XrayFolderTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 42, "validation": 6, "test": 12}  # noqa: RUF012
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.EXAMPLE_DIR = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)
-        draw(Path(cls.EXAMPLE_DIR))
-        super().setUpClass()
+    draw = staticmethod(draw)
 
 
 @pytest.fixture(scope="module")

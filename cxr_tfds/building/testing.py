@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
     from cxr_tfds.building.builder import RadiographBuilder
 
 Records = dict[str, dict[str, dict[str, Any]]]  # split to image id to example
+
+
+class DrawnSource:
+    """Draws what a `tfds.testing.DatasetBuilderTestCase`, named after it as a base, builds; removed in the end."""
+
+    draw: ClassVar[Any]  # a staticmethod or partial that takes the folder
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.EXAMPLE_DIR = tempfile.mkdtemp()  # type: ignore[attr-defined]
+        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)  # type: ignore[attr-defined]
+        cls.draw(Path(cls.EXAMPLE_DIR))  # type: ignore[attr-defined]
+        super().setUpClass()  # type: ignore[misc]
 
 
 def draw_image(path: Path, mode: str = "L", size: tuple[int, int] = (40, 30)) -> Path:
