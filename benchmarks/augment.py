@@ -1,8 +1,8 @@
 """What augmentation costs: our fused warp beside Keras's layers in a row, and its share of a training step.
 
 Run: python benchmarks/augment.py (pip install -e ".[train]"; about 3 minutes, on the CPU). With
-KERAS_BACKEND=jax, and --jax: the shares on whatever JAX runs on, in three precisions. Batches of 32
-of 224 x 224 grey, random values: what the values are changes nothing.
+--jax: the shares on whatever JAX runs on, in three precisions. Batches of 32 of 224 x 224 grey, random
+values: what the values are changes nothing.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def steps() -> measure.Measure:
 
 
 def _trainer(preset: str):
-    """Augmentation and model in one step, as `cxr_tfds.training.run` builds it."""
+    """Augmentation and model in one step, as `cxr_tfds.training.learner` builds it."""
     import keras
 
     from cxr_tfds.augmentation.augment import Augment

@@ -14,6 +14,8 @@ FILLS = ("nearest", "constant", "reflect")
 class AugmentSettings:
     """How far images are changed; values are drawn for each image, uniformly but for mixup; 0 is off.
 
+    The largest values allowed are in `LIMITS`. Only `flip` changes laterality and only `mixup` labels.
+
     Attributes:
       rotation_deg: turned by up to so many degrees either way.
       shear_deg: sheared by up to so many degrees either way.

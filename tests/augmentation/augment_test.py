@@ -242,19 +242,61 @@ def test_output_in_range_and_close_whatever_the_dtype(dtype, grey_values):
     assert np.abs(values - exact).max() <= grey_values
 
 
-def test_eager_compiled_and_jitted_agree():
-    images = radiographs(dtype=np.float32)
+@pytest.mark.parametrize("fill", FILLS)
+def test_eager_compiled_and_jitted_agree(fill):
+    images = radiographs()
+    settings = dataclasses.replace(DEFAULT, fill=fill)
     seeds = keras.random.SeedGenerator(0)
-    matrix, exposure = draw_matrix(DEFAULT, images.shape, seeds), draw_exposure(DEFAULT, len(images), seeds)
+    matrix, exposure = draw_matrix(settings, images.shape, seeds), draw_exposure(settings, len(images), seeds)
 
     def both(values):
-        return expose(warp(values, matrix), *exposure)
+        return expose(warp(values, matrix, fill), *exposure)
 
     eager = np.asarray(both(images))
     for function in (tf.function(both), tf.function(both, jit_compile=True)):
         np.testing.assert_allclose(np.asarray(function(images)), eager, atol=0.255)  # 1e-3 of full scale
-    only = dataclasses.replace(DEFAULT, blur=0, noise=0, jpeg=0)
+    only = dataclasses.replace(settings, blur=0, noise=0, jpeg=0)
     np.testing.assert_allclose(np.asarray(Augment(only, seed=0)(images, training=True)), eager, atol=0.255)
+
+
+def test_a_warp_computes_in_float32_whatever_the_images_are():
+    images = radiographs()
+    matrix = drawn(DEFAULT, shape=images.shape)["matrix"]
+    exact = np.asarray(warp(images, matrix))
+    for dtype in ("bfloat16", "float16", "float32"):  # each holds 0 to 255 exactly
+        np.testing.assert_array_equal(np.asarray(warp(tf.cast(images, dtype), matrix)), exact)
+
+
+def test_exposure_that_changes_nothing_is_the_identity():
+    images = radiographs(dtype=np.float32)
+    np.testing.assert_allclose(np.asarray(expose(images, 1, 0, 1)), images, atol=1e-3)
+
+
+@pytest.mark.parametrize(("setting", "strength", "low"), [("blur", 1.5, 0), ("noise", 0.2, 0), ("jpeg", 60, 40)])
+def test_drawn_strengths_span_the_promised_interval_and_no_more(setting, strength, low, monkeypatch):
+    layer = Augment(AugmentSettings(**{setting: strength}), seed=0)
+    seen = []
+
+    def keep(images, values):
+        seen.append(np.asarray(values))
+        return images
+
+    monkeypatch.setattr(layer, {"blur": "_blur", "noise": "_add_noise", "jpeg": "_compress"}[setting], keep)
+    for seed in range(4):
+        layer.seeds.state.assign([seed, 0])
+        layer(np.zeros((1000, 2, 2, 1), np.uint8), training=True)
+    part = (np.concatenate(seen) - low) / (100 - low if setting == "jpeg" else strength)
+    assert len(part) == 1000
+    assert 0 <= part.min() < 0.01
+    assert 0.99 < part.max() <= 1
+    assert abs(part.mean() - 0.5) < 0.05
+
+
+def test_a_saved_layer_is_the_same_one(tmp_path):
+    inputs = keras.Input((24, 32, 1), dtype="uint8")
+    keras.Model(inputs, Augment(DEFAULT, seed=7)(inputs)).save(tmp_path / "model.keras")
+    layer = keras.saving.load_model(tmp_path / "model.keras").layers[-1]
+    assert (layer.settings, layer.seed) == (DEFAULT, 7)
 
 
 @pytest.mark.parametrize(("setting", "quarter"), [("blur", 0), ("noise", 1), ("jpeg", 2)])
@@ -287,9 +329,11 @@ def test_runs_in_a_tf_data_map_on_batches_of_unequal_size():
     layer = Augment(DEFAULT, seed=0)
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(3)
     batches = batches.map(lambda image, label: (layer(image, training=True), label))
-    shapes, seen = zip(*((image.shape, label) for image, label in batches.as_numpy_iterator()), strict=True)
-    assert shapes == ((3, 48, 64, 1), (2, 48, 64, 1))
+    found, seen = zip(*batches.as_numpy_iterator(), strict=True)
     np.testing.assert_array_equal(np.concatenate(seen), labels)
+    eager = Augment(DEFAULT, seed=0)
+    for batch, given in zip(found, (images[:3], images[3:]), strict=True):
+        np.testing.assert_allclose(batch, np.asarray(eager(given, training=True)), atol=0.255)  # 1e-3 of full scale
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -8,7 +8,8 @@ import tensorflow as tf
 from PIL import Image
 from scipy import ndimage
 
-from cxr_tfds.augmentation.degrade import MAX_BLUR, blur, compress
+from cxr_tfds.augmentation.degrade import blur, compress
+from cxr_tfds.augmentation.presets import LIMITS
 from cxr_tfds.phantom import draw
 
 
@@ -18,7 +19,7 @@ def radiograph(size, seed=0):
     return np.asarray(image, np.float32)[np.newaxis, ..., np.newaxis]
 
 
-@pytest.mark.parametrize("sigma", [0.5, 1.0, MAX_BLUR])
+@pytest.mark.parametrize("sigma", [0.5, 1.0, LIMITS["blur"]])
 def test_blur_agrees_with_scipy(sigma):
     image = radiograph((50, 61))
     ours = np.asarray(blur(image, np.array([sigma], np.float32)))[0, ..., 0]
@@ -78,14 +79,14 @@ def test_shape_dtype_and_range_are_kept(dtype):
         assert result.shape == images.shape
         values = np.asarray(tf.cast(result, tf.float32))
         assert values.min() >= 0
-        assert values.max() <= 256  # 255 is 256 in bfloat16
+        assert values.max() <= 255
 
 
 def test_jitted_agrees():
     images = np.concatenate([radiograph((48, 56), seed) for seed in range(3)])
     sigma, quality = np.array([0, 0.7, 2], np.float32), np.array([100, 50, 20], np.float32)
-    for function, values in ((blur, sigma), (compress, quality)):
+    # A coefficient on the border between two steps may round either way.
+    for function, values, part in ((blur, sigma, 0), (compress, quality, 0.001)):
         jitted = np.asarray(tf.function(function, jit_compile=True)(images, values))
         difference = np.abs(jitted - np.asarray(function(images, values)))
-        # A coefficient on the border between two steps may round either way.
-        assert np.mean(difference > 0.255) < 0.001
+        assert np.mean(difference > 0.255) <= part
