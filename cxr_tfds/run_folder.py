@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import secrets
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,17 +22,37 @@ FORMAT = 2
 CONFIG, MODEL, HISTORY, METRICS, STRESS = "config.json", "model.keras", "history.csv", "metrics.json", "stress.json"
 REPORT, CARD, PICTURES, CHECKPOINT = "report.html", "MODEL_CARD.md", "pictures", "checkpoint"
 TENSORBOARD = "tensorboard"
+# What `cxr_tfds.report` writes to the folder of pictures; of the images rightly called a sheet for each class.
+_OWN_PICTURES = (
+    "calibration", "confusion", "false-alarms", "loss", "metrics", "missed", "model", "precision-recall",
+    "right-[0-9]*", "roc", "scores", "stress", "thresholds", "wrong",
+)  # fmt: skip
+
+_WRITING = ".writing-"
+_LEFT_SECONDS = 24 * 3600.0  # after which a file that is not whole has no writer any more
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; it takes `path`'s name only when all went well."""
-    beside = path.with_name(f".writing-{path.name}")
+    """Yields a path beside `path` to write to; it takes `path`'s name only when all went well.
+
+    Each writer has a path of its own, which ends as `path` does. What was left here by writers that were killed
+    is removed a day later.
+    """
+    _remove_left(path.parent)
+    beside = path.with_name(f"{_WRITING}{secrets.token_hex(8)}-{path.name}")
     try:
         yield beside
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _remove_left(folder: Path) -> None:
+    for path in folder.glob(f"{_WRITING}{'[0-9a-f]' * 16}-*"):
+        with contextlib.suppress(OSError):  # someone else's, or gone by now
+            if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                path.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -130,13 +152,19 @@ def load_model(run: Path) -> Any:
         raise InputError(f"{path} is damaged. Train the run again.") from err
 
 
+def own_pictures(run: Path) -> list[Path]:
+    """The pictures of a report; others in their folder are someone's own."""
+    return [path for name in _OWN_PICTURES for path in (run / PICTURES).glob(f"{name}.png")]
+
+
 def clear(run: Path) -> None:
-    """Removes the files of a run from `run`, and nothing else."""
+    """Removes the files of a run from `run`, those left half written included, and nothing else."""
+    _remove_left(run)
     for name in (CONFIG, MODEL, HISTORY, METRICS, STRESS, REPORT, CARD):
         (run / name).unlink(missing_ok=True)
-    for folder, files in ((run / PICTURES, "*.png"), (run / TENSORBOARD, "events.out.tfevents.*")):
-        for path in folder.glob(files):
-            path.unlink()
+    for path in [*own_pictures(run), *(run / TENSORBOARD).glob("events.out.tfevents.*")]:
+        path.unlink()
+    for folder in (run / PICTURES, run / TENSORBOARD):
         with contextlib.suppress(OSError):  # someone's own files stay, and their folder
             folder.rmdir()
     shutil.rmtree(run / CHECKPOINT, ignore_errors=True)

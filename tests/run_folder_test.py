@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 
 import keras
@@ -107,6 +108,34 @@ def test_whole_file_replaces_when_all_went_well(tmp_path):
             assert target.exists() == (text == "new")
     assert target.read_text(encoding="utf-8") == "new"
     assert names(tmp_path) == ["config.json"]
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path):
+    target = tmp_path / "best.weights.h5"
+    with run_folder.whole_file(target) as slow:
+        slow.write_text("half", encoding="utf-8")
+        with run_folder.whole_file(target) as quick:
+            quick.write_text("quick", encoding="utf-8")
+        assert target.read_text(encoding="utf-8") == "quick"
+        assert slow.read_text(encoding="utf-8") == "half"
+    assert slow.name.endswith(target.name)  # what Keras and NumPy go by
+    assert names(tmp_path) == [target.name]
+
+
+@pytest.mark.parametrize("remove", ["another writer", "clear"])
+def test_what_killed_writers_left_is_removed_after_a_day(tmp_path, remove):
+    old, fresh, someone_s = f".writing-{'0' * 16}-a.npy", f".writing-{'1' * 16}-a.npy", ".writing-table"
+    for name in (old, fresh, someone_s):
+        (tmp_path / name).write_text("half", encoding="utf-8")
+    for name in (old, someone_s):
+        os.utime(tmp_path / name, (0, 0))
+    kept = [fresh, someone_s]
+    if remove == "clear":
+        run_folder.clear(tmp_path)
+    else:
+        run_folder.write_json(tmp_path / "b.json", {})
+        kept.append("b.json")
+    assert names(tmp_path) == sorted(kept)
 
 
 def test_metrics_are_empty_before_the_run_is_measured(tmp_path):

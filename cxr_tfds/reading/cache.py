@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import io
+import logging
 import shutil
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.memory import free_memory
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.in_order import damage_named, fit_files, numpy_batches
 from cxr_tfds.reading.spans import Spans, file_reader, find_images, pixel_reader
@@ -19,26 +22,31 @@ from cxr_tfds.run_folder import whole_file
 # A cached split may take this part of the memory that is free when training starts.
 _RAM_FRACTION = 0.25
 _ALIGNMENT = 64
+_CHECKSUM_BYTES = 4  # at the end of a file of cached images: the CRC-32 of all before, little-endian
+_CHECKED = 0x2144DF1C  # the CRC-32 of anything followed by its own
+_CHUNK_BYTES = 1 << 20
 
 Gather = Callable[[tf.Tensor], tf.Tensor]  # indices int (B,) to images uint8 (B, S, S, C)
+Source = tuple[Gather, tf.Tensor]  # and the labels of the split, int64 (N,)
 
 
 def fits_in_memory(dataset: BuiltDataset, split: str) -> bool:
     """Whether the split takes at most a quarter of the free memory."""
-    return _bytes(dataset, split) < _RAM_FRACTION * _free_memory()
+    return _bytes(dataset, split) <= _RAM_FRACTION * free_memory()
 
 
-def in_memory(dataset: BuiltDataset, split: str) -> Gather:
+def in_memory(dataset: BuiltDataset, split: str) -> Source:
     """Reads the split into one tensor.
 
     Raises:
       InputError: a shard is damaged, or there is no memory for it.
     """
     images = _aligned((dataset.sizes[split], *dataset.shape))
-    _fill(images, dataset, split)
+    labels = np.empty(len(images), np.int64)
+    _fill(images, labels, dataset, split)
     # Takes over the memory; tf.constant would hold the split a second time.
     tensor = tf.experimental.dlpack.from_dlpack(images.__dlpack__())
-    return lambda index: tf.gather(tensor, index)
+    return lambda index: tf.gather(tensor, index), tf.constant(labels)
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
@@ -54,8 +62,8 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
     return memory[start : start + size].reshape(shape)
 
 
-def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> Gather:
-    """Reads from a `.npy` file of the split, written first where it does not stand yet.
+def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> Source:
+    """Reads from a `.npy` file of the split, written first where it does not stand whole yet.
 
     Args:
       dataset: a built dataset.
@@ -63,31 +71,73 @@ def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> Ga
       folder: where the file goes; beside the shards if not given.
 
     Raises:
-      InputError: a shard is damaged, or the disk has no room for the file.
+      InputError: a shard is damaged, or the file cannot be written, such as for want of room.
     """
     folder = folder or Path(dataset.shards[split][0]).parent / "cache"
     shape = "x".join(map(str, dataset.shape))
     path = folder / f"{dataset.fingerprint[:16]}-{split}-{shape}-{dataset.fit}.npy"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        needed, free = _bytes(dataset, split), shutil.disk_usage(folder).free
-        if needed > free:
-            raise InputError(
-                f"{folder} has {free / 1e9:.1f} GB free; the cache of {split} takes {needed / 1e9:.1f} GB. "
-                "Give another folder with --cache-dir, or --cache none."
-            )
-        with whole_file(path) as beside:
-            images = np.lib.format.open_memmap(beside, "w+", np.uint8, (dataset.sizes[split], *dataset.shape))
-            _fill(images, dataset, split)
-            images.flush()
-    images = int(np.prod(dataset.shape))
+    size = _bytes(dataset, split)
+    try:
+        if not _is_whole(path, size):
+            folder.mkdir(parents=True, exist_ok=True)
+            if size > (free := shutil.disk_usage(folder).free):
+                raise _no_cache(folder, f"has {free / 1e9:.1f} GB free", split, size)
+            with whole_file(path) as beside:
+                _write(beside, dataset, split)
+    except OSError as err:
+        raise _no_cache(folder, f"cannot be used ({err.strerror})", split, size) from err
+    image = int(np.prod(dataset.shape))
     numbers = np.arange(dataset.sizes[split])
-    offset = np.load(path, mmap_mode="r").offset
-    spans = Spans(np.zeros_like(numbers), offset + images * numbers, np.full_like(numbers, images))
-    return _numpy_gather(pixel_reader([str(path)], spans, dataset.shape), dataset)
+    start = path.stat().st_size - _CHECKSUM_BYTES - size + image * numbers
+    spans = Spans(np.zeros_like(numbers), start, np.full_like(numbers, image))
+    return _numpy_gather(pixel_reader([str(path)], spans, dataset.shape), dataset), labels_of(dataset, split)
 
 
-def in_records(dataset: BuiltDataset, split: str) -> Gather:
+def _no_cache(folder: Path, why: str, split: str, size: int) -> InputError:
+    return InputError(
+        f"{folder} {why}; the cache of {split} takes {size / 1e9:.1f} GB. "
+        "Give another folder with --cache-dir, or --cache none."
+    )
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether `path` holds images of `size` bytes as `_write` left them; says so where it holds anything else.
+
+    It is read through once for that, as the shards are before training; the pages then wait in the system's cache.
+    """
+    if not path.is_file():
+        return False
+    checksum = 0
+    if path.stat().st_size >= size + _CHECKSUM_BYTES:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                checksum = zlib.crc32(chunk, checksum)
+    if checksum != _CHECKED:
+        logging.getLogger(__name__).warning("%s is not as it was written, and is written again.", path)
+    return checksum == _CHECKED
+
+
+def _write(path: Path, dataset: BuiltDataset, split: str) -> None:
+    # Written, not mapped into memory: there a disk that becomes full ends the process.
+    checksum = 0
+    with path.open("wb") as file:
+        for part in _parts(dataset, split):
+            checksum = zlib.crc32(part, checksum)
+            file.write(part)
+        file.write(checksum.to_bytes(_CHECKSUM_BYTES, "little"))
+
+
+def _parts(dataset: BuiltDataset, split: str) -> Iterator[bytes | memoryview]:
+    """The header of a `.npy` file, and the images in batches."""
+    header = io.BytesIO()
+    shape = (dataset.sizes[split], *dataset.shape)
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    yield header.getvalue()
+    for batch in numpy_batches(dataset, split, fields=("image",)):
+        yield batch["image"].data
+
+
+def in_records(dataset: BuiltDataset, split: str) -> Source:
     """Reads each image from its shard when it is asked for; holds none.
 
     Raises:
@@ -95,11 +145,13 @@ def in_records(dataset: BuiltDataset, split: str) -> Gather:
     """
     shards = dataset.shards[split]
     with damage_named(dataset):
-        spans = find_images(shards)
+        spans, labels = find_images(shards, dataset.target)
+        if len(labels) != dataset.sizes[split]:
+            raise tf.errors.DataLossError(None, None, f"{len(labels)} records")
     if dataset.encoded:
         stored = file_reader(shards, spans)
-        return _numpy_gather(lambda index: fit_files(stored(index), dataset), dataset)
-    return _numpy_gather(pixel_reader(shards, spans, dataset.shape), dataset)
+        return _numpy_gather(lambda index: fit_files(stored(index), dataset), dataset), tf.constant(labels)
+    return _numpy_gather(pixel_reader(shards, spans, dataset.shape), dataset), tf.constant(labels)
 
 
 def _numpy_gather(read: Callable[[np.ndarray], np.ndarray], dataset: BuiltDataset) -> Gather:
@@ -112,26 +164,16 @@ def _numpy_gather(read: Callable[[np.ndarray], np.ndarray], dataset: BuiltDatase
 
 def labels_of(dataset: BuiltDataset, split: str) -> tf.Tensor:
     """int64 (N,), in the order of the records."""
-    batches = numpy_batches(dataset, split, batch_size=1024, fields=("label",))
-    return tf.constant(np.concatenate([batch["label"] for batch in batches]))
+    return tf.constant(np.concatenate([batch["label"] for batch in numpy_batches(dataset, split, fields=("label",))]))
 
 
-def _fill(images: np.ndarray, dataset: BuiltDataset, split: str) -> None:
+def _fill(images: np.ndarray, labels: np.ndarray, dataset: BuiltDataset, split: str) -> None:
     start = 0
-    for batch in numpy_batches(dataset, split, fields=("image",)):
-        stop = start + len(batch["image"])
-        images[start:stop] = batch["image"]
+    for batch in numpy_batches(dataset, split):
+        stop = start + len(batch["label"])
+        images[start:stop], labels[start:stop] = batch["image"], batch["label"]
         start = stop
 
 
 def _bytes(dataset: BuiltDataset, split: str) -> int:
     return int(np.prod(dataset.shape)) * dataset.sizes[split]
-
-
-def _free_memory() -> int:
-    """Bytes available to new processes without swapping; half the memory where the system does not say."""
-    try:
-        with Path("/proc/meminfo").open(encoding="ascii") as lines:
-            return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

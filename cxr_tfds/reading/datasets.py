@@ -14,13 +14,13 @@ from pathlib import Path
 from cxr_tfds.errors import InputError, MissingData
 
 SPLITS = ("train", "validation", "test")
+RECORD_BYTES = 16  # a TFRecord's length and checksums, beside its content
 _ENTRY_POINTS = "cxr_tfds.datasets"
 _NAME = re.compile(r"(?P<dataset>[a-z][a-z0-9_]*)/(?P<config>[^/:]+)(?::(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _DEFAULT_CONFIG = "224"
 _FITTED_SIZE = 224  # of source files, unless another is asked for
 _NO_FINDING = "none"
-_RECORD_BYTES = 16  # a TFRecord's length and checksums
 # What a word in a config's name stands for.
 _NAME_WORDS: dict[str, tuple[str, int | str | None]] = {
     "original": ("size", None),
@@ -162,7 +162,8 @@ class BuiltDataset:
         """
         if not self.sizes.get(split):
             has = ", ".join(f"{s} ({n} images)" for s, n in self.sizes.items())
-            raise InputError(f"{self.name} has no split {split!r}; it has {has}.")
+            lacks = "example in split" if split in self.sizes else "split"
+            raise InputError(f"{self.name} has no {lacks} {split!r}; it has {has}.")
 
 
 def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
@@ -201,7 +202,7 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
             raise MissingData(f"{path} is missing. {again}")
     for split, paths in shards.items():
         stored = sum(Path(path).stat().st_size for path in paths)
-        wanted = splits[split].num_bytes + _RECORD_BYTES * splits[split].num_examples
+        wanted = splits[split].num_bytes + RECORD_BYTES * splits[split].num_examples
         if stored != wanted:
             raise InputError(
                 f"The shards of {split} in {folder / version} have {stored:,} bytes; expected {wanted:,}, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -15,8 +16,11 @@ import tensorflow as tf
 from cxr_tfds.errors import InputError
 from cxr_tfds.parallel import all_cores
 from cxr_tfds.pixels import radiograph
-from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.reading.datasets import RECORD_BYTES, BuiltDataset
 from cxr_tfds.reading.records import parse_batch, shard_reader
+
+# What TensorFlow says where a data service gives too little.
+_OF_SERVICE = re.compile(r"was expected to contain|(?P<why>Failed to get element from worker .*?)( \[Op:|$)")
 
 
 class Examples(NamedTuple):
@@ -99,33 +103,55 @@ def damage_named(dataset: BuiltDataset) -> Iterator[None]:
     """Names the damaged shard where reading `dataset` fails; TensorFlow's own message names no file.
 
     Raises:
-      InputError: a shard was changed or cut after it was built.
+      InputError: a shard was changed, cut or removed after it was built, or a data service lost examples.
     """
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.FailedPreconditionError) as err:
+    except (tf.errors.DataLossError, tf.errors.FailedPreconditionError, tf.errors.NotFoundError) as err:
         for split, shards in dataset.shards.items():
             for shard, size in zip(shards, dataset.shard_sizes[split], strict=True):
                 if damage := _damage(shard, size):
-                    folder = Path(shard).parent
-                    raise InputError(f"{shard} is damaged: {damage}. Remove {folder} and build it again.") from err
+                    raise InputError(f"{shard} {damage}. Remove {Path(shard).parent} and build it again.") from err
+        if lost := _OF_SERVICE.search(err.message):
+            raise InputError(
+                f"the data service did not give every example of {dataset.name}: {lost['why'] or 'some were lost'}. "
+                "Each worker must have the files of this machine under the same path: copy them there again."
+            ) from err
         raise
 
 
 def _damage(shard: str, size: int) -> str:
     """What is wrong with a shard that should hold `size` examples; "" if nothing is."""
-    count = 0
+    count = position = 0
     try:
-        for _ in shard_reader(shard):
+        for record in shard_reader(shard).as_numpy_iterator():
             count += 1
+            position += RECORD_BYTES + len(record)
+    except tf.errors.NotFoundError:
+        return "is missing"
     except tf.errors.DataLossError:
-        return f"example {count + 1} of {size} is not as it was written"
-    return "" if count == size else f"it holds {count} examples, {size} were written"
+        return f"is damaged: example {count + 1} of {size}, at byte {position}, is not as it was written"
+    return "" if count == size else f"is damaged: it holds {count} examples, {size} were written"
 
 
 def complete(dataset: BuiltDataset, split: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """Fails where a split ends early: a shard cut between two records is no error to TensorFlow."""
     return tf.data.experimental.assert_cardinality(dataset.sizes[split])
+
+
+def all_served(dataset: BuiltDataset, split: str, batch_size: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """Fails where an epoch of a data service ends early: a shard cut on a worker is no error there."""
+    size = dataset.sizes[split]
+
+    def full(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        expected = tf.minimum(tf.cast(batch_size, tf.int64), size - number * batch_size)
+        return tf.equal(tf.shape(batch[1], tf.int64)[0], expected)
+
+    def check(epoch: tf.data.Dataset) -> tf.data.Dataset:
+        batches = epoch.enumerate().filter(full).map(lambda number, batch: batch)
+        return batches.apply(tf.data.experimental.assert_cardinality(-(-size // batch_size)))
+
+    return check
 
 
 def load_split(dataset: BuiltDataset, split: str) -> Examples:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading import CACHES
-from cxr_tfds.reading.cache import Gather, fits_in_memory, in_file, in_memory, in_records, labels_of
+from cxr_tfds.reading.cache import Gather, fits_in_memory, in_file, in_memory, in_records
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.in_order import parse
 
@@ -34,8 +34,9 @@ def train_batches(
 ) -> tf.data.Dataset:
     """Shuffled batches without end, every epoch in its own order drawn from `seed` and its number.
 
-    An epoch is ceil(N / (batch_size * workers)) batches and holds every example once; its last batch may
-    be smaller. Starting at `first_epoch` gives what an uninterrupted run would have seen from there.
+    An epoch is ceil(N / (batch_size * workers)) batches and holds every example once (with several workers
+    up to `workers` - 1 twice, see there); its last batch may be smaller. Starting at `first_epoch` gives
+    what an uninterrupted run would have seen from there.
 
     Args:
       dataset: from `open_dataset`.
@@ -43,15 +44,17 @@ def train_batches(
       seed: of the orders.
       first_epoch: number of the first epoch, from 0.
       cache: "ram" holds the split as one uint8 tensor; "file" writes the fitted images to one file and
-        reads from there, which spares a dataset of source files decoding them again; "none" reads
-        each image from its shard. "auto" is "ram" where the split fits into a quarter of the free
-        memory, "none" otherwise. The order is the same exact permutation with all of them.
+        reads from there, which spares a dataset of source files decoding them again; "none" scans the
+        shards once, before the first batch, and then reads each image from its shard: the records'
+        checksums are checked in that scan only. "auto" is "ram" where the split fits into a quarter of
+        the free memory, "none" otherwise. The order is the same exact permutation with all of them.
       cache_dir: where the file of "file" goes; beside the shards if not given.
       split: which split.
       worker: number of this reader, from 0.
       workers: readers of the same seed that share each epoch. Their batches of one number are disjoint
         and add up to what a single reader has as its batch of `workers` times the size. All have as many
-        and none is empty: if the last has fewer images than there are readers, the epoch's first come again.
+        and none is empty: where the last would have fewer images than there are readers, so many of the
+        epoch's first come again.
       parts: readers in this one, for so many devices: it gives the batches of `worker`, `worker` + 1, …
         in turn.
 
@@ -72,10 +75,10 @@ def train_batches(
     if cache == "auto":
         cache = "ram" if fits_in_memory(dataset, split) else "none"
     if cache == "file":
-        gather = in_file(dataset, split, cache_dir)
+        gather, labels = in_file(dataset, split, cache_dir)
     else:
-        gather = (in_memory if cache == "ram" else in_records)(dataset, split)
-    of_epoch = _epoch(gather, targets(labels_of(dataset, split), dataset), batch_size, seed, worker, workers, parts)
+        gather, labels = (in_memory if cache == "ram" else in_records)(dataset, split)
+    of_epoch = _epoch(gather, targets(labels, dataset), batch_size, seed, worker, workers, parts)
     batches = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch).prefetch(tf.data.AUTOTUNE)
     return batches.with_options(_options(batch_size * math.prod(dataset.shape)))
 

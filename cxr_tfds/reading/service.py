@@ -3,7 +3,7 @@
 Start one dispatcher and any number of workers, each with the dataset under the same path:
 
   python -m cxr_tfds.reading.service dispatcher --port 5050
-  python -m cxr_tfds.reading.service worker --dispatcher HOST:5050
+  python -m cxr_tfds.reading.service worker --dispatcher HOST:5050 --host THIS_MACHINE
 
 then train with `cxr-train … --data-service grpc://HOST:5050`.
 See https://www.tensorflow.org/api_docs/python/tf/data/experimental/service.
@@ -53,14 +53,13 @@ def check_answers(address: str) -> None:
         ) from err
 
 
-def served_batches(
-    dataset: BuiltDataset, address: str, *, batch_size: int, seed: int, split: str = "train"
-) -> tf.data.Dataset:
+def served_batches(dataset: BuiltDataset, address: str, *, batch_size: int, split: str = "train") -> tf.data.Dataset:
     """As `pipeline.train_batches`, read by the workers of a tf.data service.
 
-    Each epoch hands every shard to one worker, so every example comes once; which worker takes which
-    shard, and so the order, is not repeatable. A dataset of source files is not served: its pixel
-    function is Python and cannot be sent.
+    Each epoch hands every shard to one worker, so every example comes once, in an order of its own that
+    is not repeatable. Where examples are lost, as with a shard that a worker has in part, reading fails
+    before the epoch ends; `in_order.damage_named` says why. A dataset of source files is not served: its
+    pixel function is Python and cannot be sent.
 
     Raises:
       InputError: the dataset stores source files, the split is smaller than a batch, or nothing
@@ -68,6 +67,7 @@ def served_batches(
     """
     import tensorflow as tf
 
+    from cxr_tfds.reading.in_order import all_served
     from cxr_tfds.reading.pipeline import check_batch_size, image_and_target
     from cxr_tfds.reading.records import shard_reader
 
@@ -76,17 +76,23 @@ def served_batches(
     check_answers(address)
     if dataset.encoded:
         raise InputError(f"{dataset.name} stores source files, which a data service cannot fit. Build a sized config.")
-    records = tf.data.Dataset.from_tensor_slices(dataset.shards[split]).shuffle(len(dataset.shards[split]), seed=seed)
+
+    @tf.function
+    def records() -> tf.data.Dataset:
+        # Without a seed a worker shuffles anew in each epoch, with one always the same way. The global seed, which
+        # training sets, would take the place of none.
+        tf.compat.v1.get_default_graph().seed = None
+        shards = tf.data.Dataset.from_tensor_slices(dataset.shards[split]).shuffle(len(dataset.shards[split]))
+        return shards.interleave(shard_reader, num_parallel_calls=tf.data.AUTOTUNE).shuffle(_SHUFFLE_BUFFER)
+
     batches = (
-        records.interleave(shard_reader, num_parallel_calls=tf.data.AUTOTUNE)
-        .shuffle(_SHUFFLE_BUFFER, seed=seed)
-        .batch(batch_size)
-        .map(lambda serialized: image_and_target(serialized, dataset), tf.data.AUTOTUNE)
+        records().batch(batch_size).map(lambda serialized: image_and_target(serialized, dataset), tf.data.AUTOTUNE)
     )
     policy = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     served = batches.apply(tf.data.experimental.service.distribute(policy, address))
     # Each worker ends with a smaller batch of its own; cut anew, an epoch is ceil(N / batch_size) again.
-    return served.rebatch(batch_size).repeat().prefetch(tf.data.AUTOTUNE)
+    epoch = served.rebatch(batch_size).apply(all_served(dataset, split, batch_size))
+    return epoch.repeat().prefetch(tf.data.AUTOTUNE)
 
 
 @click.group(cls=Group)

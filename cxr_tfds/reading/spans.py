@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxr_tfds.reading.records import shard_reader
+from cxr_tfds.reading.records import parse_batch, shard_reader
 
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4  # of a TFRecord: length and its checksum, checksum of the data
 _BATCH = 64
@@ -28,22 +28,31 @@ class Spans(NamedTuple):
     length: np.ndarray
 
 
-def find_images(shards: Sequence[str]) -> Spans:
+def find_images(shards: Sequence[str], label: str = "label") -> tuple[Spans, np.ndarray]:
     """Reads every record once, its checksums included.
+
+    Args:
+      shards: of a split.
+      label: which field is the label.
+
+    Returns:
+      Where the images lie, and their labels, int64 (N,).
 
     Raises:
       tf.errors.DataLossError: a record is not as it was written.
     """
     rows: list[tuple[int, int, int]] = []
+    labels = [np.empty(0, np.int64)]
     for number, path in enumerate(shards):
         position = 0
         for batch in shard_reader(path).batch(_BATCH).as_numpy_iterator():
+            labels.append(parse_batch(batch, [label])[label].numpy())
             for record in batch:
                 start, stop = image_bytes(record)
                 rows.append((number, position + _HEADER_BYTES + start, stop - start))
                 position += _HEADER_BYTES + len(record) + _FOOTER_BYTES
     columns = np.array(rows, np.int64).reshape(-1, 3).T
-    return Spans(*np.ascontiguousarray(columns))
+    return Spans(*np.ascontiguousarray(columns)), np.concatenate(labels)
 
 
 def image_bytes(record: bytes) -> tuple[int, int]:

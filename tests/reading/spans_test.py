@@ -17,14 +17,14 @@ def bytes_feature(value):
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
 
-def serialized(image, names):
+def serialized(image, names, label=300):
     """An Example whose features are written in the order of `names`, which protobuf itself does not promise."""
     entries = b""
     for name in names:
         feature = {
             "image": bytes_feature(image),
             "patient_id": bytes_feature(b"image"),  # the word itself, as a value
-            "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[300])),
+            "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
         }[name]
         entries += tf.train.Features(feature={name: feature}).SerializeToString()
     length = len(entries)
@@ -57,16 +57,17 @@ def shards(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
     paths = [str(tmp_path / name) for name in ("a", "b")]
-    for path, part in zip(paths, (images[:3], images[3:]), strict=True):
+    for path, part in zip(paths, (range(3), range(3, 5)), strict=True):
         with tf.io.TFRecordWriter(path) as writer:
-            for image in part:
-                writer.write(serialized(image.tobytes(), ("label", "image")))
+            for number in part:
+                writer.write(serialized(images[number].tobytes(), ("label", "image"), label=number))
     return paths, images
 
 
 def test_reads_any_order_of_several_shards(shards):
     paths, images = shards
-    spans = find_images(paths)
+    spans, labels = find_images(paths)
+    np.testing.assert_array_equal(labels, [0, 1, 2, 3, 4])
     np.testing.assert_array_equal(spans.shard, [0, 0, 0, 1, 1])
     np.testing.assert_array_equal(spans.length, [16] * 5)
     order = np.array([4, 0, 2, 2, 3])
@@ -78,7 +79,7 @@ def test_reads_the_same_where_the_system_has_no_preadv(shards, monkeypatch):
     paths, images = shards
     monkeypatch.delattr(os, "preadv")
     order = np.array([4, 0, 2, 2, 3])
-    np.testing.assert_array_equal(pixel_reader(paths, find_images(paths), (4, 4, 1))(order), images[order])
+    np.testing.assert_array_equal(pixel_reader(paths, find_images(paths)[0], (4, 4, 1))(order), images[order])
     os.truncate(paths[1], 40)
     with pytest.raises(OSError, match="ended early"):
         pixel_reader(paths, Spans(*np.array([[1], [30], [16]])), (4, 4, 1))(np.array([0]))
@@ -86,7 +87,7 @@ def test_reads_the_same_where_the_system_has_no_preadv(shards, monkeypatch):
 
 def test_a_shard_cut_while_it_is_read_is_an_error(shards):
     paths, _ = shards
-    read = pixel_reader(paths, find_images(paths), (4, 4, 1))
+    read = pixel_reader(paths, find_images(paths)[0], (4, 4, 1))
     os.truncate(paths[1], 40)
     with pytest.raises(OSError, match="b ended early: it was changed while it was read"):
         read(np.array([4]))
@@ -95,7 +96,7 @@ def test_a_shard_cut_while_it_is_read_is_an_error(shards):
 def test_files_are_closed_with_the_reader(shards):
     paths, _ = shards
     before = len(list(Path("/dev/fd").iterdir()))
-    reader = pixel_reader(paths, find_images(paths), (4, 4, 1))
+    reader = pixel_reader(paths, find_images(paths)[0], (4, 4, 1))
     assert len(list(Path("/dev/fd").iterdir())) == before + 2
     del reader
     gc.collect()
@@ -104,7 +105,8 @@ def test_files_are_closed_with_the_reader(shards):
 
 def test_spans_of_a_built_dataset_are_its_images(built):
     dataset = open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)
-    spans = find_images(dataset.shards["test"])
+    spans, labels = find_images(dataset.shards["test"], "finding")
     assert isinstance(spans, Spans)
     images = pixel_reader(dataset.shards["test"], spans, dataset.shape)(np.arange(40))
     np.testing.assert_array_equal(images, load_split(dataset, "test").images)
+    np.testing.assert_array_equal(labels, load_split(dataset, "test").findings)
