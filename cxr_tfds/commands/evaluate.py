@@ -24,7 +24,8 @@ from cxr_tfds.commands import options
 def evaluate(run: Path, split: str, data_dir: Path | None, stress: bool, as_json: bool) -> None:
     """Measure the model of RUN on a split, at the threshold chosen on validation.
 
-    Brings metrics.json up to date, and report.html where it is about this split.
+    Brings metrics.json up to date; where the report is about this split, report.html, MODEL_CARD.md and pictures/; with
+    --stress stress.json. Nothing else in RUN is touched.
     """
     from cxr_tfds.run_folder import RunConfig
 

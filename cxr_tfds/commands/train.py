@@ -18,6 +18,7 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.models import MODELS, list_models
 from cxr_tfds.reading import CACHES
 from cxr_tfds.reading.datasets import DatasetName, default_data_dir, known_datasets, named_settings
+from cxr_tfds.reading.service import check_address
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training.cluster import read_cluster
 from cxr_tfds.training.recipes import RECIPES
@@ -57,8 +58,11 @@ def _augment_changes(ctx: click.Context, param: click.Parameter, values: tuple[s
             raise click.BadParameter(unknown(name, ["fill", *LIMITS]), ctx, param)
         try:
             changes[name] = value if name == "fill" else float(value)
+        except ValueError:
+            raise click.BadParameter(f"{text!r}: expected a number from 0 to {LIMITS[name]}.", ctx, param) from None
+        try:
             AugmentSettings(**{name: changes[name]})  # type: ignore[arg-type]
-        except ValueError as err:
+        except InputError as err:
             raise click.BadParameter(f"{text!r}: {err}", ctx, param) from None
     return changes
 
@@ -115,7 +119,7 @@ _PART = click.FloatRange(0, 1, max_open=True)
 @click.option(
     "--recipe",
     type=NearestChoice(list(RECIPES)),
-    help="Model and settings of a published system; what is given beside it comes before it.",
+    help="A model with its own settings, as published or ours; what is given beside it comes before it.",
 )
 @click.option(
     "--list-models",
@@ -178,7 +182,12 @@ _PART = click.FloatRange(0, 1, max_open=True)
 )
 @_setting("cache", NearestChoice(CACHES), "auto: in memory where it fits into a quarter of what is free.")
 @click.option("--cache-dir", metavar="FOLDER", help="Of the file of --cache file.  [default: beside the shards]")
-@click.option("--data-service", metavar="grpc://HOST:PORT", help="Read through a tf.data service.")
+@click.option(
+    "--data-service",
+    metavar="grpc://HOST:PORT",
+    callback=_checked(check_address),
+    help="Read through a tf.data service.",
+)
 @click.option("--size", type=click.IntRange(1, 4096), help="Side in pixels; for a dataset of source files only.")
 @click.option("--channels", type=NearestChoice(["1", "3"]), help="3 repeats the grey value; for source files only.")
 @_setting("seed", click.IntRange(0, MAX_SEED), "Of the weights, the order of the images and the augmentation.")
@@ -229,8 +238,14 @@ def _with_recipe(ctx: click.Context, name: str | None, given: dict[str, Any]) ->
     recipe = RECIPES[name]
     said: dict[str, Any] = {"model": recipe.model, **recipe.settings}
     stored = named_settings(DatasetName.parse(given["dataset"]).config)
-    if stored.get("size", 0) is None:  # source files, which are fitted when they are read
+    if "size" in stored and stored["size"] is None:  # source files, which are fitted when they are read
         said |= {"size": recipe.size, "channels": recipe.channels}
+    elif stored.get("size", recipe.size) != recipe.size:
+        click.echo(
+            f"recipe {name} was made for images of {recipe.size} x {recipe.size}; {given['dataset']} holds them at "
+            f"{stored['size']} x {stored['size']}, and so it is trained",
+            err=True,
+        )
     return given | {
         key: value for key, value in said.items() if ctx.get_parameter_source(key) is ParameterSource.DEFAULT
     }

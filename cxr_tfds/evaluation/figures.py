@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cxr_tfds.evaluation import metrics
-from cxr_tfds.evaluation.resampling import weighted_table
+from cxr_tfds.evaluation.metrics import decisions
+from cxr_tfds.evaluation.resampling import as_confusion, weighted_table, whole_numbers
 from cxr_tfds.evaluation.summary import summary
 
 _SHOWN = (
@@ -26,6 +26,7 @@ def figures(
     *,
     names: Sequence[str] | None = None,
     findings: Sequence[str] | None = None,
+    ranked_by: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Every metric with its 95 % interval, as `metrics.json` holds them.
 
@@ -36,6 +37,7 @@ def figures(
       patients: ids (N,), drawn together for the intervals, "" where unknown; None: by image.
       names: of the classes; None: nothing is said of single classes.
       findings: what each image shows (N,), "" where unknown; None: nothing is said of them.
+      ranked_by: logits of the finding (N,), where known, see `cxr_tfds.evaluation.summary`.
 
     Returns:
       Metrics as `{"value", "low", "high"}`, see `cxr_tfds.evaluation.summary`; the `confusion_matrix`, for two classes
@@ -45,13 +47,22 @@ def figures(
     Raises:
       InputError: an argument is not as described.
     """
-    table = summary(labels, probabilities, threshold=threshold, names=names, groups=patients, findings=findings)
-    if threshold is not None:
-        table["confusion_matrix"] = metrics.confusion_matrix(labels, probabilities >= threshold)
+    table = summary(
+        labels,
+        probabilities,
+        threshold=threshold,
+        names=names,
+        groups=patients,
+        findings=findings,
+        ranked_by=ranked_by,
+    )
+    classes = 2 if threshold is not None else probabilities.shape[1]
+    known, ones = whole_numbers(labels, "label", classes), np.ones((1, len(probabilities)))
+    counts = weighted_table(ones, known, decisions(probabilities, threshold), classes).astype(int)
+    if threshold is None:
+        table["confusion_matrix"] = counts[0].tolist()
     else:
-        ones, decided = np.ones((1, len(probabilities))), probabilities.argmax(axis=1)
-        counts = weighted_table(ones, np.asarray(labels), decided, probabilities.shape[1])
-        table["confusion_matrix"] = counts[0].astype(int).tolist()
+        table["confusion_matrix"] = {name: int(count[0]) for name, count in as_confusion(counts)._asdict().items()}
     return {**table, "threshold": threshold, "images": len(probabilities)}
 
 

@@ -23,7 +23,7 @@ from cxr_tfds.run_folder import RunConfig
 
 
 def finish_run(model: keras.Model, dataset: BuiltDataset, run: Path, config: RunConfig) -> dict[str, Any]:
-    """Fits temperature and threshold on validation, then reads the test split, once; writes all a finished run has.
+    """Fits temperature and threshold on validation, then scores the test split, once; writes all a finished run has.
 
     Returns:
       The content of `metrics.json`.
@@ -76,21 +76,31 @@ def measure_again(
       MissingData: the run has no model, or its dataset is not there.
       InputError: the dataset has no such split, or a file of the run is damaged.
     """
-    tables = run_folder.read_metrics(run)
-    stresses = run_folder.read_metrics(run, run_folder.STRESS)
+    for name in (run_folder.METRICS, run_folder.STRESS):
+        run_folder.read_metrics(run, name)  # a damaged file is told now, not after minutes of scoring
     dataset = dataset_of(config, data_dir)
     dataset.check_split(split)
     model = run_folder.load_model(run)
     scores, kept = score_and_keep(model, dataset, split, config.temperature)
-    tables[split] = measure(scores, config)
-    if stressed:
-        stresses[split] = stress(model, scores, kept, config.threshold, say=say)
-    run_folder.write_json(run / run_folder.METRICS, tables)
-    if stressed:
-        run_folder.write_json(run / run_folder.STRESS, stresses)
+    table = measure(scores, config)
+    under = stress(model, scores, kept, config.threshold, say=say) if stressed else None
+    tables = _with_split(run, run_folder.METRICS, split, table)
+    stresses = _with_split(run, run_folder.STRESS, split, under)
     if split == ("test" if dataset.sizes.get("test") else "validation"):
         write_report(run, config, Measured(dataset, model, split, scores, kept, tables, stresses.get(split)))
-    return tables[split], stresses[split] if stressed else None
+    return table, under
+
+
+def _with_split(run: Path, name: str, split: str, table: dict[str, Any] | None) -> dict[str, Any]:
+    """The tables of a file of the run with that of `split`, which it is given here; None leaves it as it is.
+
+    Read just before it is written: another split may have been measured meanwhile.
+    """
+    tables = run_folder.read_metrics(run, name)
+    if table is not None:
+        tables[split] = table
+        run_folder.write_json(run / name, tables)
+    return tables
 
 
 def calibrated(model: keras.Model, validation: Scores, kept: Kept, config: RunConfig) -> RunConfig:

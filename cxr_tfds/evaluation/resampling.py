@@ -54,11 +54,6 @@ class Ranking:
         return divide((positive * precision).sum(axis=1), found[:, -1] * (wrong[:, -1] > 0))
 
 
-def weighted_confusion(weights: np.ndarray, labels: np.ndarray, decisions: np.ndarray) -> Confusion:
-    """Counts of labels 0 or 1 (N,) against decisions 0 or 1 (N,)."""
-    return as_confusion(weighted_table(weights, labels, decisions, 2))
-
-
 def as_confusion(table: np.ndarray) -> Confusion:
     """The four counts of a table (R, 2, 2)."""
     return Confusion(table[:, 0, 0], table[:, 0, 1], table[:, 1, 0], table[:, 1, 1])

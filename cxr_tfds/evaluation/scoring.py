@@ -10,6 +10,8 @@ import numpy as np
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.figures import figures
+from cxr_tfds.evaluation.metrics import decisions
+from cxr_tfds.reading.cache import labels_of
 from cxr_tfds.reading.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.reading.in_order import numpy_batches
 from cxr_tfds.run_folder import RunConfig
@@ -30,27 +32,30 @@ class Scores(NamedTuple):
     @property
     def probabilities(self) -> np.ndarray:
         """Calibrated, of the finding (N,), or of each class (N, K)."""
-        return probabilities(self.logits / self.temperature)
+        return probabilities(self.logits, self.temperature)
 
     def decisions(self, threshold: float | None) -> np.ndarray:
         """Class numbers (N,): by the threshold, or the most probable class where it is None."""
-        values = self.probabilities
-        return values.argmax(axis=1) if threshold is None else (values >= threshold).astype(np.int64)
+        return decisions(self.probabilities, threshold)
 
 
 class Kept(NamedTuple):
-    """Images of a split that stay in memory: all of them, or by lot as many as fit."""
+    """Images of a split that stay in memory: all of them, or by lot as many as fit, each class by its share."""
 
     places: np.ndarray  # int64 (M,), rising: which of the split's images
     images: np.ndarray  # uint8 (M, S, S, C)
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Sigmoid of logits (N,), softmax of logits (N, K); float64."""
+def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Sigmoid of logits (N,) / temperature, softmax of logits (N, K) / temperature; float64.
+
+    As `Classifier` of `cxr_tfds.export.edge` computes them on a device, so that both decide alike.
+    """
     logits = logits.astype(np.float64)
     if logits.ndim == 1:
-        return 0.5 * (1 + np.tanh(logits / 2))  # the sigmoid, without overflow
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        power = np.exp(-np.abs(logits / temperature))
+        return np.where(logits >= 0, 1, power) / (1 + power)
+    powers = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
     return powers / powers.sum(axis=1, keepdims=True)
 
 
@@ -88,7 +93,7 @@ def score_and_keep(
 ) -> tuple[Scores, Kept]:
     """The same, and the images for what comes after, so that the split is read once. Raises as `score` does."""
     dataset.check_split(split)
-    wanted = _by_lot(dataset.sizes[split], kept_bytes // math.prod(dataset.shape))
+    wanted = _lot(dataset, split, kept_bytes // math.prod(dataset.shape))
     names = dataset.findings
     fields = ("image", "label", "image_id", "patient_id", *(["finding"] if names else []))
     columns: dict[str, list[Any]] = {"image_id": [], "patient_id": [], "finding": []}
@@ -115,10 +120,20 @@ def score_and_keep(
     return scores, Kept(wanted, np.concatenate(images))
 
 
-def _by_lot(images: int, limit: int) -> np.ndarray:
-    if images <= limit:
-        return np.arange(images)
-    return np.sort(np.random.default_rng(0).choice(images, limit, replace=False))
+def _lot(dataset: BuiltDataset, split: str, limit: int) -> np.ndarray:
+    """Which images are kept, rising: all, or `limit` of them, drawn from each class by its share, at least one of each.
+
+    Without a positive or a negative among them no threshold and no AUC under stress would be defined.
+    """
+    if not limit or dataset.sizes[split] <= limit:
+        return np.arange(min(limit, dataset.sizes[split]))
+    labels = labels_of(dataset, split).numpy()
+    drawn = np.random.default_rng(0).permutation(len(labels))
+    place = np.empty(len(labels))  # in the queue of its class, from 0 to 1
+    for label in set(labels.tolist()):
+        queue = drawn[labels[drawn] == label]
+        place[queue] = np.arange(len(queue)) / len(queue)
+    return np.sort(drawn[np.argsort(place[drawn], kind="stable")[:limit]])
 
 
 def flat(logits: np.ndarray) -> np.ndarray:
@@ -135,4 +150,5 @@ def measure(scores: Scores, config: RunConfig) -> dict[str, Any]:
         scores.patient_ids,
         names=config.labels,
         findings=scores.findings,
+        ranked_by=scores.logits if scores.logits.ndim == 1 else None,
     )

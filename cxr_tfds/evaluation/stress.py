@@ -81,8 +81,7 @@ def stress(
             }
             row |= {"written": condition.written(strength), **_figures(changed, threshold)}
             if clean["auc"] is not None:
-                lost = drawn - _aucs(changed, codes)
-                row["drop"] = interval(clean["auc"] - row["auc"], lost, "")
+                row["drop"] = interval(clean["auc"] - row["auc"], drawn - _aucs(changed, codes), "")
             rows.append(row)
     table: dict[str, Any] = {"images": len(part.labels), "clean": clean, "rows": rows}
     if clean["auc"] is not None:
@@ -138,17 +137,18 @@ def _verdict(table: dict[str, Any]) -> str:
     average = f"On average over moderate conditions the AUC is {mean['auc']:.3f}, {mean['difference']:+.3f} from clean."
     if drop["value"] >= _NOTABLE and drop["low"] is not None and drop["low"] <= 0:
         said = (
-            f"What the model leans on cannot be told from so few images: most is lost under {at}, {drop['value']:.3f} "
-            f"of the AUC, with a 95 % interval from {drop['low']:.3f} to {drop['high']:.3f}."
+            f"What the model leans on cannot be told from so few images: the AUC drops most under {at}, by "
+            f"{drop['value']:.3f}, with a 95 % interval from {drop['low']:.3f} to {drop['high']:.3f}."
         )
     elif drop["value"] < _NOTABLE:
         said = (
-            f"No condition of moderate strength costs {_NOTABLE} of the AUC or more. Most is lost under {at}, "
-            f"{max(drop['value'], 0):.3f}: what the model leans on most, and not much, is {condition.leans_on}."
+            f"Under no condition of moderate strength does the AUC drop by {_NOTABLE} or more. It drops most, by "
+            f"{max(drop['value'], 0):.3f}, under {at}: what the model leans on most, and not much, is "
+            f"{condition.leans_on}."
         )
     else:
         said = (
-            f"The model leans most on {condition.leans_on}: under {at} its AUC falls from "
+            f"The model leans most on {condition.leans_on}: under {at} its AUC drops from "
             f"{table['clean']['auc']:.3f} to {worst['auc']:.3f}. In practice this is {condition.stands_for}."
         )
     return f"{said} {average} {_decisions(table['clean'], moderate)}"
@@ -159,8 +159,8 @@ def _decisions(clean: dict[str, Any], moderate: Sequence[dict[str, Any]]) -> str
     parts = []
     for name in ("specificity", "sensitivity"):
         worst = min(moderate, key=lambda row: row[name])
-        lost = f"from {clean[name]:.1%} to {worst[name]:.1%} under {worst['condition']}"
-        parts.append(f"{name} falls at worst {lost}" if worst[name] < clean[name] else f"{name} never falls")
+        change = f"from {clean[name]:.1%} to {worst[name]:.1%} under {worst['condition']}"
+        parts.append(f"{name} drops at worst {change}" if worst[name] < clean[name] else f"{name} never drops")
     return f"As for its decisions, {' and '.join(parts)}."
 
 
@@ -173,11 +173,11 @@ def as_text(table: dict[str, Any]) -> str:
     lines.append(f"{'none':<17} {'':<8} {'':<21} {_number(table['clean']['auc'])} {'':>25}  {_rates(table['clean'])}")
     for row in table["rows"]:
         drop = row.get("drop")
-        lost = "" if drop is None else f"{drop['value']:+.4f}"
+        shown = "" if drop is None else f"{drop['value']:+.4f}"
         if drop is not None and drop["low"] is not None:
-            lost += f" ({drop['low']:+.4f} to {drop['high']:+.4f})"
+            shown += f" ({drop['low']:+.4f} to {drop['high']:+.4f})"
         name = f"{row['condition']:<17} {row['strength']:<8} {row['written']:<21}"
-        lines.append(f"{name} {_number(row['auc'])} {lost:>25}  {_rates(row)}")
+        lines.append(f"{name} {_number(row['auc'])} {shown:>25}  {_rates(row)}")
     return "\n".join([*lines, "", table["verdict"]])
 
 

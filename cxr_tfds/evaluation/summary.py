@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.metrics import RATES, calibration_gaps
+from cxr_tfds.evaluation.metrics import RATES, calibration_gaps, decisions
 from cxr_tfds.evaluation.resampling import (
     Ranking,
     as_confusion,
     check_length,
     divide,
     group_codes,
+    numbers,
     probabilities_of,
     resample,
     weighted_table,
@@ -47,6 +48,7 @@ def summary(
     names: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     findings: Sequence[str] | None = None,
+    ranked_by: ArrayLike | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -61,6 +63,8 @@ def summary(
       names: of the classes, the negative one first; their numbers where None.
       groups: patient ids (N,), drawn together; "" is unknown and a group of its own. None: by image.
       findings: what each image shows (N,), such as "bacteria"; "" where unknown.
+      ranked_by: what auc and average_precision rank the images of two classes by (N,), such as logits, which
+        stay apart where probabilities round to 1; None: by the probabilities.
       resamples: number of bootstrap draws.
       seed: of the draws.
 
@@ -77,10 +81,11 @@ def summary(
     """
     if np.ndim(probabilities) == 2:
         values = probabilities_of(probabilities, ndim=2)
-        known, decided = _many_decisions(labels, values, threshold)
+        known = _many_labels(labels, values, threshold)
     else:
         values = probabilities_of(probabilities)
-        known, decided = _two_decisions(labels, values, threshold)
+        known = _two_labels(labels, values, threshold)
+    decided = decisions(values, threshold)
     if resamples < 1:
         raise InputError(f"resamples={resamples}; expected at least 1.")
     classes = values.shape[1] if values.ndim == 2 else 2
@@ -88,7 +93,7 @@ def summary(
     plans = [
         _many_classes(known, values, decided, called)
         if values.ndim == 2
-        else _two_classes(known, values, decided, called)
+        else _two_classes(known, values, decided, called, values if ranked_by is None else numbers(ranked_by, "scores"))
     ]
     supports: dict[Key, int] = {}
     if names:
@@ -138,15 +143,15 @@ def _nested(flat: dict[Key, Any]) -> dict[str, Any]:
     return table
 
 
-def _two_decisions(labels: ArrayLike, values: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np.ndarray]:
+def _two_labels(labels: ArrayLike, values: np.ndarray, threshold: float | None) -> np.ndarray:
     if threshold is None or not 0 <= threshold <= 1:
         raise InputError(f"threshold={threshold}; expected 0 to 1 for two classes.")
     known = whole_numbers(labels, "label", 2)
     check_length(known, values, "probabilities")
-    return known, (values >= threshold).astype(np.int64)
+    return known
 
 
-def _many_decisions(labels: ArrayLike, values: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np.ndarray]:
+def _many_labels(labels: ArrayLike, values: np.ndarray, threshold: float | None) -> np.ndarray:
     if threshold is not None:
         raise InputError(f"threshold={threshold}; expected None where each class has a probability.")
     classes = values.shape[1]
@@ -154,7 +159,7 @@ def _many_decisions(labels: ArrayLike, values: np.ndarray, threshold: float | No
         raise InputError(f"{classes} columns of probabilities; for two classes give the finding's alone, (N,).")
     known = whole_numbers(labels, "label", classes)
     check_length(known, values, "probabilities")
-    return known, values.argmax(axis=1)
+    return known
 
 
 def _missing(known: np.ndarray, names: Sequence[str]) -> str:
@@ -162,8 +167,11 @@ def _missing(known: np.ndarray, names: Sequence[str]) -> str:
     return f"no image is labelled {' or '.join(absent)}"
 
 
-def _two_classes(known: np.ndarray, values: np.ndarray, decided: np.ndarray, names: Sequence[str]) -> _Plan:
-    ranking = Ranking(known, values)
+def _two_classes(
+    known: np.ndarray, values: np.ndarray, decided: np.ndarray, names: Sequence[str], ranked_by: np.ndarray
+) -> _Plan:
+    check_length(known, ranked_by, "scores")
+    ranking = Ranking(known, ranked_by)
     squares, gaps = (values - known) ** 2, calibration_gaps(values, known)
 
     def measure(weights: np.ndarray) -> dict[Key, np.ndarray]:

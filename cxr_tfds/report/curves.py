@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cxr_tfds.evaluation.figures import in_words
 from cxr_tfds.evaluation.metrics import BINS, calibration_bins
 from cxr_tfds.evaluation.scoring import Scores
 from cxr_tfds.report.bands import Curve, precision_recall, roc, wilson
@@ -79,20 +80,12 @@ def _zoom(
     inset.locator_params(nbins=4)
 
 
-def _interval(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return f"undefined ({figure['undefined']})"
-    if figure["low"] is None:
-        return f"{figure['value']:.3f}"
-    return f"{figure['value']:.3f} (95 % {figure['low']:.3f} to {figure['high']:.3f})"
-
-
 def _roc(scores: Scores, table: dict[str, Any], labels: tuple[str, ...]) -> Picture | None:
     figure, axes = new_figure("false alarms (1 - specificity)", "found (sensitivity)")
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1, zorder=0)
     if not (drawn := _curves(axes, scores, labels, roc)):
         return None
-    area = _interval(table["auc"])
+    area = in_words(table["auc"], 3)
     caption = f"Area {area}. The band holds 95 % of the resamples."
     if scores.logits.ndim == 1 and table["specificity"]["value"] is not None:
         at = (1 - table["specificity"]["value"], table["sensitivity"]["value"])
@@ -115,7 +108,7 @@ def _precision_recall(scores: Scores, table: dict[str, Any], labels: tuple[str, 
         share = float(scores.labels.mean())
         axes.axhline(share, color=MUTED, linewidth=1, linestyle=":")
         axes.annotate("calling everything", (0.02, share), xytext=(0, 3), textcoords="offset points", fontsize=8)
-        caption = f"Average precision {_interval(table['average_precision'])}. " + caption
+        caption = f"Average precision {in_words(table['average_precision'], 3)}. " + caption
     return picture(figure, "precision-recall", "Precision and recall", caption)
 
 
@@ -197,7 +190,7 @@ def _calibration(scores: Scores, table: dict[str, Any], labels: tuple[str, ...])
     below.set_xlabel("predicted probability")
     below.locator_params(axis="y", nbins=2)
     caption = (
-        f"Expected calibration error {_interval(table['ece'])} over {BINS} bins. On the dotted line a probability of "
+        f"Expected calibration error {in_words(table['ece'], 3)} over {BINS} bins. On the dotted line a probability of "
         "70 % is right 70 times of 100. Bars are 95 % intervals."
     )
     return picture(figure, "calibration", "Calibration", caption)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import CONDITIONS, STRENGTHS
@@ -46,7 +49,7 @@ def write_report(run: Path, config: RunConfig, found: Measured) -> None:
     data = facts_of(found.dataset, found.split, found.scores)
     sections = card.sections(config, found.model, found.split, table, found.stress, data)
     environment = Environment(loader=PackageLoader("cxr_tfds.report", ""), undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"spelled": card.spelled, "percent": _percent}
+    environment.filters |= {"spelled": card.spelled, "percent": _percent, "breakable": _breakable}
     facts = {
         "run": run.resolve().name, "config": config, "table": table, "split": found.split, "sections": sections,
     }  # fmt: skip
@@ -55,6 +58,7 @@ def write_report(run: Path, config: RunConfig, found: Measured) -> None:
         run / run_folder.REPORT,
         page.render(
             **facts,
+            path=shlex.quote(str(run.resolve())),
             model=found.model,
             no_device=card.NO_DEVICE,
             headline=[
@@ -79,7 +83,7 @@ def write_report(run: Path, config: RunConfig, found: Measured) -> None:
     )
     _write(run / run_folder.CARD, environment.get_template("model_card.md.j2").render(**facts))
     shown = [*scored, *training, *([stress] if stress else []), layers, *sheets]
-    _write_pictures(run / run_folder.PICTURES, shown)
+    _write_pictures(run, shown)
 
 
 def in_numbers(config: RunConfig, table: dict[str, Any]) -> str:
@@ -104,10 +108,16 @@ def _write(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
-def _write_pictures(folder: Path, pictures: Sequence[Picture]) -> None:
+def _breakable(name: str) -> Markup:
+    """A file's name that may be broken after / and _ rather than within a word."""
+    return Markup("<wbr>").join(re.split(r"(?<=[/_])", name))
+
+
+def _write_pictures(run: Path, pictures: Sequence[Picture]) -> None:
     """Those of an earlier report go: a run that is wrong about nothing any more has no such sheet."""
+    folder = run / run_folder.PICTURES
     folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.png"):
+    for old in run_folder.own_pictures(run):
         old.unlink()
     for each in pictures:
         with run_folder.whole_file(folder / f"{each.name}.png") as beside:

@@ -36,7 +36,7 @@ def picture_of(table: dict[str, Any]) -> Picture | None:
     axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
     axes.set_ylim(-0.6, len(order) - 0.4)
     figure.legend(loc="upper center", ncols=len(shown) + 2, bbox_to_anchor=(0.58, 1.0), columnspacing=1.2)
-    caption = "Bars are 95 % intervals of what is lost, resampled by patient."
+    caption = "Bars are 95 % intervals of the drop, resampled by patient."
     return picture(figure, "stress", "AUC under stress", caption)
 
 

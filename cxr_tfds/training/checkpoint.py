@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from cxr_tfds.training.learner import Learner
 from cxr_tfds.training.settings import TrainSettings
 
 History = list[dict[str, Any]]
-_BEST = "best.weights.h5"
+_STATE = "state.json"
 
 
 class Checkpoint:
@@ -50,11 +49,13 @@ class Checkpoint:
         """Loads the last finished epoch, if there is one; returns the number of the epoch to go on with.
 
         Raises:
-          InputError: the checkpoint is damaged.
+          InputError: the checkpoint is damaged, or was written by another version of cxr-tfds.
         """
-        told = self.folder / "state.json"
+        told = self.folder / _STATE
         if self.devices.chief and told.is_file():
             self.history = json.loads(told.read_text(encoding="utf-8"))["history"]
+            if not self._best().is_file():
+                raise InputError(f"{self._best()} is missing. Start anew with --overwrite.")
         (epochs,) = self.devices.of_chief([np.array(len(self.history))])
         if not (epoch := int(epochs)):
             return 0
@@ -82,14 +83,16 @@ class Checkpoint:
         """Measures and saves the epoch of that number, from 0; returns its row of the history.
 
         Raises:
-          InputError: the loss is no number any more.
+          InputError: the loss, or what the model says of an image of validation, is no number any more.
         """
         loss = self.learner.take_loss()
-        self._check_finite(epoch, loss)
+        self._check_finite(epoch, "the loss", np.array([loss]))
         row: dict[str, Any] = {"epoch": epoch + 1, "loss": loss}
         if self.net is not None:
             self.net.set_weights(self.learner.kept_weights())
-            row |= validation_row(score(self.net, self.dataset, "validation"))
+            scores = score(self.net, self.dataset, "validation")
+            self._check_finite(epoch, "a logit of validation", scores.logits)
+            row |= validation_row(scores)
         row["learning_rate"] = self.learner.learning_rate()
         (heard,) = self.devices.of_chief([np.array(row.get("val_loss", 0.0))])
         row["val_loss"] = float(heard)
@@ -98,11 +101,12 @@ class Checkpoint:
             self._save(epoch + 1)
         return row
 
-    def _check_finite(self, epoch: int, loss: float) -> None:
-        if not math.isfinite(loss):
+    def _check_finite(self, epoch: int, what: str, values: np.ndarray) -> None:
+        odd = values[~np.isfinite(values)]
+        if odd.size:
             kept = f" The epochs before are kept in {self.folder}." if self.history else ""
             raise InputError(
-                f"the loss became {loss} in epoch {epoch + 1}.{kept} "
+                f"{what} became {odd[0]} in epoch {epoch + 1}.{kept} "
                 "Try a lower --learning-rate, --clip-norm 1 or --precision float32, with --overwrite."
             )
 
@@ -112,19 +116,26 @@ class Checkpoint:
         with run_folder.whole_file(self._state(epoch)) as beside:
             np.savez(beside, *self.learner.state())
         if best_epoch(self.history) == epoch and self.net is not None:
-            with run_folder.whole_file(self.folder / _BEST) as beside:
+            with run_folder.whole_file(self._best()) as beside:
                 self.net.save_weights(beside)
         write_history(self.run, self.history)
-        run_folder.write_json(self.folder / "state.json", {"epoch": epoch, "history": self.history})
-        self._state(epoch - 1).unlink(missing_ok=True)
+        run_folder.write_json(self.folder / _STATE, {"epoch": epoch, "history": self.history})
+        kept = {self.folder / _STATE, self._state(epoch), self._best()}
+        for path in set(self.folder.iterdir()) - kept:
+            path.unlink()
 
     def _state(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch}.npz"
 
+    def _best(self) -> Path:
+        """Weights of the best epoch of the history: a file each, so that a kill cannot leave those of an epoch without
+        a row."""
+        return self.folder / f"best-{best_epoch(self.history)}.weights.h5"
+
     def best_model(self) -> keras.Model:
         """The model with the weights of the best epoch, float32; of the chief."""
         assert self.net is not None
-        self.net.load_weights(self.folder / _BEST)
+        self.net.load_weights(self._best())
         return self.net
 
 

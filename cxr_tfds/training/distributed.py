@@ -1,8 +1,9 @@
 """Where a run computes: one device, the GPUs of this machine, or several machines that `TF_CONFIG` names.
 
 Whatever the devices, a step takes the same images: `batch_size` of them, of which each device gets its
-share; gradients are summed over all, and batch norm takes its statistics over all. So the weights differ
-from those of one device by rounding alone. See https://www.tensorflow.org/guide/distributed_training.
+share; gradients are summed over all, and batch norm takes its statistics over all. Without augmentation, mixup and
+dropout the weights differ from those of one device by rounding alone; of these each device draws its own. Tested with
+two logical devices of a CPU, and with two processes. See https://www.tensorflow.org/guide/distributed_training.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A model in training: one step on every device, the average of its weights, and all its state.
 
 Keras's `fit` cannot train on several machines (3.15), so there is one loop of our own for all; on one
-device it is as fast as `fit`, see `benchmarks/training.py`.
+device it is nearly as fast as `fit`, see `benchmarks/training.py`.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ class Learner:
         return loss / images
 
     def learning_rate(self) -> float:
-        """Of the next step."""
-        return float(self.optimizer.learning_rate)
+        """Of the last step taken."""
+        return float(self.rate(max(int(self.optimizer.iterations.numpy()) - 1, 0)))
 
     def kept_weights(self) -> list[np.ndarray]:
         """What is validated, kept and exported: the averages where there are some, or the weights."""

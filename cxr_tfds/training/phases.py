@@ -45,7 +45,7 @@ def train_layers(model: Any, phase: Phase, freeze: str | None) -> None:
     layers = list(leaves(model))
     names = [layer.name for layer in layers]
     if freeze is not None and freeze not in names:
-        raise InputError(f"freeze: {model.name} has no such layer. {unknown(freeze, names)}")
+        raise InputError(f"--freeze: {model.name} has no such layer. {unknown(freeze, names)}")
     kept = 0 if freeze is None else names.index(freeze) + 1
     if phase.head_only:
         kept = max(number for number, layer in enumerate(layers) if layer.weights)
@@ -53,7 +53,7 @@ def train_layers(model: Any, phase: Phase, freeze: str | None) -> None:
     for number, layer in enumerate(layers):
         layer.trainable = number >= kept
     if not model.trainable_weights:
-        raise InputError(f"freeze={freeze!r} leaves nothing of {model.name} to train.")
+        raise InputError(f"--freeze {freeze} leaves nothing of {model.name} to train.")
 
 
 def leaves(model: Any) -> Iterator[Any]:

@@ -1,8 +1,9 @@
-"""The reference systems as they were trained, by name; loads no TensorFlow.
+"""Models with settings of their own, by name; loads no TensorFlow.
 
-What a recipe leaves out has the default of `cxr_tfds.training.settings.TrainSettings`. Some things are as in every
-run of ours, whatever an article did: the best epoch is the one with the best validation AUC, validation is
-cut by patient, and the threshold is chosen there, where the articles took 0.5.
+Those of `xray-cnn5`, `covid-cnn4` and `pneumonia-cnn1` are what their articles state, the others are ours. What a
+recipe leaves out has the default of `cxr_tfds.training.settings.TrainSettings`. Some things are as in every run of
+ours, whatever an article did: the best epoch is the one with the best validation AUC, validation is cut by patient,
+and the threshold is chosen there, where the articles took 0.5.
 """
 
 from __future__ import annotations
@@ -13,29 +14,27 @@ from cxr_tfds.models import MODELS
 
 
 class Recipe(NamedTuple):
-    """A model with the images and settings it was published with.
+    """A model with the images it was made for and the settings it is trained with.
 
     Attributes:
       model: a name of `cxr_tfds.models.MODELS`.
       size: side of the images, pixels.
       channels: of the images.
       settings: fields of `TrainSettings`.
-      source: where it comes from, in a line.
-      reported: what its authors found, and on which data.
+      reported: what its authors found, and on which data; empty for ours.
     """
 
     model: str
     size: int
     channels: int
     settings: dict[str, Any]
-    source: str
     reported: str
 
 
 def _of(model: str, reported: str, **settings: Any) -> Recipe:
     """The recipe of a model of the registry, for the images it was made for."""
     size, _, channels = MODELS[model].shape
-    return Recipe(model, size, channels, settings, MODELS[model].source, reported)
+    return Recipe(model, size, channels, settings, reported)
 
 
 # Keras's Adam as it comes, and what ImageDataGenerator(shear_range=0.2, zoom_range=0.2, horizontal_flip=True)
@@ -49,7 +48,7 @@ _ADAM: dict[str, Any] = {
 }
 
 RECIPES: dict[str, Recipe] = {
-    "edge": _of("edge", "see benchmarks/README.md"),
+    "edge": _of("edge", ""),
     "xray-cnn5": _of(
         "xray-cnn5",
         "accuracy 0.9119 on the test split of pcbreviglieri/pneumonia-xray-images",

@@ -30,7 +30,7 @@ from cxr_tfds.training.objective import losses_of, weights_of_classes
 from cxr_tfds.training.optimizers import is_over
 from cxr_tfds.training.phases import phase_of
 from cxr_tfds.training.progress import Progress, write_scalars
-from cxr_tfds.training.settings import TrainSettings
+from cxr_tfds.training.settings import DEFAULT_RULE, TrainSettings
 
 _PACKAGES = ("cxr-tfds", "tensorflow", "keras", "tensorflow-datasets", "numpy", "Pillow")
 
@@ -51,7 +51,7 @@ def train(
 
     Raises:
       MissingData: the dataset is not built.
-      InputError: dataset, settings and model do not fit together, the loss is no number any more, a step
+      InputError: dataset, settings and model do not fit together, loss or logits are no numbers any more, a step
         does not fit into memory, another machine is gone, or there is nothing to resume.
     """
     devices = devices or open_devices()  # first: machines can only be joined before TensorFlow has computed anything
@@ -60,8 +60,11 @@ def train(
         counts = check_labels(dataset)
         check_batch_size(dataset, "train", settings.batch_size)
         devices.check_batch_size(settings.batch_size)
-        if settings.data_service is not None and devices.workers > 1:
-            raise InputError("--data-service serves one machine; those of TF_CONFIG read parts of their own. Omit it.")
+        if settings.data_service is not None and devices.replicas > 1:
+            raise InputError(
+                f"--data-service serves one device; there are {devices.replicas}, which read parts of their own. Omit "
+                "it, or leave one GPU with CUDA_VISIBLE_DEVICES=0."
+            )
         policy = resolve_precision(settings.precision)
         config = _config(settings, dataset, policy)
         if resume and devices.chief:
@@ -87,11 +90,17 @@ def view(settings: TrainSettings) -> BuiltDataset:
 
     Raises:
       MissingData: it is not built.
-      InputError: it cannot be read so, or the model cannot take it or has no such weights.
+      InputError: it cannot be read so, the model cannot take it or has no such weights, or it has more than two
+        classes and a rule for the threshold is given.
     """
     dataset = open_dataset(DatasetName.parse(settings.dataset), Path(settings.data_dir)).targeted(settings.target)
     if settings.size is not None or settings.channels is not None:
         dataset = dataset.fitted(settings.size or dataset.shape[0], channels=settings.channels or dataset.shape[2])
+    if len(dataset.labels) > 2 and settings.threshold_rule != DEFAULT_RULE:
+        raise InputError(
+            f"--threshold-rule {settings.threshold_rule} is for two classes; {dataset.name} has {len(dataset.labels)}, "
+            f"{', '.join(dataset.labels)}, of which the most probable is called. Leave it out."
+        )
     check_shape(settings.model, dataset.shape)
     find_weights(settings.model, settings.weights)
     return dataset
@@ -151,7 +160,7 @@ def _batches(settings: TrainSettings, dataset: BuiltDataset, devices: Devices, f
     """Batches from step `first_step` on, one for each device of this process in turn."""
     size, seed, here = settings.batch_size // devices.replicas, settings.seed, devices.here
     if settings.data_service is not None:
-        batches = served_batches(dataset, settings.data_service, batch_size=size, seed=seed)
+        batches = served_batches(dataset, settings.data_service, batch_size=size)
     else:
         epoch, skipped = divmod(first_step, math.ceil(dataset.sizes["train"] / settings.batch_size))
         batches = train_batches(

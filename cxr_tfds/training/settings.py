@@ -147,8 +147,9 @@ class TrainSettings:
                 "one is left for the rest of the model."
             )
         if self.weights == "none" and (self.freeze_epochs or self.freeze is not None):
+            option = "--freeze-epochs" if self.freeze_epochs else "--freeze"
             raise InputError(
-                "freeze keeps layers as they were learned before; with weights 'none' they hold random numbers. "
+                f"{option} keeps layers as they were learned before; with --weights none they hold random numbers. "
                 "Give --weights imagenet or a file."
             )
 

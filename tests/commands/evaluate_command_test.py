@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
+from cxr_tfds.evaluation import finish
 from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 from cxr_tfds.run_folder import RunConfig
@@ -53,12 +54,22 @@ def test_prints_the_figures_and_stores_them(run):
     assert lines[-1].split() == ["images", "40"]
 
 
-def test_measuring_one_split_keeps_the_figures_of_the_others(run):
-    run_folder.write_json(run / "metrics.json", {"test": {"images": 1}})
+def test_measuring_one_split_keeps_the_figures_of_the_others(run, monkeypatch):
+    """Those of another process, too, that come while this one scores."""
+    run_folder.write_json(run / "metrics.json", {"train": {"images": 2}})
+    score = finish.score_and_keep
+
+    def meanwhile(*args):
+        run_folder.write_json(run / "metrics.json", {"train": {"images": 2}, "test": {"images": 1}})
+        run_folder.write_json(run / "stress.json", {"test": {"images": 1}})
+        return score(*args)
+
+    monkeypatch.setattr(finish, "score_and_keep", meanwhile)
     result = invoke(run, "--split", "validation", "--json")
     assert result.exit_code == 0, result.output
     measured = run_folder.read_metrics(run)
-    assert measured["test"] == {"images": 1}
+    assert (measured["train"], measured["test"]) == ({"images": 2}, {"images": 1})
+    assert run_folder.read_metrics(run, "stress.json") == {"test": {"images": 1}}
     assert json.loads(result.stdout) == measured["validation"]
     assert set(measured["validation"]["auc"]) == {"value", "low", "high"}
 
@@ -198,7 +209,7 @@ def test_a_damaged_shard_is_named(run, built, tmp_path):
     shard.write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
     result = invoke(run, "--data-dir", tmp_path / "data")
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"Error: {shard} is damaged: example 40 of 40 is not as it was written. ")
+    assert result.stderr.startswith(f"Error: {shard} is damaged: example 40 of 40, at byte ")
 
 
 def test_a_missing_shard_is_named(run, built, tmp_path):

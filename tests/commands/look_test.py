@@ -122,6 +122,17 @@ def test_summary_of_a_dataset_that_takes_images_from_two_places(tmp_path: Path) 
     assert "1 of the files are reached by links that lead out" in done.stderr
 
 
+def test_summary_of_names_that_standard_output_cannot_encode(tmp_path: Path) -> None:
+    for name in ("normal/a.png", "Übrige Ã 胸/b.png"):
+        draw(tmp_path / "ward" / "train" / name)
+    command = ["summary", str(tmp_path / "ward")]
+    done = CliRunner(charset="cp437").invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    assert "Übrige \\xc3 \\u80f8" in done.stdout
+    report = json.loads(CliRunner(charset="cp437").invoke(cli, [*command, "--json"]).stdout)
+    assert list(report["files"]) == ["normal", "Übrige Ã 胸"]
+
+
 def test_summary_of_a_built_dataset_is_the_report_of_its_build(built: Path) -> None:
     folder = built / "chest_xray_pneumonia" / "64" / "1.0.0"
     done = run("summary", folder)
@@ -194,6 +205,7 @@ def test_preview_of_what_training_sees(phantom: Path, tmp_path: Path) -> None:
         return [part.split('"')[0] for part in row.split("base64,")[1:]]
 
     assert "2 of 24, augmented" in rows["none"][1]
+    assert "<h1>phantom, stretch to 32 x 32, augmentation none</h1>" in pages["none"].read_text(encoding="utf-8")
     assert images(rows["none"][0]) == images(rows["none"][1])
     assert images(rows["classic"][0]) == images(rows["none"][0])
     assert not set(images(rows["classic"][0])) & set(images(rows["classic"][1]))

@@ -1,4 +1,4 @@
-"""`cxr-train`: exit codes, exact texts, and that --help and wrong usage load no TensorFlow."""
+"""`cxr-train`: exit codes, exact texts, what its options become, and how it is interrupted."""
 
 import dataclasses
 import json
@@ -11,20 +11,16 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from cxr_tfds.commands.train import train
+from cxr_tfds import run_folder
+from cxr_tfds.commands.train import _terminated_as_interrupted, train
+from cxr_tfds.evaluation.metrics import auc
+from cxr_tfds.evaluation.scoring import dataset_of, score
 from cxr_tfds.models import list_models
-from cxr_tfds.run_folder import FORMAT
 from cxr_tfds.training import run as training
 from cxr_tfds.training.recipes import RECIPES
 from cxr_tfds.training.settings import TrainSettings
 
 DATASET = "chest_xray_pneumonia/64"
-HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "numpy", "matplotlib", "PIL")
-COMMANDS = {
-    "cxr-train": "cxr_tfds.commands.train:train",
-    "cxr-evaluate": "cxr_tfds.commands.evaluate:evaluate",
-    "cxr-export": "cxr_tfds.export.command:export",
-}
 
 
 def invoke(*args):
@@ -44,25 +40,18 @@ def no_training(monkeypatch):
     return calls
 
 
-def test_trains_and_prints_the_figures_of_each_split(args, tmp_path):
-    result = invoke(*args, "--augment", "none")
-    assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    assert lines[0] == "validation:"
-    assert "test:" in lines
-    assert lines[-2:] == [f"run: {tmp_path / 'run'}", f"report: {tmp_path / 'run' / 'report.html'}"]
-    test = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))["test"]
-    assert f"{test['auc']['value']:.4f}" in result.stdout
-    assert "epoch 1/1" in result.stderr  # progress
-
-
 def test_settings_reach_the_training(args, built, tmp_path, no_training):
-    more = ["--learning-rate", "0.01", "--seed", "7", "--precision", "mixed_bfloat16", "--cache", "none"]
+    more = ["--learning-rate", "0.01", "--seed", "7", "--precision", "mixed_bfloat16", "--cache", "file"]
+    more += ["--cache-dir", tmp_path, "--data-service", "grpc://localhost:5050"]
+    more += ["--augment-set", "rotation_deg=5", "--augment-set", "fill=reflect", "--augment-set", "flip=0"]
     assert invoke(*args, *more).exit_code == 0
     ((settings, run, resume),) = no_training
     assert (settings.dataset, settings.data_dir) == (DATASET, str(built.resolve()))
     assert (settings.epochs, settings.batch_size, settings.learning_rate, settings.seed) == (1, 8, 0.01, 7)
-    assert (settings.precision, settings.cache) == ("mixed_bfloat16", "none")
+    assert (settings.precision, settings.cache, settings.cache_dir) == ("mixed_bfloat16", "file", str(tmp_path))
+    assert settings.data_service == "grpc://localhost:5050"
+    assert settings.augment_changes == {"rotation_deg": 5, "fill": "reflect", "flip": 0}
+    assert (settings.augmentation.rotation_deg, settings.augmentation.fill) == (5, "reflect")
     assert (run, resume) == (tmp_path / "run", False)
 
 
@@ -112,6 +101,14 @@ def test_the_building_line_quotes_a_folder_with_a_space(tmp_path):
         ("--threshold-rule", "best", "threshold_rule='best'; expected youden, "),
         ("--label-smoothing", "1", "1.0 is not in the range 0<=x<1."),
         ("--channels", "2", "'2' is not one of '1', '3'."),
+        ("--data-service", "localhost:5050", "data service 'localhost:5050'; expected grpc://HOST:PORT, such as "),
+        ("--augment-set", "rotation_deg", "'rotation_deg'; expected NAME=VALUE such as rotation_deg=5."),
+        ("--augment-set", "rotate=5", "'rotate' is not one of 'fill', 'rotation_deg', "),
+        ("--augment-set", "rotation_deg=200", "'rotation_deg=200': rotation_deg=200.0; expected 0 to 180."),
+        ("--augment-set", "zoom=far", "'zoom=far': expected a number from 0 to 0.9."),
+        ("--augment-set", "zoom=", "'zoom=': expected a number from 0 to 0.9."),
+        ("--augment-set", "zoom=nan", "'zoom=nan': zoom=nan; expected 0 to 0.9."),
+        ("--augment-set", "fill=green", "'fill=green': fill='green'; expected one of "),
         ("--batch-size", "0", "0 is not in the range x>=1."),
         ("--learning-rate", "0", "0.0 is not in the range 0<x<1."),
         ("--weight-decay", "1", "1.0 is not in the range 0<=x<1."),
@@ -175,66 +172,6 @@ def test_a_file_as_folder_is_wrong_usage(args, tmp_path):
     assert invoke(*args).exit_code == 2
 
 
-def run_python(code, *args):
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)], env=environment, capture_output=True, text=True, check=False
-    )
-
-
-_COMMAND = """
-import importlib, sys
-module, _, name = sys.argv.pop(1).partition(":")
-command = getattr(importlib.import_module(module), name)
-"""
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_loads_nothing_heavy(name):
-    code = f"""{_COMMAND}
-try:
-    command(prog_name={name!r})
-finally:
-    sys.stderr.write(",".join(set(sys.modules) & set({HEAVY!r})))
-"""
-    done = run_python(code, COMMANDS[name], "--help")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"Usage: {name} [OPTIONS]")
-    assert done.stderr == ""
-
-
-@pytest.mark.parametrize(
-    ("name", "module"),
-    [*((name, "tensorflow") for name in COMMANDS), ("cxr-train", "tensorflow_datasets"), ("cxr-train", "jinja2")],
-)
-def test_a_missing_extra_is_named(name, module, built, tmp_path):
-    run = tmp_path / "run"
-    if name == "cxr-train":
-        args = ["--dataset", DATASET, "--data-dir", built, "--out", run]
-    else:
-        run.mkdir()
-        config = {
-            "settings": {"data_dir": str(built)},
-            "dataset": {"name": DATASET, "fingerprint": ""},
-            "labels": ["NORMAL", "PNEUMONIA"],
-            "shape": [64, 64, 1],
-            "fit": "stretch",
-            "precision": "float32",
-            "environment": {},
-            "format": FORMAT,
-        }
-        (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        args = [run] if name == "cxr-evaluate" else [run, "--out", tmp_path / "out"]
-    code = f"{_COMMAND}\nsys.modules[{module!r}] = None\ncommand(prog_name={name!r})"
-    done = run_python(code, COMMANDS[name], *args)
-    assert done.returncode == 1
-    expected = (
-        f"Error: {name} needs {module}, which is not installed here. Install it with: pip install 'cxr-tfds[train]'\n"
-    )
-    assert done.stderr.endswith(expected), done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_resume_takes_the_settings_of_the_run(built, no_training, tmp_path):
     from cxr_tfds.run_folder import RunConfig
 
@@ -260,20 +197,51 @@ def test_neither_dataset_nor_resume(tmp_path):
     assert "Missing option '--dataset'." in result.stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_says_how_to_go_on(args, tmp_path, monkeypatch, how):
-    def stop(*_, **__):
-        os.kill(os.getpid(), how)
-        time.sleep(5)
+def test_interrupted_in_its_second_epoch_it_says_how_to_go_on_and_does_so_and_prints_the_figures(built, tmp_path):
+    out = tmp_path / "my run"
+    args = ["--dataset", DATASET, "--data-dir", built, "--out", out, "--batch-size", 8, "--augment", "none"]
+    args += ["--epochs", 2, "--steps-per-epoch", 20, "--threshold-rule", "youden", "--learning-rate", 0.01]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from cxr_tfds.commands.train import train; train()", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        said = next(line for line in process.stderr if "epoch 1/2" in line)
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 1, said + errors
+    message = f"Error: stopped. Go on from the last finished epoch with: cxr-train --out '{out}' --resume"
+    assert errors.splitlines()[-1] == message
+    assert "Traceback" not in errors
+    assert printed == ""
+    result = invoke("--out", out, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "epoch 1/2" not in result.stderr
+    assert "epoch 2/2" in result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == "validation:"
+    assert "test:" in lines
+    assert lines[-2:] == [f"run: {out}", f"report: {out / 'report.html'}"]
+    test = run_folder.read_metrics(out)["test"]
+    assert f"{test['auc']['value']:.4f}" in result.stdout
+    model = run_folder.load_model(out)
+    scores = score(model, dataset_of(run_folder.RunConfig.read(out)), "test")
+    assert auc(scores.labels, scores.logits) == test["auc"]["value"]
+
+
+def test_sigterm_ends_it_as_ctrl_c_does():
+    def ended():
+        with _terminated_as_interrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(training, "train", stop)
-    result = invoke(*args)
-    assert result.exit_code == 1
-    assert (
-        f"stopped. Go on from the last finished epoch with: cxr-train --out {tmp_path / 'run'} --resume"
-        in result.stderr
-    )
+    with pytest.raises(KeyboardInterrupt):
+        ended()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -292,6 +260,21 @@ def test_a_recipe_gives_the_settings_that_are_not_given(built, tmp_path, no_trai
     assert invoke(*original, "--size", 200, "--channels", 3, "--model", "edge").exit_code == 0
     chosen = no_training.pop()[0]
     assert (chosen.size, chosen.channels, chosen.model, chosen.batch_size) == (200, 3, "edge", 16)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dataset", "said"),
+    [
+        ("edge", DATASET, f"recipe edge was made for images of 224 x 224; {DATASET} holds them at 64 x 64"),
+        ("edge", "chest_xray_pneumonia/224", ""),
+        ("edge", "chest_xray_pneumonia/original", ""),
+        ("pneumonia-cnn1", "chest_xray_pneumonia/64-rgb", ""),
+    ],
+)
+def test_a_recipe_tells_of_images_of_another_size(built, tmp_path, no_training, recipe, dataset, said):
+    result = invoke("--dataset", dataset, "--data-dir", built, "--out", tmp_path / "run", "--recipe", recipe)
+    assert result.exit_code == 0
+    assert result.stderr == (f"{said}, and so it is trained\n" if said else "")
 
 
 def test_a_recipe_whose_images_the_dataset_has_not(args):

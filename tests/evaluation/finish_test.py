@@ -1,19 +1,20 @@
-"""The end of a run: what is fitted on validation, what is read once, what is written."""
+"""The end of a run: what is fitted on validation, what is kept of a split, what is written."""
 
 import dataclasses
 import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation import finish
-from cxr_tfds.evaluation import scoring as evaluation
+from cxr_tfds.evaluation import finish, scoring
 from cxr_tfds.evaluation.scoring import Kept, Scores, measure, score_and_keep
 from cxr_tfds.evaluation.stress import stressed_copies
 from cxr_tfds.evaluation.temperature import fit_temperature
 from cxr_tfds.evaluation.thresholds import best_threshold
+from cxr_tfds.export.edge.classifier import _sigmoid
 from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 from cxr_tfds.run_folder import RunConfig
@@ -51,35 +52,25 @@ def started(folder):
 
 @pytest.fixture(scope="module")
 def finished(dataset, model, tmp_path_factory):
-    """A run folder with everything, and which splits were read to write it."""
+    """A run folder with everything."""
     folder = started(tmp_path_factory.mktemp("runs") / "run")
-    reads = []
-    with pytest.MonkeyPatch.context() as patch:
-        read = evaluation.numpy_batches
-        patch.setattr(
-            evaluation, "numpy_batches", lambda d, split, **more: reads.append(split) or read(d, split, **more)
-        )
-        measured = finish.finish_run(model, dataset, folder, config_of(dataset))
+    measured = finish.finish_run(model, dataset, folder, config_of(dataset))
     assert measured == run_folder.read_metrics(folder)
-    return folder, reads
-
-
-def test_the_test_split_is_read_once_and_last(finished):
-    assert finished[1] == ["validation", "test"]
+    return folder
 
 
 def test_the_run_folder_is_complete(finished):
     files = {"config.json", "history.csv", "metrics.json", "model.keras", "report.html", "stress.json"}
-    assert {path.name for path in finished[0].iterdir()} == files | {"MODEL_CARD.md", "pictures"}
+    assert {path.name for path in finished.iterdir()} == files | {"MODEL_CARD.md", "pictures"}
 
 
 def test_temperature_and_threshold_are_fitted_on_validation(finished, dataset, model):
-    config = RunConfig.read(finished[0])
+    config = RunConfig.read(finished)
     validation, _ = score_and_keep(model, dataset, "validation")
     assert config.temperature == pytest.approx(fit_temperature(validation.labels, validation.logits))
     calibrated = validation._replace(temperature=config.temperature)
     assert config.threshold == pytest.approx(best_threshold(validation.labels, calibrated.probabilities))
-    for split, table in run_folder.read_metrics(finished[0]).items():
+    for split, table in run_folder.read_metrics(finished).items():
         assert table["threshold"] == config.threshold
         assert table == measure(score_and_keep(model, dataset, split, config.temperature)[0], config)
 
@@ -105,10 +96,10 @@ CONFIG = RunConfig(
 
 
 def test_the_findings_are_measured_and_stress_is_stored(finished):
-    measured = run_folder.read_metrics(finished[0])
+    measured = run_folder.read_metrics(finished)
     assert set(measured["test"]["findings"]) == {"bacteria", "virus"}
     assert list(measured["test"]["classes"]) == ["NORMAL", "PNEUMONIA"]
-    (split,) = json.loads((finished[0] / "stress.json").read_text(encoding="utf-8")).items()
+    (split,) = json.loads((finished / "stress.json").read_text(encoding="utf-8")).items()
     assert (split[0], split[1]["images"]) == ("test", 40)
     assert {row["strength"] for row in split[1]["rows"]} == {"moderate"}
 
@@ -155,3 +146,36 @@ def test_a_part_of_a_large_split_is_kept_by_lot(dataset, model):
     assert list(kept.places) == sorted(kept.places)
     np.testing.assert_array_equal(kept.images, everything.images[kept.places])
     assert everything.images.shape == (40, 64, 64, 1)
+
+
+@pytest.mark.parametrize(("positives", "kept"), [(1, {1}), (20, {4}), (38, {7})])
+def test_each_class_has_its_share_of_the_lot_and_one_image_at_least(dataset, monkeypatch, positives, kept):
+    labels = np.random.default_rng(1).permutation(np.arange(40) < positives).astype(np.int64)
+    monkeypatch.setattr(scoring, "labels_of", lambda dataset, split: tf.constant(labels))
+    places = scoring._lot(dataset, "test", 8)
+    assert {int(labels[places].sum())} == kept
+    assert len(set(places)) == 8
+
+
+def test_a_threshold_under_stress_needs_no_more_than_an_image_of_each_class(dataset, model):
+    validation, kept = score_and_keep(model, dataset, "validation", kept_bytes=2 * 64 * 64)
+    assert sorted(validation.labels[kept.places]) == [0, 1]
+    config = finish.calibrated(model, validation, kept, config_of(dataset, "youden-stress"))
+    assert 0 < config.threshold < 1
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.37, 4.2])
+def test_probabilities_are_those_of_the_device(temperature):
+    logits = np.concatenate([np.linspace(-90, 90, 1001), [-200, 200]]).astype(np.float32)
+    found = scoring.probabilities(logits, temperature)
+    np.testing.assert_allclose(found, [_sigmoid(float(logit) / temperature) for logit in logits], rtol=1e-14)
+    assert found.min() > 0  # however sure a negative is, its place among the others is kept
+    of_three = scoring.probabilities(np.array([[3e38, 0, -3e38], [1, 2, 3]], np.float32), temperature)
+    powers = np.exp(np.array([-2, -1, 0]) / temperature)
+    np.testing.assert_allclose(of_three, [[1, 0, 0], powers / powers.sum()], rtol=1e-14)
+
+
+def test_the_area_in_metrics_json_is_that_of_the_logits():
+    labels, logits = np.array([0, 1, 0, 1]), np.array([40, 50, -900, -800], np.float32)
+    table = measure(Scores(list("abcd"), [""] * 4, labels, logits), dataclasses.replace(CONFIG, threshold=0.6))
+    assert table["auc"]["value"] == 0.75

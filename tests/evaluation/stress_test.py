@@ -5,6 +5,7 @@ import pytest
 
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS
 from cxr_tfds.evaluation.metrics import auc
+from cxr_tfds.evaluation.resampling import resample
 from cxr_tfds.evaluation.scoring import Kept, Scores
 from cxr_tfds.evaluation.stress import _verdict, as_text, stress, stressed_copies, stressed_logits
 
@@ -52,7 +53,23 @@ def test_every_condition_at_every_strength(table):
     assert table["moderate"]["difference"] == pytest.approx(np.mean(moderate) - table["clean"]["auc"])
     for row in table["rows"]:
         assert row["drop"]["value"] == pytest.approx(table["clean"]["auc"] - row["auc"])
-        assert row["drop"]["low"] <= row["drop"]["value"] <= row["drop"]["high"]
+
+
+def test_the_interval_of_a_drop_is_paired_and_drawn_by_patient(table):
+    pixels, labels = images()
+    model, condition = Brightness(), CONDITIONS[3]
+    clean, changed = (
+        model.predict_on_batch(pixels)[:, 0],
+        stressed_logits(model, pixels, np.arange(80), condition, "severe"),
+    )
+    drops = []
+    for weights in np.concatenate(list(resample(np.arange(80) // 2, 500, seed=0))):
+        places = np.repeat(np.arange(80), weights.astype(int))
+        drops.append(auc(labels[places], clean[places]) - auc(labels[places], changed[places]))
+    row = next(row for row in table["rows"] if (row["condition"], row["strength"]) == (condition.name, "severe"))
+    low, high = np.percentile(drops, [2.5, 97.5])
+    assert low < row["drop"]["value"] < high
+    assert [row["drop"]["low"], row["drop"]["high"]] == pytest.approx([low, high])
 
 
 def test_a_row_is_what_the_model_says_of_the_changed_images(table):
@@ -104,15 +121,15 @@ def test_the_verdict_names_what_the_model_leans_on():
 
 
 def test_a_loss_that_may_be_chance_is_not_called_a_lean(table):
-    lost = {"value": 0.03, "low": -0.06, "high": 0.12}
-    rows = [row | {"drop": lost, "auc": table["clean"]["auc"] - 0.03} for row in table["rows"]]
+    drop = {"value": 0.03, "low": -0.06, "high": 0.12}
+    rows = [row | {"drop": drop, "auc": table["clean"]["auc"] - 0.03} for row in table["rows"]]
     said = _verdict(table | {"rows": rows})
-    assert said.startswith("What the model leans on cannot be told from so few images: most is lost under ")
-    assert "0.030 of the AUC, with a 95 % interval from -0.060 to 0.120." in said
+    assert said.startswith("What the model leans on cannot be told from so few images: the AUC drops most under ")
+    assert "by 0.030, with a 95 % interval from -0.060 to 0.120." in said
 
 
 def test_the_verdict_of_a_model_that_loses_nothing(table):
-    assert table["verdict"].startswith("No condition of moderate strength costs 0.01 of the AUC or more. ")
+    assert table["verdict"].startswith("Under no condition of moderate strength does the AUC drop by 0.01 or more. ")
     assert "As for its decisions, specificity" in table["verdict"]
 
 

@@ -4,9 +4,13 @@ import time
 
 import numpy as np
 import pytest
+from sklearn import metrics as sklearn
+from sklearn.calibration import calibration_curve
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation import metrics
+from cxr_tfds.evaluation.figures import figures
+from cxr_tfds.evaluation.resampling import resample
 from cxr_tfds.evaluation.summary import summary
 
 BINARY = {
@@ -32,19 +36,74 @@ def draw(seed, images=300, steps=20, shift=0.25):
     return labels, np.round(scores * steps) / steps
 
 
+def calibration_error(labels, probabilities):
+    """After scikit-learn's curve, whose bins hold their upper end: the same where no probability is on an edge."""
+    observed, predicted = calibration_curve(labels, probabilities, n_bins=metrics.BINS)
+    counts = np.bincount(metrics.calibration_bins(probabilities), minlength=metrics.BINS)
+    return np.sum(counts[counts > 0] * np.abs(observed - predicted)) / len(labels)
+
+
+def by_scikit_learn(labels, scores):
+    """Every figure of two classes at the threshold 0.5."""
+    decided = scores >= 0.5
+    return {
+        "auc": sklearn.roc_auc_score(labels, scores),
+        "average_precision": sklearn.average_precision_score(labels, scores),
+        "accuracy": sklearn.accuracy_score(labels, decided),
+        "balanced_accuracy": sklearn.balanced_accuracy_score(labels, decided),
+        "sensitivity": sklearn.recall_score(labels, decided),
+        "specificity": sklearn.recall_score(labels, decided, pos_label=0),
+        "ppv": sklearn.precision_score(labels, decided),
+        "npv": sklearn.precision_score(labels, decided, pos_label=0),
+        "f1": sklearn.f1_score(labels, decided),
+        "brier": sklearn.brier_score_loss(labels, scores),
+        "ece": calibration_error(labels, scores),
+    }
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_summary_repeats_the_single_metrics(seed):
-    labels, scores = draw(seed)
-    table = summary(labels, scores, threshold=0.5, resamples=300, seed=seed)
+def test_figures_agree_with_scikit_learn(seed):
+    labels, scores = draw(seed, steps=17)
+    table = summary(labels, scores, threshold=0.5, resamples=2)
     assert table.keys() == BINARY
-    decisions = scores >= 0.5
-    for name, entry in table.items():
-        given = scores if name in ("auc", "average_precision", "brier", "ece") else decisions
-        metric = getattr(metrics, "expected_calibration_error" if name == "ece" else name)
-        assert entry["value"] == pytest.approx(metric(labels, given))
-        assert entry["low"] <= entry["value"] <= entry["high"]
-        assert 0 < entry["high"] - entry["low"] < 0.3
-        assert set(map(type, entry.values())) == {float}
+    assert {name: entry["value"] for name, entry in table.items()} == pytest.approx(by_scikit_learn(labels, scores))
+    assert {type(number) for entry in table.values() for number in entry.values()} == {float}
+
+
+def test_intervals_are_percentiles_of_scikit_learn_over_the_resampled_images():
+    labels, scores = draw(0, images=120, steps=17)
+    (weights,) = resample(np.arange(120), 60, seed=3)
+    drawn = [by_scikit_learn(*(np.repeat(of, times.astype(int)) for of in (labels, scores))) for times in weights]
+    for name, entry in summary(labels, scores, threshold=0.5, resamples=60, seed=3).items():
+        low, high = np.percentile([each[name] for each in drawn], [2.5, 97.5])
+        # The calibration error grows by resampling: its interval is made to hold its value.
+        expected = min(low, entry["value"]) if name == "ece" else low
+        assert [entry["low"], entry["high"]] == pytest.approx([expected, high]), name
+        assert low < entry["value"] < high or name == "ece"
+        assert 0 < high - low < 0.5
+
+
+def test_figures_by_hand():
+    labels, decided = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 0, 0, 1, 1, 1, 1]
+    table = figures(labels, 0.2 + 0.6 * np.array(decided), 0.5)
+    assert table["confusion_matrix"] == {"tn": 3, "fp": 1, "fn": 2, "tp": 4}
+    expected = {"accuracy": 7 / 10, "sensitivity": 4 / 6, "specificity": 3 / 4, "ppv": 4 / 5, "npv": 3 / 5}
+    expected |= {"f1": 8 / 11, "balanced_accuracy": (4 / 6 + 3 / 4) / 2, "brier": (7 * 0.04 + 3 * 0.64) / 10}
+    expected["ece"] = (5 * abs(0.2 - 2 / 5) + 5 * abs(0.8 - 4 / 5)) / 10
+    assert {name: table[name]["value"] for name in expected} == pytest.approx(expected)
+    of_three = figures([0, 1, 2, 2], np.eye(3)[[0, 1, 1, 2]], None)
+    assert of_three["confusion_matrix"] == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+
+
+def test_images_are_ranked_by_what_is_given():
+    """Probabilities that round to 1 are tied; their logits are not."""
+    labels, logits = [0, 1, 1], np.array([40.0, 50.0, 60.0])
+    plain = summary(labels, np.ones(3), threshold=0.5)
+    ranked = summary(labels, np.ones(3), threshold=0.5, ranked_by=logits)
+    assert (plain["auc"]["value"], ranked["auc"]["value"]) == (0.5, 1.0)
+    assert (plain["average_precision"]["value"], ranked["average_precision"]["value"]) == (pytest.approx(2 / 3), 1.0)
+    others = BINARY - {"auc", "average_precision"}
+    assert {name: plain[name] for name in others} == {name: ranked[name] for name in others}
 
 
 def test_summary_is_repeatable_and_the_seed_counts():
@@ -158,7 +217,6 @@ def test_one_finding_is_no_table(findings):
 
 
 def test_three_classes_agree_with_scikit_learn():
-    sklearn = pytest.importorskip("sklearn.metrics")
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 200)
     probabilities = generator.dirichlet([1, 1, 1], 200) + np.eye(3)[labels] * 0.5
@@ -171,7 +229,7 @@ def test_three_classes_agree_with_scikit_learn():
         "accuracy": sklearn.accuracy_score(labels, decided),
         "balanced_accuracy": sklearn.balanced_accuracy_score(labels, decided),
         "brier": np.mean(np.sum((probabilities - np.eye(3)[labels]) ** 2, axis=1)),
-        "ece": metrics.expected_calibration_error(decided == labels, probabilities.max(axis=1)),
+        "ece": calibration_error(decided == labels, probabilities.max(axis=1)),
     }
     classes = table.pop("classes")
     assert {name: entry["value"] for name, entry in table.items()} == pytest.approx(expected)
@@ -191,6 +249,10 @@ def test_three_classes_agree_with_scikit_learn():
         (lambda: summary([0, 1], [0, 1], threshold=None), "threshold=None; expected 0 to 1"),
         (lambda: summary([0, 1], [0, 1], threshold=float("nan")), "threshold=nan"),
         (lambda: summary([0, 1], [0, 1], threshold=0.5, resamples=0), "resamples=0"),
+        (lambda: summary([0, 1], [0, 1, 1], threshold=0.5), "3 probabilities for 2 labels"),
+        (lambda: summary([0, 1], [0.5, 1.5], threshold=0.5), "probabilities from 0.5 to 1.5; expected 0 to 1"),
+        (lambda: summary([0, 1], [0, 1], threshold=0.5, ranked_by=[1]), "1 scores for 2 labels"),
+        (lambda: summary([0, 1], [0, 1], threshold=0.5, ranked_by=[1, np.inf]), "scores hold inf; expected finite"),
         (lambda: summary([0, 1], [0, 1], threshold=0.5, groups=["a"]), "1 groups for 2 labels"),
         (lambda: summary([0, 1], [0, 1], threshold=0.5, groups=[b"a", b"b"]), "is a bytes"),
         (lambda: summary([0, 1], [0, 1], threshold=0.5, findings=["a"]), "1 findings for 2 labels"),

@@ -1,12 +1,22 @@
-"""What is measured after an epoch, and which epoch is the best."""
+"""What is measured after an epoch, which epoch is the best, and what a kill leaves."""
 
 import math
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from cxr_tfds import run_folder
+from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.scoring import Scores
+from cxr_tfds.models import build_model
 from cxr_tfds.training import checkpoint
+from cxr_tfds.training import run as training
+from cxr_tfds.training.checkpoint import Checkpoint
+from cxr_tfds.training.distributed import Devices
+from cxr_tfds.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize(
@@ -39,3 +49,121 @@ def test_validation_row_worked_by_hand(labels, logits, expected):
 def test_best_epoch(rows, best, key):
     table = [{"epoch": number, key: value, "val_loss": loss} for number, (value, loss) in enumerate(rows, 1)]
     assert checkpoint.best_epoch(table) == best
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def epochs(tiny_model, tmp_path, monkeypatch):
+    """Opens a run whose weights of an epoch are all one number and whose logits are given, too."""
+    wanted = {}
+
+    def open_run():
+        model = build_model(tiny_model, (64, 64, 1), 2)
+        learner = SimpleNamespace(
+            devices=Devices(tf.distribute.get_strategy()),
+            take_loss=lambda: 1.0,
+            learning_rate=lambda: 0.1,
+            kept_weights=lambda: [np.full(weight.shape, wanted["value"]) for weight in model.weights],
+            state=lambda: [np.zeros(3)],
+            begin_epoch=lambda epoch, losses: None,
+            load=lambda state: None,
+        )
+        dataset = SimpleNamespace(shape=(64, 64, 1), labels=("a", "b"))
+        return Checkpoint(tmp_path, learner, dataset, SimpleNamespace(model=tiny_model))
+
+    def end(run, epoch, value, logits):
+        wanted["value"] = value
+        scores = Scores([], [], np.array([0, 1]), np.array(logits, np.float32))
+        monkeypatch.setattr(checkpoint, "score", lambda net, dataset, split: scores)
+        run.end_epoch(epoch)
+
+    return open_run, end
+
+
+WORST, BETTER, BEST = [1.0, -1.0], [0.0, 0.0], [-1.0, 1.0]
+
+
+def kept_value(run):
+    (value,) = {float(number) for weight in run.best_model().get_weights() for number in weight.ravel()}
+    return value
+
+
+def test_the_best_weights_are_those_of_a_row_of_the_history_whenever_the_run_is_killed(epochs, tmp_path, monkeypatch):
+    open_run, end = epochs
+    run = open_run()
+    end(run, 0, 1.0, BETTER)
+
+    def write_json(path, content):
+        raise Killed
+
+    with monkeypatch.context() as patch:  # after the best weights of the second epoch are written
+        patch.setattr(run_folder, "write_json", write_json)
+        with pytest.raises(Killed):
+            end(run, 1, 2.0, BEST)
+    again = open_run()
+    assert again.restore() == 1
+    assert kept_value(again) == 1.0
+    end(again, 1, 3.0, WORST)  # the second epoch comes out otherwise, as with a data service
+    assert kept_value(again) == 1.0
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
+        "best-1.weights.h5",
+        "epoch-2.npz",
+        "state.json",
+    ]
+    end(again, 2, 4.0, BEST)
+    assert kept_value(again) == 4.0
+    assert [path.name for path in (tmp_path / "checkpoint").glob("best-*")] == ["best-3.weights.h5"]
+    (tmp_path / "checkpoint" / "best-3.weights.h5").unlink()
+    with pytest.raises(InputError, match=r"best-3\.weights\.h5 is missing\. Start anew with --overwrite\."):
+        open_run().restore()
+
+
+def settings(built, model, **changes):
+    named = {"dataset": "chest_xray_pneumonia/64", "data_dir": str(built), "epochs": 2, "batch_size": 8}
+    return TrainSettings(**named, model=model, augment="none", **changes)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(
+    built, tiny_model, tmp_path, monkeypatch, capfd
+):
+    losses = [float("nan"), 1.0]
+    monkeypatch.setattr(training.Learner, "take_loss", lambda self: losses.pop())
+    kept = tmp_path / "checkpoint"
+    message = f"the loss became nan in epoch 2. The epochs before are kept in {kept}. Try a lower --learning-rate"
+    with pytest.raises(InputError, match=re.escape(message)):
+        training.train(settings(built, tiny_model), tmp_path)
+    assert sorted(path.name for path in kept.iterdir()) == ["best-1.weights.h5", "epoch-1.npz", "state.json"]
+    assert not (tmp_path / "model.keras").exists()
+    assert capfd.readouterr().err.endswith("\n")  # the bar is closed: the message gets its own line
+
+
+@pytest.mark.parametrize(("target", "epoch"), [("label", 1), ("finding", 2)])
+def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept(
+    built, tiny_model, tmp_path, monkeypatch, target, epoch
+):
+    """The loss is measured before the weights are changed, so it is a number still."""
+    end_epoch, before = Checkpoint.end_epoch, []
+
+    def spoiled(self, number):
+        if number == epoch - 1:
+            before.extend(sorted(path.read_bytes() for path in tmp_path.rglob("checkpoint/*")))
+            for weight in self.learner.model.trainable_weights:
+                weight.assign(np.full(weight.shape, np.nan))
+        return end_epoch(self, number)
+
+    monkeypatch.setattr(Checkpoint, "end_epoch", spoiled)
+    tiny = settings(built, tiny_model, steps_per_epoch=1, target=target)
+    with pytest.raises(InputError, match=rf"^a logit of validation became nan in epoch {epoch}\. .*--learning-rate"):
+        training.train(tiny, tmp_path)
+    assert sorted(path.read_bytes() for path in tmp_path.rglob("checkpoint/*")) == before
+    assert len(before) == (0 if epoch == 1 else 3)
+
+
+def test_an_infinite_loss_in_the_first_epoch_keeps_nothing(built, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.Learner, "take_loss", lambda self: float("inf"))
+    with pytest.raises(InputError, match=r"^the loss became inf in epoch 1\. Try a lower --learning-rate"):
+        training.train(settings(built, tiny_model, steps_per_epoch=1), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -1,4 +1,4 @@
-"""Several devices and several machines: the same weights as on one device, and a clear end where one is gone."""
+"""Several devices and several machines: the weights of one device, resumed too, and a clear end where one is gone."""
 
 import json
 import os
@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.training import distributed
 from cxr_tfds.training.cluster import Cluster, read_cluster, wait_for_all
-from cxr_tfds.training.distributed import Devices
+from cxr_tfds.training.distributed import Devices, open_devices
 
 # Trains as its argument says, on one device, on two logical ones or as a machine of TF_CONFIG.
 _TRAIN = """
-import json, os, sys
+import contextlib, json, os, sys
 from pathlib import Path
 from cxr_tfds.cli import load_tensorflow
 load_tensorflow()
@@ -58,6 +59,13 @@ class Learner(training.Learner):
 training.Learner = Learner
 training.finish_run = lambda model, dataset, run, config: {}
 training.write_scalars = lambda run, row: None
+
+class Stop(Exception):
+    pass
+
+def stop(run, row):
+    raise Stop
+
 runs = {"one": None}
 if wanted["devices"] > 1:
     runs["two"] = Devices(tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(wanted["devices"])]))
@@ -66,6 +74,14 @@ try:
         run = Path(wanted["run"]) / name
         training.train(TrainSettings(**wanted["settings"]), run, resume=wanted.get("resume", False), devices=devices)
         np.savez(f"{wanted['state']}-{name}.npz", *states[-1])
+        if name == "two":  # again, broken off after the first epoch and resumed
+            written, training.write_scalars = training.write_scalars, stop
+            settings, broken = TrainSettings(**wanted["settings"]), run.with_name("broken")
+            with contextlib.suppress(Stop):
+                training.train(settings, broken, devices=devices)
+            training.write_scalars = written
+            training.train(settings, broken, resume=True, devices=devices)
+            np.savez(f"{wanted['state']}-resumed.npz", *states[-1])
 except InputError as err:
     print(err, file=sys.stderr)
     sys.exit(1)
@@ -163,7 +179,10 @@ def test_two_devices_and_two_machines_learn_what_one_device_learns(start, tmp_pa
         np.testing.assert_array_equal(mine, theirs)
     alone = state(tmp_path / "local-0-one.npz")
     assert_near(of_chief, alone)
-    assert_near(state(tmp_path / "local-0-two.npz"), alone)
+    two, resumed = (state(tmp_path / f"local-0-{name}.npz") for name in ("two", "resumed"))
+    assert_near(two, alone)
+    for mine, theirs in zip(resumed, two, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_batch_must_be_shared_out_evenly():
@@ -176,6 +195,20 @@ def test_a_batch_must_be_shared_out_evenly():
         InputError, match="batch size 32; it is shared out to 3 devices, so give a multiple, such as 30 or"
     ):
         devices.check_batch_size(32)
+
+
+@pytest.mark.parametrize(("gpus", "mirrored"), [(0, False), (1, False), (2, True)])
+def test_the_gpus_of_this_machine_are_all_used(monkeypatch, gpus, mirrored):
+    class Mirrored:
+        num_replicas_in_sync = 2
+
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(distributed.tf.config, "list_logical_devices", {"GPU": ["GPU"] * gpus}.__getitem__)
+    monkeypatch.setattr(distributed.tf.distribute, "MirroredStrategy", Mirrored)
+    devices = open_devices()
+    assert isinstance(devices.strategy, Mirrored) == mirrored
+    assert (devices.replicas, devices.here) == ((2, 2) if mirrored else (1, 1))
+    assert devices.chief
 
 
 CLUSTER = {"worker": ["a:1", "b:1"]}

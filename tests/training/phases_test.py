@@ -57,8 +57,8 @@ def test_a_model_inside_a_model_is_walked_through(model):
 
 def test_layers_that_cannot_be_frozen(model):
     with pytest.raises(
-        InputError, match=r"freeze: tiny has no such layer\. 'frist' is not one of .*Did you mean 'first'\?"
+        InputError, match=r"^--freeze: tiny has no such layer\. 'frist' is not one of .*Did you mean 'first'\?"
     ):
         train_layers(model, ALL, "frist")
-    with pytest.raises(InputError, match=re.escape("freeze='logits' leaves nothing of tiny to train.")):
+    with pytest.raises(InputError, match=re.escape("--freeze logits leaves nothing of tiny to train.")):
         train_layers(model, ALL, "logits")

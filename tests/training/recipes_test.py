@@ -21,7 +21,6 @@ def test_a_recipe_is_one_a_run_takes(name):
     recipe = RECIPES[name]
     assert dataclasses.asdict(settings(name)).items() >= recipe.settings.items()
     check_shape(recipe.model, (recipe.size, recipe.size, recipe.channels))
-    assert recipe.source == MODELS[recipe.model].source
 
 
 def test_every_reference_system_has_a_recipe():
@@ -52,13 +51,6 @@ def test_what_the_articles_stated(name, images, stated):
     chosen = dataclasses.asdict(settings(name))
     assert {field: chosen[field] for field in stated} == stated
     assert (chosen["learning_rate"], chosen["weight_decay"]) == (1e-3, 0)  # Adam as Keras has it
-
-
-@pytest.mark.parametrize(
-    ("name", "figure"), [("xray-cnn5", "0.9119"), ("covid-cnn4", "0.964"), ("pneumonia-cnn1", "0.897")]
-)
-def test_what_the_articles_reported(name, figure):
-    assert figure in RECIPES[name].reported
 
 
 def test_recipes_load_no_keras():

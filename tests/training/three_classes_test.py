@@ -1,6 +1,7 @@
 """Three classes the whole way: train, measure, export, answer on the device."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
+from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.scoring import probabilities, score
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.pack import Demands, export_run
@@ -68,13 +70,25 @@ def test_the_run_has_no_threshold_and_a_whole_report(run):
     measured = run_folder.read_metrics(run)
     for table in measured.values():
         assert table["threshold"] is None
-        for name in ("auc", "accuracy", "balanced_accuracy"):
-            assert table[name]["low"] <= table[name]["value"] <= table[name]["high"]
+        assert {"auc", "accuracy", "balanced_accuracy"} <= set(table)
+        assert table["brier"]["low"] < table["brier"]["high"]
     history = (run / "history.csv").read_text(encoding="utf-8")
     assert history.startswith("epoch,loss,val_loss,val_accuracy,learning_rate\n")
     report = (run / "report.html").read_text(encoding="utf-8")
     assert "NORMAL / BACTERIA / VIRUS" in report
     assert "is called from a probability" not in report
+
+
+@pytest.mark.parametrize("rule", ["youden", "0.4"])
+def test_a_rule_for_the_threshold_is_refused_before_training(data_dir, tmp_path, rule):
+    settings = TrainSettings(dataset=NAME, data_dir=str(data_dir), epochs=1, batch_size=8, threshold_rule=rule)
+    message = (
+        f"--threshold-rule {rule} is for two classes; chest_xray_pneumonia/64:1.0.0 has 3, NORMAL, BACTERIA, VIRUS, of "
+        "which the most probable is called. Leave it out."
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        train(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_measuring_again_gives_the_same(run):
@@ -90,7 +104,11 @@ def test_the_exported_file_names_the_class_that_keras_names(run, dataset, phanto
     assert model.output_shape == (None, 3)
     scores = score(model, dataset, "test")
     assert scores.logits.shape == (40, 3)
-    export_run(run, tmp_path, ("float32", "int8"), demands=Demands(min_agreement=0), heatmap=True)
+    measured = run_folder.read_metrics(run)
+    for file in export_run(run, tmp_path, ("float32", "int8"), demands=Demands(1, 0), heatmap=True):
+        for split, found in file.comparisons.items():
+            assert found.auc_keras == pytest.approx(measured[split]["auc"]["value"], abs=1e-6)
+            assert found.auc == pytest.approx(found.auc_keras, abs=0.1)
     for kind, tolerance in (("float32", 1e-4), ("int8", 0.1)):
         classifier = Classifier(tmp_path / f"three-{kind}.tflite")
         assert (classifier.labels, classifier.card.threshold) == (LABELS, None)

@@ -1,0 +1,78 @@
+"""How the heavy commands start: --help loads no TensorFlow, and a missing extra is named."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cxr_tfds.run_folder import FORMAT
+
+DATASET = "chest_xray_pneumonia/64"
+HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "numpy", "matplotlib", "PIL")
+COMMANDS = {
+    "cxr-train": "cxr_tfds.commands.train:train",
+    "cxr-evaluate": "cxr_tfds.commands.evaluate:evaluate",
+    "cxr-export": "cxr_tfds.export.command:export",
+}
+
+
+def run_python(code, *args):
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+_COMMAND = """
+import importlib, sys
+module, _, name = sys.argv.pop(1).partition(":")
+command = getattr(importlib.import_module(module), name)
+"""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_loads_nothing_heavy(name):
+    code = f"""{_COMMAND}
+try:
+    command(prog_name={name!r})
+finally:
+    sys.stderr.write(",".join(set(sys.modules) & set({HEAVY!r})))
+"""
+    done = run_python(code, COMMANDS[name], "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: {name} [OPTIONS]")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [*((name, "tensorflow") for name in COMMANDS), ("cxr-train", "tensorflow_datasets"), ("cxr-train", "jinja2")],
+)
+def test_a_missing_extra_is_named(name, module, built, tmp_path):
+    run = tmp_path / "run"
+    if name == "cxr-train":
+        args = ["--dataset", DATASET, "--data-dir", built, "--out", run]
+    else:
+        run.mkdir()
+        config = {
+            "settings": {"data_dir": str(built)},
+            "dataset": {"name": DATASET, "fingerprint": ""},
+            "labels": ["NORMAL", "PNEUMONIA"],
+            "shape": [64, 64, 1],
+            "fit": "stretch",
+            "precision": "float32",
+            "environment": {},
+            "format": FORMAT,
+        }
+        (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        args = [run] if name == "cxr-evaluate" else [run, "--out", tmp_path / "out"]
+    code = f"{_COMMAND}\nsys.modules[{module!r}] = None\ncommand(prog_name={name!r})"
+    done = run_python(code, COMMANDS[name], *args)
+    assert done.returncode == 1
+    expected = (
+        f"Error: {name} needs {module}, which is not installed here. Install it with: pip install 'cxr-tfds[train]'\n"
+    )
+    assert done.stderr.endswith(expected), done.stderr
+    assert "Traceback" not in done.stderr
