@@ -14,7 +14,7 @@ _EVERY = 5000  # images between two lines of progress
 
 
 def calibration_images(dataset: BuiltDataset, count: int, say: Callable[[str], None] = lambda line: None) -> np.ndarray:
-    """Training images as they are stored, unaugmented, as many of each class: uint8 (<= count, S, S, C).
+    """Training images as they are stored, unaugmented, as many of each class: uint8 (N, S, S, C).
 
     Reads the split twice and holds no more of it than a batch and what it chooses.
 
@@ -26,7 +26,7 @@ def calibration_images(dataset: BuiltDataset, count: int, say: Callable[[str], N
 
     Args:
       dataset: whose train split is read.
-      count: of images, at least one a class.
+      count: most images, N; but one of each class is given even where there are more classes.
       say: takes a line about how far it is.
     """
     labels, darkest, brightest = _first_pass(dataset, say)

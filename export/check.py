@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cxr_tfds.cli import native_stderr_closed
-from cxr_tfds.evaluation.metrics import auc
+from cxr_tfds.evaluation.metrics import auc, decisions
 from cxr_tfds.evaluation.scoring import Scores, flat, probabilities
 from cxr_tfds.evaluation.temperature import fit_temperature
 from cxr_tfds.evaluation.thresholds import best_threshold
@@ -23,7 +23,7 @@ class Comparison:
 
     images: int
     agreement: float  # part of the images with equal decisions
-    auc_keras: float | None  # None with more than two classes
+    auc_keras: float | None  # None where a class has no image
     auc: float | None
     accuracy_keras: float
     accuracy: float
@@ -55,11 +55,6 @@ def as_logits(given: np.ndarray, temperature: float) -> np.ndarray:
     return logarithms[:, 1] - logarithms[:, 0] if logarithms.shape[1] == 2 else logarithms
 
 
-def decisions(values: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Class numbers (N,) from probabilities (N,) and a threshold, or (N, K) and none."""
-    return values.argmax(axis=1) if threshold is None else (values >= threshold).astype(np.int64)
-
-
 def matching_threshold(
     keras: Scores, logits: np.ndarray, threshold: float | None, temperature: float = 1.0
 ) -> float | None:
@@ -78,8 +73,8 @@ def matching_threshold(
     """
     if threshold is None:
         return None
-    own = decisions(keras.probabilities, threshold)
-    exported = probabilities(logits / temperature)
+    own = keras.decisions(threshold)
+    exported = probabilities(logits, temperature)
     moved = _moved(threshold, temperature / keras.temperature)
     if (decisions(exported, moved) == own).all() or len(set(own)) == 1:
         return moved
@@ -102,20 +97,29 @@ def compare(
     temperature: float = 1.0,
 ) -> Comparison:
     """Both models on the same split, in the same order; `threshold` holds at `temperature`."""
-    own = decisions(keras.probabilities, threshold_keras)
-    other = decisions(probabilities(logits / temperature), threshold)
+    own = keras.decisions(threshold_keras)
+    other = decisions(probabilities(logits, temperature), threshold)
     difference = np.abs(probabilities(keras.logits) - probabilities(logits))
-    binary = threshold is not None
     return Comparison(
         images=len(own),
         agreement=float((own == other).mean()),
-        auc_keras=auc(keras.labels, keras.logits) if binary else None,
-        auc=auc(keras.labels, logits) if binary else None,
+        auc_keras=_auc(keras.labels, keras.logits, keras.temperature),
+        auc=_auc(keras.labels, logits, temperature),
         accuracy_keras=float((own == keras.labels).mean()),
         accuracy=float((other == keras.labels).mean()),
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
     )
+
+
+def _auc(labels: np.ndarray, logits: np.ndarray, temperature: float) -> float | None:
+    """That of logits (N,); of (N, K) the mean of each class against the rest, as `metrics.json` has it."""
+    if len(np.unique(labels)) < (2 if logits.ndim == 1 else logits.shape[1]):
+        return None
+    if logits.ndim == 1:
+        return auc(labels, logits)
+    columns = probabilities(logits, temperature).T  # of more than two classes its value changes the order of images
+    return float(np.mean([auc(labels == number, column) for number, column in enumerate(columns)]))
 
 
 class Verdict(NamedTuple):

@@ -35,7 +35,7 @@ def layer_errors(calibrated: bytes, name: str, images: Iterable[np.ndarray]) -> 
     """The error of each layer, worst first.
 
     Args:
-      calibrated: what `convert.calibrated` gives for a model with one output.
+      calibrated: what `convert.calibrated` gives; each output of the model counts as a layer "logits".
       name: of the Keras model.
       images: uint8 (S, S, C).
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import Scores, dataset_of, probabilities, score
-from cxr_tfds.reading.in_order import load_split
-from cxr_tfds.run_folder import RunConfig, load_model, whole_file, write_json
+from cxr_tfds.evaluation.metrics import decisions
+from cxr_tfds.evaluation.scoring import Scores, dataset_of, probabilities, score_and_keep
+from cxr_tfds.run_folder import CARD, RunConfig, load_model, whole_file, write_json
 
 from .calibration import calibration_images
-from .check import RUNTIME, Verdict, as_logits, compared, decisions, exported_answers, failure, judge
+from .check import RUNTIME, Verdict, as_logits, compared, exported_answers, failure, judge
 from .convert import calibrated, to_tflite
 from .edge.model_file import Card, append_card
 from .edge.runtime import HEATMAP, RUNTIMES
@@ -24,7 +25,7 @@ from .formats import FORMATS, RGB_FORMATS
 from .heatmap import with_heatmap
 from .layers import layer_errors, report
 from .measure import in_runtimes, runnable, sample
-from .results import Exported, InRuntime, as_json
+from .results import Exported, InRuntime, as_json, card_text
 from .rgb import as_rgb, with_grey, with_probabilities
 
 RESULTS = "export.json"
@@ -50,6 +51,8 @@ class _Job(NamedTuple):
     demands: Demands
     scores: dict[str, Scores]  # of the Keras model, by split
     images: dict[str, np.ndarray]  # by split, as the file takes them: uint8 (N, S, S, C), or (N, S, S, 3)
+    chosen: np.ndarray  # uint8 (N, S, S, C) to calibrate with; none where no format needs them
+    about: str | None  # the model card of the run
     rgb: bool  # whether the files take RGB and give probabilities, see `rgb`
     say: Callable[[str], None]
 
@@ -97,18 +100,19 @@ def export_run(
     if keep_float and not any(FORMATS[name].selective for name in quantizations):
         able = " or ".join(name for name, form in FORMATS.items() if form.selective)
         raise InputError(f"--keep-float {keep_float[0]}: none of {', '.join(quantizations)} keeps layers; add {able}.")
-    job = _job(run, out, data_dir, demands, rgb, say)
-    whole = with_heatmap(job.model) if heatmap else with_grey(job.model) if rgb else job.model
     needed = any(FORMATS[name].calibrated for name in quantizations)
-    chosen = calibration_images(dataset_of(job.config, data_dir), calibration, say) if needed else np.empty(0)
+    job = _job(run, out, data_dir, demands, rgb, calibration if needed else 0, say)
+    whole = with_heatmap(job.model) if heatmap else with_grey(job.model) if rgb else job.model
+    chosen = as_rgb(job.chosen) if rgb else job.chosen
     ready: list[tuple[Exported, bytes]] = []
     for quantization in quantizations:
         say(f"converting to {quantization}")
         kept = tuple(keep_float) if FORMATS[quantization].selective else ()
-        body = to_tflite(whole, quantization, as_rgb(chosen) if rgb else chosen, kept, rgb=rgb)
-        flatbuffer, verdict = _judged(job, body, quantization, chosen)
+        body = to_tflite(whole, quantization, chosen, kept, rgb=rgb)
+        flatbuffer, verdict = _judged(job, body, quantization)
         ran, refused = _run(job, flatbuffer, quantization, verdict)
-        content = append_card(flatbuffer, _card(job, quantization, verdict, whole, runnable(refused), kept))
+        card = _card(job, quantization, verdict, whole, runnable(refused), kept)
+        content = append_card(flatbuffer, card, card_text(job.about, card, verdict.comparisons))
         path = _path(job, quantization)
         ready.append((Exported(path, quantization, len(content), *verdict, ran, refused), content))
     _publish(out, ready)
@@ -128,24 +132,47 @@ def _check_rgb(quantizations: Sequence[str], heatmap: bool) -> None:
             )
 
 
-def _job(run: Path, out: Path, data_dir: Path | None, demands: Demands, rgb: bool, say: Callable[[str], None]) -> _Job:
-    config = RunConfig.read(run)
+def _job(
+    run: Path,
+    out: Path,
+    data_dir: Path | None,
+    demands: Demands,
+    rgb: bool,
+    calibration: int,
+    say: Callable[[str], None],
+) -> _Job:
+    config, about = RunConfig.read(run), _about(run)
     dataset = dataset_of(config, data_dir)
     model = load_model(run)
     splits = [split for split in ("validation", "test") if dataset.sizes.get(split)]
     say(f"scoring the Keras model on {' and '.join(splits)}")
-    scores = {split: score(model, dataset, split, temperature=config.temperature) for split in splits}
-    images = {split: load_split(dataset, split).images for split in splits}
-    if rgb:
-        images = {split: as_rgb(pixels) for split, pixels in images.items()}
-    return _Job(config, run.resolve().name, model, out, demands, scores, images, rgb, say)
+    scores, images = {}, {}
+    for split in splits:
+        scores[split], kept = score_and_keep(model, dataset, split, config.temperature, kept_bytes=sys.maxsize)
+        images[split] = as_rgb(kept.images) if rgb else kept.images
+    none = np.empty((0, *dataset.shape), np.uint8)
+    chosen = calibration_images(dataset, calibration, say) if calibration else none
+    name = run.resolve().name
+    return _Job(config, name, model, out, demands, scores, images, chosen, about, rgb, say)
+
+
+def _about(run: Path) -> str | None:
+    """Raises:
+    InputError: the model card cannot be read.
+    """
+    try:
+        return (run / CARD).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as err:
+        raise InputError(f"{run / CARD} cannot be read: {err}. Write it anew with: cxr-evaluate {run}") from err
 
 
 def _path(job: _Job, quantization: str) -> Path:
     return job.out / f"{job.name}-{quantization}{'-rgb' if job.rgb else ''}.tflite"
 
 
-def _judged(job: _Job, body: bytes, quantization: str, chosen: np.ndarray) -> tuple[bytes, Verdict]:
+def _judged(job: _Job, body: bytes, quantization: str) -> tuple[bytes, Verdict]:
     """Runs the body, which gives logits, in LiteRT on every split.
 
     Returns:
@@ -161,14 +188,25 @@ def _judged(job: _Job, body: bytes, quantization: str, chosen: np.ndarray) -> tu
         given = _answers(job, flatbuffer, f"{quantization} with probabilities")
         logits = {split: as_logits(found, verdict.temperature) for split, found in given.items()}
         verdict = compared(verdict, job.scores, logits, threshold)
-    why = failure(verdict.comparisons["validation"], job.demands.max_auc_drop, job.demands.min_agreement)
-    if why is None:
-        return flatbuffer, verdict
-    refusal = f"{_path(job, quantization).name} was not published: on validation {why}."
+    found = verdict.comparisons["validation"]
+    if found.auc is None:
+        job.say(f"{quantization}: a class has no validation image, so there is no AUC and --max-auc-drop asks nothing")
+    why = failure(found, job.demands.max_auc_drop, job.demands.min_agreement)
+    if why is not None:
+        raise _refusal(job, quantization, f"on validation {why}")
+    return flatbuffer, verdict
+
+
+def _refusal(job: _Job, quantization: str, why: str) -> InputError:
+    """Says why a file was not published and, of an int8 format, what each layer loses.
+
+    The other formats quantize otherwise, and `layers` cannot tell them what they lose.
+    """
+    text = f"{_path(job, quantization).name} was not published: {why}."
     if FORMATS[quantization].selective:
-        errors = layer_errors(calibrated(job.model, chosen), job.model.name, chosen[:_REPORTED])
-        refusal += f"\nWhat each layer loses:\n{report(errors)}\nKeep the worst in float32 with --keep-float LAYER."
-    raise InputError(refusal)
+        errors = layer_errors(calibrated(job.model, job.chosen), job.model.name, job.chosen[:_REPORTED])
+        text += f"\nWhat each layer loses:\n{report(errors)}\nKeep the worst in float32 with --keep-float LAYER."
+    return InputError(text)
 
 
 def _answers(job: _Job, flatbuffer: bytes, name: str) -> dict[str, np.ndarray]:
@@ -197,20 +235,19 @@ def _run(job: _Job, flatbuffer: bytes, quantization: str, verdict: Verdict) -> t
                 f"{name} was not published: {refused[runtime].rstrip('.')}. "
                 "Choose another format, or publish it for others with --runtime litert."
             )
-    own = decisions(keras.probabilities, job.config.threshold)[part]
+    own = keras.decisions(job.config.threshold)[part]
     rows = []
     for found in ran:
         if found.runtime == RUNTIME:  # all of validation was run in this process
             count, agreement = len(images), verdict.comparisons["validation"].agreement
         else:
             logits = as_logits(found.answers, verdict.temperature) if job.rgb else found.answers
-            decided = decisions(probabilities(logits / verdict.temperature), verdict.threshold)
+            decided = decisions(probabilities(logits, verdict.temperature), verdict.threshold)
             count, agreement = len(part), float((decided == own).mean())
         if found.runtime in job.demands.runtimes and agreement < job.demands.min_agreement:
-            raise InputError(
-                f"{name} was not published: in {found.runtime} it agrees on {agreement:.2%} of the decisions; "
-                f"{job.demands.min_agreement:.2%} are needed."
-            )
+            needed = f"{job.demands.min_agreement:.2%} are needed"
+            why = f"in {found.runtime} it agrees on {agreement:.2%} of the decisions; {needed}"
+            raise _refusal(job, quantization, why)
         rows.append(InRuntime(found.runtime, found.version, count, agreement, found.latency_ms, found.peak_mb))
     return rows, refused
 
@@ -244,8 +281,8 @@ def _publish(out: Path, ready: Sequence[tuple[Exported, bytes]]) -> None:
     for exported, content in ready:
         with whole_file(exported.path) as beside:
             beside.write_bytes(content)
-    rows = [exported.as_json() for exported, _ in ready]
-    write_json(out / RESULTS, as_json(_kept_rows(out, {row["path"] for row in rows}) + rows))
+    files = [exported for exported, _ in ready]
+    write_json(out / RESULTS, as_json(files, _kept_rows(out, {file.path.name for file in files})))
 
 
 def _kept_rows(out: Path, replaced: set[str]) -> list[dict[str, Any]]:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.memory import peak_mb
 
-from .edge.benchmark import peak_mb
 from .edge.runtime import Session, load
 
 _WARM_UP, _RUNS = 5, 50

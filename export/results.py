@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .check import Comparison
+from .edge.model_file import Card
 
 
 class InRuntime(NamedTuple):
@@ -39,30 +40,65 @@ class Exported(NamedTuple):
         return {**self._asdict(), "path": self.path.name, "comparisons": table, "ran": ran}
 
 
-def as_json(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The content of `export.json` from a row a file; fastest by runtime and smallest are names of formats."""
-    return {"files": list(rows), "fastest": fastest(rows), "smallest": smallest(rows)}
+def as_json(files: Sequence[Exported], kept: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The content of `export.json`.
+
+    Args:
+      files: of this export. The fastest by runtime and the smallest are named of these alone: latencies of
+        another day, or another machine, are no match for them.
+      kept: rows of earlier exports.
+    """
+    rows = [file.as_json() for file in files]
+    return {"files": [*kept, *rows], "fastest": fastest(files), "smallest": smallest(files)}
 
 
-def fastest(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The format with the lowest latency, by runtime."""
+def fastest(files: Sequence[Exported]) -> dict[str, str]:
+    """Name of the file with the lowest latency, by runtime."""
     best: dict[str, tuple[float, str]] = {}
-    for row in rows:
-        for found in row["ran"]:
-            candidate = (found["latency_ms"], row["quantization"])
-            best[found["runtime"]] = min(candidate, best.get(found["runtime"], candidate))
+    for file in files:
+        for found in file.ran:
+            candidate = (found.latency_ms, file.path.name)
+            best[found.runtime] = min(candidate, best.get(found.runtime, candidate))
     return {runtime: name for runtime, (_, name) in best.items()}
 
 
-def smallest(rows: Sequence[dict[str, Any]]) -> str:
-    return min(rows, key=lambda row: row["size_bytes"])["quantization"]
+def smallest(files: Sequence[Exported]) -> str:
+    return min(files, key=lambda file: file.size_bytes).path.name
+
+
+def card_text(about: str | None, card: Card, comparisons: Mapping[str, Comparison]) -> str | None:
+    """The model card inside a file: that of the run and, last, what holds for the file alone.
+
+    Args:
+      about: `MODEL_CARD.md` of the run, whose threshold and figures are those of the Keras model; None gives None.
+      card: of the file.
+      comparisons: by split.
+    """
+    if about is None:
+        return None
+    called = ""
+    if card.threshold is not None:
+        called = f"{card.labels[1]} is called from a probability of {card.threshold:.3f}; "
+    lines = [
+        f"{card.quantization}, {card.input} in, for {' and '.join(card.runtimes)}. What stands above is measured with "
+        "the Keras model.",
+        f"{called}the temperature is {card.temperature:.3f}, fitted on validation for this file.",
+    ]
+    for split, found in comparisons.items():
+        area = "" if found.auc is None else f"AUC {found.auc:.4f} (Keras {found.auc_keras:.4f}), "
+        lines.append(
+            f"{split}: {found.images:,} images, {found.agreement:.2%} decided as by the Keras model; "
+            f"{area}accuracy {found.accuracy:.4f} (Keras {found.accuracy_keras:.4f})"
+        )
+    if kept := card.run.get("float_layers"):
+        lines.append(f"Left in float32: {', '.join(kept)}")
+    return "\n".join([about.rstrip("\n"), "", "## This file", "", *(f"- {line}" for line in lines), ""])
 
 
 def as_text(files: Sequence[Exported]) -> str:
     """How the files compare with Keras and how they run, then the fastest and the smallest."""
-    rows = [file.as_json() for file in files]
-    best = ", ".join(f"{name} in {runtime}" for runtime, name in fastest(rows).items())
-    return "\n".join([*_compared(files), "", *_run(files), "", f"fastest: {best}", f"smallest: {smallest(rows)}"])
+    best = ", ".join(f"{name} in {runtime}" for runtime, name in fastest(files).items())
+    return "\n".join([*_compared(files), "", *_run(files), "", f"fastest: {best}", f"smallest: {smallest(files)}"])
 
 
 def _compared(files: Sequence[Exported]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from cxr_tfds.cli import native_stderr_closed
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.memory import peak_mb
 from cxr_tfds.parallel import core_count
 
 _IMAGES = 32  # decoded, then answered in turns
@@ -90,21 +91,6 @@ def measure(model: Path, images: Path | None, name: str, threads: int, started: 
         "decode_ms": 1000 * _part(decoding, 0.5),
         "peak_mb": peak_mb(),
     }
-
-
-def peak_mb() -> float | None:
-    """The most memory this process has held; None where the system does not tell."""
-    try:
-        # Not getrusage: on Linux it starts with what the parent held.
-        (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    except (OSError, ValueError):
-        pass
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
 
 
 def _in_a_process(model: Path, images: Path | None, name: str, threads: int) -> dict[str, Any]:

@@ -6,14 +6,14 @@ import dataclasses
 import math
 import threading
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
-from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.errors import InputError
 from cxr_tfds.pixels import radiograph
 
 from . import runtime as interpreters
+from .files import content_of
 from .model_file import read_model
 from .runtime import OUTPUT, PROBABILITIES
 
@@ -49,9 +49,15 @@ class Classifier:
     """
 
     def __init__(self, path: str | PathLike[str] | bytes, runtime: str = "auto", threads: int = 1) -> None:
-        flatbuffer, self.card = read_model(path if isinstance(path, bytes) else Path(path))
+        flatbuffer, self.card = read_model(path)
         self.labels = self.card.labels
-        self._session = interpreters.load(flatbuffer, runtime, threads)
+        name = interpreters.choose(runtime)
+        if self.card.runtimes and name not in self.card.runtimes:
+            raise InputError(
+                f"The model was exported for {' and '.join(self.card.runtimes)} only, not for {name}. Use that "
+                "(pip install 'cxr-tfds[edge]' installs litert), or export it in another format."
+            )
+        self._session = interpreters.load(flatbuffer, name, threads)
         self._lock = threading.Lock()
         self.runtime = self._session.name
         self.version = self._session.version
@@ -83,7 +89,7 @@ class Classifier:
 
     def pixels(self, image: str | PathLike[str] | bytes) -> np.ndarray:
         """The radiograph as the model takes it, uint8 (S, S, C), 0 to 255. Raises as a call does."""
-        data = image if isinstance(image, bytes) else _read(Path(image))
+        data = image if isinstance(image, bytes) else content_of(image, "an image file")
         return radiograph(data, self.card.size, fit=self.card.fit, channels=self.card.channels).pixels
 
     def predict(self, pixels: np.ndarray) -> Prediction:
@@ -136,15 +142,6 @@ class Classifier:
         largest = max(logits)
         powers = [math.exp((logit - largest) / self.card.temperature) for logit in logits]
         return tuple(power / sum(powers) for power in powers)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as err:
-        raise MissingData(f"{path} does not exist.") from err
-    except OSError as err:
-        raise InputError(f"{path} cannot be read: {err.strerror or err}.") from err
 
 
 def _sigmoid(value: float) -> float:

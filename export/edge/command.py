@@ -169,13 +169,19 @@ def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
 @cli.command()
 @_model
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(model: Path, as_json: bool) -> None:
+@click.option("--card", "as_card", is_flag=True, help="Print the model card, for people.")
+def info(model: Path, as_json: bool, as_card: bool) -> None:
     """Print what a model file says of itself."""
     from dataclasses import asdict
 
-    from .model_file import read_card
+    from .model_file import read_card, read_model_card
     from .output import lines, write
 
+    if as_json and as_card:
+        raise click.UsageError("Give --json or --card, not both.")
+    if as_card:
+        write(read_model_card(model))
+        return
     facts = {"file": str(model), "bytes": model.stat().st_size, **asdict(read_card(model))}
     write((json.dumps(facts, indent=2) if as_json else lines(facts)) + "\n")
 
@@ -189,7 +195,9 @@ def _load(model: Path, runtime: str, threads: int) -> Classifier:
 
 def _check_images(names: tuple[str, ...]) -> None:
     """Before the model is loaded: each folder holds images, and standard input is asked for once."""
-    from .listing import STDIN, SUFFIXES, images_in
+    from cxr_tfds.pixels import SUFFIXES
+
+    from .listing import STDIN, images_in
 
     if names.count(STDIN) > 1:
         raise click.UsageError("Standard input holds one image; give - once.")

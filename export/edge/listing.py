@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.pixels import SUFFIXES
 
 STDIN = "-"
-SUFFIXES = frozenset({".bmp", ".dcm", ".dicom", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"})
-SUFFIXES |= {".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 _NAMES_AT_ONCE = 4096  # of a folder held in memory; it is listed anew for each such part
 
 

@@ -82,12 +82,10 @@ def lines(facts: dict[str, Any], before: str = "") -> str:
     """One `name: value` a line, nested names joined by dots."""
     rows = []
     for name, value in facts.items():
-        if isinstance(value, dict) and value.keys() == {"value", "low", "high"}:
-            value = f"{value['value']:.3f} (95% interval {value['low']:.3f} to {value['high']:.3f})"
-        elif isinstance(value, dict) and value:
+        if isinstance(value, dict) and value:
             rows.append(lines(value, f"{before}{name}."))
             continue
-        elif isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)):
             value = ", ".join(map(str, value))
         rows.append(f"{before}{name}: {value}")
     return "\n".join(rows)

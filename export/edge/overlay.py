@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from .classifier import Classifier, Prediction
     from .listing import Found
 
-_NAME = 100  # characters kept of a file's name
+_NAME = 200  # bytes kept of a file's name: with number and ending below the 255 of most file systems
 
 
 class Overlays:
@@ -42,9 +44,18 @@ class Overlays:
         assert answer.heatmap is not None
         content = io.BytesIO()
         overlay(pixels, answer.heatmap).save(content, "PNG")
-        path = self._folder / f"{number:06}-{Path(file.name).name[-_NAME:]}.png"
+        path = f"{self._folder}{os.sep}{number:06}-{_end(os.path.split(file.name)[1])}.png"
         try:
-            path.write_bytes(content.getvalue())
+            with open(path, "wb") as opened:  # noqa: PTH123, see `files`
+                opened.write(content.getvalue())
         except OSError as err:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
             raise InputError(f"{path} cannot be written: {err.strerror or err}.") from err
+
+
+def _end(name: str) -> str:
+    """As much of the end of a file's name as fits."""
+    while len(os.fsencode(name)) > _NAME:
+        name = name[1:]
+    return name

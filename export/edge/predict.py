@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from cxr_tfds.errors import BadImage
 from cxr_tfds.parallel import all_cores, ordered_map
 
 from .classifier import Classifier, Prediction
+from .files import content
 
 if TYPE_CHECKING:
     from .listing import Found
@@ -49,13 +49,13 @@ def _decoder(classifier: Classifier) -> Callable[[Found], Decoded]:
         if file.error is not None:
             return file, file.error
         try:
-            content = Path(file.name).read_bytes() if file.content is None else file.content
+            data = content(file.name) if file.content is None else file.content
         except FileNotFoundError:
             return file, "is not there any more"
         except OSError as err:
             return file, f"cannot be read: {err.strerror or err}"
         try:
-            return file._replace(content=None), classifier.pixels(content)
+            return file._replace(content=None), classifier.pixels(data)
         except BadImage as err:
             return file._replace(content=None), str(err)
 

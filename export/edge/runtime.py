@@ -150,7 +150,7 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
       InputError: the runtime is unknown, not installed or at odds with NumPy, the model is damaged, needs an
         operator that the runtime or `kernels` does not know, or its inputs and outputs have other names.
     """
-    name = _choose(runtime)
+    name = choose(runtime)
     if threads < 1:
         raise InputError(f"threads={threads}; expected at least 1.")
     # Its import succeeds under NumPy 2, then the first Interpreter() raises.
@@ -180,11 +180,16 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
         reason = str(err).strip().partition("\n")[0]
         hint = ""
         if "op for builtin opcode" in reason or "custom op" in reason:
-            hint = " The model needs a newer runtime: use --runtime litert, or export it as int8 or float32."
+            hint = " The model needs a newer runtime: use --runtime litert, or export it in another format."
         raise InputError(f"{name} {version} cannot load the model: {reason.rstrip('.')}.{hint}") from err
 
 
-def _choose(runtime: str) -> str:
+def choose(runtime: str) -> str:
+    """The name of the interpreter that `load` takes.
+
+    Raises:
+      InputError: the runtime is unknown or not installed.
+    """
     if runtime != "auto" and runtime not in RUNTIMES:
         raise InputError(f"runtime: {unknown(runtime, ['auto', *RUNTIMES])}")
     here = installed()

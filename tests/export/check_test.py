@@ -27,10 +27,35 @@ def test_comparison_of_three_classes():
     mine = scores([0, 1, 2], [[2, 0, 0], [0, 2, 0], [0, 2, 0]])
     other = np.array([[2, 0, 0], [0, 2, 0], [0, 0, 2]], np.float32)
     found = check.compare(mine, other, None, None)
-    assert (found.auc, found.auc_keras) == (None, None)
+    # One class against the others: 1, 0.75 (a tie), 0.5 (two ties).
+    assert (found.auc_keras, found.auc) == (0.75, 1)
     assert found.agreement == pytest.approx(2 / 3)
     assert (found.accuracy_keras, found.accuracy) == (pytest.approx(2 / 3), 1)
     assert check.matching_threshold(mine, other, None) is None
+
+
+def test_the_auc_of_three_classes_is_that_of_the_calibrated_probabilities():
+    """The first class has 0.51, 0.58 and 0.00 in the three images at temperature 1; 0.343, 0.336 and 0.323 at 100."""
+    mine = scores([0, 1, 2], [[3, 2.9, 0], [1, 0, 0], [0, 0, 9]])
+    found = check.compare(mine, mine.logits, None, None, temperature=100)
+    assert found.auc_keras == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert found.auc == pytest.approx((1 + 0.5 + 1) / 3)
+    assert check.compare(mine._replace(temperature=100), mine.logits, None, None, 100).auc_keras == found.auc
+
+
+@pytest.mark.parametrize(("labels", "logits"), [([0, 0], [1, 2]), ([0, 1], [[1, 0, 0], [0, 1, 0]])])
+def test_no_auc_where_a_class_has_no_image(labels, logits):
+    threshold = 0.5 if np.ndim(logits) == 1 else None
+    found = check.compare(scores(labels, logits), np.array(logits, np.float32), threshold, threshold)
+    assert (found.auc, found.auc_keras, found.agreement) == (None, None, 1)
+
+
+def test_the_gate_of_three_classes():
+    mine = scores([0, 1, 2], [[2, 0, 0], [0, 2, 0], [0, 0, 2]])
+    other = np.array([[2, 0, 0], [0, 2, 0], [0, 2, 0]], np.float32)
+    found = check.compare(mine, other, None, None)
+    assert check.failure(found, 0.005, 0.6) == "its AUC is 0.7500 against 1.0000; 0.005 may be lost"
+    assert check.failure(found, 0.25, 0.6) is None
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])

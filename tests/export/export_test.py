@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from cxr_tfds.evaluation.scoring import dataset_of, probabilities, score
 from cxr_tfds.export import check, pack
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.model_file import read_model
+from cxr_tfds.export.edge.model_file import read_model, read_model_card
 from cxr_tfds.export.edge.runtime import installed
+from cxr_tfds.export.operators import operator_versions
 from cxr_tfds.export.pack import Demands
+from cxr_tfds.reading import in_order
 from cxr_tfds.reading.in_order import load_split
 from cxr_tfds.run_folder import RunConfig
 
@@ -72,6 +75,11 @@ def test_the_card_says_what_a_device_must_know(exported, run, kind):
     assert card.run == {"name": "tiny", "model": "edge", "environment": config.environment}
     for split in ("validation", "test"):
         assert card.metrics[split] == {name: table["comparisons"][split][name] for name in ("auc", "accuracy")}
+    of_run, of_file = read_model_card(exported / f"tiny-{kind}.tflite").split("\n## This file\n")
+    assert of_run.strip() == (run / "MODEL_CARD.md").read_text(encoding="utf-8").strip()
+    assert of_file.splitlines()[1].startswith(f"- {kind}, grey in, for litert and tflite-runtime. ")
+    assert f"- PNEUMONIA is called from a probability of {card.threshold:.3f}; " in of_file
+    assert f"- test: 40 images, {table['comparisons']['test']['agreement']:.2%} decided as by the Keras mo" in of_file
     assert table["path"] == f"tiny-{kind}.tflite"
     assert table["size_bytes"] == (exported / table["path"]).stat().st_size
     assert table["refused"] == {}
@@ -90,9 +98,9 @@ def test_each_installed_runtime_has_run_it(exported, dataset, kind):
 
 def test_the_fastest_and_the_smallest_are_named(exported):
     whole = json.loads((exported / "export.json").read_text(encoding="utf-8"))
-    assert whole["smallest"] == "int8"
+    assert whole["smallest"] == "tiny-int8.tflite"
     assert whole["fastest"].keys() == set(installed())
-    assert set(whole["fastest"].values()) <= {"int8", "float32"}
+    assert set(whole["fastest"].values()) <= set(FILES)
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("int8", np.int8), ("float32", np.float32)])
@@ -150,41 +158,70 @@ def test_the_same_run_gives_the_same_bytes(run, exported, tmp_path):
         assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
 
 
-def test_the_command_prints_a_line_for_each_format_and_split(run, tmp_path):
+def test_the_command_with_a_heatmap_and_a_layer_in_float32(run, tmp_path, monkeypatch):
+    convert, read = pack.to_tflite, in_order.eval_batches
+    reads, calibrated = Counter(), []
+
+    def count(dataset, split, **options):
+        reads[split] += 1
+        return read(dataset, split, **options)
+
+    def spy(model, quantization, calibration, keep_float, *, rgb):
+        calibrated.append(len(calibration))
+        return convert(model, quantization, calibration, keep_float, rgb=rgb)
+
+    monkeypatch.setattr(in_order, "eval_batches", count)
+    monkeypatch.setattr(pack, "to_tflite", spy)
+    layer = next(layer.name for layer in run_folder.load_model(run).layers if "conv2d" in layer.name)
     out = tmp_path / "out"
-    result = invoke(run, "--out", out, "--format", "float32", "--format", "float32", *LENIENT)
+    twice = ("--format", "int8", "--format", "int8", "--keep-float", layer, "--keep-float", layer)
+    result = invoke(run, "--out", out, *twice, "--heatmap", "--calibration", 8, *LENIENT)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert [line.split()[:3:2] for line in lines[1:3]] == [["float32", "validation"], ["float32", "test"]]
-    assert [line.split()[:2] for line in lines[5:-5]] == [["float32", runtime] for runtime in installed()]
-    assert lines[-4].startswith("fastest: float32 in litert")
-    assert lines[-3:] == ["smallest: float32", "", str(out / "tiny-float32.tflite")]
-    assert "converting to float32" in result.stderr
-    assert names(out) == ["export.json", "tiny-float32.tflite"]
+    assert [line.split()[:3:2] for line in lines[1:3]] == [["int8", "validation"], ["int8", "test"]]
+    assert [line.split()[:2] for line in lines[5:-5]] == [["int8", runtime] for runtime in installed()]
+    assert lines[-4].startswith("fastest: tiny-int8.tflite in litert")
+    assert lines[-3:] == ["smallest: tiny-int8.tflite", "", str(out / "tiny-int8.tflite")]
+    assert "converting to int8" in result.stderr
+    assert names(out) == ["export.json", "tiny-int8.tflite"]
+    assert (calibrated, reads) == ([8], {"validation": 1, "test": 1, "train": 2})
+    flatbuffer, card = read_model(out / "tiny-int8.tflite")
+    assert {"QUANTIZE", "DEQUANTIZE"} <= operator_versions(flatbuffer).keys()
+    assert (card.run["float_layers"], card.heatmap, card.grid) == ([layer], True, (2, 2))
+    assert read_model_card(out / "tiny-int8.tflite").endswith(f"\n- Left in float32: {layer}\n")
 
 
-def test_a_folder_that_holds_something_is_refused(run, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    result = invoke(run, "--out", tmp_path)
+def test_a_folder_that_holds_something_is_refused_and_an_older_run_taken(spoiled, tmp_path, monkeypatch):
+    (spoiled / "MODEL_CARD.md").unlink()
+    monkeypatch.setattr(check, "_auc", lambda *arguments: None)  # as if validation lacked a class
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    result = invoke(spoiled, "--out", out)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: {tmp_path} exists and is not empty. Choose another folder, or give --overwrite to replace what "
+        f"Error: {out} exists and is not empty. Choose another folder, or give --overwrite to replace what "
         "stands there.\n"
     )
-    result = invoke(run, "--out", tmp_path, "--overwrite", "--format", "float32", *LENIENT)
+    result = invoke(spoiled, "--out", out, "--overwrite", "--format", "float32", *LENIENT)
     assert result.exit_code == 0, result.output
-    assert names(tmp_path) == ["export.json", "notes.txt", "tiny-float32.tflite"]
+    assert names(out) == ["export.json", "notes.txt", "tiny-float32.tflite"]
+    assert "a class has no validation image, so there is no AUC and --max-auc-drop asks nothing" in result.stderr
+    with pytest.raises(InputError, match=r"has no MODEL_CARD\.md inside"):
+        read_model_card(out / "tiny-float32.tflite")
 
 
 def test_what_was_found_of_the_files_that_stay_is_kept(run, tmp_path):
+    """But the fastest and the smallest are of this export: an RGB one, and of nothing that is calibrated."""
     earlier = [{"path": f"{name}.tflite", "quantization": "int8", "size_bytes": 9, "ran": []} for name in ("a", "gone")]
     (tmp_path / "export.json").write_text(json.dumps({"files": earlier}), encoding="utf-8")
     (tmp_path / "a.tflite").write_bytes(b"TFL3")
-    result = invoke(run, "--out", tmp_path, "--overwrite", "--format", "float32", *LENIENT)
+    result = invoke(run, "--out", tmp_path, "--overwrite", "--input", "rgb", "--format", "float32", *LENIENT)
     assert result.exit_code == 0, result.output
     whole = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))
-    assert [row["path"] for row in whole["files"]] == ["a.tflite", "tiny-float32.tflite"]
-    assert whole["smallest"] == "int8"
+    assert [row["path"] for row in whole["files"]] == ["a.tflite", "tiny-float32-rgb.tflite"]
+    assert whole["smallest"] == "tiny-float32-rgb.tflite"
+    assert set(whole["fastest"].values()) == {"tiny-float32-rgb.tflite"}
 
 
 @pytest.mark.parametrize(
@@ -229,6 +266,12 @@ def test_an_unfinished_run_is_refused(spoiled, tmp_path):
     assert result.exit_code == 1
     assert f"{spoiled / 'model.keras'} does not exist: the run did not finish." in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_card_that_cannot_be_read_is_refused(spoiled, tmp_path):
+    (spoiled / "MODEL_CARD.md").write_bytes(b"\xff")
+    with pytest.raises(InputError, match=r"MODEL_CARD\.md cannot be read: .* Write it anew with: cxr-evaluate "):
+        pack.export_run(spoiled, tmp_path / "out", ("float32",))
 
 
 def test_a_dataset_with_other_examples_is_refused(spoiled, tmp_path):

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from cxr_tfds.export.edge.command import cli
 from cxr_tfds.export.edge.model_file import Card, append_card
 
 SIZE = 32
@@ -30,7 +32,7 @@ TWO = Card(
     quantization="int8",
     dataset={"name": "phantom", "version": "1.0.0"},
     run={"name": "by-hand"},
-    metrics={"test": {"auc": {"value": 0.97, "low": 0.96, "high": 0.98}}},
+    metrics={"test": {"auc": 0.97}},
 )
 
 
@@ -81,6 +83,38 @@ def draw(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def infer():
+    """Runs `cxr-infer` in this process."""
+
+    def run(*arguments, charset="utf-8", **more):
+        return CliRunner(charset=charset).invoke(cli, [str(argument) for argument in arguments], **more)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def command_line():
+    """The command line of `cxr-infer` in a process of its own, which runs the code `before` first."""
+
+    def line(*arguments, before=""):
+        code = "from cxr_tfds.export.edge.command import cli; cli(prog_name='cxr-infer')"
+        return [sys.executable, "-c", before + code, *map(str, arguments)]
+
+    return line
+
+
+@pytest.fixture(scope="session")
+def infer_apart(command_line):
+    """Runs `command_line`."""
+
+    def run(*arguments, before="", **more):
+        options = {"text": True, "check": False, **more}
+        return subprocess.run(command_line(*arguments, before=before), capture_output=True, **options)
+
+    return run
 
 
 @pytest.fixture

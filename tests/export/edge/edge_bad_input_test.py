@@ -2,23 +2,12 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cxr_tfds.export.edge.model_file import append_card
-
-_CLI = "from cxr_tfds.export.edge.command import cli; cli(prog_name='cxr-infer')"
-
-
-def infer(*arguments, before=""):
-    """Runs `cxr-infer` in a process of its own, which runs `before` first."""
-    return subprocess.run(
-        [sys.executable, "-c", before + _CLI, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
 
 
 def one_pixel(path):
@@ -46,10 +35,10 @@ def transparent(path):
 
 
 @pytest.mark.parametrize("draw", [one_pixel, one_pixel_wide, one_pixel_high, sixteen_bit, cmyk, transparent])
-def test_odd_images_are_answered(models, tmp_path, draw):
+def test_odd_images_are_answered(models, tmp_path, draw, infer_apart):
     path = tmp_path / "x.png"
     draw(path)
-    done = infer("predict", "--model", models["float32"], path, "--json")
+    done = infer_apart("predict", "--model", models["float32"], path, "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     (row,) = json.loads(done.stdout)
@@ -93,10 +82,10 @@ def half(path):
         (half, "cannot be decoded as JPEG: image file is truncated"),
     ],
 )
-def test_images_that_are_refused(models, tmp_path, draw, error):
+def test_images_that_are_refused(models, tmp_path, draw, error, infer_apart):
     path = tmp_path / "x.png"
     draw(path)
-    done = infer("predict", "--model", models["float32"], path, "--json")
+    done = infer_apart("predict", "--model", models["float32"], path, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)[0]["error"].startswith(error)
     assert [line.startswith(f"{path} {error}") for line in done.stderr.splitlines()] == [True, False]
@@ -104,12 +93,12 @@ def test_images_that_are_refused(models, tmp_path, draw, error):
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate", "benchmark"])
-def test_model_for_another_size(flatbuffers, card, tmp_path, draw, command):
+def test_model_for_another_size(flatbuffers, card, tmp_path, draw, command, infer_apart):
     model = tmp_path / "model.tflite"
     model.write_bytes(append_card(flatbuffers["int8"], dataclasses.replace(card, size=64)))
     for name in ("NORMAL/x.png", "PNEUMONIA/x.png"):
         draw(name, 100, folder=tmp_path)
-    done = infer(command, "--model", model, *([] if command == "benchmark" else [tmp_path]))
+    done = infer_apart(command, "--model", model, *([] if command == "benchmark" else [tmp_path]))
     assert done.returncode == 1
     said = done.stdout if command == "benchmark" else done.stderr
     assert "takes (1, 32, 32, 1) and gives 1 logits; its card says (1, 64, 64, 1)" in said
@@ -124,21 +113,21 @@ def test_model_for_another_size(flatbuffers, card, tmp_path, draw, command):
         ((3, 13), "pip install 'cxr-tfds[edge]'"),
     ],
 )
-def test_no_interpreter_installed(models, draw, version, ways):
+def test_no_interpreter_installed(models, draw, version, ways, infer_apart):
     hide = (
         "import sys, importlib.util as u, click, numpy, PIL.Image; find = u.find_spec; "
         "u.find_spec = lambda name, *more: None if 'lite' in name else find(name, *more); "
         f"from cxr_tfds.export.edge import runtime; runtime.sys = type('sys', (), {{'version_info': {version}}}); "
     )
-    done = infer("predict", "--model", models["int8"], draw("x.png", 1), before=hide)
+    done = infer_apart("predict", "--model", models["int8"], draw("x.png", 1), before=hide)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"Error: No interpreter is installed here. Install one with: {ways}\n"
 
 
-def test_a_model_that_gives_no_number(models, draw):
+def test_a_model_that_gives_no_number(models, draw, infer_apart):
     broken = "import numpy; from cxr_tfds.export.edge.runtime import Session; "
     broken += "Session.run = lambda self, pixels: numpy.array([float('nan')]); "
-    done = infer("predict", "--json", "--model", models["int8"], draw("x.png", 1), before=broken)
+    done = infer_apart("predict", "--json", "--model", models["int8"], draw("x.png", 1), before=broken)
     assert done.returncode == 1
     assert json.loads(done.stdout) == []
     assert done.stderr == "Error: The model gives [nan]; expected finite logits. Export it again with cxr-export.\n"

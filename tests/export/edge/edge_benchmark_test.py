@@ -3,16 +3,10 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
 from cxr_tfds.export.edge import benchmark, runtime
-from cxr_tfds.export.edge.command import cli
 
 _TIMES = ("load_ms", "first_ms", "answer_ms", "median_ms", "p95_ms", "decode_ms", "peak_mb")
-
-
-def infer(*arguments):
-    return CliRunner().invoke(cli, ["benchmark", *map(str, arguments)])
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +24,9 @@ def folder(draw, tmp_path):
     return place
 
 
-def test_each_runtime_and_thread_count(models, folder, monkeypatch):
+def test_each_runtime_and_thread_count(models, folder, monkeypatch, infer):
     monkeypatch.setattr(benchmark, "core_count", lambda: 2)
-    done = infer("--model", models["int8"], "--images", folder, "--json")
+    done = infer("benchmark", "--model", models["int8"], "--images", folder, "--json")
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
     assert [(row["runtime"], row["threads"]) for row in rows] == [(n, t) for n in runtime.installed() for t in (1, 2)]
@@ -44,8 +38,8 @@ def test_each_runtime_and_thread_count(models, folder, monkeypatch):
         assert 20 < row["peak_mb"] < 120  # of the child, which has loaded no TensorFlow
 
 
-def test_for_people_with_a_drawn_image(models):
-    done = infer("--model", models["float32"])
+def test_for_people_with_a_drawn_image(models, infer):
+    done = infer("benchmark", "--model", models["float32"])
     assert done.exit_code == 0
     head, *rows = done.stdout.splitlines()
     assert head.split() == ["runtime", "threads", *_TIMES]
@@ -54,8 +48,8 @@ def test_for_people_with_a_drawn_image(models):
 
 
 @pytest.mark.skipif("tflite-runtime" not in runtime.installed(), reason="needs tflite-runtime")
-def test_one_runtime_that_cannot_run_it(models):
-    rows = json.loads(infer("--model", models["dynamic"], "--json").stdout)
+def test_one_runtime_that_cannot_run_it(models, infer):
+    rows = json.loads(infer("benchmark", "--model", models["dynamic"], "--json").stdout)
     errors = {row["runtime"]: row.get("error", "") for row in rows}
     assert "'FULLY_CONNECTED' version '12'" in errors.pop("tflite-runtime")
     assert not any(errors.values())
@@ -69,37 +63,37 @@ def test_one_runtime_that_cannot_run_it(models):
         ("import time; time.sleep(60)", "gave no answer within 1 s"),
     ],
 )
-def test_a_process_that_does_not_answer(models, monkeypatch, code, error):
+def test_a_process_that_does_not_answer(models, monkeypatch, code, error, infer):
     monkeypatch.setattr(benchmark, "_CHILD", code)
     monkeypatch.setattr(benchmark, "_LIMIT_S", 1)
-    done = infer("--model", models["int8"], "--json")
+    done = infer("benchmark", "--model", models["int8"], "--json")
     assert done.exit_code == 1
     assert {row["error"] for row in json.loads(done.stdout)} == {error}
     assert done.stderr == "Error: No interpreter could run the model.\n"
 
 
-def test_no_interpreter(models, monkeypatch):
+def test_no_interpreter(models, monkeypatch, infer):
     monkeypatch.setattr(runtime, "installed", lambda: ())
     code = benchmark._CHILD.replace("import child", "import child; from importlib import util")
     monkeypatch.setattr(benchmark, "_CHILD", code.replace("child(sys", "util.find_spec = lambda name: None; child(sys"))
-    done = infer("--model", models["int8"], "--json")
+    done = infer("benchmark", "--model", models["int8"], "--json")
     assert done.exit_code == 1
     (row,) = json.loads(done.stdout)
     assert row["error"].startswith("No interpreter is installed here. Install one with: pip install 'cxr-tfds[edge]'")
 
 
-def test_no_image_that_can_be_read(models, folder):
+def test_no_image_that_can_be_read(models, folder, infer):
     for path in folder.glob("[b-e].png"):
         path.unlink()
-    done = infer("--model", models["int8"], "--images", folder, "--json")
+    done = infer("benchmark", "--model", models["int8"], "--images", folder, "--json")
     assert done.exit_code == 1
     assert {row["error"] for row in json.loads(done.stdout)} == {"There is no image that can be read."}
 
 
-def test_damaged_model(models, tmp_path):
+def test_damaged_model(models, tmp_path, infer):
     damaged = tmp_path / "damaged.tflite"
     damaged.write_bytes(models["int8"].read_bytes()[:-30])
-    done = infer("--model", damaged)
+    done = infer("benchmark", "--model", damaged)
     assert done.exit_code == 1
     assert "is cut off after" in done.stderr
     assert done.stdout == ""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cxr_tfds.errors import BadImage, InputError, MissingData
+from cxr_tfds.export.edge import files
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import append_card
 
@@ -69,8 +70,17 @@ def test_bad_image(models, content):
 
 
 def test_missing_image(models, tmp_path):
-    with pytest.raises(MissingData, match=r"none\.png does not exist"):
+    with pytest.raises(MissingData, match=r"none\.png does not exist; expected an image file\.$"):
         Classifier(models["int8"])(tmp_path / "none.png")
+
+
+def test_a_file_that_cannot_be_read_for_a_reason_without_a_number(tmp_path, monkeypatch):
+    def fail(name):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(files, "content", fail)
+    with pytest.raises(InputError, match=r"x\.tflite cannot be read: the disk is gone\.$"):
+        Classifier(tmp_path / "x.tflite")
 
 
 @pytest.mark.parametrize("change", [{"size": 64}, {"channels": 3}, {"labels": ("a", "b", "c"), "threshold": None}])

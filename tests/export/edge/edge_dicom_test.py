@@ -1,13 +1,10 @@
 """DICOM on the device: files of folders and standard input, and what is said without pydicom."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-_CLI = "from cxr_tfds.export.edge.command import cli; cli(prog_name='cxr-infer')"
 _STEPS = 4096  # of 12 bits
 
 
@@ -33,11 +30,6 @@ def write(path, grey, photometric="MONOCHROME2"):
     return path
 
 
-def infer(*arguments, before="", stdin=None):
-    command = [sys.executable, "-c", before + _CLI, *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, check=False)
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Five files in two class folders, three of them bright."""
@@ -52,28 +44,28 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def test_files_of_folders_are_answered(models, folder):
-    done = infer("predict", "--json", "--model", models["float32"], folder)
+def test_files_of_folders_are_answered(models, folder, infer_apart):
+    done = infer_apart("predict", "--json", "--model", models["float32"], folder)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert [row["label"] for row in rows] == ["NORMAL"] * 2 + ["PNEUMONIA"] * 3
     for row, grey in zip(rows, (40, 60, 200, 220, 160), strict=True):
         logit = np.log(row["probability"] / (1 - row["probability"]))
         assert logit == pytest.approx((grey - 100) / 10, abs=0.15)  # a grey value and a half
-    done = infer("evaluate", "--json", "--model", models["float32"], folder)
+    done = infer_apart("evaluate", "--json", "--model", models["float32"], folder)
     assert json.loads(done.stdout)["accuracy"]["value"] == 1
 
 
-def test_standard_input(models, tmp_path):
+def test_standard_input(models, tmp_path, infer_apart):
     content = write(tmp_path / "x", 200).read_bytes()
-    done = infer("predict", "--json", "--model", models["float32"], "-", stdin=content)
+    done = infer_apart("predict", "--json", "--model", models["float32"], "-", input=content, text=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["label"] == "PNEUMONIA"
 
 
-def test_without_pydicom_the_extra_is_named(models, folder):
+def test_without_pydicom_the_extra_is_named(models, folder, infer_apart):
     hide = "import sys; sys.modules['pydicom'] = None; "
-    done = infer("predict", "--json", "--model", models["float32"], folder, before=hide)
+    done = infer_apart("predict", "--json", "--model", models["float32"], folder, before=hide)
     assert done.returncode == 1
-    assert b"Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr
     assert all('pip install "cxr-tfds[dicom]"' in row["error"] for row in json.loads(done.stdout))

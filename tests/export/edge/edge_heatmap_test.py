@@ -8,15 +8,15 @@ import sys
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.overlay import overlay
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.command import cli
+from cxr_tfds.export.edge.listing import Found
 from cxr_tfds.export.edge.model_file import append_card
+from cxr_tfds.export.edge.overlay import Overlays
 
 # The logit is (mean grey - 100) / 10, and so is each place of the map, less the bias of -10.
 _CONVERT = """
@@ -57,10 +57,6 @@ def spot(tmp_path):
     path = tmp_path / "spot.png"
     Image.fromarray(pixels).save(path)
     return path
-
-
-def infer(*arguments):
-    return CliRunner().invoke(cli, ["predict", *map(str, arguments)])
 
 
 @pytest.mark.parametrize(("name", "within"), [("float32", 1e-3), ("int8", 0.3)])
@@ -110,10 +106,10 @@ def test_overlay_by_hand():
     assert drawn.tolist() == [[[153, 153, 153], [51, 0, 0]], [[102, 102, 0], [0, 0, 0]]]  # white, red, yellow
 
 
-def test_overlays_of_a_folder(heated, spot, tmp_path):
+def test_overlays_of_a_folder(heated, spot, tmp_path, infer):
     (tmp_path / "bad.png").write_bytes(b"")
     out = tmp_path / "new" / "maps"
-    done = infer("--model", heated["int8"], "--json", "--heatmap-dir", out, tmp_path, spot)
+    done = infer("predict", "--model", heated["int8"], "--json", "--heatmap-dir", out, tmp_path, spot)
     assert done.exit_code == 1  # one file is no image
     assert len(json.loads(done.stdout)) == 3
     assert sorted(path.name for path in out.iterdir()) == ["000002-spot.png.png", "000003-spot.png.png"]
@@ -128,19 +124,53 @@ def test_overlays_of_a_folder(heated, spot, tmp_path):
     ("model", "message"),
     [("plain", "The model has no heatmap. Export it with: cxr-export --heatmap"), ("heated", "is not empty. Choose")],
 )
-def test_no_overlays(models, heated, spot, tmp_path, model, message):
+def test_no_overlays(models, heated, spot, tmp_path, model, message, infer):
     path = models["int8"] if model == "plain" else heated["int8"]
-    done = infer("--model", path, "--heatmap-dir", tmp_path, spot)
+    done = infer("predict", "--model", path, "--heatmap-dir", tmp_path, spot)
     assert (done.exit_code, done.stdout) == (1, "")
     assert message in done.stderr
 
 
-def test_overlay_that_cannot_be_written(heated, spot, tmp_path, monkeypatch):
-    def full(path, content):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("kept", ["胸" * 65 + ".png", "x" * 196 + ".png"])
+def test_overlays_of_the_longest_names(heated, spot, tmp_path, infer, kept):
+    """A file system counts 255 bytes, a text characters."""
+    name = kept[:1] * (83 if len(kept) < 100 else 251) + ".png"
+    try:
+        spot.rename(tmp_path / name)
+    except OSError:
+        pytest.skip("such names cannot be here")
+    done = infer("predict", "--model", heated["int8"], "--csv", "--heatmap-dir", tmp_path / "maps", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == [f"000001-{kept}.png"]
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    done = infer("--model", heated["int8"], "--json", "--heatmap-dir", tmp_path / "maps", spot)
-    assert done.exit_code == 1
-    assert json.loads(done.stdout) == []
-    assert "000001-spot.png.png cannot be written: No space left on device." in done.stderr
+
+def test_names_of_files_are_not_kept_in_memory(heated, spot, tmp_path, infer, monkeypatch):
+    """`pathlib` hands every part of a path to `sys.intern`; from Python 3.12 on nothing leaves that table."""
+    kept, intern = [], sys.intern
+    spot.rename(tmp_path / "of-100000.png")
+    monkeypatch.setattr(sys, "intern", lambda text: kept.append(text) or intern(text))
+    done = infer("predict", "--model", heated["int8"], "--csv", "--heatmap-dir", tmp_path / "maps", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert tmp_path.name in kept  # what is named on the command line, which is short
+    assert not [text for text in kept if "of-100000" in text]
+
+
+def test_overlay_that_cannot_be_written(heated, spot, tmp_path):
+    model = Classifier(heated["int8"])
+    pixels = model.pixels(spot)
+    overlays = Overlays(tmp_path / "maps", model)
+    (tmp_path / "maps").rmdir()
+    (tmp_path / "maps").touch()  # so that there is nothing to take away either
+    with pytest.raises(InputError, match=r"000001-x\.png cannot be written: Not a directory\.$"):
+        overlays.write(1, Found("x"), pixels, model.predict(pixels))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits here")
+def test_overlay_for_which_there_is_no_room(heated, spot, tmp_path, infer_apart):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
+    done = infer_apart(
+        "predict", "--model", heated["int8"], "--json", "--heatmap-dir", tmp_path / "maps", spot, before=limit
+    )
+    assert (done.returncode, json.loads(done.stdout)) == (1, [])
+    assert done.stderr.endswith("000001-spot.png.png cannot be written: File too large.\n")
+    assert not list((tmp_path / "maps").iterdir())  # no part of it is left

@@ -3,19 +3,61 @@
 import dataclasses
 import io
 import json
+import tracemalloc
 import zipfile
 
 import pytest
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.export.edge.model_file import append_card, read_card, read_model
+from cxr_tfds.export.edge.model_file import append_card, read_card, read_model, read_model_card
 
+TEXT = "# Model card\n\n- for nobody, zwei für ½\n"
 FLATBUFFER = b"\x1c\x00\x00\x00TFL3" + bytes(range(256)) * 20
 
 
 @pytest.fixture
 def content(card):
     return append_card(FLATBUFFER, card)
+
+
+@pytest.fixture
+def described(card):
+    return append_card(FLATBUFFER, card, TEXT)
+
+
+def test_the_model_card_comes_back(tmp_path, card, described):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(described)
+    assert read_model_card(path) == read_model_card(described) == TEXT
+    assert read_model(path) == (FLATBUFFER, card)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["labels.txt", "MODEL_CARD.md", "model.json"]
+        assert archive.read("MODEL_CARD.md").decode() == TEXT
+        assert archive.getinfo("MODEL_CARD.md").compress_type == zipfile.ZIP_STORED
+
+
+def test_a_model_card_too_long_to_be_read_back_is_refused(card):
+    with pytest.raises(InputError, match=r"^MODEL_CARD\.md would have more than 1,048,576 bytes\."):
+        append_card(FLATBUFFER, card, "a" * (2**20 + 1))
+
+
+def test_a_file_without_model_card_stays_readable(card, content):
+    assert read_model(content) == (FLATBUFFER, card)
+    with pytest.raises(InputError, match=r"^The model has no MODEL_CARD\.md inside\. Export it again with cxr-export"):
+        read_model_card(content)
+
+
+@pytest.mark.parametrize("text", [{}, {"MODEL_CARD.md": "# Cures everything\n"}, {"MODEL_CARD.md": b"\xff"}])
+def test_a_model_card_that_was_changed_or_taken_out_is_noticed(described, text):
+    entries = {"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": json.dumps(_fields(described)), **text}
+    with pytest.raises(InputError, match="is damaged"):
+        read_card(_with_entries(entries))
+
+
+def test_a_model_card_that_was_put_in_is_noticed(content):
+    entries = {"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": json.dumps(_fields(content))}
+    with pytest.raises(InputError, match="is damaged"):
+        read_card(_with_entries({**entries, "MODEL_CARD.md": TEXT}))
 
 
 def test_card_and_flatbuffer_come_back(tmp_path, card, content):
@@ -41,8 +83,8 @@ def test_entries_are_stored_where_other_programs_find_them(card, content):
         assert archive.getinfo("labels.txt").header_offset == len(FLATBUFFER)
 
 
-def test_the_same_model_gives_the_same_bytes(card, content):
-    assert append_card(FLATBUFFER, card) == content
+def test_the_same_model_gives_the_same_bytes(card, described):
+    assert append_card(FLATBUFFER, card, TEXT) == described
 
 
 def test_labels_of_any_language(card):
@@ -137,11 +179,12 @@ def test_every_flipped_bit_of_the_flatbuffer_is_noticed(content):
             read_card(_flipped(content, place))
 
 
-def test_a_flipped_bit_behind_the_flatbuffer_is_noticed_or_harmless(card, content):
+def test_a_flipped_bit_behind_the_flatbuffer_is_noticed_or_harmless(card, described):
     noticed = 0
-    for place in range(len(FLATBUFFER), len(content)):
+    for place in range(len(FLATBUFFER), len(described)):
         try:
-            assert read_model(_flipped(content, place)) == (FLATBUFFER, card), place
+            flipped = _flipped(described, place)
+            assert (read_model(flipped), read_model_card(flipped)) == ((FLATBUFFER, card), TEXT), place
         except InputError:
             noticed += 1
     assert noticed > 500
@@ -152,6 +195,34 @@ def test_labels_that_disagree(content):
     changed = _with_entries({"labels.txt": "PNEUMONIA\nNORMAL\n", "model.json": json.dumps(fields)})
     with pytest.raises(InputError, match=r"labels.txt inside says PNEUMONIA, NORMAL, model.json says NORMAL, PN"):
         read_card(changed)
+
+
+@pytest.mark.parametrize(
+    "change", [{"labels": ["PNEUMONIA", "NORMAL"]}, {"threshold": 0.9}, {"temperature": 2.0}, {"dataset": {}}]
+)
+def test_a_card_that_was_edited(card, content, change):
+    """In both places alike; a file from before cards had a hash can be edited so."""
+    fields = {**_fields(content), **change}
+    entries = {"labels.txt": "".join(f"{label}\n" for label in fields["labels"]), "model.json": json.dumps(fields)}
+    with pytest.raises(InputError, match=r"model\.json inside was changed\. Copy it again, or export it again"):
+        read_card(_with_entries(entries))
+    del fields["flatbuffer"]["card"]
+    edited = read_card(_with_entries({**entries, "model.json": json.dumps(fields)}))
+    assert dataclasses.asdict(edited) == {**dataclasses.asdict(card), **change, "labels": tuple(fields["labels"])}
+
+
+@pytest.mark.parametrize("entry", ["labels.txt", "model.json", "MODEL_CARD.md"])
+def test_an_entry_that_fills_the_memory(described, entry):
+    """16 MiB of spaces, packed to 16 KiB, are not unpacked; nor are 2 MiB read that stand there as they are."""
+    entries = {"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": json.dumps(_fields(described)), "MODEL_CARD.md": TEXT}
+    for size, packed in ((2**24, entry), (2**21, None)):
+        model = _with_entries({**entries, entry: entries[entry] + " " * size}, packed)
+        assert len(model) < 2**22
+        tracemalloc.start()
+        with pytest.raises(InputError, match=rf"{entry} inside is packed or has more than 1,048,576 bytes \("):
+            read_card(model)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+        tracemalloc.stop()
 
 
 def test_newer_format(content):
@@ -172,11 +243,11 @@ def _fields(content):
         return json.loads(archive.read("model.json"))
 
 
-def _with_entries(entries):
+def _with_entries(entries, packed=None):
     buffer = io.BytesIO(FLATBUFFER)
     with zipfile.ZipFile(buffer, "a") as archive:
         for name, text in entries.items():
-            archive.writestr(name, text)
+            archive.writestr(name, text, zipfile.ZIP_DEFLATED if name == packed else zipfile.ZIP_STORED)
     return buffer.getvalue()
 
 

@@ -1,13 +1,18 @@
 """Both interpreters behind one face: numbers by hand, and errors that say what to do."""
 
 import importlib.util
+import json
+import subprocess
 import sys
 
+import flatbuffers as packer
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.export.edge import command, runtime
+from cxr_tfds.export.operators import CARRIED
 
 SIZE = 32
 needs_both = pytest.mark.skipif(len(runtime.installed()) < 2, reason="needs both runtimes")
@@ -47,6 +52,47 @@ def test_runtimes_agree(logits, model):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 1, SIZE, SIZE, 1), dtype=np.uint8)
     one, other = (logits(model, name, pixels) for name in runtime.RUNTIMES)
     np.testing.assert_allclose(one, other, atol=0.15)  # a step of the int8 output is 0.1
+
+
+@pytest.mark.skipif("tflite-runtime" not in runtime.installed(), reason="needs tflite-runtime")
+def test_the_table_of_versions_is_what_tflite_runtime_carries(flatbuffers, tmp_path):
+    """A model's first operator is renamed to each: with the version of the table it is found, with one more not."""
+    for operator, most in CARRIED.items():
+        for more in (0, 1):
+            (tmp_path / f"{operator}-{more}").write_bytes(renamed(flatbuffers["int8"], operator, most + more))
+    done = subprocess.run([sys.executable, "-c", _LOAD, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for operator, most in CARRIED.items():
+        refusal = f"Didn't find op for builtin opcode '{operator}' version '{most + 1}'"
+        assert refusal in found[f"{operator}-1"]
+        assert "Didn't find op" not in found[f"{operator}-0"]
+
+
+_LOAD = """
+import json, sys
+from pathlib import Path
+from tflite_runtime.interpreter import Interpreter
+found = {}
+for path in Path(sys.argv[1]).iterdir():
+    try:
+        Interpreter(model_content=path.read_bytes())
+        found[path.name] = "loads"
+    except Exception as err:
+        found[path.name] = str(err)
+print(json.dumps(found))
+"""
+
+
+def renamed(flatbuffer, operator, version):
+    """The same model, whose first operator has another name and version; it can be loaded, but not run."""
+    model = schema.ModelT.InitFromPackedBuf(bytearray(flatbuffer), 0)
+    code = model.operatorCodes[0]
+    code.builtinCode, code.version = getattr(schema.BuiltinOperator, operator), version
+    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+    builder = packer.Builder(1 << 14)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def test_what_a_session_says_of_its_model(flatbuffers):

@@ -1,23 +1,16 @@
 """What a fresh `cxr-infer` loads and prints, with each runtime."""
 
+import dataclasses
 import subprocess
-import sys
 
 import pytest
 
 from cxr_tfds.export.edge import runtime
+from cxr_tfds.export.edge.model_file import append_card
 
 each_runtime = pytest.mark.parametrize("name", runtime.installed())
 
 
-def fresh(code, *arguments):
-    """Runs Python code in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-
-
-_CLI = "from cxr_tfds.export.edge.command import cli; cli(prog_name='cxr-infer')"
 _LOADED = """
 import atexit, sys
 before = set(sys.modules)
@@ -33,47 +26,56 @@ def _loaded(done):
     return {name for name in line.split()[1:] if "cython" not in name}  # NumPy 1 names some so
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["evaluate"], ["benchmark"], ["info"]])
-def test_help_loads_neither_numpy_nor_an_interpreter(command):
-    done = fresh(_LOADED + _CLI, *command, "--help")
+@pytest.mark.parametrize("arguments", [[], ["predict"], ["evaluate"], ["benchmark"], ["info"]])
+def test_help_loads_neither_numpy_nor_an_interpreter(arguments, infer_apart):
+    done = infer_apart(*arguments, "--help", before=_LOADED)
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: cxr-infer")
     assert _loaded(done) <= {"click", "cxr_tfds"}
 
 
 @each_runtime
-def test_predict_loads_no_more_than_it_needs(models, draw, name):
-    done = fresh(_LOADED + _CLI, "predict", "--model", models["int8"], "--runtime", name, draw("x.jpg", 99))
+def test_predict_loads_no_more_than_it_needs(models, draw, name, infer_apart):
+    arguments = ("predict", "--model", models["int8"], "--runtime", name, draw("x.jpg", 99))
+    done = infer_apart(*arguments, before=_LOADED)
     assert done.returncode == 0
     assert _loaded(done) <= {"click", "cxr_tfds", "numpy", "PIL", runtime.RUNTIMES[name]}
 
 
 @each_runtime
 @pytest.mark.parametrize("model", ["int8", "float32"])
-def test_the_interpreter_keeps_its_log_to_itself(models, draw, name, model):
-    done = fresh(_CLI, "predict", "--model", models[model], "--runtime", name, draw("x.png", 150))
+def test_the_interpreter_keeps_its_log_to_itself(models, draw, name, model, infer_apart):
+    done = infer_apart("predict", "--model", models[model], "--runtime", name, draw("x.png", 150))
     assert done.stderr == "Probabilities are those of PNEUMONIA. Not a medical device.\n"
 
 
 @pytest.mark.skipif("tflite-runtime" not in runtime.installed(), reason="needs tflite-runtime")
-def test_operator_newer_than_the_runtime(models, draw):
-    done = fresh(_CLI, "predict", "--model", models["dynamic"], "--runtime", "tflite-runtime", draw("x.png", 9))
+def test_operator_newer_than_the_runtime(models, draw, infer_apart):
+    done = infer_apart("predict", "--model", models["dynamic"], "--runtime", "tflite-runtime", draw("x.png", 9))
     assert done.returncode == 1
     assert "'FULLY_CONNECTED' version '12'" in done.stderr
-    assert "--runtime litert" in done.stderr
+    assert done.stderr.endswith("needs a newer runtime: use --runtime litert, or export it in another format.\n")
 
 
-def test_no_stderr_at_all(models, draw):
+def test_a_file_that_was_exported_for_litert_only(flatbuffers, card, draw, tmp_path, infer, monkeypatch):
+    """The mark is enough: the model itself would run."""
+    model, image = tmp_path / "marked.tflite", draw("x.png", 150)
+    model.write_bytes(append_card(flatbuffers["int8"], dataclasses.replace(card, runtimes=("litert",))))
+    if "litert" in runtime.installed():
+        assert infer("predict", "--model", model, image).exit_code == 0
+    for installed, asked in ((("litert", "tflite-runtime"), "tflite-runtime"), (("tflite-runtime",), "auto")):
+        monkeypatch.setattr(runtime, "installed", lambda names=installed: names)
+        done = infer("predict", "--model", model, "--runtime", asked, image)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr == (
+            "Error: The model was exported for litert only, not for tflite-runtime. Use that "
+            "(pip install 'cxr-tfds[edge]' installs litert), or export it in another format.\n"
+        )
+
+
+def test_no_stderr_at_all(models, draw, command_line):
     done = subprocess.run(
-        [
-            "sh",
-            "-c",
-            '"$0" -c "$1" predict --model "$2" "$3" 2>&-',
-            sys.executable,
-            _CLI,
-            models["int8"],
-            draw("x.png", 150),
-        ],
+        ["sh", "-c", '"$@" 2>&-', "sh", *command_line("predict", "--model", models["int8"], draw("x.png", 150))],
         stdout=subprocess.PIPE,
         check=False,
     )

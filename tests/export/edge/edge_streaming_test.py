@@ -7,31 +7,19 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from cxr_tfds.export.edge import listing, output
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.command import cli
 from cxr_tfds.export.edge.listing import Found, images_in
 from cxr_tfds.export.edge.predict import answers
 from cxr_tfds.parallel import IN_FLIGHT_PER_CORE, core_count
 
-_CLI = "from cxr_tfds.export.edge.command import cli; cli(prog_name='cxr-infer')"
 FULL = "/dev/full"
 needs_full = pytest.mark.skipif(not Path(FULL).exists(), reason=f"no {FULL}")
-
-
-def infer(*arguments, **more):
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments], **more)
-
-
-def command(*arguments):
-    return [sys.executable, "-c", _CLI, *map(str, arguments)]
 
 
 @pytest.fixture
@@ -49,7 +37,7 @@ def many(draw, tmp_path):
     return make
 
 
-def test_standard_input(models, draw):
+def test_standard_input(models, draw, infer):
     path = draw("x.png", 140)
     done = infer("predict", "--model", models["int8"], "--json", "-", path, input=path.read_bytes())
     first, second = json.loads(done.stdout)
@@ -58,21 +46,21 @@ def test_standard_input(models, draw):
 
 
 @pytest.mark.parametrize(("content", "error"), [(b"", "is empty (0 bytes)"), (b"text", "is no image of a known")])
-def test_standard_input_that_is_no_image(models, content, error):
+def test_standard_input_that_is_no_image(models, content, error, infer):
     done = infer("predict", "--model", models["int8"], "--json", "-", input=content)
     assert done.exit_code == 1
     assert error in json.loads(done.stdout)[0]["error"]
 
 
-def test_standard_input_twice(models):
+def test_standard_input_twice(models, infer):
     done = infer("predict", "--model", models["int8"], "-", "-", input=b"")
     assert done.exit_code == 2
     assert "give - once" in done.stderr
 
 
-def test_no_standard_input(models):
+def test_no_standard_input(models, command_line):
     done = subprocess.run(
-        ["sh", "-c", '"$@" <&-', "sh", *command("predict", "--model", models["int8"], "-")],
+        ["sh", "-c", '"$@" <&-', "sh", *command_line("predict", "--model", models["int8"], "-")],
         capture_output=True,
         text=True,
         check=False,
@@ -81,7 +69,7 @@ def test_no_standard_input(models):
     assert done.stdout == "?          - is closed\n"
 
 
-def test_files_that_vanish_are_reported_and_the_others_answered(models, many, monkeypatch):
+def test_files_that_vanish_are_reported_and_the_others_answered(models, many, monkeypatch, infer):
     folder = many(IN_FLIGHT_PER_CORE * core_count() + 20)
     predict = Classifier.predict
 
@@ -114,14 +102,14 @@ def test_a_folder_that_vanishes(many, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_among_the_images_is_not_waited_for(models, many):
+def test_a_pipe_among_the_images_is_not_waited_for(models, many, infer):
     folder = many(1)
     os.mkfifo(folder / "pipe.png")
     done = infer("predict", "--model", models["int8"], "--json", folder)
     assert [row.get("error") for row in json.loads(done.stdout)] == [None, "is no regular file"]
 
 
-def test_a_link_to_nowhere_is_reported(models, many):
+def test_a_link_to_nowhere_is_reported(models, many, infer):
     folder = many(1)
     (folder / "z.png").symlink_to("nowhere")
     done = infer("predict", "--model", models["int8"], "--json", folder)
@@ -173,11 +161,13 @@ def test_few_images_are_under_way_at_any_time(models, draw):
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv", None])
-def test_interrupted_rows_are_whole(models, many, form):
+def test_interrupted_rows_are_whole(models, many, form, command_line):
     folder = many(4_000)
     options = [form] if form else []
     with subprocess.Popen(
-        command("predict", "--model", models["int8"], folder, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command_line("predict", "--model", models["int8"], folder, *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         head = b"".join(process.stdout.readline() for _ in range(5))
         process.send_signal(signal.SIGINT)
@@ -223,7 +213,7 @@ def test_an_ignored_interrupt_stays_ignored():
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_defect_in_the_middle_leaves_json_whole(models, many, monkeypatch):
+def test_a_defect_in_the_middle_leaves_json_whole(models, many, monkeypatch, infer):
     def fail(classifier, pixels):
         raise ZeroDivisionError
 
@@ -235,21 +225,35 @@ def test_a_defect_in_the_middle_leaves_json_whole(models, many, monkeypatch):
 
 @needs_full
 @pytest.mark.parametrize("form", ["--json", "--csv", None, "evaluate", "info"])
-def test_full_disk(models, draw, tmp_path, form):
+def test_full_disk(models, draw, tmp_path, form, command_line):
     draw("NORMAL/x.png", 10), draw("PNEUMONIA/x.png", 200)
     name = form if form in ("evaluate", "info") else "predict"
     where = [] if name == "info" else [tmp_path]
     options = [form] if form and form.startswith("--") else []
     with open(FULL, "wb") as full:  # noqa: PTH123
-        arguments = command(name, "--model", models["int8"], *where, *options)
+        arguments = command_line(name, "--model", models["int8"], *where, *options)
         done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "Error: Standard output cannot be written: No space left on device.\n"
 
 
-def test_closed_pipe(models, many):
+def test_disk_that_fills_up_on_the_way(models, many, tmp_path, command_line):
+    """A limit of the file's size stands for it: the first rows fit, and a part of another."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+    line = command_line("predict", "--model", models["int8"], "--csv", many(40), before=limit)
+    with (tmp_path / "rows.csv").open("wb") as file:
+        done = subprocess.run(line, stdout=file, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Error: Standard output cannot be written: File too large.\n"
+    head, *rows = (tmp_path / "rows.csv").read_text().splitlines()
+    assert head == "file,label,probability,threshold,error"
+    assert len(rows) > 2
+    assert all(row.endswith(",0.5,") for row in rows[:-1])
+
+
+def test_closed_pipe(models, many, command_line):
     with subprocess.Popen(
-        command("predict", "--model", models["int8"], "--csv", many(500)),
+        command_line("predict", "--model", models["int8"], "--csv", many(500)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
@@ -260,9 +264,9 @@ def test_closed_pipe(models, many):
     assert errors == ""
 
 
-def test_no_standard_output(models, draw):
+def test_no_standard_output(models, draw, command_line):
     done = subprocess.run(
-        ["sh", "-c", '"$@" >&-', "sh", *command("predict", "--model", models["int8"], draw("x.png", 1))],
+        ["sh", "-c", '"$@" >&-', "sh", *command_line("predict", "--model", models["int8"], draw("x.png", 1))],
         stderr=subprocess.PIPE,
         text=True,
         check=False,

@@ -224,7 +224,8 @@ def test_damage_under_a_hash_that_was_made_anew(flatbuffers, card, tmp_path, net
         damaged = change(content, rng)
         path = tmp_path / f"{number:03}-{change.__name__}.tflite"
         path.write_bytes(append_card(damaged[:4] + content[4:8] + damaged[8:], card))
-    done = subprocess.run([sys.executable, "-c", _RUN, tmp_path, name], capture_output=True, text=True, check=False)
+    run = [sys.executable, "-c", _RUN, tmp_path, name]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, f"{lines[-1:]}: code {done.returncode}, {done.stderr[-2000:]}"
     found = dict(line.split() for line in lines)
