@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import io
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,6 +39,9 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         # An image too large is refused by us, with its name.
         warnings.filterwarnings("ignore", message=".*decompression bomb DOS attack")
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A file or a class may have a name that the encoding lacks, as that of a pipe on Windows does.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as err:

@@ -10,7 +10,7 @@ import io
 import struct
 from collections.abc import Sequence
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
@@ -24,11 +24,17 @@ MAX_SIZE = 4096
 
 # Tried one by one on the content; naming them keeps Pillow from loading formats no radiograph comes in.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "PPM", "WEBP", "JPEG2000")
+# What files of these formats, and DICOM, are called: where nothing but a name tells a radiograph from other files.
+SUFFIXES = frozenset({
+    ".bmp", ".dcm", ".dicom", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".pnm",
+    ".ppm", ".tif", ".tiff", ".webp",
+})  # fmt: skip
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 turn the image by a quarter
 _PHOTOMETRIC = 262  # TIFF tag; 0 is MONOCHROME1, white is zero
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _DETECTOR_BITS = 12  # what radiography detectors give, and what is often stored unscaled in 16 bits
 _PNG_SIGNATURE_BYTES = 8
+_PNG_DEPTH_AT = 24  # of IHDR, which comes first
 # What decoders raise on damaged bytes: Pillow promises OSError, and more comes through.
 _DECODER_ERRORS = (
     OSError,
@@ -159,13 +165,32 @@ def _grey(image: Image.Image, data: bytes) -> Image.Image:
         return grey
     if image.mode == "F":
         raise BadImage("holds floating-point pixels of unknown range; save it with 8 or 16 bit")
+    _check_levels(image, data)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer)
+        image.info.update(layer.info)  # the orientation is among it
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         # Adobe stores CMYK inverted and says so in a segment of its own; Pillow inverts without looking for it.
         image = ImageChops.invert(image)
     return image.convert("L")
+
+
+def _check_levels(image: Image.Image, data: bytes) -> None:
+    """Refuses a colour image, or one with alpha, of 16-bit samples that are all but black in their upper 8 bits.
+
+    Pillow reads no more of these, so the range of what was stored unscaled cannot be told as `_depth` does.
+    """
+    declared = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
+    if max((data[_PNG_DEPTH_AT],) if image.format == "PNG" else declared) < 16:
+        return
+    extrema: Any = image.getextrema()  # of each band
+    highest = max(high for band, (_, high) in zip(image.getbands(), extrema, strict=True) if band != "A")
+    if highest < 1 << _DETECTOR_BITS - 8:
+        raise BadImage(
+            f"has 16-bit samples in mode {image.mode}, whose upper 8 bits are read, and there at most 16 levels, as "
+            "of 12-bit values stored unscaled; save it as 16-bit greyscale"
+        )
 
 
 def _depth(image: Image.Image, data: bytes, highest: int) -> int:

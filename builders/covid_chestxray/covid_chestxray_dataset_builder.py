@@ -11,10 +11,10 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from cxr_tfds.building.builder import RadiographBuilder, SourceImage
+from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources import Place, check_links, open_source, search
+from cxr_tfds.sources import Place, SourceImage, check_links, open_source, search
 from cxr_tfds.sources.ieee8023 import FINDINGS, TABLE, UNLABELLED, choose, read_table, terms
 from cxr_tfds.sources.layout import the_one
 from cxr_tfds.sources.normals import draw_normals, find_normals, normal_patient
@@ -100,6 +100,7 @@ Then build it, the zip as it is: tfds build covid_chestxray --imports cxr_tfds.b
     def scan(self, source: Path) -> list[SourceImage]:
         config = self.builder_config
         root = _table_folder(source)
+        check_links(source, [root / TABLE])
         rows = read_table((root / TABLE).read_bytes())
         places = {
             f"{folder}/{place.name}": place

@@ -18,8 +18,8 @@ from cxr_tfds.builders.covid_chestxray.covid_chestxray_dataset_builder import Bu
 from cxr_tfds.building.testing import DrawnSource, Records, build, draw_image, draw_source, published, read
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.pixels import radiograph
+from cxr_tfds.sources.ieee8023 import read_table, terms
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 HEADER = "patientid,offset,finding,view,modality,folder,filename,license,"
 MODES = {"a.jpg": "L", "b.png": "RGBA", "c.jpeg": "RGB", "d.png": "P", "e.jpg": "CMYK"}  # of images of patient 1
 
@@ -183,6 +183,12 @@ def test_where_normals_are_found(source: Path, tmp_path: Path) -> None:
     assert scan(alone)[0] == named == scan(source)[0]
 
 
+def test_a_table_that_is_a_link_out_of_the_source_is_refused(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").symlink_to(source / "metadata.csv")
+    with pytest.raises(InputError, match=r"links that lead out of .*:\n  .*/metadata\.csv -> "):
+        scan(tmp_path)
+
+
 def test_normals_named_by_config_may_stand_anywhere_but_images_may_not(source: Path, tmp_path: Path) -> None:
     alone = tmp_path / "collection"
     shutil.copytree(source, alone, ignore=shutil.ignore_patterns("chest_xray"))
@@ -234,11 +240,16 @@ def test_bad_settings(settings: dict[str, Any], message: str) -> None:
         CovidChestxrayConfig(name="mine", **settings)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real images in {SHARED}")
-def test_real_collection() -> None:
-    found, notes = scan(SHARED / "covid_chestxray", normals=str(SHARED / "kermany_224"))
-    assert sorted(found.values()) == ["COVID"] * 48 + ["NORMAL"] * 48
-    assert "751 rows, 217 of view PA" in notes[0]
+def test_the_readme_counts_the_real_collection(shared_data: Path) -> None:
+    source = shared_data / "covid_chestxray"
+    told = re.search(r"(\d+) rows has (\d+) of view PA.*\n *of (\d+) patients", Builder.get_metadata().description)
+    rows = read_table((source / "metadata.csv").read_bytes())
+    asked = [row for row in rows if (row.view, row.modality) == ("PA", "X-ray") and "covid-19" in terms(row.finding)]
+    assert told
+    assert [len(rows), len(asked), len({row.patient_id for row in asked})] == list(map(int, told.groups()))
+    found, notes = scan(source, normals=str(shared_data / "kermany_224"))
+    assert sorted(found.values()) == ["COVID"] * 48 + ["NORMAL"] * 48  # of the 125 images that are there
+    assert notes[0].startswith(f"metadata.csv has {len(rows)} rows, {len(asked)} of view PA, ")
     assert notes[0].endswith("of these: 169, of all: 622.")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from cxr_tfds.building.builder import RadiographBuilder, SourceImage
+from cxr_tfds.building.builder import RadiographBuilder
+from cxr_tfds.sources import SourceImage
 from cxr_tfds.sources.covid_ct import CLASSES, origin, scan_slices
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from cxr_tfds.building.testing import DrawnSource, Records, build, draw_image, p
 from cxr_tfds.errors import MissingData
 from cxr_tfds.pixels import radiograph
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 PAPER = "2020.02.{:02}.2000-p1-{}%{}.png"
 
 
@@ -103,12 +103,11 @@ def test_no_slices(tmp_path: Path) -> None:
     assert not published(tmp_path / "data")
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real images in {SHARED}")
-def test_real_slices(tmp_path: Path) -> None:
-    builder = Builder(data_dir=tmp_path)
-    images = builder.scan(SHARED / "covid_ct")
-    counts = {(split, label): 0 for split in ("train", "validation") for label in Builder.CLASSES}
-    for image in images:
-        counts[image.split, image.label] += 1
-    assert list(counts.values()) == [234, 191, 58, 60]
-    assert len({image.patient_id for image in images}) == 107
+def test_the_readme_counts_the_real_slices(shared_data: Path, tmp_path: Path) -> None:
+    told = re.search(r"train (\d+) / (\d+), val (\d+) / (\d+)", Builder.get_metadata().description)
+    built = build(Builder, shared_data / "covid_ct", tmp_path, split="source").data_path
+    splits = json.loads((built / "build_report.json").read_text(encoding="utf-8"))["splits"]
+    counts = [splits[split]["classes"][label] for split in ("train", "validation") for label in ("COVID", "NonCOVID")]
+    assert told
+    assert counts == list(map(int, told.groups()))
+    assert len({image.patient_id for image in Builder(data_dir=tmp_path).scan(shared_data / "covid_ct")}) == 107

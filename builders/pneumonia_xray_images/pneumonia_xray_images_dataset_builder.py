@@ -6,8 +6,8 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from cxr_tfds.building.builder import RadiographBuilder, SourceImage
-from cxr_tfds.sources import scan_splits
+from cxr_tfds.building.builder import RadiographBuilder
+from cxr_tfds.sources import SourceImage, scan_splits
 from cxr_tfds.sources.kermany import FINDINGS, PATIENT_NAMES, described
 
 

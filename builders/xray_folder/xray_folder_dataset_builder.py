@@ -9,9 +9,10 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from cxr_tfds.building.builder import RadiographBuilder, SourceImage
+from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import InputError
+from cxr_tfds.sources import SourceImage
 from cxr_tfds.sources.classes import check_reading, patients_of, scan_classes
 
 

@@ -46,7 +46,7 @@ _ON_SCREEN = 5  # of each list; the files hold them all
 
 
 class Image(Protocol):
-    """An image that was built, see `cxr_tfds.building.builder.SourceImage`."""
+    """An image that was built, see `cxr_tfds.sources.SourceImage`."""
 
     @property
     def image_id(self) -> str: ...

@@ -30,7 +30,7 @@ from cxr_tfds.building.facts import Facts
 from cxr_tfds.building.fitting import Fitting
 from cxr_tfds.building.publishing import beside, disk_is_full, full_disk_message, only_build, swap
 from cxr_tfds.building.splits import check_no_patient_twice, patient_splits, source_splits, split_notes
-from cxr_tfds.building.tfds_command import fail, is_running, told_to_overwrite
+from cxr_tfds.building.tfds_command import check_config, fail, is_running, told_to_overwrite
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.reading.datasets import config_option
 from cxr_tfds.reading.records import read_back
@@ -55,6 +55,7 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         # TFDS looks for README.md and the like beside the module's dotted name, where in an
         # editable install there is no folder.
         cls.pkg_dir_path = Path(inspect.getfile(cls)).parent
+        check_config()  # the last occasion before TFDS reads it
         super().__init_subclass__(**kwargs)
 
     def __init__(self, *, config: str | RadiographConfig | None = None, **kwargs: Any) -> None:
@@ -77,12 +78,15 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         """The images of the folder given by `--manual_dir`, without decoding any."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
+        info = self.dataset_info_from_configs(
             features=features(self.builder_config, self.CLASSES, self.FINDINGS),
             supervised_keys=("image", "label"),
             homepage=self.HOMEPAGE,
             metadata=tfds.core.MetadataDict(self.builder_config.stored()),
         )
+        # TFDS's bucket holds none of these datasets, and looking there leaves a temporary folder behind each time.
+        info.initialize_from_bucket = lambda: None
+        return info
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         images = self._scanned(dl_manager)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from cxr_tfds.pixels import Radiograph
 
-# The luminance table that libjpeg scales by quality, row by row: ITU-T T.81, table K.1.
+# The luminance table that libjpeg scales by quality, row by row, which is vertical frequency: ITU-T T.81, table K.1.
 # fmt: off
-_STANDARD_TABLE = (
+STANDARD_TABLE = (
     16, 11, 10, 16, 24, 40, 51, 61,
     12, 12, 14, 19, 26, 58, 60, 55,
     14, 13, 16, 24, 40, 57, 69, 56,
@@ -60,7 +60,7 @@ def jpeg_quality(table: Sequence[int]) -> int:
     Args:
       table: row by row, as Pillow gives it.
     """
-    pairs = [(value, standard) for value, standard in zip(table, _STANDARD_TABLE, strict=True) if value < _CLIPPED]
+    pairs = [(value, standard) for value, standard in zip(table, STANDARD_TABLE, strict=True) if value < _CLIPPED]
     if not pairs:
         return 1
     scale = 100 * sum(value for value, _ in pairs) / sum(standard for _, standard in pairs)  # percent

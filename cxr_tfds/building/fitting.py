@@ -21,7 +21,7 @@ class Readable(Protocol):
 
 
 class Fitting(NamedTuple):
-    """How images are stored, see `cxr_tfds.building.builder.RadiographConfig`."""
+    """How images are stored, see `cxr_tfds.building.config.RadiographConfig`."""
 
     size: int | None  # None: the source's bytes
     channels: int

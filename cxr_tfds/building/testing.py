@@ -37,6 +37,14 @@ class DrawnSource:
         super().setUpClass()  # type: ignore[misc]
 
 
+def encode(image: Image.Image | np.ndarray, form: str, **options: Any) -> bytes:
+    """An image as a file of the format that Pillow calls `form`."""
+    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
 def draw_image(path: Path, mode: str = "L", size: tuple[int, int] = (40, 30)) -> Path:
     """Writes noise that the file's name alone determines: a PNG if it ends so, otherwise a JPEG.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cxr_tfds.errors import InputError
 
@@ -18,6 +20,34 @@ def is_running() -> bool:
 def told_to_overwrite() -> bool:
     """Whether this process is `tfds build --overwrite`, or the same abbreviated."""
     return is_running() and any(word.startswith("--ov") for word in sys.argv)
+
+
+def config_settings(text: str) -> Any:
+    """What the JSON of `--config` holds.
+
+    Raises:
+      InputError: it is no JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as err:
+        raise InputError(
+            f'--config {text!r} is no JSON: {err}. Expected settings as in --config \'{{"name": "224-mine"}}\', names '
+            "and texts in double quotes."
+        ) from err
+
+
+def check_config() -> None:
+    """Ends `tfds build --config JSON` where that is no JSON; TFDS itself would show a traceback."""
+    if not is_running():
+        return
+    for word, following in itertools.pairwise([*sys.argv, ""]):
+        option, _, text = word.partition("=")
+        if option == "--config" and (text := text or following).startswith("{"):
+            try:
+                config_settings(text)
+            except InputError as err:
+                fail(err)
 
 
 def fail(err: InputError, cause: BaseException | None = None) -> NoReturn:

@@ -11,6 +11,7 @@ import click
 
 from cxr_tfds.augmentation.presets import PRESETS
 from cxr_tfds.cli import Group, NearestChoice, check_new_folder, load_tensorflow, unknown
+from cxr_tfds.commands import options
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import buildable_datasets
 
@@ -43,7 +44,7 @@ _config = click.option("--config", metavar="JSON", help="Settings as `tfds build
 @_source
 @_dataset
 @_config
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to write, PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace the picture if it exists.")
 def summary(
@@ -64,13 +65,12 @@ def summary(
         report = json.loads((source / JSON_FILE).read_text(encoding="utf-8"))
         if plot is not None:
             raise InputError(f"{source} is a dataset that is built; --plot takes the source it was built from.")
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else report_text(report))
+        click.echo(json.dumps(report, indent=2) if as_json else report_text(report))
         return
     scanned = _scan(source, dataset, config)
     with click.progressbar(length=len(scanned.images), label="Reading", file=sys.stderr) as bar:
         found = survey(scanned, bar.update)
-    text = json.dumps(found.report, indent=2, ensure_ascii=False) if as_json else survey_text(found.report)
-    click.echo(text.encode(errors="backslashreplace"))
+    click.echo(json.dumps(found.report, indent=2) if as_json else survey_text(found.report))
     if plot is not None:
         from cxr_tfds.looking.survey_plot import draw_survey
         from cxr_tfds.run_folder import whole_file
@@ -120,6 +120,8 @@ def preview(
     scanned = _scan(source, dataset, config)
     rows = contact_sheet.sheet(scanned.images, scanned.classes, fitting, each=each, seed=seed, augmented=change)
     title = f"{source.name}, {fitting.fit} to {fitting.size} x {fitting.size}"
+    if augmented:
+        title += f", augmentation {augmented}"
     with whole_file(out) as beside:
         contact_sheet.write_sheet(rows, beside, title)
     click.echo(out)

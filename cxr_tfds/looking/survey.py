@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import logging
 import tempfile
 from collections import Counter, defaultdict
@@ -22,6 +21,7 @@ from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.facts import Facts
 from cxr_tfds.building.fitting import Fitting
 from cxr_tfds.building.splits import source_splits
+from cxr_tfds.building.tfds_command import config_settings
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.reading.datasets import buildable_datasets
 from cxr_tfds.sources import SourceImage, check_links, is_junk
@@ -121,10 +121,7 @@ def parse_config(text: str | None, dataset: str | None) -> dict[str, Any]:
     Raises:
       InputError: the text is no JSON object, or has settings that nothing here reads.
     """
-    try:
-        config = json.loads(text or "{}")
-    except json.JSONDecodeError as err:
-        raise InputError(f"--config {text!r} is no JSON: {err}.") from err
+    config = config_settings(text or "{}")
     if not isinstance(config, dict):
         raise InputError(f'--config {text!r}; expected settings such as \'{{"negative": "clear"}}\'.')
     if dataset is None and (odd := set(config) - {*_SAME_READER, "name"}):

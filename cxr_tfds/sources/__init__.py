@@ -5,7 +5,8 @@ Nothing is decoded here. Works without TensorFlow, so a source can be looked at 
 
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import SourceFile, scan_splits
-from cxr_tfds.sources.places import Place, check_links, is_junk, open_source, search
+from cxr_tfds.sources.opening import open_source
+from cxr_tfds.sources.places import Place, check_links, is_junk, search
 
 __all__ = [
     "Place",

@@ -42,6 +42,7 @@ class ZipEntry:
     size: int  # bytes, unpacked
     crc: int
     deflated: bool
+    rival: str = ""  # another file of this name, in another zip
 
     @property
     def name(self) -> str:
@@ -66,13 +67,22 @@ class ZipEntry:
     def __str__(self) -> str:
         return f"{self.archive}/{self.inner}"
 
+    def check_alone(self) -> None:
+        """Raises:
+        InputError: two zips hold different files of this name.
+        """
+        if self.rival:
+            raise InputError(f"{shown(self)} and {shown(self.rival)} differ and have one name. Keep one of the two.")
+
     def read_bytes(self) -> bytes:
         """The entry, unpacked.
 
         Raises:
           BadImage: it is damaged, or not what the zip's directory says.
+          InputError: see `check_alone`.
           OSError: the zip cannot be read.
         """
+        self.check_alone()
         with Path(self.archive).open("rb") as file:
             file.seek(self.offset)
             header = file.read(_LOCAL_HEADER_BYTES)
@@ -146,7 +156,7 @@ def open_archives(source: Path, archives: Sequence[Path]) -> ZipFolder:
 
     Raises:
       InputError: a zip is damaged or encrypted, an entry leads out of the folder, is a link, or unpacks to
-        too much, or two zips hold different files of one name.
+        too much, or a file stands where another zip has a folder.
     """
     top = ZipFolder(str(source), {})
     for archive in archives:
@@ -172,8 +182,10 @@ def _put(top: ZipFolder, parts: tuple[str, ...], entry: ZipEntry | None) -> None
     if entry is None:
         return
     there = folder.known.setdefault(parts[-1], entry)
-    if isinstance(there, ZipFolder) or (there.size, there.crc) != (entry.size, entry.crc):
-        raise InputError(f"{shown(there)} and {shown(entry)} differ and have one name. Keep one of the two.")
+    if isinstance(there, ZipFolder):
+        raise InputError(f"{shown(there)} is a file and a folder. Pack the zip again.")
+    if (there.size, there.crc) != (entry.size, entry.crc):  # no matter until it is read, such as a README
+        folder.known[parts[-1]] = dataclasses.replace(there, rival=str(entry))
 
 
 def _entries(archive: Path) -> list[_Placed]:

@@ -14,11 +14,13 @@ from cxr_tfds.sources.layout import (
     check_copy,
     class_files,
     class_images,
+    named_as_image,
     split_files,
     the_one,
 )
 from cxr_tfds.sources.names import SPLIT_NAMES
-from cxr_tfds.sources.places import Place, children, listing, open_source, search, shown, subfolders
+from cxr_tfds.sources.opening import open_source
+from cxr_tfds.sources.places import Place, children, listing, search, shown, subfolders
 
 # What the class without the finding is called, without case and without what is no letter.
 NEGATIVE_NAMES = (
@@ -128,14 +130,23 @@ def _scan(root: Place, classes: Sequence[str] | None, negative: str | None) -> F
             _check_no_datasets([place for place in below if place not in copies])
     else:
         names = list(classes)
-    ordered = _negative_first(names, negative, given=classes is not None)
-    layout = Layout("FOLDER", ordered, {name.casefold(): name for name in ordered}, nested=True)
+    _check_distinct(names)
+    layout = Layout("FOLDER", names, {name.casefold(): name for name in names}, nested=True)
     if has_splits:
         files = split_files(root, layout)
     else:
         files = class_files(root, "train", "", layout, beside=copies)
         for copy in copies:
             check_copy(root, copy, files, class_images(copy, "", layout))
+    try:
+        ordered = _negative_first(names, negative, given=classes is not None)
+    except InputError as err:
+        if classes is None and not any(named_as_image(file.path) for file in files):
+            raise MissingData(
+                f"No file in the folders of {root} is named as an image.\nFound there: {listing(root)}\n{_EXPECTED}\n"
+                f"If they are radiographs all the same: {err}"
+            ) from None
+        raise
     return Found(sorted(files, key=lambda file: file.image_id), ordered, has_splits)
 
 
@@ -177,10 +188,13 @@ def _check_no_datasets(folders: Sequence[Place]) -> None:
         )
 
 
+def _check_distinct(names: Sequence[str]) -> None:
+    if len({name.casefold() for name in names}) < max(2, len(names)):
+        raise InputError(f"classes {', '.join(names)}; expected two or more that differ in more than case.")
+
+
 def _negative_first(names: Sequence[str], negative: str | None, *, given: bool) -> tuple[str, ...]:
     spelled = {name.casefold(): name for name in names}
-    if len(spelled) < len(names) or len(names) < 2:
-        raise InputError(f"classes {', '.join(names)}; expected two or more that differ in more than case.")
     if negative is not None:
         if negative.casefold() not in spelled:
             raise InputError(f"negative={negative!r} is none of the classes {', '.join(names)}.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources import Place, SourceFile, open_source, scan_splits, search
+from cxr_tfds.sources import Place, SourceFile, check_links, open_source, scan_splits, search
 from cxr_tfds.sources.layout import Layout, class_images, named_folders, the_one
 from cxr_tfds.sources.places import children, listing, shown
 
@@ -76,11 +76,13 @@ def _scan_flat(source: Path) -> Slices:
     except MissingData as err:
         raise MissingData(f"{err}\n{LAYOUTS}") from None
     packed = [path for path in (source / _PACKED, source.parent / _PACKED) if path.is_dir()] if source.is_dir() else []
-    images = [top for path in (source, *packed) for top in open_source(path)]
-    found = [root for top in images for root in search(top, lambda folder: _has_classes(folder, layout))[:1]]
-    if not found:
+    for path in packed:
+        check_links(path.parent, [path])
+    images = [*tops, *(top for path in packed for top in open_source(path))]
+    roots = (root for top in images for root in search(top, lambda folder: _has_classes(folder, layout)))
+    if (found := next(roots, None)) is None:
         raise MissingData(f"No slices in {source}\nFound there: {listing(tops[-1])}\n{LAYOUTS}")
-    places = dict(class_images(found[0], "", layout))
+    places = dict(class_images(found, "", layout))
     lists = {class_name: _lists(tops, class_name, source) for class_name in CLASSES}
     return _listed(places, lists)
 
@@ -100,6 +102,7 @@ def _lists(tops: Sequence[Place], class_name: str, source: Path) -> dict[str, li
         if found := search(top, lambda folder: (folder / f"trainCT_{class_name}.txt").is_file()):
             folder = the_one(found, source)
             listed = {split: folder / f"{prefix}CT_{class_name}.txt" for prefix, split in _LIST_SPLITS.items()}
+            check_links(source, listed.values())
             return {split: _names(place) for split, place in listed.items() if place.is_file()}
     raise MissingData(
         f"The slices in {source} stand in no splits, and trainCT_{class_name}.txt, the list that makes them, is not "

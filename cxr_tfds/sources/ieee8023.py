@@ -155,11 +155,11 @@ def choose(
     ]
     wanted = {row.place for row in asked}
     disputed = {row.place for row in set(rows).difference(asked)} & wanted
-    patients = _joined(rows)
+    patients = _patients(rows)
     chosen: dict[str, Chosen] = {}
     for row in asked:
         if row.place in files - disputed:
-            chosen.setdefault(row.place, Chosen(row.place, patients[row.patient_id], named_finding(row.finding)))
+            chosen.setdefault(row.place, Chosen(row.place, patients.get(row.place, ""), named_finding(row.finding)))
     if not chosen:
         raise InputError(_nothing(rows, files, view, modality, finding, len(asked)))
     what = f"view {view}, modality {modality} and finding {finding}"
@@ -176,9 +176,12 @@ def choose(
     return [chosen[place] for place in sorted(chosen)], notes
 
 
-def _joined(rows: Iterable[Row]) -> dict[str, str]:
-    """Each patient to the first of those with whom an image is shared: one person under several numbers."""
-    leader: dict[str, str] = {"": ""}
+def _patients(rows: Iterable[Row]) -> dict[str, str]:
+    """The patient of each place: of those whom images in common join, one person under several numbers, the first.
+
+    A place of which no row tells a patient is left out.
+    """
+    leader: dict[str, str] = {}
 
     def first(patient: str) -> str:
         while leader[patient] != patient:
@@ -187,10 +190,10 @@ def _joined(rows: Iterable[Row]) -> dict[str, str]:
 
     by_place: dict[str, str] = {}
     for row in rows:
-        leader.setdefault(row.patient_id, row.patient_id)
         if row.patient_id:
+            leader.setdefault(row.patient_id, row.patient_id)
             leader[first(row.patient_id)] = first(by_place.setdefault(row.place, row.patient_id))
-    return {patient: first(patient) for patient in leader}
+    return {place: first(patient) for place, patient in by_place.items()}
 
 
 def _nothing(rows: Sequence[Row], files: set[str], view: str, modality: str, finding: str, asked: int) -> str:

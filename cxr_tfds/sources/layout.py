@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.pixels import SUFFIXES
 from cxr_tfds.sources.archive import ZipEntry
 from cxr_tfds.sources.names import SPLIT_NAMES
-from cxr_tfds.sources.places import Place, children, listing, open_source, search, shown, subfolders
+from cxr_tfds.sources.opening import open_source
+from cxr_tfds.sources.places import Place, children, listing, search, shown, subfolders
 
-# Beside class folders a file of such a name is a radiograph whose class nobody told.
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".webp", ".gif", ".jp2")
 _NAMED_AT_MOST = 10
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,8 @@ def scan_splits(
       MissingData: there is no such folder, it is empty, or it holds no train split.
       InputError: a split lacks a class, holds a folder that is none or a class is empty, two folders
         claim the same split or class, a class folder holds folders, a file name is not UTF-8, there are
-        several such layouts, a nested copy differs from the outer one, or a zip is refused.
+        several such layouts, a nested copy differs from the outer one, a zip is refused, or two zips hold
+        different images of one name.
     """
     names = {c.casefold(): c for c in classes} | {key.casefold(): c for key, c in (spellings or {}).items()}
     layout = Layout(name, classes, names)
@@ -114,7 +115,7 @@ def split_files(root: Place, layout: Layout) -> list[SourceFile]:
     if unread := [
         shown(place.name)
         for place in children(root)
-        if place not in (*splits.values(), *copied) and (place.is_dir() or _is_named_as_image(place))
+        if place not in (*splits.values(), *copied) and (place.is_dir() or named_as_image(place))
     ]:
         _log.warning("Beside the splits of %s and not read: %s.", root, ", ".join(unread[:_NAMED_AT_MOST]))
     return files
@@ -137,7 +138,7 @@ def class_files(
                 f"{shown(place)} is none of the classes {', '.join(layout.classes)}. Rename it or take it away, "
                 "so that no image is left out unnoticed."
             )
-        if not place.is_dir() and _is_named_as_image(place):
+        if not place.is_dir() and named_as_image(place):
             raise InputError(f"{shown(place)} lies beside the class folders. Put it in one of them or take it away.")
     files = []
     for class_name in layout.classes:
@@ -176,6 +177,8 @@ def _images(folder: Place, *, nested: bool, above: str = "") -> Iterator[tuple[s
         if place.name.encode(errors="ignore").decode() != place.name:
             raise InputError(f"{str(place)!a}: the file name is not valid UTF-8. Rename the file.")
         if place.is_file():
+            if isinstance(place, ZipEntry):
+                place.check_alone()
             yield above + place.name, place
         elif not place.is_dir():
             if isinstance(place, Path) and place.exists():  # reading a pipe would never end
@@ -189,8 +192,9 @@ def _images(folder: Place, *, nested: bool, above: str = "") -> Iterator[tuple[s
             raise InputError(f"{shown(place)} is a folder among images. Move its images up or take it away.")
 
 
-def _is_named_as_image(place: Place) -> bool:
-    return place.name.casefold().endswith(_IMAGE_SUFFIXES)
+def named_as_image(place: Place) -> bool:
+    """Whether a file's name says that it is an image; inside class folders all files are, whatever their names."""
+    return PurePath(place.name).suffix.casefold() in SUFFIXES
 
 
 def _check_copies(root: Place, files: Sequence[SourceFile], layout: Layout) -> list[Place]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.errors import InputError
 
 FOLLOW_LINKS = "CXR_TFDS_FOLLOW_LINKS"  # environment variable
 _JUNK = ("__macosx", "thumbs.db", "desktop.ini")
@@ -52,27 +52,6 @@ def children(folder: Place) -> list[Place]:
 def subfolders(folder: Place) -> list[Place]:
     """The folders in a folder, sorted by name, without junk. Raises as `children` does."""
     return [place for place in children(folder) if place.is_dir()]
-
-
-def open_source(source: Path) -> list[Place]:
-    """Where a source may stand: the folder itself, then what is in the zips that lie in it; or in the zip itself.
-
-    Raises:
-      MissingData: `source` does not exist, or is a file and no zip.
-      InputError: a zip is damaged or may not be opened, see `cxr_tfds.sources.archive`.
-    """
-    from cxr_tfds.sources.archive import open_archives
-
-    source = Path(source)
-    if source.is_file():
-        if source.suffix.casefold() != ".zip":
-            raise MissingData(f"No radiographs in {source}\nIt is a file, and no zip.")
-        return [open_archives(source, [source])]
-    if not source.is_dir():
-        raise MissingData(f"No radiographs in {source}\nIt does not exist.")
-    zips = [Path(source, place.name) for place in children(source) if place.name.casefold().endswith(".zip")]
-    zips = [path for path in zips if path.is_file()]
-    return [source, open_archives(source, zips)] if zips else [source]
 
 
 def search(top: Place, accept: Callable[[Place], bool]) -> list[Place]:

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tensorflow_datasets as tfds
 from apache_beam import Filter
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building import beam, builder
 from cxr_tfds.building.beam import checked_runner
-from cxr_tfds.building.builder import RadiographConfig
+from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.engines import EXECUTOR
+from cxr_tfds.building.testing import build
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
 NAME = DatasetName("chest_xray_pneumonia", "64")
 
 
-def build(source: Path, data_dir: Path, on_bad_image: str = "error", **settings: Any) -> Builder:
-    made = Builder(data_dir=data_dir, config=RadiographConfig(name="64", size=64, on_bad_image=on_bad_image))
-    made.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source, **settings))
-    return made
+local_build = partial(build, Builder, name="64", size=64)
 
 
-def pipeline_build(source: Path, data_dir: Path, **settings: Any) -> Builder:
-    return build(source, data_dir, beam_options=PipelineOptions([]), **settings)
+def pipeline_build(source: Path, data_dir: Path, most: int | None = None, **settings: Any) -> RadiographBuilder:
+    options = {"beam_options": PipelineOptions([]), "max_examples_per_split": most}
+    return local_build(source, data_dir, options=options, **settings)
 
 
 def report(data_dir: Path) -> str:
@@ -52,7 +51,7 @@ def test_bad_files_are_listed_as_by_the_local_build(phantom: Path, tmp_path: Pat
     for path in (paths[0], paths[40], *paths[-20:]):
         path.write_bytes(b"" if path == paths[0] else path.read_bytes()[:200])
     messages = []
-    for how in (build, pipeline_build):
+    for how in (local_build, pipeline_build):
         with pytest.raises(InputError, match=r"^22 files cannot be used") as caught:
             how(tmp_path / "source", tmp_path / "data")
         messages.append(str(caught.value))
@@ -63,7 +62,7 @@ def test_bad_files_are_listed_as_by_the_local_build(phantom: Path, tmp_path: Pat
 def test_bad_files_are_left_out_as_by_the_local_build(phantom: Path, tmp_path: Path) -> None:
     source = shutil.copytree(phantom, tmp_path / "source")
     next(source.glob("chest_xray/train/NORMAL/*")).write_bytes(b"")
-    build(source, tmp_path / "local", on_bad_image="skip")
+    local_build(source, tmp_path / "local", on_bad_image="skip")
     pipeline_build(source, tmp_path / "beam", on_bad_image="skip")
     made, wanted = open_dataset(NAME, tmp_path / "beam"), open_dataset(NAME, tmp_path / "local")
     assert (made.fingerprint, made.sizes) == (wanted.fingerprint, wanted.sizes)
@@ -90,7 +89,7 @@ def test_an_example_that_a_runner_loses_is_noticed(
 
 
 def test_max_examples_per_split(phantom: Path, tmp_path: Path) -> None:
-    info = pipeline_build(phantom, tmp_path, max_examples_per_split=2).info
+    info = pipeline_build(phantom, tmp_path, most=2).info
     assert {name: split.num_examples for name, split in info.splits.items()} == dict.fromkeys(
         ("train", "validation", "test"), 2
     )

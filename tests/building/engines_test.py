@@ -14,7 +14,6 @@ import pytest
 pytest.importorskip("distributed")
 
 import dask
-import tensorflow_datasets as tfds
 from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
 
@@ -22,9 +21,9 @@ import cxr_tfds
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building import builder as builder_module
 from cxr_tfds.building import engines
-from cxr_tfds.building.builder import RadiographConfig
 from cxr_tfds.building.engines import EXECUTOR, IMAGES_PER_TASK, fit_all, scheduler_address
 from cxr_tfds.building.fitting import Fitted, Fitting
+from cxr_tfds.building.testing import build
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
@@ -76,8 +75,7 @@ def test_a_dataset_is_whole_and_the_same_though_a_worker_is_killed(
     choose(cluster, monkeypatch)
     monkeypatch.setattr(builder_module, "fit_all", killing)
     monkeypatch.setattr(engines, "IMAGES_PER_TASK", 2)  # most tasks are yet to come, some are on their way
-    builder = Builder(data_dir=tmp_path, config=RadiographConfig(name="64", size=64))
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom))
+    build(Builder, phantom, tmp_path, name="64", size=64)
     assert killed
     name = DatasetName("chest_xray_pneumonia", "64")
     assert open_dataset(name, tmp_path).fingerprint == open_dataset(name, built).fingerprint

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from cxr_tfds.building.facts import Facts, checksum, facts_of, jpeg_quality
+from cxr_tfds.building.testing import encode
 from cxr_tfds.pixels import radiograph
 
 GREY = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50), dtype=np.uint8))
-
-
-def encode(image: Image.Image, form: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, form, **options)
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("quality", [1, 3, 10, 25, 40, 50, 60, 75, 85, 90, 95, 100])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from tensorflow_datasets.scripts.cli import build as tfds_build
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building import builder as builder_module
-from cxr_tfds.building import publishing
-from cxr_tfds.building.builder import RadiographConfig
+from cxr_tfds.building import publishing, testing
+from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.publishing import disk_is_full, only_build
+from cxr_tfds.building.testing import published
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
@@ -30,14 +32,7 @@ NAME = DatasetName("chest_xray_pneumonia", "64")
 OVERWRITE = {"download_mode": tfds.GenerateMode.REUSE_CACHE_IF_EXISTS}
 
 
-def new_builder(data_dir: Path, size: int = 64) -> Builder:
-    return Builder(data_dir=data_dir, config=RadiographConfig(name="64" if size == 64 else "mine", size=size))
-
-
-def build(source: Path, data_dir: Path, size: int = 64, **settings: Any) -> Builder:
-    builder = new_builder(data_dir, size)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source, **settings))
-    return builder
+build = partial(testing.build, Builder, name="64", size=64)
 
 
 def halfway(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
@@ -51,11 +46,6 @@ def halfway(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
             yield result
 
     monkeypatch.setattr(builder_module, "fit_all", fit)
-
-
-def left_in(data_dir: Path) -> list[str]:
-    """Names of what is neither an empty folder of a config nor published."""
-    return [p.name for p in data_dir.rglob("*") if "incomplete" in p.name or "tfrecord" in p.name]
 
 
 def assert_whole(data_dir: Path, built: Path) -> None:
@@ -79,7 +69,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up(small_disk: Path, phantom: Path, built: Path) -> None:
     with pytest.raises(InputError, match=r"^The disk is full: .*disk.* has \d+ MB free now.*\. Make room, or choose"):
         build(phantom, small_disk)
-    assert left_in(small_disk) == []
+    assert not published(small_disk)
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     build(phantom, small_disk)
     assert_whole(small_disk, built)
@@ -100,7 +90,7 @@ def test_a_shard_that_finds_no_room(
         patch.setattr(tfds.core.writer.ExampleWriter, "write", full)
         with pytest.raises(InputError, match=r"^The disk is full"):
             build(phantom, tmp_path)
-    assert left_in(tmp_path) == []
+    assert not published(tmp_path)
     build(phantom, tmp_path)
     assert_whole(tmp_path, built)
 
@@ -129,7 +119,7 @@ def test_two_builds_at_once(phantom: Path, built: Path, tmp_path: Path, monkeypa
         with pytest.raises(InputError, match=r"Another process is building in .*/64\. Wait until it is done") as caught:
             build(phantom, tmp_path)
         refused.append(caught.value)
-        build(phantom, tmp_path, size=8)  # another dataset is no matter
+        build(phantom, tmp_path, name="mine", size=8)  # another dataset is no matter
 
     halfway(monkeypatch, second)
     build(phantom, tmp_path)
@@ -167,7 +157,13 @@ def test_an_interrupted_build(phantom: Path, built: Path, tmp_path: Path, monkey
     halfway(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         build(phantom, tmp_path)
-    assert left_in(tmp_path) == []
+    assert not published(tmp_path)
+    halfway(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+    with monkeypatch.context() as command:
+        command.setitem(sys.modules, "tensorflow_datasets.scripts.cli.main", types.ModuleType("main"))
+        with pytest.raises(SystemExit, match=r"^Interrupted\. Nothing was published; the same command builds "):
+            build(phantom, tmp_path)
+    assert not published(tmp_path)
     build(phantom, tmp_path)
     assert_whole(tmp_path, built)
 
@@ -175,9 +171,9 @@ def test_an_interrupted_build(phantom: Path, built: Path, tmp_path: Path, monkey
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import tensorflow_datasets as tfds
 from cxr_tfds.building import builder
 from cxr_tfds.building.engines import fit_all
+from cxr_tfds.building.testing import build
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 
 def fit(*args):
@@ -187,8 +183,7 @@ def fit(*args):
         yield result
 
 builder.fit_all = fit
-made = Builder(data_dir=sys.argv[2], config=builder.RadiographConfig(name="64", size=64))
-made.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=sys.argv[1]))
+build(Builder, Path(sys.argv[1]), Path(sys.argv[2]), name="64", size=64)
 """
 
 
@@ -201,7 +196,7 @@ def test_a_killed_build(phantom: Path, built: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert [name for name in left_in(tmp_path) if "incomplete" in name]  # nobody could remove it
+    assert [name for name in published(tmp_path) if "incomplete" in name]  # nobody could remove it
     with pytest.raises(InputError, match="is not built in"):
         open_dataset(NAME, tmp_path)
     build(phantom, tmp_path)
@@ -239,7 +234,7 @@ def test_overwriting_keeps_the_old_dataset_until_the_new_one_is_whole(
 
 
 def test_overwriting_changes_settings(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build(phantom, tmp_path, size=8)
+    build(phantom, tmp_path, name="mine", size=8)
     builder = overwriting_builder(tmp_path, monkeypatch, RadiographConfig(name="mine", size=9))
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom, **OVERWRITE))
     assert open_dataset(DatasetName("chest_xray_pneumonia", "mine"), tmp_path).shape == (9, 9, 1)

@@ -134,6 +134,10 @@ def test_refused(paths: Sequence[str], message: str, tmp_path: Path) -> None:
         (("a.png", "b.png"), r"Found there: a\.png, b\.png\nExpected layout, two or more classes"),
         (("Normal/a.png",), r"Found there: Normal/\nExpected"),
         (("test/Normal/a.png", "test/x/a.png"), r"holds no train split\.\nFound there: test/\nExpected"),
+        (
+            ("docs/a.md", "src/b.py"),
+            r"is named as an image\.\nFound there: docs/, src/\nExpected layout(.*\n)+If .* same: Which of the classes",
+        ),
     ],
 )
 def test_nothing_to_find(paths: Sequence[str], message: str, tmp_path: Path) -> None:

@@ -144,6 +144,16 @@ def test_a_list_that_is_no_text(tmp_path: Path) -> None:
         scan_slices(tmp_path)
 
 
+@pytest.mark.parametrize("link", ["Data-split/COVID/testCT_COVID.txt", "Data-split", "Images-processed"])
+def test_a_link_out_of_the_source_is_refused(link: str, tmp_path: Path) -> None:
+    """The names in a list come into the published report."""
+    source = flat(tmp_path / "source", packed=True)
+    (source / link).rename(tmp_path / "secret")
+    (source / link).symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match=rf"links that lead out of .*source:\n  .*/{link}.* -> .*/secret"):
+        scan_slices(source)
+
+
 def test_neither_layout(tmp_path: Path) -> None:
     put(tmp_path / "a.png")
     with pytest.raises(MissingData, match=r"No slices in .*\nFound there: a\.png\nExpected layout, one of\n  train/CT"):

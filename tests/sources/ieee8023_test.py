@@ -168,11 +168,13 @@ def test_repeated_names_join_their_patients() -> None:
         "7,0,COVID-19,PA,X-ray,images,c.jpg,",
         "6,0,COVID-19,PA,X-ray,images,d.jpg,",
         ",0,COVID-19,PA,X-ray,images,d.jpg,",
+        ",0,COVID-19,PA,X-ray,images,e.jpg,",
+        "6,0,COVID-19,PA,X-ray,images,e.jpg,",  # a patient whom only a later row tells
     )
     chosen, notes = choose(rows, [row.place for row in rows], **PA)
-    assert names(chosen) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
-    assert [image.patient_id for image in chosen] == ["ieee8023-8"] * 3 + ["ieee8023-6"]
-    assert notes[3].endswith("for one: 3.")
+    assert names(chosen) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"]
+    assert [image.patient_id for image in chosen] == ["ieee8023-8"] * 3 + ["ieee8023-6"] * 2
+    assert notes[3].endswith("for one: 4.")
 
 
 def test_rows_that_disagree_about_an_image_leave_it_out() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.pixels import SUFFIXES
 from cxr_tfds.sources import is_junk, scan_splits
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -232,10 +233,11 @@ def test_a_pipe_among_images_is_not_waited_for(tmp_path: Path) -> None:
         ids(tmp_path)
 
 
-def test_an_image_beside_the_class_folders_has_no_class(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [*sorted(SUFFIXES), ".JPG"])
+def test_an_image_beside_the_class_folders_has_no_class(suffix: str, tmp_path: Path) -> None:
     draw(tmp_path)
-    (tmp_path / "train" / "lost.JPG").write_bytes(b"")
-    with pytest.raises(InputError, match=r"train/lost\.JPG lies beside the class folders\. Put it in one of them"):
+    (tmp_path / "train" / f"lost{suffix}").write_bytes(b"")
+    with pytest.raises(InputError, match=rf"train/lost\{suffix} lies beside the class folders\. Put it in one of them"):
         ids(tmp_path)
 
 
