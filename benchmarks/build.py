@@ -24,7 +24,6 @@ import measure
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "kermany_original" / "chest_xray"
 SIZE = 224
-DRAWN = {"NORMAL": 96, "PNEUMONIA": 144}
 ORIGINALS = measure.WORK / "build_originals"
 PHANTOMS = measure.WORK / "build_phantoms"
 
@@ -48,22 +47,11 @@ def link(files: list[Path], folder: Path, count: int) -> None:
     shutil.rmtree(kept)
 
 
-def phantoms() -> list[Path]:
-    """A few hundred drawn radiographs."""
-    folder = measure.WORK / "build_drawn"
-    if not folder.is_dir():
-        from cxr_tfds.phantom_dataset import write_dataset
-
-        write_dataset(folder, images={"train": DRAWN})
-    return sorted(folder.glob("chest_xray/train/*/*"))
-
-
 def prepare(arguments: argparse.Namespace) -> None:
     """Writes the sources to benchmarks/work/, unless they stand there already."""
-    originals = sorted((arguments.source / "train").glob("*/*")) or phantoms()
-    link(originals, ORIGINALS, arguments.images)
+    link(measure.source_files(arguments.source), ORIGINALS, arguments.images)
     for count in (arguments.memory_images, 2 * arguments.memory_images):
-        link(phantoms(), PHANTOMS.with_name(f"{PHANTOMS.name}_{count}"), count)
+        link(measure.phantoms(), PHANTOMS.with_name(f"{PHANTOMS.name}_{count}"), count)
 
 
 def build(source: Path) -> measure.Figures:
@@ -71,7 +59,7 @@ def build(source: Path) -> measure.Figures:
     import tensorflow_datasets as tfds
 
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-    from cxr_tfds.building.builder import RadiographConfig
+    from cxr_tfds.building.config import RadiographConfig
 
     at: list[tuple[float, float]] = []
 
@@ -212,14 +200,13 @@ def main(arguments: argparse.Namespace) -> None:
     elif arguments.only:
         measure.serve(CONTENDERS[arguments.only][1]())
     else:
-        real = any((arguments.source / "train").glob("*/*"))
         measure.run_once(__file__, "prepare", given)
         found = measure.in_turns(__file__, CONTENDERS, repeats=arguments.repeats, seconds=0, arguments=given)
         memory = {}
         for count in (arguments.memory_images, 2 * arguments.memory_images):
             print(f"building {count:,} phantoms", file=sys.stderr)
             memory[count] = json.loads(measure.run_once(__file__, f"memory{count}", given).splitlines()[-1])
-        print(f"Images: {arguments.source if real else 'phantoms, drawn: no real files in ' + str(arguments.source)}\n")
+        measure.print_source(arguments.source)
         report(found, memory, arguments.images)
 
 

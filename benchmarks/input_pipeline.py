@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -31,22 +30,12 @@ def prepare(source: Path) -> None:
     stamp, wanted = measure.WORK / "source.txt", f"{source.resolve()} {IMAGES}\n"
     if stamp.is_file() and stamp.read_text() == wanted:
         return
-    for folder in (ORIGINALS.parent, COPIES.parent, BUILT, measure.WORK / "phantom_train", measure.WORK / "small"):
+    for folder in (ORIGINALS.parent, COPIES.parent, BUILT, measure.WORK / "small"):
         shutil.rmtree(folder, ignore_errors=True)
-    files = _source_files(source)
+    files = measure.source_files(source)
     _write_files(files)
     _write_records()
     stamp.write_text(wanted)
-
-
-def _source_files(source: Path) -> list[Path]:
-    files = sorted((source / "train").glob("*/*"))
-    if files:
-        return files
-    from cxr_tfds.phantom_dataset import write_dataset
-
-    write_dataset(measure.WORK / "phantom_train", images={"train": {"NORMAL": 60, "PNEUMONIA": 180}})
-    return sorted((measure.WORK / "phantom_train" / "chest_xray" / "train").glob("*/*"))
 
 
 def _write_files(files: list[Path]) -> None:
@@ -72,7 +61,7 @@ def _write_records() -> None:
     from array_record.python.array_record_module import ArrayRecordWriter
 
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-    from cxr_tfds.building.builder import RadiographConfig
+    from cxr_tfds.building.config import RadiographConfig
 
     for config in (
         RadiographConfig(name="224-source", split="source"),
@@ -256,8 +245,9 @@ def bare_pillow() -> measure.Measure:
     import numpy as np
     from PIL import Image
 
+    from cxr_tfds.parallel import core_count
+
     files = sorted((ORIGINALS / "train").glob("*/*"))
-    cores = len(os.sched_getaffinity(0))
     rng = np.random.default_rng(0)
 
     def load(number: int) -> np.ndarray:
@@ -270,7 +260,7 @@ def bare_pillow() -> measure.Measure:
         for start in range(0, len(order), 8 * BATCH):  # large pieces, so that no core waits for the slowest file
             yield len(np.stack(list(pool.map(load, order[start : start + 8 * BATCH]))))
 
-    pool = ThreadPoolExecutor(cores)
+    pool = ThreadPoolExecutor(core_count())
     return measure.rate(measure.forever(epoch), warm_up=1)
 
 
@@ -332,13 +322,12 @@ def main(arguments: argparse.Namespace) -> None:
     elif arguments.only:
         measure.serve(CONTENDERS[arguments.only][1]())
     else:
-        real = any((arguments.source / "train").glob("*/*"))
         measure.run_once(__file__, "prepare", ["--source", str(arguments.source)])
         turns = {"repeats": arguments.repeats, "seconds": arguments.seconds}
         found = measure.in_turns(__file__, CONTENDERS, **turns)
         # 3 % is little beside how the speed of a machine wavers: more turns.
         found |= measure.in_turns(__file__, ["epochs"], **turns | {"repeats": 2 * arguments.repeats})
-        print(f"Images: {arguments.source if real else 'phantoms, drawn: no real files in ' + str(arguments.source)}\n")
+        measure.print_source(arguments.source)
         report(found)
 
 

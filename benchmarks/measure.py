@@ -10,17 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from cxr_tfds.memory import peak_mb
 
 WORK = Path(__file__).parent / "work"  # ignored by git
 
-Figures = dict[str, float]
+Figures = dict[str, Any]  # numbers
 Measure = Callable[[float], Figures]  # measures for so many seconds
 
 
@@ -31,6 +33,31 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=4, help="Turns counted. [%(default)s]")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # the child's side
     return parser
+
+
+def source_files(source: Path) -> list[Path]:
+    """The training images of a `chest_xray` folder; where it is absent, of 240 drawn radiographs."""
+    return _training_images(source) or phantoms()
+
+
+def phantoms() -> list[Path]:
+    """Drawn radiographs, as files in benchmarks/work/."""
+    folder = WORK / "phantoms"
+    if not folder.is_dir():
+        from cxr_tfds.phantom_dataset import write_dataset
+
+        write_dataset(folder, images={"train": {"NORMAL": 96, "PNEUMONIA": 144}})
+    return _training_images(folder / "chest_xray")
+
+
+def print_source(source: Path) -> None:
+    """Says which images were read."""
+    found = _training_images(source)
+    print(f"Images: {source if found else f'phantoms, drawn: no real files in {source}'}\n")
+
+
+def _training_images(folder: Path) -> list[Path]:
+    return sorted((folder / "train").glob("*/*"))
 
 
 def rate(batches: Iterable[int], warm_up: int = 8) -> Measure:
@@ -56,16 +83,6 @@ def rate(batches: Iterable[int], warm_up: int = 8) -> Measure:
         return {"images_per_s": images / passed, "cpu_ms": 1000 * cpu / images, "peak_mb": peak_mb()}
 
     return measure
-
-
-def peak_mb() -> float:
-    """Largest resident memory of this process so far."""
-    try:
-        # Not ru_maxrss: Linux hands that of the parent down to the child.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-    except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def serve(measure: Measure) -> None:

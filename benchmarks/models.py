@@ -44,7 +44,7 @@ def prepare(source: Path, out: Path) -> Path:
         import tensorflow_datasets as tfds
 
         from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-        from cxr_tfds.building.builder import RadiographConfig
+        from cxr_tfds.building.config import RadiographConfig
 
         builder = Builder(data_dir=data, config=RadiographConfig(name="original", size=None))
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source))
@@ -137,6 +137,10 @@ def report(names: list[str], out: Path) -> None:
         sys.exit(f"the runs in {out} are of different images; remove it and start anew.")
     head = ("system", "input", "parameters", "float32 MB", "int8 MB", "minutes", *SHOWN)
     measure.print_table([head, *(row(name, out) for name in finished)])
+    print("What was reported of them, each on other images:\n")
+    for name in finished:
+        if RECIPES[name].reported:
+            print(f"- `{name}`: {RECIPES[name].reported}")
 
 
 def main(arguments: argparse.Namespace) -> None:

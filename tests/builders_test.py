@@ -50,7 +50,7 @@ def test_readme_citation_and_tags_are_found(folder: Path, builder: Any) -> None:
     "told", ["Source", "Licence", "Images", "Label source", "Splits", "Dropped", "Known shortcuts"]
 )
 def test_the_readme_tells(told: str, folder: Path) -> None:
-    assert re.search(rf"\b{told}\b", (folder / "README.md").read_text(encoding="utf-8"), re.IGNORECASE)
+    assert re.search(rf"^- \*\*{told}\*\*:", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_the_configs_of_the_readme_are_accepted(folder: Path, builder: Any) -> None:

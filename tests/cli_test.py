@@ -76,6 +76,12 @@ def test_a_missing_module_of_our_own_is_a_defect(name: str | None) -> None:
     assert run(raising(err)).exception is err
 
 
+def test_what_standard_output_cannot_encode_is_written_as_a_number() -> None:
+    command = Command("measure", callback=lambda: click.echo("胸 ü \udcff"))
+    assert CliRunner(charset="cp1252").invoke(command, []).stdout == "\\u80f8 ü \\udcff\n"
+    assert CliRunner().invoke(command, []).stdout == "胸 ü \\udcff\n"
+
+
 def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
     result = run(raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
     assert result.exit_code == 1

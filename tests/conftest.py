@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SHARED_DATA = ROOT.parent / "shared" / "data"
 _SOURCES = ("cxr_tfds", "builders", "export", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -28,14 +27,11 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def built(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data_dir that holds chest_xray_pneumonia/64: `phantom` at 64 x 64. Read it, never write to it."""
-    import tensorflow_datasets as tfds
-
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-    from cxr_tfds.building.builder import RadiographConfig
+    from cxr_tfds.building.testing import build
 
     data_dir = tmp_path_factory.mktemp("data_dir")
-    builder = Builder(data_dir=data_dir, config=RadiographConfig(name="64", size=64))
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom))
+    build(Builder, phantom, data_dir, name="64", size=64)
     return data_dir
 
 
@@ -57,14 +53,6 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.setitem(MODELS, "tiny", ModelEntry(build, "drawn for tests", 32, None, (64, 64, 1), 0, 0))
     return "tiny"
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of real images, which stands beside a development checkout only."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no real images in {SHARED_DATA}")
-    return SHARED_DATA
 
 
 @pytest.fixture(scope="session")

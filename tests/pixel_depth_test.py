@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
+from cxr_tfds.building.testing import encode
+from cxr_tfds.errors import BadImage
 from cxr_tfds.pixels import radiograph
 
 
-def encode(image: Image.Image | np.ndarray, form: str, **options: Any) -> bytes:
-    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png_with_sbit(values: np.ndarray, bits: int) -> bytes:
     """A 16-bit PNG that declares how many bits were significant before it was scaled."""
-    body = b"sBIT" + bytes([bits])
     data = encode(values, "PNG")
-    return data[:33] + struct.pack(">I", 1) + body + struct.pack(">I", zlib.crc32(body)) + data[33:]  # behind IHDR
+    return data[:33] + chunk(b"sBIT", bytes([bits])) + data[33:]  # behind IHDR
 
 
 def tiff_of_12_bit(values: np.ndarray) -> bytes:
@@ -37,6 +33,24 @@ def tiff_of_12_bit(values: np.ndarray) -> bytes:
     tags = [(256, width), (257, height), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
     tags.append((279, len(packed)))
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def png_of_16_bit(values: np.ndarray) -> bytes:
+    """A PNG with 16 bits per sample, which Pillow does not write; uint16 (H, W, C), 2 to 4 channels."""
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff_of_16_bit_colour(values: np.ndarray) -> bytes:
+    """A TIFF with three samples of 16 bits; uint16 (H, W, 3)."""
+    height, width, _ = values.shape
+    packed = struct.pack("<3H", 16, 16, 16) + values.astype("<u2").tobytes()
+    tags = [(256, 1, width), (257, 1, height), (258, 3, 8), (259, 1, 1), (262, 1, 2), (273, 1, 14), (277, 1, 3)]
+    tags += [(278, 1, height), (279, 1, len(packed) - 6)]
+    entries = b"".join(struct.pack("<HHII", tag, 3, count, value) for tag, count, value in tags)
     return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
@@ -62,6 +76,25 @@ UPPER = TWELVE >> 4
 )
 def test_the_range_of_more_than_eight_bits(data: bytes, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(radiograph(data, 4).pixels[..., 0], expected)
+
+
+def in_colour(values: np.ndarray, channels: int) -> np.ndarray:
+    """(H, W, `channels`), opaque where there are two or four."""
+    colours = np.repeat(values[..., np.newaxis], channels, axis=-1)
+    if channels in (2, 4):
+        colours[..., -1] = 0xFFFF
+    return colours
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colours_of_sixteen_bits_keep_the_upper_eight_or_are_refused(channels: int) -> None:
+    writers = [png_of_16_bit, tiff_of_16_bit_colour] if channels == 3 else [png_of_16_bit]
+    for write in writers:
+        for scaled in (TWELVE << 4, TWELVE + 1):  # the second: 17 levels, as dark as it says
+            answer = radiograph(write(in_colour(scaled, channels)), 4)
+            np.testing.assert_array_equal(answer.pixels[..., 0], scaled >> 8)
+        with pytest.raises(BadImage, match=r"^has 16-bit samples .* at most 16 levels, .*; save it as 16-bit grey"):
+            radiograph(write(in_colour(TWELVE, channels)), 4)
 
 
 def test_cmyk_with_and_without_adobe_segment() -> None:

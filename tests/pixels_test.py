@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from cxr_tfds import pixels
+from cxr_tfds.building.testing import encode
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.pixels import FITS, radiograph
 
@@ -22,13 +22,6 @@ RAMP = np.add.outer(np.arange(24) * 4, np.arange(40) * 3).astype(np.uint8)
 GREY = Image.fromarray(RAMP)
 RGB = Image.merge("RGB", [GREY] * 3)
 BLOCKS = np.array([[0, 40, 80, 120], [20, 60, 100, 140], [200, 200, 8, 8], [200, 200, 8, 8]], np.uint8)
-
-
-def encode(image: Image.Image | np.ndarray, form: str, **options: Any) -> bytes:
-    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -137,6 +130,18 @@ def test_exif_orientation_is_applied_once(form: str, orientation: int) -> None:
     assert (answer.height, answer.width) == upright.shape
     cut = upright[:, 8:32] if upright.shape[1] > 24 else upright[8:32]
     assert np.abs(answer.pixels[..., 0].astype(int) - cut).max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"),
+    [("PNG", "RGBA"), ("PNG", "LA"), ("PNG", "P"), ("TIFF", "RGBA"), ("TIFF", "LA"), ("WEBP", "RGBA")],
+)
+def test_exif_orientation_beside_transparency_is_applied_once(form: str, mode: str) -> None:
+    options = {"transparency": 255} if mode == "P" else {}
+    opaque = GREY.quantize(64) if mode == "P" else GREY.convert(mode)
+    answer = radiograph(encode(opaque, form, exif=oriented(6), lossless=True, **options), 24, fit="crop")
+    assert (answer.height, answer.width) == (40, 24)
+    assert np.abs(answer.pixels[..., 0].astype(int) - np.rot90(RAMP, -1)[8:32]).max() <= 8
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
