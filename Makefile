@@ -47,8 +47,9 @@ demo: .venv/.done .venv-edge/.done
 	@printf '\n%s\n' '--- On the device: tflite-runtime, no TensorFlow ---'; cat $(WHERE)/prediction.txt
 	@printf '\n%s\n' '--- Made here ---'; ls -d "$(IMAGES)" $(WHERE)/data/*/*/* $(WHERE)/run/* $(WHERE)/export/*
 
+# Two processes, not one for each core: each loads TensorFlow. A file stays in one, for what its tests share.
 test: lint .venv-edge/.done
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/.done
 	$(BIN)/ruff check .

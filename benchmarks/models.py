@@ -1,6 +1,6 @@
 """Every reference system and `edge`, each trained by its own recipe on the same images, in one table.
 
-Run: python benchmarks/models.py --source FOLDER/chest_xray (pip install -e ".[train]"; hours). One dataset of
+Run: python benchmarks/models.py --source FOLDER/chest_xray (pip install -e ".[train]"; over an hour). One dataset of
 the source files serves all, so that all see the same images in the same splits; each reads them in its
 recipe's size, at most --largest, and channels, with its recipe's augmentation, optimizer and epochs. Epoch and
 threshold are chosen on validation for all of them; the figures are of the test split.
