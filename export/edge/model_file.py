@@ -146,7 +146,7 @@ def read_model(source: str | PathLike[str] | bytes) -> tuple[bytes, Card]:
     """The flatbuffer without the zip, and the card. Nothing comes back that was damaged.
 
     The hashes inside show damage, and labels, threshold or temperature that were edited. They are no signature:
-    who writes them anew is not stopped, nor who leaves out that of the card, as files from before 2026-12 do.
+    who writes them anew is not stopped, nor who leaves out that of the card, as older files do.
 
     Raises:
       MissingData: there is no such file.
