@@ -137,10 +137,9 @@ def report(names: list[str], out: Path) -> None:
         sys.exit(f"the runs in {out} are of different images; remove it and start anew.")
     head = ("system", "input", "parameters", "float32 MB", "int8 MB", "minutes", *SHOWN)
     measure.print_table([head, *(row(name, out) for name in finished)])
-    print("What was reported of them, each on other images:\n")
     for name in finished:
         if RECIPES[name].reported:
-            print(f"- `{name}`: {RECIPES[name].reported}")
+            print(f"`{name}` was reported, on other images: {RECIPES[name].reported}")
 
 
 def main(arguments: argparse.Namespace) -> None:
