@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from cxr_tfds.building.facts import STANDARD_TABLE
+from cxr_tfds.jpeg import STANDARD_TABLE
 
 _BLUR_RADIUS = 4  # taps to each side: 2 standard deviations of the strongest blur allowed
 _LUMINANCE = np.array(STANDARD_TABLE, np.float32).reshape(8, 8)  # row is vertical frequency

@@ -206,25 +206,28 @@ def train(
     cluster = read_cluster()
     if chief := cluster is None or cluster.chief:
         check_new_folder(out, overwrite=overwrite, resume=resume)
+    if given["channels"] is not None:
+        given["channels"] = int(given["channels"])
     if given["dataset"] is not None:
-        if given["channels"] is not None:
-            given["channels"] = int(given["channels"])
         chosen = TrainSettings(data_dir=str(data_dir.resolve()), **_with_recipe(ctx, recipe, given))
     elif resume:
-        chosen = TrainSettings(**RunConfig.read(out).settings)
+        said = {key: value for key, value in given.items() if _is_given(ctx, key)}
+        chosen = TrainSettings(**RunConfig.read(out).settings | said)
     else:
         raise click.UsageError("Missing option '--dataset'.")
     load_tensorflow()
     from cxr_tfds.evaluation.figures import as_text
+    from cxr_tfds.training.checkpoint import finished_epochs
     from cxr_tfds.training.run import train as run_training
 
     try:
         with _terminated_as_interrupted():
             measured = run_training(chosen, out, resume=resume)
     except KeyboardInterrupt:
-        raise click.ClickException(
-            f"stopped. Go on from the last finished epoch with: cxr-train --out {shlex.quote(str(out))} --resume"
-        ) from None
+        resuming = f"cxr-train --out {shlex.quote(str(out))} --resume"
+        if done := finished_epochs(out):
+            click.echo(f"\nTo end the run with the epochs it has: {resuming} --epochs {done}", err=True)
+        raise click.ClickException(f"stopped. Go on from the last finished epoch with: {resuming}") from None
     for split, table in measured.items():
         click.echo(f"{split}:\n{as_text(table)}")
     if chief:
@@ -246,9 +249,11 @@ def _with_recipe(ctx: click.Context, name: str | None, given: dict[str, Any]) ->
             f"{stored['size']} x {stored['size']}, and so it is trained",
             err=True,
         )
-    return given | {
-        key: value for key, value in said.items() if ctx.get_parameter_source(key) is ParameterSource.DEFAULT
-    }
+    return given | {key: value for key, value in said.items() if not _is_given(ctx, key)}
+
+
+def _is_given(ctx: click.Context, key: str) -> bool:
+    return ctx.get_parameter_source(key) is not ParameterSource.DEFAULT
 
 
 @contextlib.contextmanager

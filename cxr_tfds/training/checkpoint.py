@@ -25,6 +25,12 @@ History = list[dict[str, Any]]
 _STATE = "state.json"
 
 
+def finished_epochs(run: Path) -> int:
+    """How many epochs a run has that it can go on from."""
+    told = run / run_folder.CHECKPOINT / _STATE
+    return len(json.loads(told.read_text(encoding="utf-8"))["history"]) if told.is_file() else 0
+
+
 class Checkpoint:
     """The history of a run and the folder `checkpoint/`.
 

@@ -22,7 +22,7 @@ from cxr_tfds.reading.in_order import damage_named
 from cxr_tfds.reading.pipeline import check_batch_size, train_batches, with_mixup
 from cxr_tfds.reading.service import served_batches
 from cxr_tfds.run_folder import RunConfig
-from cxr_tfds.training.checkpoint import Checkpoint
+from cxr_tfds.training.checkpoint import Checkpoint, finished_epochs
 from cxr_tfds.training.distributed import Devices, loss_told, open_devices
 from cxr_tfds.training.labels import check_labels
 from cxr_tfds.training.learner import Learner
@@ -43,7 +43,8 @@ def train(
     Args:
       settings: of the run.
       run: the folder to write; of several machines only the chief writes.
-      resume: go on from the last finished epoch of an interrupted run of the same settings.
+      resume: go on from the last finished epoch of an interrupted run of the same settings; where `epochs` are
+        those it has, it ends there.
       devices: where; see `cxr_tfds.training.distributed.open_devices` if not given.
 
     Returns:
@@ -200,6 +201,8 @@ def _check_resumable(run: Path, config: RunConfig) -> None:
         raise InputError(f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}")
     before, now = ({**of.settings, "dtype policy": of.precision} for of in (old, config))
     different = [key for key, value in now.items() if before.get(key) != value]
+    if different == ["epochs"] and now["epochs"] == finished_epochs(run):
+        different = []  # it ends with the epochs it has
     if different or old.dataset != config.dataset:
         what = ", ".join(f"{key} {before.get(key)!r}, now {now[key]!r}" for key in different)
         raise InputError(

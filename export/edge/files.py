@@ -1,4 +1,4 @@
-"""Content of files by name. Not by `Path`, which keeps each name as interned string: memory grows with a folder."""
+"""Content of files by name. Not by `Path`: that of Python 3.12 keeps every name, so memory grows with a folder."""
 
 from __future__ import annotations
 

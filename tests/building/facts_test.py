@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_tfds.building.facts import Facts, checksum, facts_of, jpeg_quality
+from cxr_tfds.building.facts import Facts, checksum, facts_of
 from cxr_tfds.building.testing import encode
+from cxr_tfds.jpeg import jpeg_quality
 from cxr_tfds.pixels import radiograph
 
 GREY = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50), dtype=np.uint8))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -218,6 +219,17 @@ def test_interrupted_in_its_second_epoch_it_says_how_to_go_on_and_does_so_and_pr
     assert errors.splitlines()[-1] == message
     assert "Traceback" not in errors
     assert printed == ""
+    ended = tmp_path / "ended"
+    shutil.copytree(out, ended)
+    assert errors.splitlines()[-2].endswith(f"cxr-train --out '{out}' --resume --epochs 1")
+    assert invoke("--out", ended, "--resume", "--seed", 3).stderr.startswith(
+        f"Error: {ended} was started with other settings: seed 0, now 3. "
+    )
+    result = invoke("--out", ended, "--resume", "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    assert "epoch 2" not in result.stderr
+    assert run_folder.RunConfig.read(ended).settings["epochs"] == 1
+    assert set(run_folder.read_metrics(ended)) == {"validation", "test"}
     result = invoke("--out", out, "--resume")
     assert result.exit_code == 0, result.output
     assert "epoch 1/2" not in result.stderr
