@@ -48,7 +48,11 @@ def keras_layers() -> measure.Measure:
     """The same changes by Keras's own layers; 0.2 degrees of shear are a factor of 0.0035."""
     from keras import layers
 
-    row = (layers.RandomFlip("horizontal"), layers.RandomShear(0.0035, 0.0035), layers.RandomZoom(0.2, 0.2))
+    row = (
+        layers.RandomFlip("horizontal"),
+        layers.RandomShear(0.0035, 0.0035),
+        layers.RandomZoom(0.2, 0.2),
+    )
 
     def in_a_row(images, training: bool):
         for layer in row:
@@ -97,7 +101,9 @@ def _trainer(preset: str):
     from cxr_tfds.models import build_model
 
     pixels = keras.Input(SHAPE, dtype="uint8")
-    return keras.Model(pixels, build_model("edge", SHAPE, 2)(Augment(PRESETS[preset], seed=0)(pixels)))
+    return keras.Model(
+        pixels, build_model("edge", SHAPE, 2)(Augment(PRESETS[preset], seed=0)(pixels))
+    )
 
 
 def on_jax(seconds: float, repeats: int, batch: int) -> None:
@@ -111,7 +117,9 @@ def on_jax(seconds: float, repeats: int, batch: int) -> None:
         keras.config.set_dtype_policy(precision)
         runs = {preset: _jax_step(preset, batch) for preset in ("none", "default")}
         keras.config.set_dtype_policy("float32")
-        turns = [{preset: run(seconds) for preset, run in runs.items()} for _ in range(repeats + 1)][1:]
+        turns = [
+            {preset: run(seconds) for preset, run in runs.items()} for _ in range(repeats + 1)
+        ][1:]
         speed = {preset: statistics.median(turn[preset] for turn in turns) for preset in runs}
         share = 1 - statistics.median(turn["default"] / turn["none"] for turn in turns)
         rows.append((precision, "none", f"{speed['none']:,.0f}", ""))
@@ -142,7 +150,9 @@ def _jax_step(preset: str, batch: int) -> Callable[[float], float]:
 
         def objective(weights, state):
             logits, state = model.stateless_call(weights, state, images, training=True)
-            with keras.StatelessScope(state_mapping=list(zip(optimizer.variables, slots, strict=True))):
+            with keras.StatelessScope(
+                state_mapping=list(zip(optimizer.variables, slots, strict=True))
+            ):
                 return scaled(loss_function(labels, logits)), state
 
         (_, state), gradients = jax.value_and_grad(objective, has_aux=True)(weights, state)
@@ -151,7 +161,11 @@ def _jax_step(preset: str, batch: int) -> Callable[[float], float]:
 
     values = tuple(
         [variable.value for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+        for variables in (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            optimizer.variables,
+        )
     )
     now = [jax.block_until_ready(step(*values))]
 
@@ -187,11 +201,18 @@ def report(found: dict[str, measure.Figures]) -> None:
     ):
         rows.append((title, f"{speed[name]:,.0f}"))
     measure.print_table(rows)
-    print(f"`default` alone takes {speed['steps'] / speed['default']:.1%} of the time of that step.\n")
+    print(
+        f"`default` alone takes {speed['steps'] / speed['default']:.1%} of the time of that step.\n"
+    )
     measure.print_verdicts(
         [
             ("our fused warp ÷ Keras's layers", speed["classic"] / speed["keras_layers"], ">=", 6),
-            ("part of a step that is gone without `default`, CPU", found["steps"]["share"], "<=", 0.1),
+            (
+                "part of a step that is gone without `default`, CPU",
+                found["steps"]["share"],
+                "<=",
+                0.1,
+            ),
         ]
     )
 
@@ -203,11 +224,17 @@ def main(arguments: argparse.Namespace) -> None:
     elif arguments.only:
         measure.serve(CONTENDERS[arguments.only]())
     else:
-        report(measure.in_turns(__file__, CONTENDERS, repeats=arguments.repeats, seconds=arguments.seconds))
+        report(
+            measure.in_turns(
+                __file__, CONTENDERS, repeats=arguments.repeats, seconds=arguments.seconds
+            )
+        )
 
 
 if __name__ == "__main__":
     parser = measure.options(__doc__)
-    parser.add_argument("--jax", action="store_true", help="Shares of a step on JAX's device, in three precisions.")
+    parser.add_argument(
+        "--jax", action="store_true", help="Shares of a step on JAX's device, in three precisions."
+    )
     parser.add_argument("--batch-size", type=int, default=BATCH, help="Of --jax. [%(default)s]")
     main(parser.parse_args())

@@ -41,7 +41,13 @@ def link(files: list[Path], folder: Path, count: int) -> None:
     copies = [Path(shutil.copy(file, kept / f"{number:05}")) for number, file in enumerate(files)]
     for number in range(count):
         file = files[number % len(files)]
-        place = folder / "chest_xray" / "train" / file.parent.name / f"{file.stem}-{number:06}{file.suffix}"
+        place = (
+            folder
+            / "chest_xray"
+            / "train"
+            / file.parent.name
+            / f"{file.stem}-{number:06}{file.suffix}"
+        )
         place.parent.mkdir(parents=True, exist_ok=True)
         os.link(copies[number % len(files)], place)
     shutil.rmtree(kept)
@@ -72,20 +78,31 @@ def build(source: Path) -> measure.Figures:
         return stamping
 
     with tempfile.TemporaryDirectory(dir=measure.WORK) as data_dir:
-        builder = Builder(data_dir=data_dir, config=RadiographConfig(name="224-source", split="source"))
+        builder = Builder(
+            data_dir=data_dir, config=RadiographConfig(name="224-source", split="source")
+        )
         # The first returns when the source is scanned, the second when all shards are written.
         builder._split_generators = then_stamp(builder._split_generators)
         builder._generate_splits = then_stamp(builder._generate_splits)
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source))
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=source)
+        )
         (start, cpu), (written, _) = at
         images = builder.info.splits.total_num_examples
         figures = _figures(images, start, cpu)
-    return figures | {"published_per_s": figures["images_per_s"], "images_per_s": images / (written - start)}
+    return figures | {
+        "published_per_s": figures["images_per_s"],
+        "images_per_s": images / (written - start),
+    }
 
 
 def _figures(images: int, start: float, cpu: float) -> measure.Figures:
     passed, used = time.perf_counter() - start, time.process_time() - cpu
-    return {"images_per_s": images / passed, "cpu_ms": 1000 * used / images, "peak_mb": measure.peak_mb()}
+    return {
+        "images_per_s": images / passed,
+        "cpu_ms": 1000 * used / images,
+        "peak_mb": measure.peak_mb(),
+    }
 
 
 def ours() -> measure.Measure:
@@ -97,7 +114,9 @@ def dask() -> measure.Measure:
     """The same through a Dask scheduler and two worker processes of one thread, all on this machine."""
     from distributed import LocalCluster
 
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
+    cluster = LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+    )
     os.environ["CXR_TFDS_EXECUTOR"] = cluster.scheduler_address.replace("tcp://", "dask://")
     return lambda _: build(ORIGINALS)
 
@@ -117,7 +136,9 @@ def pillow() -> measure.Measure:
     def load(file: Path) -> int:
         with Image.open(file) as image:
             image.draft("L", (SIZE, SIZE))
-            return np.asarray(image.convert("L").resize((SIZE, SIZE), Image.Resampling.BILINEAR)).size
+            return np.asarray(
+                image.convert("L").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+            ).size
 
     def once(_: float) -> measure.Figures:
         start, cpu = time.perf_counter(), time.process_time()
@@ -137,7 +158,12 @@ def image_folder() -> measure.Measure:
         return tf.io.encode_jpeg(tf.cast(small, tf.uint8))
 
     def records(folder: tfds.ImageFolder) -> Iterator[bytes]:
-        for data in folder.as_dataset(split="train").map(encode, tf.data.AUTOTUNE).prefetch(64).as_numpy_iterator():
+        for data in (
+            folder.as_dataset(split="train")
+            .map(encode, tf.data.AUTOTUNE)
+            .prefetch(64)
+            .as_numpy_iterator()
+        ):
             feature = {"image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))}
             yield tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
@@ -145,7 +171,10 @@ def image_folder() -> measure.Measure:
         folder = tfds.ImageFolder(str(ORIGINALS / "chest_xray"))
         start, cpu = time.perf_counter(), time.process_time()
         images = 0
-        with tempfile.TemporaryDirectory(dir=measure.WORK) as out, tf.io.TFRecordWriter(f"{out}/train") as writer:
+        with (
+            tempfile.TemporaryDirectory(dir=measure.WORK) as out,
+            tf.io.TFRecordWriter(f"{out}/train") as writer,
+        ):
             for record in records(folder):
                 writer.write(record)
                 images += 1
@@ -162,12 +191,17 @@ CONTENDERS: dict[str, tuple[str, Callable[[], measure.Measure]]] = {
 }
 
 
-def report(found: dict[str, measure.Figures], memory: dict[int, measure.Figures], files: int) -> None:
+def report(
+    found: dict[str, measure.Figures], memory: dict[int, measure.Figures], files: int
+) -> None:
     """Prints what was measured, then the ratios beside what issue 3 requires."""
     rows = [("way", "files", "images/s", "published", "CPU ms an image", "peak MB")]
     for name, (title, _) in CONTENDERS.items():
         rows.append((title, f"{files:,}", *_cells(found[name])))
-    rows += [("**ours**, threads, phantoms", f"{count:,}", *_cells(figures)) for count, figures in memory.items()]
+    rows += [
+        ("**ours**, threads, phantoms", f"{count:,}", *_cells(figures))
+        for count, figures in memory.items()
+    ]
     measure.print_table(rows)
     few, many = memory.values()
     half, whole = memory
@@ -179,7 +213,12 @@ def report(found: dict[str, measure.Figures], memory: dict[int, measure.Figures]
                 ">=",
                 0.85,
             ),
-            (f"peak memory: {whole:,} ÷ {half:,} images", many["peak_mb"] / few["peak_mb"], "<=", 1.1),
+            (
+                f"peak memory: {whole:,} ÷ {half:,} images",
+                many["peak_mb"] / few["peak_mb"],
+                "<=",
+                1.1,
+            ),
             (f"peak memory of {whole:,} images, GB", many["peak_mb"] * 2**20 / 1e9, "<=", 2.2),
         ]
     )
@@ -187,7 +226,12 @@ def report(found: dict[str, measure.Figures], memory: dict[int, measure.Figures]
 
 def _cells(figures: measure.Figures) -> tuple[str, ...]:
     published = f"{figures['published_per_s']:,.0f}" if "published_per_s" in figures else ""
-    return f"{figures['images_per_s']:,.0f}", published, f"{figures['cpu_ms']:.2f}", f"{figures['peak_mb']:,.0f}"
+    return (
+        f"{figures['images_per_s']:,.0f}",
+        published,
+        f"{figures['cpu_ms']:.2f}",
+        f"{figures['peak_mb']:,.0f}",
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -201,19 +245,27 @@ def main(arguments: argparse.Namespace) -> None:
         measure.serve(CONTENDERS[arguments.only][1]())
     else:
         measure.run_once(__file__, "prepare", given)
-        found = measure.in_turns(__file__, CONTENDERS, repeats=arguments.repeats, seconds=0, arguments=given)
+        found = measure.in_turns(
+            __file__, CONTENDERS, repeats=arguments.repeats, seconds=0, arguments=given
+        )
         memory = {}
         for count in (arguments.memory_images, 2 * arguments.memory_images):
             print(f"building {count:,} phantoms", file=sys.stderr)
-            memory[count] = json.loads(measure.run_once(__file__, f"memory{count}", given).splitlines()[-1])
+            memory[count] = json.loads(
+                measure.run_once(__file__, f"memory{count}", given).splitlines()[-1]
+            )
         measure.print_source(arguments.source)
         report(found, memory, arguments.images)
 
 
 if __name__ == "__main__":
     parser = measure.options(__doc__)
-    parser.add_argument("--source", type=Path, default=SHARED, help="A chest_xray folder. [%(default)s]")
-    parser.add_argument("--images", type=int, default=2400, help="Files to build for speed. [%(default)s]")
+    parser.add_argument(
+        "--source", type=Path, default=SHARED, help="A chest_xray folder. [%(default)s]"
+    )
+    parser.add_argument(
+        "--images", type=int, default=2400, help="Files to build for speed. [%(default)s]"
+    )
     parser.add_argument(
         "--memory-images",
         type=int,

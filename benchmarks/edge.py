@@ -44,7 +44,11 @@ def prepare() -> None:
     pixels = [image for image, _ in zip(_fitted(), range(CALIBRATION), strict=False)]
     if not MOBILENET.is_file():
         body = keras.applications.MobileNetV3Small(
-            weights=None, input_shape=SHAPE, classes=1, classifier_activation=None, include_preprocessing=True
+            weights=None,
+            input_shape=SHAPE,
+            classes=1,
+            classifier_activation=None,
+            include_preprocessing=True,
         )
         MOBILENET.write_bytes(to_tflite(body, "int8", pixels))
     if _onnx_installed() and not _onnx().is_file():
@@ -66,7 +70,9 @@ def _write_onnx(model: Any, pixels: list[np.ndarray]) -> None:
     function = tf.function(lambda image: model(image, training=False))
     signature = [tf.TensorSpec((1, *SHAPE), tf.float32, name="image")]
     whole = _onnx().with_name("edge-float32.onnx")
-    tf2onnx.convert.from_function(function, input_signature=signature, output_path=str(whole), opset=17)
+    tf2onnx.convert.from_function(
+        function, input_signature=signature, output_path=str(whole), opset=17
+    )
 
     class Reader(quantization.CalibrationDataReader):
         images = iter(pixels)
@@ -76,7 +82,11 @@ def _write_onnx(model: Any, pixels: list[np.ndarray]) -> None:
             return None if image is None else {"image": image[np.newaxis].astype(np.float32)}
 
     quantization.quantize_static(
-        str(whole), str(_onnx()), Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True
+        str(whole),
+        str(_onnx()),
+        Reader(),
+        quant_format=quantization.QuantFormat.QDQ,
+        per_channel=True,
     )
 
 
@@ -91,7 +101,7 @@ def link_images(source: Path) -> None:
 
 
 def _fitted() -> Any:
-    from cxr_tfds.pixels import radiograph
+    from cxr_tfds.imaging.pixels import radiograph
 
     return (radiograph(path.read_bytes(), SHAPE[0]).pixels for path in sorted(FOLDER.iterdir()))
 
@@ -134,7 +144,9 @@ def of_onnx() -> measure.Measure:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(_onnx()), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(_onnx()), options, providers=["CPUExecutionProvider"]
+    )
     return latency(lambda image: session.run(None, {"image": image.astype(np.float32)}))
 
 
@@ -181,7 +193,9 @@ def start(repeats: int) -> measure.Figures:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         times.append(time.perf_counter() - before)
-        peaks.append(usage.ru_maxrss / 1024)  # of the child: this process loads no TensorFlow and is smaller
+        peaks.append(
+            usage.ru_maxrss / 1024
+        )  # of the child: this process loads no TensorFlow and is smaller
         if status:
             sys.exit(f"{DEVICE.relative_to(ROOT)} failed; make it anew with `make test`.")
     return {"s": statistics.median(times[1:]), "peak_mb": max(peaks)}
@@ -190,7 +204,10 @@ def start(repeats: int) -> measure.Figures:
 def images_that_differ() -> int:
     """How many of the images become other pixels on the device environment than here."""
     done = subprocess.run(
-        [DEVICE.with_name("python"), "-c", _PIXELS, FOLDER, str(SHAPE[0])], capture_output=True, text=True, check=True
+        [DEVICE.with_name("python"), "-c", _PIXELS, FOLDER, str(SHAPE[0])],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     here = [hashlib.sha256(pixels).hexdigest() for pixels in _fitted()]
     return sum(one != other for one, other in zip(here, done.stdout.split(), strict=True))
@@ -198,7 +215,7 @@ def images_that_differ() -> int:
 
 _PIXELS = """
 import hashlib, pathlib, sys
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.pixels import radiograph
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     print(hashlib.sha256(radiograph(path.read_bytes(), int(sys.argv[2])).pixels).hexdigest())
 """
@@ -221,13 +238,20 @@ def contenders() -> dict[str, Callable[[], measure.Measure]]:
     return found
 
 
-def report(times: dict[str, measure.Figures], files: measure.Figures, started: measure.Figures) -> None:
+def report(
+    times: dict[str, measure.Figures], files: measure.Figures, started: measure.Figures
+) -> None:
     """Prints the table of latencies and the figures beside what issue 6 asks for."""
     rows: list[tuple[str, ...]] = [("one image, one thread", "ms", "÷ LiteRT int8", "peak MB")]
     least = times["litert int8"]["ms"]
-    rows += [(n, f"{f['ms']:.2f}", f"{f['ms'] / least:.2f}", f"{f['peak_mb']:.0f}") for n, f in times.items()]
+    rows += [
+        (n, f"{f['ms']:.2f}", f"{f['ms'] / least:.2f}", f"{f['peak_mb']:.0f}")
+        for n, f in times.items()
+    ]
     measure.print_table(rows)
-    exported = {file["path"]: file for file in json.loads((EXPORT / "export.json").read_text())["files"]}
+    exported = {
+        file["path"]: file for file in json.loads((EXPORT / "export.json").read_text())["files"]
+    }
     int8, float32 = exported["run-int8.tflite"], exported["run-float32.tflite"]
     test = int8["comparisons"]["test"]
     measure.print_verdicts(
@@ -242,18 +266,35 @@ def report(times: dict[str, measure.Figures], files: measure.Figures, started: m
             ("size of int8 ÷ float32", int8["size_bytes"] / float32["size_bytes"], "<=", 0.30),
             ("int8 file, KB", int8["size_bytes"] / 1000, "<=", 450),
             ("LiteRT int8 ÷ LiteRT float32", least / times["litert float32"]["ms"], "<=", 0.8),
-            ("int8 ÷ MobileNetV3-small int8, LiteRT", least / times["litert MobileNetV3-small int8"]["ms"], "<=", 1.0),
-            ("predict on a folder ÷ decode + fit + invoke", files["command_ms"] / files["alone_ms"], "<=", 1.1),
+            (
+                "int8 ÷ MobileNetV3-small int8, LiteRT",
+                least / times["litert MobileNetV3-small int8"]["ms"],
+                "<=",
+                1.0,
+            ),
+            (
+                "predict on a folder ÷ decode + fit + invoke",
+                files["command_ms"] / files["alone_ms"],
+                "<=",
+                1.1,
+            ),
             ("start to answer, tflite-runtime, s", started["s"], "<=", 0.5),
             ("its peak memory, MB", started["peak_mb"], "<=", 80),
-            (f"of {IMAGES} images, those with other pixels on the device", images_that_differ(), "<=", 0),
+            (
+                f"of {IMAGES} images, those with other pixels on the device",
+                images_that_differ(),
+                "<=",
+                0,
+            ),
         ]
     )
 
 
 def main() -> None:
     arguments = measure.options(__doc__).parse_args()
-    if missing := [path for path in (RUN / "model.keras", EXPORT / "export.json", DEVICE) if not path.exists()]:
+    if missing := [
+        path for path in (RUN / "model.keras", EXPORT / "export.json", DEVICE) if not path.exists()
+    ]:
         names = ", ".join(path.relative_to(ROOT).as_posix() for path in missing)
         sys.exit(f"{names} missing. Make it with: make demo SOURCE=FOLDER/chest_xray EPOCHS=12")
     if arguments.only == "prepare":

@@ -42,7 +42,7 @@ def _write_files(files: list[Path]) -> None:
     """Links to the originals, and to copies at 224 x 224 saved as Pillow saves a JPEG by default."""
     from PIL import Image
 
-    from cxr_tfds.pixels import radiograph
+    from cxr_tfds.imaging.pixels import radiograph
 
     for number in range(IMAGES):
         file = files[number % len(files)]
@@ -68,7 +68,9 @@ def _write_records() -> None:
         RadiographConfig(name="original-source", size=None, split="source"),
     ):
         builder = Builder(data_dir=BUILT, config=config)
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=ORIGINALS.parent))
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=ORIGINALS.parent)
+        )
     writer = ArrayRecordWriter(str(ARRAY_RECORD), "group_size:1,uncompressed")
     images, labels = _in_memory()
     for image, label in zip(images, labels, strict=True):
@@ -179,7 +181,11 @@ def generator(root: Path, **augment) -> measure.Measure:
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     batches = ImageDataGenerator(**augment).flow_from_directory(
-        root / "train", target_size=(SIZE, SIZE), color_mode="grayscale", class_mode="binary", batch_size=BATCH
+        root / "train",
+        target_size=(SIZE, SIZE),
+        color_mode="grayscale",
+        class_mode="binary",
+        batch_size=BATCH,
     )
     return measure.rate((len(images) for images, _ in batches), warm_up=2)
 
@@ -189,7 +195,11 @@ def keras_directory(root: Path) -> measure.Measure:
     import keras
 
     batches = keras.utils.image_dataset_from_directory(
-        root / "train", image_size=(SIZE, SIZE), color_mode="grayscale", batch_size=BATCH, verbose=False
+        root / "train",
+        image_size=(SIZE, SIZE),
+        color_mode="grayscale",
+        batch_size=BATCH,
+        verbose=False,
     )
     return measure.rate(len(images) for images, _ in batches.repeat())
 
@@ -205,7 +215,13 @@ def plain_tfds() -> measure.Measure:
 
     builder = tfds.builder_from_directory(next(BUILT.glob("*/original-source/*")))
     records = builder.as_dataset(split="train", shuffle_files=True)
-    batches = records.repeat().shuffle(1000).map(decode, tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
+    batches = (
+        records.repeat()
+        .shuffle(1000)
+        .map(decode, tf.data.AUTOTUNE)
+        .batch(BATCH)
+        .prefetch(tf.data.AUTOTUNE)
+    )
     return measure.rate(len(images) for images, _ in batches)
 
 
@@ -257,7 +273,9 @@ def bare_pillow() -> measure.Measure:
 
     def epoch() -> Iterator[int]:
         order = rng.permutation(len(files))
-        for start in range(0, len(order), 8 * BATCH):  # large pieces, so that no core waits for the slowest file
+        for start in range(
+            0, len(order), 8 * BATCH
+        ):  # large pieces, so that no core waits for the slowest file
             yield len(np.stack(list(pool.map(load, order[start : start + 8 * BATCH]))))
 
     pool = ThreadPoolExecutor(core_count())
@@ -268,7 +286,10 @@ CLASSIC = {"shear_range": 0.2, "zoom_range": 0.2, "horizontal_flip": True}
 CONTENDERS: dict[str, tuple[str, Callable[[], measure.Measure]]] = {
     "idg": ("ImageDataGenerator, originals", lambda: generator(ORIGINALS)),
     "idg_224": ("ImageDataGenerator, 224 files", lambda: generator(COPIES)),
-    "idg_224_classic": ("ImageDataGenerator, 224 files, augmented", lambda: generator(COPIES, **CLASSIC)),
+    "idg_224_classic": (
+        "ImageDataGenerator, 224 files, augmented",
+        lambda: generator(COPIES, **CLASSIC),
+    ),
     "keras": ("image_dataset_from_directory, originals", lambda: keras_directory(ORIGINALS)),
     "keras_224": ("image_dataset_from_directory, 224 files", lambda: keras_directory(COPIES)),
     "tfds": ("plain tfds, `original`", plain_tfds),
@@ -291,7 +312,12 @@ def report(found: dict[str, measure.Figures]) -> None:
     for name, (title, _) in CONTENDERS.items():
         figures = found[name]
         rows.append(
-            (title, f"{figures['images_per_s']:,.0f}", f"{figures['cpu_ms']:.3f}", f"{figures['peak_mb']:,.0f}")
+            (
+                title,
+                f"{figures['images_per_s']:,.0f}",
+                f"{figures['cpu_ms']:.3f}",
+                f"{figures['peak_mb']:,.0f}",
+            )
         )
     measure.print_table(rows)
 
@@ -304,12 +330,27 @@ def report(found: dict[str, measure.Figures]) -> None:
             ("in memory ÷ ImageDataGenerator, originals", ratio("ours_ram", "idg"), ">=", 400),
             ("no cache ÷ ImageDataGenerator, 224 files", ratio("ours_none", "idg_224"), ">=", 10),
             ("in memory ÷ ImageDataGenerator, 224 files", ratio("ours_ram", "idg_224"), ">=", 35),
-            ("augmented ÷ ImageDataGenerator augmented, 224 files", ratio("ours_classic", "idg_224_classic"), ">=", 7),
+            (
+                "augmented ÷ ImageDataGenerator augmented, 224 files",
+                ratio("ours_classic", "idg_224_classic"),
+                ">=",
+                7,
+            ),
             ("in memory, shuffled ÷ NumPy gather", ratio("ours_ram", "numpy"), ">=", 0.6),
             ("`original` on the fly ÷ bare Pillow", ratio("ours_original", "pillow"), ">=", 0.85),
-            ("time of an epoch: pipeline ÷ tensors in memory", found["epochs"]["time_ratio"], "<=", 1.03),
+            (
+                "time of an epoch: pipeline ÷ tensors in memory",
+                found["epochs"]["time_ratio"],
+                "<=",
+                1.03,
+            ),
             ("processor time of the same", found["epochs"]["cpu_ratio"], "<=", 1.03),
-            ("peak memory, no cache: 50,000 ÷ 10,000 images", ratio("memory_50k", "memory_10k", "peak_mb"), "<=", 1.1),
+            (
+                "peak memory, no cache: 50,000 ÷ 10,000 images",
+                ratio("memory_50k", "memory_10k", "peak_mb"),
+                "<=",
+                1.1,
+            ),
         ]
     )
 
@@ -326,12 +367,16 @@ def main(arguments: argparse.Namespace) -> None:
         turns = {"repeats": arguments.repeats, "seconds": arguments.seconds}
         found = measure.in_turns(__file__, CONTENDERS, **turns)
         # 3 % is little beside how the speed of a machine wavers: more turns.
-        found |= measure.in_turns(__file__, ["epochs"], **turns | {"repeats": 2 * arguments.repeats})
+        found |= measure.in_turns(
+            __file__, ["epochs"], **turns | {"repeats": 2 * arguments.repeats}
+        )
         measure.print_source(arguments.source)
         report(found)
 
 
 if __name__ == "__main__":
     parser = measure.options(__doc__)
-    parser.add_argument("--source", type=Path, default=SHARED, help="A chest_xray folder. [%(default)s]")
+    parser.add_argument(
+        "--source", type=Path, default=SHARED, help="A chest_xray folder. [%(default)s]"
+    )
     main(parser.parse_args())

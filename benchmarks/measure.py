@@ -28,8 +28,12 @@ Measure = Callable[[float], Figures]  # measures for so many seconds
 
 def options(description: str | None) -> argparse.ArgumentParser:
     """The options of every benchmark."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0, help="Length of one measurement. [%(default)s]")
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="Length of one measurement. [%(default)s]"
+    )
     parser.add_argument("--repeats", type=int, default=4, help="Turns counted. [%(default)s]")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # the child's side
     return parser
@@ -44,7 +48,7 @@ def phantoms() -> list[Path]:
     """Drawn radiographs, as files in benchmarks/work/."""
     folder = WORK / "phantoms"
     if not folder.is_dir():
-        from cxr_tfds.phantom_dataset import write_dataset
+        from cxr_tfds.phantom.dataset import write_dataset
 
         write_dataset(folder, images={"train": {"NORMAL": 96, "PNEUMONIA": 144}})
     return _training_images(folder / "chest_xray")
@@ -80,7 +84,11 @@ def rate(batches: Iterable[int], warm_up: int = 8) -> Measure:
         while (passed := time.perf_counter() - start) < seconds:
             images += next(stream)
         cpu = time.process_time() - cpu
-        return {"images_per_s": images / passed, "cpu_ms": 1000 * cpu / images, "peak_mb": peak_mb()}
+        return {
+            "images_per_s": images / passed,
+            "cpu_ms": 1000 * cpu / images,
+            "peak_mb": peak_mb(),
+        }
 
     return measure
 
@@ -101,7 +109,12 @@ def run_once(script: str, name: str, arguments: Sequence[str] = ()) -> str:
 
 
 def in_turns(
-    script: str, contenders: Iterable[str], *, repeats: int, seconds: float, arguments: Sequence[str] = ()
+    script: str,
+    contenders: Iterable[str],
+    *,
+    repeats: int,
+    seconds: float,
+    arguments: Sequence[str] = (),
 ) -> dict[str, Figures]:
     """Starts `script --only NAME` for each contender and lets them measure in turns; medians."""
     children = {name: _Child(script, name, arguments) for name in contenders}
@@ -170,7 +183,11 @@ def print_table(rows: list[tuple[str, ...]]) -> None:
     """Prints Markdown."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for number, row in enumerate(rows):
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+        print(
+            "| "
+            + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            + " |"
+        )
         if not number:
             print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
     print()
@@ -181,5 +198,7 @@ def print_verdicts(rows: list[tuple[str, float, str, float]]) -> None:
     table = [("figure", "measured", "required", "")]
     for figure, measured, sign, required in rows:
         passed = measured >= required if sign == ">=" else measured <= required
-        table.append((figure, f"{measured:.3g}", f"{sign} {required:g}", "pass" if passed else "miss"))
+        table.append(
+            (figure, f"{measured:.3g}", f"{sign} {required:g}", "pass" if passed else "miss")
+        )
     print_table(table)

@@ -24,6 +24,7 @@ from typing import Any
 import measure
 
 from cxr_tfds import run_folder
+from cxr_tfds.files import write_json
 from cxr_tfds.training.recipes import RECIPES
 from cxr_tfds.training.settings import TrainSettings
 
@@ -38,16 +39,22 @@ def prepare(source: Path, out: Path) -> Path:
     """The dataset of the files of `source`, in `out`; built unless it stands there. Loads TensorFlow."""
     stamp, wanted = out / "source.txt", f"{source.resolve()}\n"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") != wanted:
-        sys.exit(f"{out} holds runs on {stamp.read_text(encoding='utf-8').strip()}. Give another --out.")
+        sys.exit(
+            f"{out} holds runs on {stamp.read_text(encoding='utf-8').strip()}. Give another --out."
+        )
     data = out / "data"
     if not stamp.is_file():
         import tensorflow_datasets as tfds
 
-        from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+        from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import (
+            Builder,
+        )
         from cxr_tfds.building.config import RadiographConfig
 
         builder = Builder(data_dir=data, config=RadiographConfig(name="original", size=None))
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source))
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=source)
+        )
         stamp.write_text(wanted, encoding="utf-8")
     return data
 
@@ -98,7 +105,7 @@ def _notes(out: Path, name: str) -> dict[str, Any]:
 
 
 def _write(out: Path, name: str, notes: dict[str, Any]) -> None:
-    run_folder.write_json(out / f"{name}.json", notes)
+    write_json(out / f"{name}.json", notes)
 
 
 def _sizes(run: Path) -> dict[str, int]:
@@ -131,7 +138,11 @@ def row(name: str, out: Path) -> tuple[str, ...]:
 
 def report(names: list[str], out: Path) -> None:
     """Prints the table of the systems that are finished."""
-    finished = [name for name in names if (out / name / run_folder.MODEL).is_file() and "int8" in _notes(out, name)]
+    finished = [
+        name
+        for name in names
+        if (out / name / run_folder.MODEL).is_file() and "int8" in _notes(out, name)
+    ]
     datasets = {run_folder.RunConfig.read(out / name).dataset["fingerprint"] for name in finished}
     if len(datasets) > 1:
         sys.exit(f"the runs in {out} are of different images; remove it and start anew.")
@@ -158,15 +169,25 @@ def main(arguments: argparse.Namespace) -> None:
             environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
             done = subprocess.run(command, env=environment, check=False, stdout=subprocess.DEVNULL)
             if done.returncode:
-                sys.exit(f"{name} ended with {done.returncode}; the same command goes on from its last epoch.")
+                sys.exit(
+                    f"{name} ended with {done.returncode}; the same command goes on from its last epoch."
+                )
     report(names, out)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=SHARED, help="Folder with train/ and test/. [%(default)s]")
-    parser.add_argument("--out", type=Path, default=measure.WORK / "models", help="Dataset and runs. [%(default)s]")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--source", type=Path, default=SHARED, help="Folder with train/ and test/. [%(default)s]"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=measure.WORK / "models", help="Dataset and runs. [%(default)s]"
+    )
     parser.add_argument("--only", nargs="+", choices=list(RECIPES), help="These systems alone.")
-    parser.add_argument("--largest", type=int, default=224, help="Side of the largest images. [%(default)s]")
+    parser.add_argument(
+        "--largest", type=int, default=224, help="Side of the largest images. [%(default)s]"
+    )
     parser.add_argument("--epochs", type=int, help="At most so many, to try it out.")
     main(parser.parse_args())

@@ -24,11 +24,15 @@ def prepare() -> None:
     import tensorflow_datasets as tfds
 
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-    from cxr_tfds.phantom_dataset import images_per_split, write_dataset
+    from cxr_tfds.phantom.dataset import images_per_split, write_dataset
 
-    write_dataset(DATA / "source", images=images_per_split(IMAGES, 40), overwrite=(DATA / "source").exists())
+    write_dataset(
+        DATA / "source", images=images_per_split(IMAGES, 40), overwrite=(DATA / "source").exists()
+    )
     builder = Builder(data_dir=DATA / "built", config="224")
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=DATA / "source"))
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=DATA / "source")
+    )
 
 
 class Steps:
@@ -69,7 +73,9 @@ def fit() -> measure.Measure:
     dataset = _dataset()
     whole = load_split(dataset, "train")
     # Whole batches, and so many that a measurement is one call.
-    images, labels = (np.tile(of[: IMAGES // BATCH * BATCH], (10, *[1] * (of.ndim - 1))) for of in whole[:2])
+    images, labels = (
+        np.tile(of[: IMAGES // BATCH * BATCH], (10, *[1] * (of.ndim - 1))) for of in whole[:2]
+    )
     keras.config.set_dtype_policy(resolve_precision("auto"))
     model = build_model(MODEL, dataset.shape, 2)
     model.compile(
@@ -84,7 +90,13 @@ def fit() -> measure.Measure:
             def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
                 self.model.stop_training = steps.end()
 
-        model.fit(images, labels.astype(np.float32)[:, np.newaxis], batch_size=BATCH, verbose=0, callbacks=[Stop()])
+        model.fit(
+            images,
+            labels.astype(np.float32)[:, np.newaxis],
+            batch_size=BATCH,
+            verbose=0,
+            callbacks=[Stop()],
+        )
         return steps.figures()
 
     measured(1.0)
@@ -98,20 +110,30 @@ def ours(augment: str) -> measure.Measure:
     from cxr_tfds.reading.pipeline import train_batches
     from cxr_tfds.training.distributed import open_devices
     from cxr_tfds.training.learner import Learner
-    from cxr_tfds.training.objective import losses_of
+    from cxr_tfds.training.objective import make_loss
     from cxr_tfds.training.progress import Progress
     from cxr_tfds.training.run import resolve_precision
     from cxr_tfds.training.settings import TrainSettings
 
     dataset, devices = _dataset(), open_devices()
     settings = TrainSettings(
-        dataset=dataset.name, data_dir=str(DATA / "built"), model=MODEL, batch_size=BATCH, augment=augment
+        dataset=dataset.name,
+        data_dir=str(DATA / "built"),
+        model=MODEL,
+        batch_size=BATCH,
+        augment=augment,
     )
-    losses = losses_of(np.ones(2, np.float32), settings.label_smoothing)
+    losses = make_loss(np.ones(2, np.float32), settings.label_smoothing)
     policy = resolve_precision(settings.precision)
-    learner = Learner(settings, dataset, devices, policy=policy, losses=losses, steps=IMAGES // BATCH)
+    learner = Learner(
+        settings, dataset, devices, policy=policy, losses=losses, steps=IMAGES // BATCH
+    )
     batches = train_batches(
-        dataset, batch_size=BATCH // devices.replicas, seed=0, parts=devices.replicas, workers=devices.replicas
+        dataset,
+        batch_size=BATCH // devices.replicas,
+        seed=0,
+        parts=devices.replicas,
+        workers=devices.replicas,
     )
     stream = iter(devices.distribute(batches))
 
@@ -144,9 +166,24 @@ def report(found: dict[str, measure.Figures]) -> None:
     bare = found["bare fit"]
     measure.print_verdicts(
         [
-            ("images/s, no augmentation ÷ bare fit", found["none"]["images_per_s"] / bare["images_per_s"], ">=", 0.9),
-            ("images/s, augmented ÷ bare fit", found["default"]["images_per_s"] / bare["images_per_s"], ">=", 0.9),
-            ("processor time, no augmentation ÷ bare fit", found["none"]["cpu_ms"] / bare["cpu_ms"], "<=", 1 / 0.9),
+            (
+                "images/s, no augmentation ÷ bare fit",
+                found["none"]["images_per_s"] / bare["images_per_s"],
+                ">=",
+                0.9,
+            ),
+            (
+                "images/s, augmented ÷ bare fit",
+                found["default"]["images_per_s"] / bare["images_per_s"],
+                ">=",
+                0.9,
+            ),
+            (
+                "processor time, no augmentation ÷ bare fit",
+                found["none"]["cpu_ms"] / bare["cpu_ms"],
+                "<=",
+                1 / 0.9,
+            ),
         ]
     )
 
@@ -158,7 +195,11 @@ def main(arguments: argparse.Namespace) -> None:
         measure.serve(CONTENDERS[arguments.only][1]())
     else:
         measure.run_once(__file__, "prepare")
-        report(measure.in_turns(__file__, CONTENDERS, repeats=arguments.repeats, seconds=arguments.seconds))
+        report(
+            measure.in_turns(
+                __file__, CONTENDERS, repeats=arguments.repeats, seconds=arguments.seconds
+            )
+        )
 
 
 if __name__ == "__main__":

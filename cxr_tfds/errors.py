@@ -1,17 +1,32 @@
-"""Errors a person can mend: what was found, what was expected, what to do.
+"""Errors that a user can correct. Messages say what was found, what was expected and what to do.
 
-The commands print these as one message and exit with 1; any other exception is a defect
-and keeps its traceback.
+The commands print these errors as one message and exit with status 1. Any other exception is a
+defect and keeps its traceback.
 """
+
+from __future__ import annotations
 
 
 class InputError(ValueError):
-    """A value, file or folder that cannot be used as it is."""
+    """A value, file or folder that cannot be used."""
 
 
 class MissingData(InputError, FileNotFoundError):
-    """A dataset, run or source folder that is not where it was looked for."""
+    """A dataset, run folder or source folder that does not exist where it was expected."""
 
 
 class BadImage(InputError):
-    """A file that holds no usable radiograph; the message is the reason, without the file's name."""
+    """A file that does not contain a usable radiograph.
+
+    Attributes:
+      reason: What is wrong with the file, without its name.
+      path: Name of the file, or None if the bytes have no name.
+    """
+
+    def __init__(self, reason: str, path: str | None = None) -> None:
+        super().__init__(reason, path)
+        self.reason = reason
+        self.path = path
+
+    def __str__(self) -> str:
+        return self.reason if self.path is None else f"{self.path}: {self.reason}"

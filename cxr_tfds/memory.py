@@ -23,7 +23,9 @@ def peak_mb() -> float | None:
     """The most memory this process has held; None where the system does not tell."""
     try:
         # Not getrusage: on Linux it starts with what the parent held.
-        (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+        (line,) = (
+            x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")
+        )
         return int(line.split()[1]) / 1024
     except (OSError, ValueError):
         pass
@@ -32,7 +34,9 @@ def peak_mb() -> float | None:
     except ImportError:  # Windows
         return None
     # macOS counts bytes, others KiB: Linux in a sandbox, too, whose status has no VmHWM.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
 
 
 def free_memory(root: Path = Path("/")) -> int:
@@ -49,7 +53,9 @@ def free_memory(root: Path = Path("/")) -> int:
 def _of_machine(root: Path) -> int:
     try:
         with (root / "proc/meminfo").open(encoding="ascii") as lines:
-            return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+            return next(
+                int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")
+            )
     except (OSError, StopIteration):
         if not hasattr(os, "sysconf"):  # Windows
             return 0
@@ -69,12 +75,17 @@ def _of_groups(root: Path) -> Iterator[int]:
                 folder, *files = _GROUPS[controller]
                 # In a container the own group may be called as outside, where nothing of that name is seen.
                 for group in (PurePosixPath(own), *PurePosixPath(own).parents):
-                    yield from _left(root / "sys/fs/cgroup" / folder / group.relative_to("/"), *files)
+                    yield from _left(
+                        root / "sys/fs/cgroup" / folder / group.relative_to("/"), *files
+                    )
 
 
 def _left(group: Path, limit: str, taken: str, returnable: str) -> Iterator[int]:
     try:
-        stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        stat = dict(
+            line.split()
+            for line in (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        )
         limit, taken = ((group / file).read_text(encoding="ascii") for file in (limit, taken))
         yield int(limit) - int(taken) + int(stat.get(returnable, 0))
     except (OSError, ValueError):  # no such group, or "max": no limit

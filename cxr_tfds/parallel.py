@@ -29,7 +29,11 @@ def all_cores() -> Executor:
 
 
 def ordered_map(
-    function: Callable[[T], R], items: Iterable[T], executor: Executor, *, in_flight: int | None = None
+    function: Callable[[T], R],
+    items: Iterable[T],
+    executor: Executor,
+    *,
+    in_flight: int | None = None,
 ) -> Iterator[R]:
     """Results in the order of `items`, with at most `in_flight` of them under way at any time.
 

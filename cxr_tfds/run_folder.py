@@ -6,20 +6,25 @@ Files appear whole or not at all: written beside, then renamed. Loads no TensorF
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import json
-import secrets
 import shutil
-import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.files import complete_file, remove_abandoned, write_json
 
 FORMAT = 2
-CONFIG, MODEL, HISTORY, METRICS, STRESS = "config.json", "model.keras", "history.csv", "metrics.json", "stress.json"
+CONFIG, MODEL, HISTORY, METRICS, STRESS = (
+    "config.json",
+    "model.keras",
+    "history.csv",
+    "metrics.json",
+    "stress.json",
+)
 REPORT, CARD, PICTURES, CHECKPOINT = "report.html", "MODEL_CARD.md", "pictures", "checkpoint"
 TENSORBOARD = "tensorboard"
 # What `cxr_tfds.report` writes to the folder of pictures; of the images rightly called a sheet for each class.
@@ -28,36 +33,7 @@ _OWN_PICTURES = (
     "right-[0-9]*", "roc", "scores", "stress", "thresholds", "wrong",
 )  # fmt: skip
 
-_WRITING = ".writing-"
-_LEFT_SECONDS = 24 * 3600.0  # after which a file that is not whole has no writer any more
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; it takes `path`'s name only when all went well.
-
-    Each writer has a path of its own, which ends as `path` does. What was left here by writers that were killed
-    is removed a day later.
-    """
-    _remove_left(path.parent)
-    beside = path.with_name(f"{_WRITING}{secrets.token_hex(8)}-{path.name}")
-    try:
-        yield beside
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _remove_left(folder: Path) -> None:
-    for path in folder.glob(f"{_WRITING}{'[0-9a-f]' * 16}-*"):
-        with contextlib.suppress(OSError):  # someone else's, or gone by now
-            if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
-                path.unlink()
-
-
-def write_json(path: Path, content: Any) -> None:
-    with whole_file(path) as beside:
-        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+History = list[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,15 +98,19 @@ def read_metrics(run: Path, name: str = METRICS) -> dict[str, Any]:
     path = run / name
     try:
         tables = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-            raise InputError(f"{path} is damaged: expected a table for each split. Remove it and measure again.")
+        if not isinstance(tables, dict) or not all(
+            isinstance(table, dict) for table in tables.values()
+        ):
+            raise InputError(
+                f"{path} is damaged: expected a table for each split. Remove it and measure again."
+            )
         return tables
     except (json.JSONDecodeError, UnicodeDecodeError) as err:
         raise InputError(f"{path} is damaged: {err}. Remove it and measure again.") from err
 
 
 def save_model(model: Any, run: Path) -> None:
-    with whole_file(run / MODEL) as beside:
+    with complete_file(run / MODEL) as beside:
         model.save(beside)
 
 
@@ -143,7 +123,9 @@ def load_model(run: Path) -> Any:
     """
     path = run / MODEL
     if not path.is_file():
-        raise MissingData(f"{path} does not exist: the run did not finish. Go on with: cxr-train --out {run} --resume")
+        raise MissingData(
+            f"{path} does not exist: the run did not finish. Go on with: cxr-train --out {run} --resume"
+        )
     import keras
 
     try:
@@ -159,7 +141,7 @@ def own_pictures(run: Path) -> list[Path]:
 
 def clear(run: Path) -> None:
     """Removes the files of a run from `run`, those left half written included, and nothing else."""
-    _remove_left(run)
+    remove_abandoned(run)
     for name in (CONFIG, MODEL, HISTORY, METRICS, STRESS, REPORT, CARD):
         (run / name).unlink(missing_ok=True)
     for path in [*own_pictures(run), *(run / TENSORBOARD).glob("events.out.tfevents.*")]:
@@ -168,3 +150,37 @@ def clear(run: Path) -> None:
         with contextlib.suppress(OSError):  # someone's own files stay, and their folder
             folder.rmdir()
     shutil.rmtree(run / CHECKPOINT, ignore_errors=True)
+
+
+def best_epoch(history: History) -> int:
+    """Number of the best epoch, from 1."""
+    key = "val_auc" if "val_auc" in history[0] else "val_accuracy"
+    return int(max(history, key=lambda row: (row[key], -row["val_loss"]))["epoch"])
+
+
+def write_history(run: Path, history: History) -> None:
+    with (
+        complete_file(run / HISTORY) as beside,
+        beside.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def read_history(run: Path) -> History:
+    """The epochs of `history.csv`; none where a run has no such file."""
+    path = run / HISTORY
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [_numbers(row) for row in csv.DictReader(file)]
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, float]:
+    """The columns that are numbers."""
+    numbers = {}
+    for name, value in row.items():
+        with contextlib.suppress(TypeError, ValueError):
+            numbers[name] = float(value)
+    return numbers

@@ -13,7 +13,9 @@ _SEED = 0  # of the choice: the same run gives the same file
 _EVERY = 5000  # images between two lines of progress
 
 
-def calibration_images(dataset: BuiltDataset, count: int, say: Callable[[str], None] = lambda line: None) -> np.ndarray:
+def calibration_images(
+    dataset: BuiltDataset, count: int, say: Callable[[str], None] = lambda line: None
+) -> np.ndarray:
     """Training images as they are stored, unaugmented, as many of each class: uint8 (N, S, S, C).
 
     Reads the split twice and holds no more of it than a batch and what it chooses.
@@ -42,7 +44,9 @@ def calibration_images(dataset: BuiltDataset, count: int, say: Callable[[str], N
     return chosen
 
 
-def _first_pass(dataset: BuiltDataset, say: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _first_pass(
+    dataset: BuiltDataset, say: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Label, smallest and largest pixel of each training image."""
     parts = []
     total, seen = dataset.sizes["train"], 0
@@ -56,7 +60,9 @@ def _first_pass(dataset: BuiltDataset, say: Callable[[str], None]) -> tuple[np.n
     return labels, darkest, brightest
 
 
-def _choose(labels: np.ndarray, darkest: np.ndarray, brightest: np.ndarray, count: int) -> np.ndarray:
+def _choose(
+    labels: np.ndarray, darkest: np.ndarray, brightest: np.ndarray, count: int
+) -> np.ndarray:
     """Numbers of the chosen images, rising: by lot, but for the two that reach the ends of the range."""
     order = np.random.default_rng(_SEED).permutation(len(labels))
     ends = (order[np.argmin(darkest[order])], order[np.argmax(brightest[order])])

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxr_tfds.cli import native_stderr_closed
-from cxr_tfds.evaluation.metrics import auc, decisions
-from cxr_tfds.evaluation.scoring import Scores, flat, probabilities
-from cxr_tfds.evaluation.temperature import fit_temperature
-from cxr_tfds.evaluation.thresholds import best_threshold
+from cxr_tfds.evaluation.scoring import Scores, flat
+from cxr_tfds.metrics.logits import decisions, probabilities
+from cxr_tfds.metrics.ranking import auc
+from cxr_tfds.metrics.temperature import fit_temperature
+from cxr_tfds.metrics.thresholds import best_threshold
+from cxr_tfds.native import suppress_native_stderr
 
 from .edge.runtime import load
 
@@ -40,7 +41,7 @@ def exported_answers(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
 
     Logits float32 (N,), or (N, K) for K > 2 classes; or the probabilities (N, K) of `rgb.with_probabilities`.
     """
-    with native_stderr_closed():
+    with suppress_native_stderr():
         session = load(flatbuffer, RUNTIME)
     return flat(np.stack([session.run(image[np.newaxis]) for image in images]))
 
@@ -118,7 +119,9 @@ def _auc(labels: np.ndarray, logits: np.ndarray, temperature: float) -> float | 
         return None
     if logits.ndim == 1:
         return auc(labels, logits)
-    columns = probabilities(logits, temperature).T  # of more than two classes its value changes the order of images
+    columns = probabilities(
+        logits, temperature
+    ).T  # of more than two classes its value changes the order of images
     return float(np.mean([auc(labels == number, column) for number, column in enumerate(columns)]))
 
 
@@ -130,7 +133,9 @@ class Verdict(NamedTuple):
     comparisons: dict[str, Comparison]  # by split
 
 
-def judge(keras: dict[str, Scores], logits: dict[str, np.ndarray], threshold: float | None) -> Verdict:
+def judge(
+    keras: dict[str, Scores], logits: dict[str, np.ndarray], threshold: float | None
+) -> Verdict:
     """Fits temperature and threshold of an exported model on validation, and compares every split.
 
     Args:
@@ -144,12 +149,17 @@ def judge(keras: dict[str, Scores], logits: dict[str, np.ndarray], threshold: fl
 
 
 def compared(
-    verdict: Verdict, keras: dict[str, Scores], logits: dict[str, np.ndarray], threshold: float | None
+    verdict: Verdict,
+    keras: dict[str, Scores],
+    logits: dict[str, np.ndarray],
+    threshold: float | None,
 ) -> Verdict:
     """The verdict with comparisons of these logits; arguments as of `judge`."""
     return verdict._replace(
         comparisons={
-            split: compare(keras[split], logits[split], threshold, verdict.threshold, verdict.temperature)
+            split: compare(
+                keras[split], logits[split], threshold, verdict.threshold, verdict.temperature
+            )
             for split in keras
         }
     )

@@ -6,15 +6,22 @@ from pathlib import Path
 
 import click
 
-from cxr_tfds.cli import Command, NearestChoice, check_new_folder, load_tensorflow
 from cxr_tfds.commands import options
+from cxr_tfds.commands.base import Command, NearestChoice
+from cxr_tfds.files import check_new_folder
+from cxr_tfds.native import load_tensorflow
 
 from .formats import FORMATS
 
 
 @click.command(cls=Command)
 @options.run
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write to.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write to.",
+)
 @click.option(
     "--format",
     "formats",
@@ -68,7 +75,11 @@ from .formats import FORMATS
     metavar="LAYER",
     help="Leave a layer float32 in the int8 formats. May be given several times.",
 )
-@click.option("--overwrite", is_flag=True, help="Write to --out though it is not empty; same names are replaced.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Write to --out though it is not empty; same names are replaced.",
+)
 def export(
     run: Path,
     out: Path,
@@ -96,7 +107,9 @@ def export(
         tuple(dict.fromkeys(formats)),
         data_dir=data_dir,
         calibration=calibration,
-        demands=Demands(max_auc_drop, min_agreement, tuple(RUNTIMES) if runtime == "all" else (runtime,)),
+        demands=Demands(
+            max_auc_drop, min_agreement, tuple(RUNTIMES) if runtime == "all" else (runtime,)
+        ),
         heatmap=heatmap,
         rgb=input_ == "rgb",
         keep_float=tuple(dict.fromkeys(keep_float)),

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cxr_tfds.cli import native_stderr_closed
+from cxr_tfds.native import suppress_native_stderr
 
 from .edge.runtime import INPUT, OUTPUT, SIGNATURE
 from .formats import FORMATS, Format, with_rgb
@@ -52,13 +52,13 @@ def to_tflite(
         errors = layer_errors(ranges, model.name, itertools.islice(calibration, 1))
         types = tf.as_dtype(form.image), tf.as_dtype(form.answer)
         return quantized_except(ranges, errors, keep_float, types)
-    with _converter(model, form, calibration) as converter, native_stderr_closed():
+    with _converter(model, form, calibration) as converter, suppress_native_stderr():
         return converter.convert()
 
 
 def calibrated(model: Any, calibration: Iterable[np.ndarray]) -> bytes:
     """The float32 model with the ranges of its activations: what `layers` compares and quantizes in part."""
-    with _converter(model, FORMATS["int8"], calibration) as converter, native_stderr_closed():
+    with _converter(model, FORMATS["int8"], calibration) as converter, suppress_native_stderr():
         converter._experimental_calibrate_only = True
         return converter.convert()
 
@@ -75,14 +75,18 @@ def _converter(model: Any, form: Format, calibration: Iterable[np.ndarray]) -> I
         if form.calibrated:
             converter.inference_input_type = tf.as_dtype(form.image)
             converter.inference_output_type = tf.as_dtype(form.answer)
-        converter._experimental_disable_per_channel_quantization_for_dense_layers = not form.dense_per_channel
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = (
+            not form.dense_per_channel
+        )
         if form.optimized:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if form.weights:
             converter.target_spec.supported_types = [tf.as_dtype(form.weights)]
         if form.calibrated:
             # The input takes the range of these images: see `calibration.calibration_images`.
-            converter.representative_dataset = lambda: ([image[np.newaxis].astype(np.float32)] for image in calibration)
+            converter.representative_dataset = lambda: (
+                [image[np.newaxis].astype(np.float32)] for image in calibration
+            )
         yield converter
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
-from cxr_tfds.cli import native_stderr_closed, unknown
 from cxr_tfds.errors import InputError
+from cxr_tfds.native import suppress_native_stderr
+from cxr_tfds.text import did_you_mean
 
 _NO_COMPUTATION = ("/batchnorm/", "/Relu")  # fused into the layer before
 
@@ -39,10 +40,14 @@ def layer_errors(calibrated: bytes, name: str, images: Iterable[np.ndarray]) -> 
       name: of the Keras model.
       images: uint8 (S, S, C).
     """
-    with native_stderr_closed(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the debugger builds on an interpreter that warns of its end
+    with suppress_native_stderr(), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # the debugger builds on an interpreter that warns of its end
         debugger = tf.lite.experimental.QuantizationDebugger(
-            quant_debug_model_content=mlir_quantize(calibrated, fully_quantize=True, enable_numeric_verify=True),
+            quant_debug_model_content=mlir_quantize(
+                calibrated, fully_quantize=True, enable_numeric_verify=True
+            ),
             debug_dataset=lambda: ([image[np.newaxis].astype(np.float32)] for image in images),
         )
         debugger.run()
@@ -54,14 +59,21 @@ def layer_errors(calibrated: bytes, name: str, images: Iterable[np.ndarray]) -> 
 
 def _row(row: dict[str, str], model: str) -> LayerError:
     error = float(row["mean_squared_error"])
-    return LayerError(_layer(row["tensor_name"], model), row["tensor_name"], error, error**0.5 / float(row["scale"]))
+    return LayerError(
+        _layer(row["tensor_name"], model),
+        row["tensor_name"],
+        error,
+        error**0.5 / float(row["scale"]),
+    )
 
 
 def _layer(node: str, model: str) -> str:
     """The Keras layer that a node such as "edge_1/re_lu_1/Relu;edge_1/conv2d_1/convolution" computes."""
     parts = [part for part in node.split(";") if not any(word in part for word in _NO_COMPUTATION)]
     scope, _, inside = (parts or [node])[0].partition("/")
-    inside = inside.removeprefix(f"{scope}/")  # twice where a grey layer stands in front of the model
+    inside = inside.removeprefix(
+        f"{scope}/"
+    )  # twice where a grey layer stands in front of the model
     if not inside:
         return "logits"  # an output has the signature's name instead of a layer's
     # Keras appends a number to the name of a model that it traces again, and the same to its layers.
@@ -81,8 +93,8 @@ def quantized_except(
     nodes = {error.layer: error.node for error in errors if "/" in error.node}
     for layer in keep:
         if layer not in nodes:
-            raise InputError(f"--keep-float {unknown(layer, list(nodes))}")
-    with native_stderr_closed():
+            raise InputError(f"--keep-float {did_you_mean(layer, list(nodes))}")
+    with suppress_native_stderr():
         return mlir_quantize(
             calibrated,
             input_data_type=types[0],
@@ -94,5 +106,8 @@ def quantized_except(
 def report(errors: Sequence[LayerError]) -> str:
     """The errors for people, worst first."""
     width = max(len(error.layer) for error in errors)
-    rows = [f"  {error.layer:<{width}}  {error.mean_squared_error:11.6f}  {error.steps:8.2f}" for error in errors]
+    rows = [
+        f"  {error.layer:<{width}}  {error.mean_squared_error:11.6f}  {error.steps:8.2f}"
+        for error in errors
+    ]
     return "\n".join([f"  {'layer':<{width}}  mean square  in steps", *rows])

@@ -28,7 +28,9 @@ class Measured(NamedTuple):
     version: str
     latency_ms: float  # median of 50
     peak_mb: float | None  # None where the system does not tell
-    answers: np.ndarray  # of the images that were run: logits float32 (N,) or (N, K), or probabilities (N, K)
+    answers: (
+        np.ndarray
+    )  # of the images that were run: logits float32 (N,) or (N, K), or probabilities (N, K)
 
 
 def sample(count: int) -> np.ndarray:
@@ -51,10 +53,15 @@ def in_runtimes(flatbuffer: bytes, images: np.ndarray) -> tuple[list[Measured], 
     refused = {}
     for runtime in loadable():
         try:
-            ran.append(in_process(flatbuffer, runtime, images[:1] if runtime == RUNTIME else images))
+            ran.append(
+                in_process(flatbuffer, runtime, images[:1] if runtime == RUNTIME else images)
+            )
         except InputError as err:
             refused[runtime] = str(err)
-    if (why := too_new(flatbuffer)) and "tflite-runtime" not in {*refused, *(found.runtime for found in ran)}:
+    if (why := too_new(flatbuffer)) and "tflite-runtime" not in {
+        *refused,
+        *(found.runtime for found in ran),
+    }:
         refused["tflite-runtime"] = why
     return ran, refused
 
@@ -71,18 +78,26 @@ def in_process(flatbuffer: bytes, runtime: str, images: np.ndarray) -> Measured:
       InputError: the runtime cannot load or run it; its process may even crash.
     """
     with tempfile.TemporaryDirectory() as folder:
-        model, pixels, answers = (Path(folder) / name for name in ("model.tflite", "images.npy", "answers.npy"))
+        model, pixels, answers = (
+            Path(folder) / name for name in ("model.tflite", "images.npy", "answers.npy")
+        )
         model.write_bytes(flatbuffer)
         np.save(pixels, images)
         command = [sys.executable, "-m", "cxr_tfds.export.probe", runtime, model, pixels, answers]
         try:
-            done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+            done = subprocess.run(
+                [*map(str, command)], capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            )
         except subprocess.TimeoutExpired as err:
             raise InputError(f"{runtime} did not run the model within {_LIMIT_S} s.") from err
         if done.returncode:
             last = done.stderr.strip().rpartition("\n")[2]
-            raise InputError(f"{runtime} ended with code {done.returncode} when it ran the model. {last}".rstrip())
+            raise InputError(
+                f"{runtime} ended with code {done.returncode} when it ran the model. {last}".rstrip()
+            )
         row = json.loads(done.stdout)
         if "error" in row:
             raise InputError(row["error"])
-        return Measured(runtime, row["version"], row["latency_ms"], row["peak_mb"], flat(np.load(answers)))
+        return Measured(
+            runtime, row["version"], row["latency_ms"], row["peak_mb"], flat(np.load(answers))
+        )

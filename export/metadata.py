@@ -30,11 +30,18 @@ def classifier_metadata(name: str, description: str) -> bytes:
       description: for people.
     """
     builder = flatbuffers.Builder()
-    image = _table(builder, {0: _text(builder, "image"), 1: _text(builder, "RGB, 0 to 255"), **_image(builder)})
-    classes = _table(builder, {0: _text(builder, "probability"), 1: _text(builder, "of each class"), **_axis(builder)})
+    image = _table(
+        builder, {0: _text(builder, "image"), 1: _text(builder, "RGB, 0 to 255"), **_image(builder)}
+    )
+    classes = _table(
+        builder,
+        {0: _text(builder, "probability"), 1: _text(builder, "of each class"), **_axis(builder)},
+    )
     graph = _table(builder, {2: _vector(builder, [image]), 3: _vector(builder, [classes])})
     texts = {0: _text(builder, name), 1: _text(builder, description), 7: _text(builder, _PARSER)}
-    builder.Finish(_table(builder, {**texts, 3: _vector(builder, [graph])}), file_identifier=_IDENTIFIER)
+    builder.Finish(
+        _table(builder, {**texts, 3: _vector(builder, [graph])}), file_identifier=_IDENTIFIER
+    )
     return bytes(builder.Output())
 
 
@@ -57,7 +64,9 @@ def _axis(builder: flatbuffers.Builder) -> dict[int, int]:
     return {3: content, 5: stats, 6: _vector(builder, [labels])}
 
 
-def _table(builder: flatbuffers.Builder, places: Mapping[int, int], bytes_: Mapping[int, int] | None = None) -> int:
+def _table(
+    builder: flatbuffers.Builder, places: Mapping[int, int], bytes_: Mapping[int, int] | None = None
+) -> int:
     """A table whose fields are given by number: places of what was written before, and single bytes."""
     small = bytes_ or {}
     builder.StartObject(max([*places, *small, -1]) + 1)

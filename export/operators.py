@@ -46,7 +46,9 @@ CARRIED = {
     "TANH": 3,
     "TRANSPOSE": 6,
 }
-_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+_NAMES = {
+    code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)
+}
 
 
 def operator_versions(flatbuffer: bytes) -> dict[str, int]:

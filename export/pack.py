@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.metrics import decisions
-from cxr_tfds.evaluation.scoring import Scores, dataset_of, probabilities, score_and_keep
-from cxr_tfds.run_folder import CARD, RunConfig, load_model, whole_file, write_json
+from cxr_tfds.evaluation.scoring import Scores, dataset_of, score_and_keep
+from cxr_tfds.files import complete_file, write_json
+from cxr_tfds.metrics.logits import decisions, probabilities
+from cxr_tfds.run_folder import CARD, RunConfig, load_model
 
 from .calibration import calibration_images
 from .check import RUNTIME, Verdict, as_logits, compared, exported_answers, failure, judge
@@ -50,7 +51,9 @@ class _Job(NamedTuple):
     out: Path
     demands: Demands
     scores: dict[str, Scores]  # of the Keras model, by split
-    images: dict[str, np.ndarray]  # by split, as the file takes them: uint8 (N, S, S, C), or (N, S, S, 3)
+    images: dict[
+        str, np.ndarray
+    ]  # by split, as the file takes them: uint8 (N, S, S, C), or (N, S, S, 3)
     chosen: np.ndarray  # uint8 (N, S, S, C) to calibrate with; none where no format needs them
     about: str | None  # the model card of the run
     rgb: bool  # whether the files take RGB and give probabilities, see `rgb`
@@ -99,7 +102,9 @@ def export_run(
         _check_rgb(quantizations, heatmap)
     if keep_float and not any(FORMATS[name].selective for name in quantizations):
         able = " or ".join(name for name, form in FORMATS.items() if form.selective)
-        raise InputError(f"--keep-float {keep_float[0]}: none of {', '.join(quantizations)} keeps layers; add {able}.")
+        raise InputError(
+            f"--keep-float {keep_float[0]}: none of {', '.join(quantizations)} keeps layers; add {able}."
+        )
     needed = any(FORMATS[name].calibrated for name in quantizations)
     job = _job(run, out, data_dir, demands, rgb, calibration if needed else 0, say)
     whole = with_heatmap(job.model) if heatmap else with_grey(job.model) if rgb else job.model
@@ -124,7 +129,9 @@ def _check_rgb(quantizations: Sequence[str], heatmap: bool) -> None:
     InputError: what is asked for does not go with RGB.
     """
     if heatmap:
-        raise InputError("--input rgb gives probabilities alone, for programs that expect one output; leave --heatmap.")
+        raise InputError(
+            "--input rgb gives probabilities alone, for programs that expect one output; leave --heatmap."
+        )
     for name in quantizations:
         if name not in RGB_FORMATS:
             raise InputError(
@@ -148,7 +155,9 @@ def _job(
     say(f"scoring the Keras model on {' and '.join(splits)}")
     scores, images = {}, {}
     for split in splits:
-        scores[split], kept = score_and_keep(model, dataset, split, config.temperature, kept_bytes=sys.maxsize)
+        scores[split], kept = score_and_keep(
+            model, dataset, split, config.temperature, kept_bytes=sys.maxsize
+        )
         images[split] = as_rgb(kept.images) if rgb else kept.images
     none = np.empty((0, *dataset.shape), np.uint8)
     chosen = calibration_images(dataset, calibration, say) if calibration else none
@@ -165,7 +174,9 @@ def _about(run: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as err:
-        raise InputError(f"{run / CARD} cannot be read: {err}. Write it anew with: cxr-evaluate {run}") from err
+        raise InputError(
+            f"{run / CARD} cannot be read: {err}. Write it anew with: cxr-evaluate {run}"
+        ) from err
 
 
 def _path(job: _Job, quantization: str) -> Path:
@@ -190,7 +201,9 @@ def _judged(job: _Job, body: bytes, quantization: str) -> tuple[bytes, Verdict]:
         verdict = compared(verdict, job.scores, logits, threshold)
     found = verdict.comparisons["validation"]
     if found.auc is None:
-        job.say(f"{quantization}: a class has no validation image, so there is no AUC and --max-auc-drop asks nothing")
+        job.say(
+            f"{quantization}: a class has no validation image, so there is no AUC and --max-auc-drop asks nothing"
+        )
     why = failure(found, job.demands.max_auc_drop, job.demands.min_agreement)
     if why is not None:
         raise _refusal(job, quantization, f"on validation {why}")
@@ -204,7 +217,9 @@ def _refusal(job: _Job, quantization: str, why: str) -> InputError:
     """
     text = f"{_path(job, quantization).name} was not published: {why}."
     if FORMATS[quantization].selective:
-        errors = layer_errors(calibrated(job.model, job.chosen), job.model.name, job.chosen[:_REPORTED])
+        errors = layer_errors(
+            calibrated(job.model, job.chosen), job.model.name, job.chosen[:_REPORTED]
+        )
         text += f"\nWhat each layer loses:\n{report(errors)}\nKeep the worst in float32 with --keep-float LAYER."
     return InputError(text)
 
@@ -218,7 +233,9 @@ def _answers(job: _Job, flatbuffer: bytes, name: str) -> dict[str, np.ndarray]:
     return found
 
 
-def _run(job: _Job, flatbuffer: bytes, quantization: str, verdict: Verdict) -> tuple[list[InRuntime], dict[str, str]]:
+def _run(
+    job: _Job, flatbuffer: bytes, quantization: str, verdict: Verdict
+) -> tuple[list[InRuntime], dict[str, str]]:
     """Runs the flatbuffer in each runtime: how that went, and why others cannot run it.
 
     Raises:
@@ -248,12 +265,21 @@ def _run(job: _Job, flatbuffer: bytes, quantization: str, verdict: Verdict) -> t
             needed = f"{job.demands.min_agreement:.2%} are needed"
             why = f"in {found.runtime} it agrees on {agreement:.2%} of the decisions; {needed}"
             raise _refusal(job, quantization, why)
-        rows.append(InRuntime(found.runtime, found.version, count, agreement, found.latency_ms, found.peak_mb))
+        rows.append(
+            InRuntime(
+                found.runtime, found.version, count, agreement, found.latency_ms, found.peak_mb
+            )
+        )
     return rows, refused
 
 
 def _card(
-    job: _Job, quantization: str, verdict: Verdict, model: Any, runtimes: tuple[str, ...], kept: tuple[str, ...]
+    job: _Job,
+    quantization: str,
+    verdict: Verdict,
+    model: Any,
+    runtimes: tuple[str, ...],
+    kept: tuple[str, ...],
 ) -> Card:
     config = job.config
     heatmap = isinstance(model.output, dict)
@@ -272,14 +298,17 @@ def _card(
         input="rgb" if job.rgb else "grey",
         dataset=config.dataset,
         run={**run, "float_layers": list(kept)} if kept else run,
-        metrics={split: {"auc": c.auc, "accuracy": c.accuracy} for split, c in verdict.comparisons.items()},
+        metrics={
+            split: {"auc": c.auc, "accuracy": c.accuracy}
+            for split, c in verdict.comparisons.items()
+        },
     )
 
 
 def _publish(out: Path, ready: Sequence[tuple[Exported, bytes]]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for exported, content in ready:
-        with whole_file(exported.path) as beside:
+        with complete_file(exported.path) as beside:
             beside.write_bytes(content)
     files = [exported for exported, _ in ready]
     write_json(out / RESULTS, as_json(files, _kept_rows(out, {file.path.name for file in files})))
@@ -289,6 +318,8 @@ def _kept_rows(out: Path, replaced: set[str]) -> list[dict[str, Any]]:
     """What an earlier export said of the files that still stand in `out`."""
     try:
         rows = json.loads((out / RESULTS).read_text(encoding="utf-8"))["files"]
-        return [row for row in rows if row["path"] not in replaced and (out / row["path"]).is_file()]
+        return [
+            row for row in rows if row["path"] not in replaced and (out / row["path"]).is_file()
+        ]
     except (OSError, ValueError, LookupError, TypeError):  # none, or nothing that can be read
         return []

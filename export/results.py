@@ -19,7 +19,9 @@ class InRuntime(NamedTuple):
     images: int  # of validation, that were run
     agreement: float  # part of them decided as the Keras model decides
     latency_ms: float  # median of 50, one thread
-    peak_mb: float | None  # of a process that holds nothing else; None where the system does not tell
+    peak_mb: (
+        float | None
+    )  # of a process that holds nothing else; None where the system does not tell
 
 
 class Exported(NamedTuple):
@@ -35,7 +37,9 @@ class Exported(NamedTuple):
     refused: dict[str, str]  # by runtime, why it cannot run the file
 
     def as_json(self) -> dict[str, Any]:
-        table = {split: dataclasses.asdict(comparison) for split, comparison in self.comparisons.items()}
+        table = {
+            split: dataclasses.asdict(comparison) for split, comparison in self.comparisons.items()
+        }
         ran = [found._asdict() for found in self.ran]
         return {**self._asdict(), "path": self.path.name, "comparisons": table, "ran": ran}
 
@@ -92,13 +96,24 @@ def card_text(about: str | None, card: Card, comparisons: Mapping[str, Compariso
         )
     if kept := card.run.get("float_layers"):
         lines.append(f"Left in float32: {', '.join(kept)}")
-    return "\n".join([about.rstrip("\n"), "", "## This file", "", *(f"- {line}" for line in lines), ""])
+    return "\n".join(
+        [about.rstrip("\n"), "", "## This file", "", *(f"- {line}" for line in lines), ""]
+    )
 
 
 def as_text(files: Sequence[Exported]) -> str:
     """How the files compare with Keras and how they run, then the fastest and the smallest."""
     best = ", ".join(f"{name} in {runtime}" for runtime, name in fastest(files).items())
-    return "\n".join([*_compared(files), "", *_run(files), "", f"fastest: {best}", f"smallest: {smallest(files)}"])
+    return "\n".join(
+        [
+            *_compared(files),
+            "",
+            *_run(files),
+            "",
+            f"fastest: {best}",
+            f"smallest: {smallest(files)}",
+        ]
+    )
 
 
 def _compared(files: Sequence[Exported]) -> list[str]:
@@ -125,5 +140,8 @@ def _run(files: Sequence[Exported]) -> list[str]:
                 f"{file.quantization:<13} {found.runtime + ' ' + found.version:<21} {found.agreement:9.2%}  "
                 f"{found.latency_ms:7.2f}  {peak:>7}"
             )
-        lines += [f"{file.quantization:<13} does not run in {name}: {why}" for name, why in file.refused.items()]
+        lines += [
+            f"{file.quantization:<13} does not run in {name}: {why}"
+            for name, why in file.refused.items()
+        ]
     return lines

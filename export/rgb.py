@@ -47,7 +47,9 @@ def as_rgb(images: np.ndarray) -> np.ndarray:
     return np.broadcast_to(images[..., :1], (*images.shape[:-1], 3))
 
 
-def with_probabilities(flatbuffer: bytes, temperature: float, labels: tuple[str, ...], name: str) -> bytes:
+def with_probabilities(
+    flatbuffer: bytes, temperature: float, labels: tuple[str, ...], name: str
+) -> bytes:
     """The flatbuffer with probabilities float32 (1, K) instead of logits, and with standard metadata.
 
     Args:
@@ -74,21 +76,30 @@ def with_probabilities(flatbuffer: bytes, temperature: float, labels: tuple[str,
     graph.outputs = np.array([probabilities], np.int32)
     signature.outputs[0].name = PROBABILITIES
     signature.outputs[0].tensorIndex = probabilities
-    _add_metadata(model, classifier_metadata(name, f"Probability of {', '.join(labels)} in a radiograph."))
+    _add_metadata(
+        model, classifier_metadata(name, f"Probability of {', '.join(labels)} in a radiograph.")
+    )
     return _packed(model)
 
 
 def _tensor(graph: Any, name: str, shape: tuple[int, ...], buffer: int) -> int:
     """Number of a new float32 tensor."""
     graph.tensors.append(
-        schema.TensorT(shape=np.array(shape, np.int32), type=schema.TensorType.FLOAT32, buffer=buffer, name=name)
+        schema.TensorT(
+            shape=np.array(shape, np.int32),
+            type=schema.TensorType.FLOAT32,
+            buffer=buffer,
+            name=name,
+        )
     )
     return len(graph.tensors) - 1
 
 
 def _operator(model: Any, name: str, inputs: list[int], output: int, options: Any = None) -> None:
     code = getattr(schema.BuiltinOperator, name)
-    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1))
+    model.operatorCodes.append(
+        schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1)
+    )
     kind = type(options).__name__.removesuffix("T") if options else "NONE"
     model.subgraphs[0].operators.append(
         schema.OperatorT(

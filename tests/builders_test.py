@@ -25,7 +25,9 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def builder(folder: Path) -> Any:
-    return importlib.import_module(f"cxr_tfds.builders.{folder.name}.{folder.name}_dataset_builder").Builder
+    return importlib.import_module(
+        f"cxr_tfds.builders.{folder.name}.{folder.name}_dataset_builder"
+    ).Builder
 
 
 def test_only_224_is_listed(builder: Any) -> None:
@@ -50,7 +52,9 @@ def test_readme_citation_and_tags_are_found(folder: Path, builder: Any) -> None:
     "told", ["Source", "Licence", "Images", "Label source", "Splits", "Dropped", "Known shortcuts"]
 )
 def test_the_readme_tells(told: str, folder: Path) -> None:
-    assert re.search(rf"^- \*\*{told}\*\*:", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(
+        rf"^- \*\*{told}\*\*:", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
 
 
 def test_the_configs_of_the_readme_are_accepted(folder: Path, builder: Any) -> None:
@@ -68,5 +72,8 @@ def test_it_is_installed_and_found(folder: Path) -> None:
     module = f"cxr_tfds.builders.{folder.name}"
     assert module in config["options"]["packages"].split()
     assert config["options.package_data"][module] == "README.md, CITATIONS.bib, TAGS.txt"
-    assert f"{folder.name} = {module}" in config["options.entry_points"]["cxr_tfds.datasets"].splitlines()
+    assert (
+        f"{folder.name} = {module}"
+        in config["options.entry_points"]["cxr_tfds.datasets"].splitlines()
+    )
     assert f"{folder.name}_dataset_builder" in builders.__all__

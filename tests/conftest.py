@@ -17,7 +17,7 @@ _SOURCES = ("cxr_tfds", "builders", "export", "setup.cfg", "pyproject.toml", "RE
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder that holds chest_xray/: 60 train, 16 val and 40 test images. Read it, never write to it."""
-    from cxr_tfds.phantom_dataset import images_per_split, write_dataset
+    from cxr_tfds.phantom.dataset import images_per_split, write_dataset
 
     out = tmp_path_factory.mktemp("source") / "phantom"
     write_dataset(out, images=images_per_split(60, 40), seed=1)
@@ -27,8 +27,9 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def built(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data_dir that holds chest_xray_pneumonia/64: `phantom` at 64 x 64. Read it, never write to it."""
+    from helpers.sources import build
+
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-    from cxr_tfds.building.testing import build
 
     data_dir = tmp_path_factory.mktemp("data_dir")
     build(Builder, phantom, data_dir, name="64", size=64)
@@ -51,7 +52,9 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> str:
         logits = layers.Dense(1 if classes == 2 else classes, dtype="float32", name="logits")(x)
         return Model(pixels, logits, name="tiny")
 
-    monkeypatch.setitem(MODELS, "tiny", ModelEntry(build, "drawn for tests", 32, None, (64, 64, 1), 0, 0))
+    monkeypatch.setitem(
+        MODELS, "tiny", ModelEntry(build, "drawn for tests", 32, None, (64, 64, 1), 0, 0)
+    )
     return "tiny"
 
 

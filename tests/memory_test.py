@@ -61,14 +61,32 @@ def v1(limit, usage, returnable=0):
         (V2, {}, 1000 * MB),
         (V2, {"user/run": v2("max", 50 * MB)}, 1000 * MB),
         (V2, {"user/run": v2(400 * MB, 50 * MB)}, 350 * MB),
-        (V2, {"user/run": v2(400 * MB, 50 * MB, 20 * MB)}, 370 * MB),  # what files left in memory goes when asked
+        (
+            V2,
+            {"user/run": v2(400 * MB, 50 * MB, 20 * MB)},
+            370 * MB,
+        ),  # what files left in memory goes when asked
         (V2, {"user/run": v2("max", 50 * MB), "user": v2(300 * MB, 100 * MB)}, 200 * MB),
-        (V2, {"": v2(300 * MB, 200 * MB)}, 100 * MB),  # in a container, whose own group stands at the top
+        (
+            V2,
+            {"": v2(300 * MB, 200 * MB)},
+            100 * MB,
+        ),  # in a container, whose own group stands at the top
         (V2, {"user/run": v2(400 * MB, 500 * MB)}, 0),
         (V2, {"user/run": v2(4000 * MB, 50 * MB)}, 1000 * MB),
         (V1, {"memory": v1(600 * MB, 100 * MB, 10 * MB)}, 510 * MB),
         (V1, {"memory/docker/ab": v1(600 * MB, 100 * MB), "memory": v1(1 << 63, 5)}, 500 * MB),
-        (V1, {"memory": {"memory.limit_in_bytes": "?", "memory.usage_in_bytes": "", "memory.stat": ""}}, 1000 * MB),
+        (
+            V1,
+            {
+                "memory": {
+                    "memory.limit_in_bytes": "?",
+                    "memory.usage_in_bytes": "",
+                    "memory.stat": "",
+                }
+            },
+            1000 * MB,
+        ),
     ],
 )
 def test_the_smallest_limit_counts(tmp_path, groups, folders, free):

@@ -11,6 +11,7 @@ import pytest
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.files import complete_file, write_json
 from cxr_tfds.run_folder import RunConfig
 
 CONFIG = RunConfig(
@@ -37,14 +38,22 @@ def test_a_config_comes_back_as_it_was_written(tmp_path, threshold):
 
 
 def test_a_folder_without_config_is_no_run(tmp_path):
-    for folder, what in ((tmp_path, "is not a run folder (no config.json)"), (tmp_path / "missing", "does not exist")):
-        with pytest.raises(MissingData, match=re.escape(f"{folder} {what}. Make one with: cxr-train --out {folder}")):
+    for folder, what in (
+        (tmp_path, "is not a run folder (no config.json)"),
+        (tmp_path / "missing", "does not exist"),
+    ):
+        with pytest.raises(
+            MissingData,
+            match=re.escape(f"{folder} {what}. Make one with: cxr-train --out {folder}"),
+        ):
             RunConfig.read(folder)
 
 
 def test_a_config_of_another_format_says_so(tmp_path):
     dataclasses.replace(CONFIG, format=99).write(tmp_path)
-    with pytest.raises(InputError, match=r"config\.json has format 99; this version reads 2\. Train the run again"):
+    with pytest.raises(
+        InputError, match=r"config\.json has format 99; this version reads 2\. Train the run again"
+    ):
         RunConfig.read(tmp_path)
 
 
@@ -79,7 +88,9 @@ def test_a_config_of_the_first_format_is_refused(tmp_path):
         "format": 1,
     }
     (tmp_path / "config.json").write_text(json.dumps(old), encoding="utf-8")
-    with pytest.raises(InputError, match=r"has format 1; this version reads 2\. Train the run again"):
+    with pytest.raises(
+        InputError, match=r"has format 1; this version reads 2\. Train the run again"
+    ):
         RunConfig.read(tmp_path)
 
 
@@ -94,7 +105,7 @@ def test_whole_file_leaves_nothing_behind_on_error(tmp_path):
     for before in (False, True):
         if before:
             target.write_text("old", encoding="utf-8")
-        with pytest.raises(ZeroDivisionError), run_folder.whole_file(target) as beside:
+        with pytest.raises(ZeroDivisionError), complete_file(target) as beside:
             beside.write_text(f"half of it {1 / 0}", encoding="utf-8")
         assert names(tmp_path) == (["config.json"] if before else [])
     assert target.read_text(encoding="utf-8") == "old"
@@ -103,7 +114,7 @@ def test_whole_file_leaves_nothing_behind_on_error(tmp_path):
 def test_whole_file_replaces_when_all_went_well(tmp_path):
     target = tmp_path / "config.json"
     for text in ("old", "new"):
-        with run_folder.whole_file(target) as beside:
+        with complete_file(target) as beside:
             beside.write_text(text, encoding="utf-8")
             assert target.exists() == (text == "new")
     assert target.read_text(encoding="utf-8") == "new"
@@ -112,9 +123,9 @@ def test_whole_file_replaces_when_all_went_well(tmp_path):
 
 def test_writers_of_one_file_do_not_meet(tmp_path):
     target = tmp_path / "best.weights.h5"
-    with run_folder.whole_file(target) as slow:
+    with complete_file(target) as slow:
         slow.write_text("half", encoding="utf-8")
-        with run_folder.whole_file(target) as quick:
+        with complete_file(target) as quick:
             quick.write_text("quick", encoding="utf-8")
         assert target.read_text(encoding="utf-8") == "quick"
         assert slow.read_text(encoding="utf-8") == "half"
@@ -124,7 +135,11 @@ def test_writers_of_one_file_do_not_meet(tmp_path):
 
 @pytest.mark.parametrize("remove", ["another writer", "clear"])
 def test_what_killed_writers_left_is_removed_after_a_day(tmp_path, remove):
-    old, fresh, someone_s = f".writing-{'0' * 16}-a.npy", f".writing-{'1' * 16}-a.npy", ".writing-table"
+    old, fresh, someone_s = (
+        f".writing-{'0' * 16}-a.npy",
+        f".writing-{'1' * 16}-a.npy",
+        ".writing-table",
+    )
     for name in (old, fresh, someone_s):
         (tmp_path / name).write_text("half", encoding="utf-8")
     for name in (old, someone_s):
@@ -133,14 +148,14 @@ def test_what_killed_writers_left_is_removed_after_a_day(tmp_path, remove):
     if remove == "clear":
         run_folder.clear(tmp_path)
     else:
-        run_folder.write_json(tmp_path / "b.json", {})
+        write_json(tmp_path / "b.json", {})
         kept.append("b.json")
     assert names(tmp_path) == sorted(kept)
 
 
 def test_metrics_are_empty_before_the_run_is_measured(tmp_path):
     assert run_folder.read_metrics(tmp_path) == {}
-    run_folder.write_json(tmp_path / "metrics.json", {"test": {"images": 3}})
+    write_json(tmp_path / "metrics.json", {"test": {"images": 3}})
     assert run_folder.read_metrics(tmp_path) == {"test": {"images": 3}}
 
 
@@ -164,7 +179,9 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     run_folder.save_model(model, tmp_path)
     values = np.eye(3, dtype=np.float32)
-    np.testing.assert_array_equal(np.asarray(run_folder.load_model(tmp_path)(values)), np.asarray(model(values)))
+    np.testing.assert_array_equal(
+        np.asarray(run_folder.load_model(tmp_path)(values)), np.asarray(model(values))
+    )
 
 
 def test_a_run_without_model_did_not_finish(tmp_path):
@@ -185,12 +202,22 @@ def test_a_damaged_model_is_named(tmp_path, model_bytes, damage):
         "foreign zip": b"PK\x05\x06" + bytes(18),
     }[damage]
     (tmp_path / "model.keras").write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'model.keras'} is damaged. Train the run again.")):
+    with pytest.raises(
+        InputError, match=re.escape(f"{tmp_path / 'model.keras'} is damaged. Train the run again.")
+    ):
         run_folder.load_model(tmp_path)
 
 
 def test_clear_removes_the_files_of_a_run_and_nothing_else(tmp_path):
-    files = ("config.json", "model.keras", "history.csv", "metrics.json", "stress.json", "report.html", "MODEL_CARD.md")
+    files = (
+        "config.json",
+        "model.keras",
+        "history.csv",
+        "metrics.json",
+        "stress.json",
+        "report.html",
+        "MODEL_CARD.md",
+    )
     for name in (*files, "notes.txt"):
         (tmp_path / name).write_text("x", encoding="utf-8")
     for name in ("checkpoint/a.txt", "pictures/roc.png", "pictures/a.txt"):

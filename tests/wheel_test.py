@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[1]
 
 def run(*command, cwd, **env):
     return subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
     )
 
 
@@ -55,13 +59,23 @@ def test_wheel_holds_every_package_and_what_goes_with_it(wheel):
         "cxr_tfds/py.typed",
     } <= names
     packaged = {name for name in names if name.endswith(".py")}
-    beside = {"cxr_tfds": ROOT / "cxr_tfds", "cxr_tfds/builders": ROOT / "builders", "cxr_tfds/export": ROOT / "export"}
-    written = {f"{inside}/{p.relative_to(at).as_posix()}" for inside, at in beside.items() for p in at.rglob("*.py")}
+    beside = {
+        "cxr_tfds": ROOT / "cxr_tfds",
+        "cxr_tfds/builders": ROOT / "builders",
+        "cxr_tfds/export": ROOT / "export",
+    }
+    written = {
+        f"{inside}/{p.relative_to(at).as_posix()}"
+        for inside, at in beside.items()
+        for p in at.rglob("*.py")
+    }
     assert packaged == written
 
 
 def test_code_comes_from_the_wheel(installed, tmp_path):
-    done = run(installed / "python", "-c", "import cxr_tfds, sys; print(cxr_tfds.__file__)", cwd=tmp_path)
+    done = run(
+        installed / "python", "-c", "import cxr_tfds, sys; print(cxr_tfds.__file__)", cwd=tmp_path
+    )
     assert Path(done.stdout.strip()).is_relative_to(installed.parent)
 
 
@@ -74,8 +88,21 @@ def test_commands_answer(installed, tmp_path):
 
 def test_dataset_builds_from_the_wheel(installed, phantom, tmp_path):
     done = run(
-        *(installed / "python", "-m", "tensorflow_datasets.scripts.cli.main", "build", "chest_xray_pneumonia"),
-        *("--imports", "cxr_tfds.builders", "--manual_dir", phantom, "--data_dir", tmp_path / "data"),
+        *(
+            installed / "python",
+            "-m",
+            "tensorflow_datasets.scripts.cli.main",
+            "build",
+            "chest_xray_pneumonia",
+        ),
+        *(
+            "--imports",
+            "cxr_tfds.builders",
+            "--manual_dir",
+            phantom,
+            "--data_dir",
+            tmp_path / "data",
+        ),
         cwd=tmp_path,
         TF_CPP_MIN_LOG_LEVEL="3",
     )

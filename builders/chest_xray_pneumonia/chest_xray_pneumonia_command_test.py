@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.sources import build, draw_source, published, read, tfds_build
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-from cxr_tfds.building.testing import build, draw_source, published, read, tfds_build
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -19,11 +19,20 @@ def source(tmp_path: Path) -> Path:
 
 def test_a_bare_build_from_the_repository_makes_224_only(source: Path, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    done = tfds_build("builders/chest_xray_pneumonia", "--manual_dir", source, "--data_dir", data_dir, cwd=REPOSITORY)
+    done = tfds_build(
+        "builders/chest_xray_pneumonia",
+        "--manual_dir",
+        source,
+        "--data_dir",
+        data_dir,
+        cwd=REPOSITORY,
+    )
     assert done.returncode == 0, done.stdout
-    assert [path.relative_to(data_dir).as_posix() for path in data_dir.glob("*/[!.]*/*") if path.is_dir()] == [
-        "chest_xray_pneumonia/224/1.0.0"
-    ]
+    assert [
+        path.relative_to(data_dir).as_posix()
+        for path in data_dir.glob("*/[!.]*/*")
+        if path.is_dir()
+    ] == ["chest_xray_pneumonia/224/1.0.0"]
     test = read(data_dir / "chest_xray_pneumonia/224/1.0.0")["test"]
     assert test["test/NORMAL/IM-0033-0001.jpeg"]["image"].shape == (224, 224, 1)
 
@@ -31,7 +40,16 @@ def test_a_bare_build_from_the_repository_makes_224_only(source: Path, tmp_path:
 def test_a_build_from_elsewhere_gives_the_same_dataset(source: Path, tmp_path: Path) -> None:
     here = build(Builder, source, tmp_path / "here").data_path
     config = '{"name": "32", "size": 32}'
-    args = ("--imports", "cxr_tfds.builders", "--manual_dir", source, "--data_dir", tmp_path, "--config", config)
+    args = (
+        "--imports",
+        "cxr_tfds.builders",
+        "--manual_dir",
+        source,
+        "--data_dir",
+        tmp_path,
+        "--config",
+        config,
+    )
     done = tfds_build("chest_xray_pneumonia", *args, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     for name in ("metadata.json", "build_report.json"):
@@ -43,7 +61,14 @@ def test_a_build_from_elsewhere_gives_the_same_dataset(source: Path, tmp_path: P
 def test_a_failed_build_exits_with_1_and_its_message_last(source: Path, tmp_path: Path) -> None:
     path = source / "chest_xray/train/NORMAL/IM-0001-0001.jpeg"
     path.write_bytes(b"")
-    args = ("--imports", "cxr_tfds.builders", "--manual_dir", source, "--data_dir", tmp_path / "data")
+    args = (
+        "--imports",
+        "cxr_tfds.builders",
+        "--manual_dir",
+        source,
+        "--data_dir",
+        tmp_path / "data",
+    )
     failed = tfds_build("chest_xray_pneumonia", *args, cwd=tmp_path)
     assert failed.returncode == 1
     assert failed.stdout.endswith(

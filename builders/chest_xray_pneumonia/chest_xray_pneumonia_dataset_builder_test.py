@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from helpers.sources import DrawnSource, Records, build, draw_image, draw_source, published, read
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-from cxr_tfds.building.testing import DrawnSource, Records, build, draw_image, draw_source, published, read
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.phantom_dataset import images_per_split, write_dataset
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.pixels import radiograph
+from cxr_tfds.phantom.dataset import images_per_split, write_dataset
 
 SPLITS = ("train", "validation", "test")
 
@@ -39,11 +39,15 @@ def kept_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train = folder / "chest_xray" / "train"
     draw_image(train / "NORMAL" / "NORMAL2-IM-0001-0001.png")  # not patient IM-0001
     draw_image(train / "NORMAL" / "unknown.jpeg")
-    draw_image(train / "PNEUMONIA" / "person1_virus_900.jpeg", "RGB", (33, 70))  # not patient bacteria-1
+    draw_image(
+        train / "PNEUMONIA" / "person1_virus_900.jpeg", "RGB", (33, 70)
+    )  # not patient bacteria-1
     draw_image(train / "PNEUMONIA" / "person1_bacteria_901.png", "RGBA")  # patient bacteria-1 again
     draw_image(folder / "chest_xray" / "test" / "PNEUMONIA" / "person900_bacteria_902.jpeg", "CMYK")
     (train / "NORMAL" / "._IM-0001-0001.jpeg").write_bytes(b"\0\5\x16\7")
-    shutil.copytree(folder / "chest_xray", folder / "chest_xray" / "chest_xray")  # as in the Kaggle zip
+    shutil.copytree(
+        folder / "chest_xray", folder / "chest_xray" / "chest_xray"
+    )  # as in the Kaggle zip
     return folder
 
 
@@ -63,7 +67,10 @@ def files_of(source: Path, records: Records) -> Iterator[tuple[Path, dict[str, A
     for examples in records.values():
         for image_id, example in examples.items():
             split, class_name, name = image_id.split("/")
-            yield source / "chest_xray" / split.replace("validation", "val") / class_name / name, example
+            yield (
+                source / "chest_xray" / split.replace("validation", "val") / class_name / name,
+                example,
+            )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +78,13 @@ def files_of(source: Path, records: Records) -> Iterator[tuple[Path, dict[str, A
     [
         ("train/NORMAL/IM-0004-0001.jpeg", 0, 0, "IM-0004", (30, 40)),
         ("train/NORMAL/NORMAL2-IM-0001-0001.png", 0, 0, "NORMAL2-IM-0001", (30, 40)),
-        ("train/NORMAL/unknown.jpeg", 0, -1, "", (30, 40)),  # the name tells neither finding nor patient
+        (
+            "train/NORMAL/unknown.jpeg",
+            0,
+            -1,
+            "",
+            (30, 40),
+        ),  # the name tells neither finding nor patient
         ("train/PNEUMONIA/person1_bacteria_1.jpeg", 1, 1, "bacteria-1", (30, 40)),
         ("train/PNEUMONIA/person1_bacteria_901.png", 1, 1, "bacteria-1", (30, 40)),
         ("train/PNEUMONIA/person1_virus_900.jpeg", 1, 2, "virus-1", (70, 33)),
@@ -107,7 +120,11 @@ def test_images_are_the_pixel_function_of_their_files(kept_source: Path, records
 def test_the_test_split_is_the_sources_and_validation_is_a_tenth(records: Records) -> None:
     assert set(records) == set(SPLITS)
     assert {image_id.split("/")[0] for image_id in records["test"]} == {"test"}
-    assert not any(image_id.startswith("test/") for split in ("train", "validation") for image_id in records[split])
+    assert not any(
+        image_id.startswith("test/")
+        for split in ("train", "validation")
+        for image_id in records[split]
+    )
     assert len(records["test"]) == 11
     for label, images in ((0, 34), (1, 34)):
         cut = [example for example in records["validation"].values() if example["label"] == label]
@@ -147,7 +164,9 @@ def test_no_local_path_is_written(kept_source: Path, kept_data: Path) -> None:
     ],
 )
 def test_configs_by_json(settings: dict[str, Any], kept_source: Path, tmp_path: Path) -> None:
-    builder = build(Builder, kept_source, tmp_path, **({"size": 224} | json.loads(json.dumps(settings))))
+    builder = build(
+        Builder, kept_source, tmp_path, **({"size": 224} | json.loads(json.dumps(settings)))
+    )
     fit: dict[str, Any] = {"size": 224, "channels": 1, "fit": "stretch"} | settings
     fit.pop("name")
     assert builder.info.features["image"].shape == (fit["size"], fit["size"], fit["channels"])
@@ -188,9 +207,13 @@ def test_no_source_is_told_with_folder_layout_and_where_to_get_it(
     with pytest.raises(MissingData) as caught:
         build(Builder, None if place is None else looked_in, tmp_path / "data")
     message = str(caught.value)
-    assert message.startswith(f"No radiographs in {looked_in}\n{found}\nExpected layout:\n  chest_xray/train/")
+    assert message.startswith(
+        f"No radiographs in {looked_in}\n{found}\nExpected layout:\n  chest_xray/train/"
+    )
     assert f"\n\n{GET_THE_DATA}" in message
-    assert "tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER" in message
+    assert (
+        "tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER" in message
+    )
     assert "cxr-data phantom --out FOLDER" in message
     assert "\nOr let the build download it: pip install kaggle, and put a token" in message
     assert not published(tmp_path / "data")
@@ -200,7 +223,8 @@ def test_a_missing_class_folder(tmp_path: Path) -> None:
     source = draw_source(tmp_path / "source")
     shutil.rmtree(source / "chest_xray/test/NORMAL")
     with pytest.raises(
-        InputError, match=r"chest_xray/test holds no folder NORMAL\.\nFound there: PNEUMONIA/\nExpected"
+        InputError,
+        match=r"chest_xray/test holds no folder NORMAL\.\nFound there: PNEUMONIA/\nExpected",
     ):
         build(Builder, source, tmp_path / "data")
     assert not published(tmp_path / "data")
@@ -211,7 +235,9 @@ def test_the_readme_counts_the_real_set(shared_data: Path, tmp_path: Path) -> No
     told = re.search(r"train (\d+) / (\d+), val (\d+) / (\d+)", Builder.get_metadata().description)
     images = Builder(data_dir=tmp_path).scan(shared_data / "kermany_224")
     counts = Counter((image.split.replace("test", "train"), image.label) for image in images)
-    wanted = [counts[split, label] for split in ("train", "validation") for label in Builder.CLASSES]
+    wanted = [
+        counts[split, label] for split in ("train", "validation") for label in Builder.CLASSES
+    ]
     assert told
     assert wanted == list(map(int, told.groups()))
 
@@ -223,7 +249,9 @@ def test_real_originals(shared_data: Path, tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         for path in sorted((originals / class_name).iterdir())[:10]:
             shutil.copy(path, folder)
-    records = read(build(Builder, tmp_path / "source", tmp_path / "data", name="real", size=224).data_path)
+    records = read(
+        build(Builder, tmp_path / "source", tmp_path / "data", name="real", size=224).data_path
+    )
     assert sum(map(len, records.values())) == 20
     for split, examples in records.items():
         for image_id, example in examples.items():

@@ -16,7 +16,7 @@ from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources import Place, SourceImage, check_links, open_source, search
 from cxr_tfds.sources.ieee8023 import FINDINGS, TABLE, UNLABELLED, choose, read_table, terms
-from cxr_tfds.sources.layout import the_one
+from cxr_tfds.sources.layout import expect_single
 from cxr_tfds.sources.normals import draw_normals, find_normals, normal_patient
 from cxr_tfds.sources.places import children, listing
 
@@ -56,12 +56,19 @@ class CovidChestxrayConfig(RadiographConfig):
     def check(self) -> None:
         super().check()
         if self.split == "source":
-            raise InputError('split="source": the collection has no splits of its own. Leave the setting out.')
+            raise InputError(
+                'split="source": the collection has no splits of its own. Leave the setting out.'
+            )
         for name in ("view", "modality", "finding"):
             if not (isinstance(value := getattr(self, name), str) and value.strip()):
                 raise InputError(f"{name}={value!r}; expected a text, as in {TABLE}.")
-        if terms(self.finding) & {UNLABELLED, "no finding", "unknown"} or len(terms(self.finding)) != 1:
-            raise InputError(f"finding={self.finding!r}; expected one finding, such as {_FINDING!r}.")
+        if (
+            terms(self.finding) & {UNLABELLED, "no finding", "unknown"}
+            or len(terms(self.finding)) != 1
+        ):
+            raise InputError(
+                f"finding={self.finding!r}; expected one finding, such as {_FINDING!r}."
+            )
         if self.normals is not None and not (isinstance(self.normals, str) and self.normals):
             raise InputError(f"normals={self.normals!r}; expected a folder or zip, or null.")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
@@ -69,7 +76,10 @@ class CovidChestxrayConfig(RadiographConfig):
 
     def stored(self) -> dict[str, Any]:
         # Another folder of normals makes another dataset, but a local path stays out of it.
-        normals = self.normals and hashlib.sha256(str(Path(self.normals).expanduser().resolve()).encode()).hexdigest()
+        normals = (
+            self.normals
+            and hashlib.sha256(str(Path(self.normals).expanduser().resolve()).encode()).hexdigest()
+        )
         chosen = {name: getattr(self, name) for name in ("view", "modality", "finding", "seed")}
         return super().stored() | chosen | {"normals_sha256": normals and normals[:16]}
 
@@ -79,13 +89,17 @@ class Builder(RadiographBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
-    BUILDER_CONFIGS = [CovidChestxrayConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
+    BUILDER_CONFIGS = [
+        CovidChestxrayConfig(name="224", description="224 x 224 greyscale, raw uint8")
+    ]
     builder_config: CovidChestxrayConfig
     CLASSES: Sequence[str] = ("NORMAL", "COVID")
     FINDINGS = FINDINGS
     CUTS_TEST = True
     HOMEPAGE = "https://github.com/ieee8023/covid-chestxray-dataset"
-    PATIENT_NAMES = f"the column patientid of {TABLE}; of normals IM-0115-0001.jpeg, NORMAL2-IM-0927-0001.jpeg"
+    PATIENT_NAMES = (
+        f"the column patientid of {TABLE}; of normals IM-0115-0001.jpeg, NORMAL2-IM-0927-0001.jpeg"
+    )
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: git clone --depth 1 https://github.com/ieee8023/covid-chestxray-dataset FOLDER
 and normals:  kaggle datasets download paultimothymooney/chest-xray-pneumonia -p FOLDER
@@ -109,7 +123,9 @@ Then build it, the zip as it is: tfds build covid_chestxray --imports cxr_tfds.b
             for place in children(root / folder)
             if place.is_file()
         }
-        chosen, notes = choose(rows, places, view=config.view, modality=config.modality, finding=config.finding.strip())
+        chosen, notes = choose(
+            rows, places, view=config.view, modality=config.modality, finding=config.finding.strip()
+        )
         images = [
             SourceImage(
                 places[image.place],
@@ -123,7 +139,9 @@ Then build it, the zip as it is: tfds build covid_chestxray --imports cxr_tfds.b
         ]
         self.notes += notes
         if config.modality.casefold() != "x-ray":
-            self.notes.append(f"Modality {config.modality} against radiographs: the modality alone tells the class.")
+            self.notes.append(
+                f"Modality {config.modality} against radiographs: the modality alone tells the class."
+            )
         return images + self._normals(source, len(images))
 
     def _normals(self, source: Path, count: int) -> list[SourceImage]:
@@ -139,12 +157,21 @@ Then build it, the zip as it is: tfds build covid_chestxray --imports cxr_tfds.b
             f"pneumonia set (seed {self.builder_config.seed})."
         )
         if len(drawn) < count:
-            logging.warning("Only %d normal radiographs for %d of %s.", len(drawn), count, self.CLASSES[1])
+            logging.warning(
+                "Only %d normal radiographs for %d of %s.", len(drawn), count, self.CLASSES[1]
+            )
         self.notes.append(
             "The normals are children, the others mostly adults: a model can succeed by telling age. See README.md."
         )
         return [
-            SourceImage(file.path, "train", self.CLASSES[0], "none", f"NORMAL/{_in_split(file)}", normal_patient(file))
+            SourceImage(
+                file.path,
+                "train",
+                self.CLASSES[0],
+                "none",
+                f"NORMAL/{_in_split(file)}",
+                normal_patient(file),
+            )
             for file in drawn
         ]
 
@@ -172,5 +199,5 @@ def _table_folder(source: Path) -> Place:
         raise MissingData(f"{err}\n{_LAYOUT}") from None
     for top in places:
         if found := search(top, lambda folder: (folder / TABLE).is_file()):
-            return the_one(found, source)
+            return expect_single(found, source)
     raise MissingData(f"No {TABLE} in {source}\nFound there: {listing(places[-1])}\n{_LAYOUT}")

@@ -13,15 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from helpers.sources import DrawnSource, Records, build, draw_image, draw_source, published, read
 
-from cxr_tfds.builders.covid_chestxray.covid_chestxray_dataset_builder import Builder, CovidChestxrayConfig
-from cxr_tfds.building.testing import DrawnSource, Records, build, draw_image, draw_source, published, read
+from cxr_tfds.builders.covid_chestxray.covid_chestxray_dataset_builder import (
+    Builder,
+    CovidChestxrayConfig,
+)
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.pixels import radiograph
 from cxr_tfds.sources.ieee8023 import read_table, terms
 
 HEADER = "patientid,offset,finding,view,modality,folder,filename,license,"
-MODES = {"a.jpg": "L", "b.png": "RGBA", "c.jpeg": "RGB", "d.png": "P", "e.jpg": "CMYK"}  # of images of patient 1
+MODES = {
+    "a.jpg": "L",
+    "b.png": "RGBA",
+    "c.jpeg": "RGB",
+    "d.png": "P",
+    "e.jpg": "CMYK",
+}  # of images of patient 1
 
 
 def draw_collection(folder: Path) -> Path:
@@ -41,7 +50,10 @@ def draw_collection(folder: Path) -> Path:
     ):
         draw_image(folder / "images" / name)
         rows.append(f"99,0,{finding},{view},{modality},images,{name},,")
-    rows += ["98,0,COVID-19,PA,X-ray,images,gone.jpg,,", "97,0,COVID-19,PA,X-ray,volumes,scan.nii.gz,,"]
+    rows += [
+        "98,0,COVID-19,PA,X-ray,images,gone.jpg,,",
+        "97,0,COVID-19,PA,X-ray,volumes,scan.nii.gz,,",
+    ]
     (folder / "images" / "c.jpeg").rename(folder / "images" / "c.tmp")
     (folder / "images" / "d.png").rename(folder / "images" / "c.jpeg")  # endings that lie
     (folder / "images" / "c.tmp").rename(folder / "images" / "d.png")
@@ -78,17 +90,29 @@ def records(built: Path) -> Records:
 def scan(source: Path, **settings: Any) -> tuple[dict[str, str], list[str]]:
     """Image id to label, and the notes; nothing is built."""
     with tempfile.TemporaryDirectory() as data_dir:
-        builder = Builder(data_dir=data_dir, config=CovidChestxrayConfig(**({"name": "mine"} | settings)))
+        builder = Builder(
+            data_dir=data_dir, config=CovidChestxrayConfig(**({"name": "mine"} | settings))
+        )
         return {image.image_id: image.label for image in builder.scan(source)}, builder.notes
 
 
 def test_the_records(source: Path, records: Records) -> None:
-    examples = {image_id: example for split in records.values() for image_id, example in split.items()}
-    covid = {image_id: example for image_id, example in examples.items() if image_id.startswith("COVID/")}
-    assert set(covid) == {f"COVID/images/{name}" for name in [*MODES, *(f"{n}.jpg" for n in range(2, 22))]}
+    examples = {
+        image_id: example for split in records.values() for image_id, example in split.items()
+    }
+    covid = {
+        image_id: example for image_id, example in examples.items() if image_id.startswith("COVID/")
+    }
+    assert set(covid) == {
+        f"COVID/images/{name}" for name in [*MODES, *(f"{n}.jpg" for n in range(2, 22))]
+    }
     for image_id, example in examples.items():
         _, _, name = image_id.split("/")
-        path = source / "images" / name if image_id in covid else next(source.glob(f"chest_xray/*/NORMAL/{name}"))
+        path = (
+            source / "images" / name
+            if image_id in covid
+            else next(source.glob(f"chest_xray/*/NORMAL/{name}"))
+        )
         np.testing.assert_array_equal(example["image"], radiograph(path.read_bytes(), 32).pixels)
         assert example["label"] == (image_id in covid)
     assert covid["COVID/images/7.jpg"]["patient_id"] == b"ieee8023-7"
@@ -102,10 +126,16 @@ def test_classes_and_findings(built: Path, records: Records) -> None:
     features = tfds.builder_from_directory(built).info.features
     assert features["label"].names == ["NORMAL", "COVID"]
     names = features["finding"].names
-    of = {image_id: names[example["finding"]] for split in records.values() for image_id, example in split.items()}
+    of = {
+        image_id: names[example["finding"]]
+        for split in records.values()
+        for image_id, example in split.items()
+    }
     assert of["COVID/images/7.jpg"] == "COVID-19"
     assert of["COVID/images/b.png"] == "COVID-19, ARDS"
-    assert {finding for image_id, finding in of.items() if image_id.startswith("NORMAL/")} == {"none"}
+    assert {finding for image_id, finding in of.items() if image_id.startswith("NORMAL/")} == {
+        "none"
+    }
 
 
 def test_splits_are_cut_by_patient_in_the_stated_fractions(records: Records) -> None:
@@ -114,8 +144,13 @@ def test_splits_are_cut_by_patient_in_the_stated_fractions(records: Records) -> 
         for example in examples.values():
             assert seen.setdefault(example["patient_id"], split) == split
     for label in (0, 1):
-        count = {split: sum(e["label"] == label for e in examples.values()) for split, examples in records.items()}
-        assert 5 <= count["test"] <= 9  # 20 % of 25, and a patient more if the last one has five images
+        count = {
+            split: sum(e["label"] == label for e in examples.values())
+            for split, examples in records.items()
+        }
+        assert (
+            5 <= count["test"] <= 9
+        )  # 20 % of 25, and a patient more if the last one has five images
         assert count["validation"] >= round(0.1 * (25 - count["test"]))
         assert sum(count.values()) == 25
 
@@ -134,11 +169,19 @@ def test_the_report_counts_what_was_left_out(built: Path) -> None:
 
 def test_settings_are_stored_without_a_local_path(source: Path, built: Path) -> None:
     metadata = json.loads((built / "metadata.json").read_text(encoding="utf-8"))
-    wanted = {"view": "PA", "modality": "X-ray", "finding": "COVID-19", "seed": 0, "normals_sha256": None}
+    wanted = {
+        "view": "PA",
+        "modality": "X-ray",
+        "finding": "COVID-19",
+        "seed": 0,
+        "normals_sha256": None,
+    }
     assert wanted.items() <= metadata.items()
     with pytest.raises(InputError, match=r"was built with view='PA'; this config asks for 'AP'"):
         build(Builder, source, built.parents[2], view="AP")
-    with pytest.raises(InputError, match=r"was built with normals_sha256=None; this config asks for '[0-9a-f]{16}'"):
+    with pytest.raises(
+        InputError, match=r"was built with normals_sha256=None; this config asks for '[0-9a-f]{16}'"
+    ):
         build(Builder, source, built.parents[2], normals=str(source))
 
 
@@ -148,7 +191,9 @@ def test_other_filters(source: Path) -> None:
     found, _ = scan(source, view="PA, L")
     assert "COVID/images/lateral.jpg" in found
     found, notes = scan(source, view="any", modality="CT")
-    assert [image_id for image_id in found if image_id.startswith("COVID")] == ["COVID/images/slice.jpg"]
+    assert [image_id for image_id in found if image_id.startswith("COVID")] == [
+        "COVID/images/slice.jpg"
+    ]
     assert "Modality CT against radiographs: the modality alone tells the class." in notes
     with pytest.raises(InputError, match="no row is so"):
         scan(source, view="Axial")
@@ -189,7 +234,9 @@ def test_a_table_that_is_a_link_out_of_the_source_is_refused(source: Path, tmp_p
         scan(tmp_path)
 
 
-def test_normals_named_by_config_may_stand_anywhere_but_images_may_not(source: Path, tmp_path: Path) -> None:
+def test_normals_named_by_config_may_stand_anywhere_but_images_may_not(
+    source: Path, tmp_path: Path
+) -> None:
     alone = tmp_path / "collection"
     shutil.copytree(source, alone, ignore=shutil.ignore_patterns("chest_xray"))
     built = build(Builder, alone, tmp_path / "data", normals=str(source / "chest_xray"))
@@ -202,9 +249,14 @@ def test_normals_named_by_config_may_stand_anywhere_but_images_may_not(source: P
 
 
 def test_zips_of_both(source: Path, tmp_path: Path) -> None:
-    for name, inside in (("covid-chestxray-dataset-master", ("metadata.csv", "images/*")), ("x", ("chest_xray/**/*",))):
+    for name, inside in (
+        ("covid-chestxray-dataset-master", ("metadata.csv", "images/*")),
+        ("x", ("chest_xray/**/*",)),
+    ):
         with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
-            for path in (path for pattern in inside for path in source.glob(pattern) if path.is_file()):
+            for path in (
+                path for pattern in inside for path in source.glob(pattern) if path.is_file()
+            ):
                 archive.write(path, f"{name}/{path.relative_to(source)}")
     assert scan(tmp_path)[0] == scan(source)[0]
 
@@ -212,7 +264,8 @@ def test_zips_of_both(source: Path, tmp_path: Path) -> None:
 def test_no_collection(tmp_path: Path) -> None:
     draw_image(tmp_path / "images" / "a.jpg")
     with pytest.raises(
-        MissingData, match=r"^No metadata\.csv in .*\nFound there: images/\nExpected layout:\n  metadata"
+        MissingData,
+        match=r"^No metadata\.csv in .*\nFound there: images/\nExpected layout:\n  metadata",
     ):
         scan(tmp_path)
     with pytest.raises(MissingData, match=r"does not exist\.\nExpected layout"):
@@ -242,16 +295,30 @@ def test_bad_settings(settings: dict[str, Any], message: str) -> None:
 
 def test_the_readme_counts_the_real_collection(shared_data: Path) -> None:
     source = shared_data / "covid_chestxray"
-    told = re.search(r"(\d+) rows has (\d+) of view PA.*\n *of (\d+) patients", Builder.get_metadata().description)
+    told = re.search(
+        r"(\d+) rows has (\d+) of view PA.*\n *of (\d+) patients",
+        Builder.get_metadata().description,
+    )
     rows = read_table((source / "metadata.csv").read_bytes())
-    asked = [row for row in rows if (row.view, row.modality) == ("PA", "X-ray") and "covid-19" in terms(row.finding)]
+    asked = [
+        row
+        for row in rows
+        if (row.view, row.modality) == ("PA", "X-ray") and "covid-19" in terms(row.finding)
+    ]
     assert told
-    assert [len(rows), len(asked), len({row.patient_id for row in asked})] == list(map(int, told.groups()))
+    assert [len(rows), len(asked), len({row.patient_id for row in asked})] == list(
+        map(int, told.groups())
+    )
     found, notes = scan(source, normals=str(shared_data / "kermany_224"))
-    assert sorted(found.values()) == ["COVID"] * 48 + ["NORMAL"] * 48  # of the 125 images that are there
+    assert (
+        sorted(found.values()) == ["COVID"] * 48 + ["NORMAL"] * 48
+    )  # of the 125 images that are there
     assert notes[0].startswith(f"metadata.csv has {len(rows)} rows, {len(asked)} of view PA, ")
     assert notes[0].endswith("of these: 169, of all: 622.")
 
 
 def test_the_readme_says_what_the_figures_are_worth() -> None:
-    assert "falls from 92 % to 51 % accuracy\nwhen the normals are adults" in Builder.get_metadata().description
+    assert (
+        "falls from 92 % to 51 % accuracy\nwhen the normals are adults"
+        in Builder.get_metadata().description
+    )

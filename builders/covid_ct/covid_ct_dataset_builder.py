@@ -41,7 +41,9 @@ Then build it, its zips as they are: tfds build covid_ct --imports cxr_tfds.buil
         if self.builder_config.split == "source":
             return images
         tested = {image.patient_id for image in images if image.split == "test"} - {""}
-        kept = [image for image in images if image.split == "test" or image.patient_id not in tested]
+        kept = [
+            image for image in images if image.split == "test" or image.patient_id not in tested
+        ]
         if len(kept) < len(images):
             self.notes.append(
                 f"Slices of train and validation left out because their paper has others in test: "

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from helpers.sources import DrawnSource, Records, build, draw_image, published, read
 
 from cxr_tfds.builders.covid_ct.covid_ct_dataset_builder import Builder
-from cxr_tfds.building.testing import DrawnSource, Records, build, draw_image, published, read
 from cxr_tfds.errors import MissingData
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.pixels import radiograph
 
 PAPER = "2020.02.{:02}.2000-p1-{}%{}.png"
 
@@ -30,7 +30,12 @@ def draw_slices(folder: Path, *, test: bool = True) -> Path:
         draw_image(folder / "val" / "CT_COVID" / PAPER.format(1, 200, number), size=(61, 45))
         draw_image(folder / "val" / "CT_NonCOVID" / f"{1000 + number}.png")
     for number in range(4 if test else 0):
-        draw_image(folder / "test" / "CT_COVID" / PAPER.format(1 if not number else 20 + number, 300, number))
+        draw_image(
+            folder
+            / "test"
+            / "CT_COVID"
+            / PAPER.format(1 if not number else 20 + number, 300, number)
+        )
         draw_image(folder / "test" / "CT_NonCOVID" / f"{2000 + number}.png")
     return folder
 
@@ -65,7 +70,9 @@ def test_the_records(source: Path, records: Records) -> None:
         for image_id, example in examples.items():
             split, class_name, name = image_id.split("/")
             path = source / split.replace("validation", "val") / f"CT_{class_name}" / name
-            np.testing.assert_array_equal(example["image"], radiograph(path.read_bytes(), 32).pixels)
+            np.testing.assert_array_equal(
+                example["image"], radiograph(path.read_bytes(), 32).pixels
+            )
             assert example["label"] == (class_name == "COVID")
             assert example["finding"] == (0 if class_name == "COVID" else -1)
     example = records["test"]["test/COVID/2020.02.21.2000-p1-300%1.png"]
@@ -98,7 +105,10 @@ def test_the_sources_own_splits(source: Path, tmp_path: Path) -> None:
 
 def test_no_slices(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MissingData, match=r"No slices in .*\nFound there: nothing\n(.*\n)+\nGet the data: git clone"):
+    with pytest.raises(
+        MissingData,
+        match=r"No slices in .*\nFound there: nothing\n(.*\n)+\nGet the data: git clone",
+    ):
         build(Builder, tmp_path / "empty", tmp_path / "data")
     assert not published(tmp_path / "data")
 
@@ -107,7 +117,19 @@ def test_the_readme_counts_the_real_slices(shared_data: Path, tmp_path: Path) ->
     told = re.search(r"train (\d+) / (\d+), val (\d+) / (\d+)", Builder.get_metadata().description)
     built = build(Builder, shared_data / "covid_ct", tmp_path, split="source").data_path
     splits = json.loads((built / "build_report.json").read_text(encoding="utf-8"))["splits"]
-    counts = [splits[split]["classes"][label] for split in ("train", "validation") for label in ("COVID", "NonCOVID")]
+    counts = [
+        splits[split]["classes"][label]
+        for split in ("train", "validation")
+        for label in ("COVID", "NonCOVID")
+    ]
     assert told
     assert counts == list(map(int, told.groups()))
-    assert len({image.patient_id for image in Builder(data_dir=tmp_path).scan(shared_data / "covid_ct")}) == 107
+    assert (
+        len(
+            {
+                image.patient_id
+                for image in Builder(data_dir=tmp_path).scan(shared_data / "covid_ct")
+            }
+        )
+        == 107
+    )

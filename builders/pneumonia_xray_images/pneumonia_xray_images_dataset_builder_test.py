@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds
+from helpers.sources import DrawnSource, build, draw_image, draw_source, read
 
 from cxr_tfds.builders.pneumonia_xray_images.pneumonia_xray_images_dataset_builder import Builder
-from cxr_tfds.building.testing import DrawnSource, build, draw_image, draw_source, read
 from cxr_tfds.errors import InputError
 
 COPIES = (("Opacity", "person3_virus_900.jpeg"), ("Normal", "IM-0004-0002.jpeg"))
@@ -44,7 +44,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_two_splits(builder: tfds.core.DatasetBuilder) -> dict[str, dict[str, list[str]]]:
-    return json.loads((builder.data_path / "build_report.json").read_text(encoding="utf-8"))["patients"]
+    return json.loads((builder.data_path / "build_report.json").read_text(encoding="utf-8"))[
+        "patients"
+    ]
 
 
 BOTH_SIDES = {"IM-0004": ["train", "validation"], "virus-3": ["train", "validation"]}
@@ -60,7 +62,10 @@ def test_by_default_validation_is_regrouped_by_patient(source: Path, tmp_path: P
         for example in examples.values():
             splits_of.setdefault(example["patient_id"], set()).add(split)
     assert all(len(splits) == 1 for splits in splits_of.values())
-    assert in_two_splits(builder) == {"in_two_splits": {}, "in_two_splits_of_the_source": BOTH_SIDES}
+    assert in_two_splits(builder) == {
+        "in_two_splits": {},
+        "in_two_splits_of_the_source": BOTH_SIDES,
+    }
     found = next(
         e["validation/Opacity/person3_virus_900.jpeg"]
         for e in records.values()
@@ -69,14 +74,18 @@ def test_by_default_validation_is_regrouped_by_patient(source: Path, tmp_path: P
     assert (found["label"], found["finding"], found["patient_id"]) == (1, 2, b"virus-3")
 
 
-def test_the_sources_own_split_by_name(source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_sources_own_split_by_name(
+    source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     builder = build(Builder, source, tmp_path, name="8-source", size=8, split="source")
     records = read(builder.data_path)
     for split, examples in records.items():
         assert {image_id.split("/")[0] for image_id in examples} == {split}
     assert len(records["validation"]) == 6
     assert in_two_splits(builder)["in_two_splits"] == BOTH_SIDES
-    assert "PATIENTS IN TWO SPLITS (2):\n- IM-0004: train and validation\n" in capfd.readouterr().err
+    assert (
+        "PATIENTS IN TWO SPLITS (2):\n- IM-0004: train and validation\n" in capfd.readouterr().err
+    )
 
 
 def test_the_other_kaggle_set_is_not_taken_for_it(tmp_path: Path) -> None:

@@ -40,7 +40,11 @@ class XrayFolderConfig(RadiographConfig):
 
     def stored(self) -> dict[str, Any]:
         classes = None if self.classes is None else list(self.classes)
-        return super().stored() | {"classes": classes, "negative": self.negative, "patient": self.patient}
+        return super().stored() | {
+            "classes": classes,
+            "negative": self.negative,
+            "patient": self.patient,
+        }
 
 
 class Builder(RadiographBuilder):
@@ -63,10 +67,14 @@ FOLDER, or a zip of it, holds one folder a class, or train, val and test with on
         config = self.builder_config
         found = scan_classes(source, config.classes, config.negative)
         if config.split == "source" and not found.has_splits:
-            raise InputError(f'split="source", but {source} has no splits of its own. Leave the setting out.')
+            raise InputError(
+                f'split="source", but {source} has no splits of its own. Leave the setting out.'
+            )
         self.CLASSES = self.FINDINGS = found.classes
         patients = patients_of(found, config.patient) if config.patient else [""] * len(found.files)
         return [
-            SourceImage(file.path, file.split, file.class_name, file.class_name, file.image_id, patient)
+            SourceImage(
+                file.path, file.split, file.class_name, file.class_name, file.image_id, patient
+            )
             for file, patient in zip(found.files, patients, strict=True)
         ]

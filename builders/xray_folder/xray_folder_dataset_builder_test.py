@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import tensorflow_datasets as tfds
+from helpers.sources import DrawnSource, Records, build, draw_image, published, read
 
 from cxr_tfds.builders.xray_folder.xray_folder_dataset_builder import Builder, XrayFolderConfig
-from cxr_tfds.building.testing import DrawnSource, Records, build, draw_image, published, read
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
@@ -51,23 +51,36 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def notes_of(builder: Any) -> list[str]:
-    return json.loads((builder.data_path / "build_report.json").read_text(encoding="utf-8"))["notes"]
+    return json.loads((builder.data_path / "build_report.json").read_text(encoding="utf-8"))[
+        "notes"
+    ]
 
 
 def patients(records: Records) -> dict[str, set[bytes]]:
-    return {split: {example["patient_id"] for example in examples.values()} for split, examples in records.items()}
+    return {
+        split: {example["patient_id"] for example in examples.values()}
+        for split, examples in records.items()
+    }
 
 
 def test_splits_are_cut_by_patient(flat: Path, tmp_path: Path) -> None:
     builder = build(Builder, flat, tmp_path, patient=r"^(p\d+)_")
     records = read(builder.data_path)
-    assert {split: len(examples) for split, examples in records.items()} == {"train": 42, "validation": 6, "test": 12}
+    assert {split: len(examples) for split, examples in records.items()} == {
+        "train": 42,
+        "validation": 6,
+        "test": 12,
+    }
     known = patients(records)
     assert sum(map(len, known.values())) == len(set.union(*known.values())) == 30
     for examples in records.values():
         assert {example["label"] for example in examples.values()} == {0, 1, 2}
-    assert notes_of(builder) == ["The source has no test split: 20% of each class were cut as test."]
-    example = next(examples["TB/p021_a.png"] for examples in records.values() if "TB/p021_a.png" in examples)
+    assert notes_of(builder) == [
+        "The source has no test split: 20% of each class were cut as test."
+    ]
+    example = next(
+        examples["TB/p021_a.png"] for examples in records.values() if "TB/p021_a.png" in examples
+    )
     assert (example["label"], example["finding"], example["patient_id"]) == (2, 2, b"p021")
 
 
@@ -76,9 +89,15 @@ def test_class_names_are_read_again_with_the_dataset(flat: Path, tmp_path: Path)
     assert tuple(builder.info.features["label"].names) == ("Normal", "Edema", "TB")
     again = Builder(data_dir=tmp_path, config=XrayFolderConfig(name="32", size=32))
     assert again.info.features["label"].names == ["Normal", "Edema", "TB"]
-    assert open_dataset(DatasetName("xray_folder", "32"), tmp_path).labels == ("Normal", "Edema", "TB")
+    assert open_dataset(DatasetName("xray_folder", "32"), tmp_path).labels == (
+        "Normal",
+        "Edema",
+        "TB",
+    )
     build(Builder, flat, tmp_path)  # is used as it is
-    with pytest.raises(InputError, match=r"was built with patient=None; this config asks for 'p\.'"):
+    with pytest.raises(
+        InputError, match=r"was built with patient=None; this config asks for 'p\.'"
+    ):
         build(Builder, flat, tmp_path, patient="p.")
 
 
@@ -94,7 +113,9 @@ def test_without_patients_the_cut_is_by_image_with_a_warning(
     builder = build(Builder, flat, tmp_path)
     assert "60 of 60 images tell no patient" in caplog.text
     assert '"patient": "^(p[0-9]+)_"' in caplog.text
-    assert notes_of(builder)[-1].startswith("60 of 60 images tell no patient: these are split by image")
+    assert notes_of(builder)[-1].startswith(
+        "60 of 60 images tell no patient: these are split by image"
+    )
 
 
 def test_a_test_split_of_the_source_stays(split: Path, tmp_path: Path) -> None:
@@ -120,7 +141,9 @@ def test_patients_from_folders(flat: Path, tmp_path: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
     records = read(build(Builder, source, tmp_path / "data", patient="^([^/]+)/").data_path)
-    assert set.union(*patients(records).values()) == {f"p{number:03}".encode() for number in range(1, 31)}
+    assert set.union(*patients(records).values()) == {
+        f"p{number:03}".encode() for number in range(1, 31)
+    }
     assert any("TB/p021/views/p021_b.png" in examples for examples in records.values())
 
 
@@ -129,12 +152,21 @@ def test_patients_from_folders(flat: Path, tmp_path: Path) -> None:
     [
         ({"classes": "Normal"}, r"classes='Normal'; expected names in a list"),
         ({"classes": ["Normal", 2]}, "expected names in a list"),
-        ({"classes": ["Normal", "TB"]}, r"Edema is none of the classes Normal, TB\. Rename it or take it away"),
-        ({"classes": ["Normal", "TB", "Edema", "Flu"]}, r"holds no folder Flu\.\nFound there: Edema/, Normal/, TB/"),
+        (
+            {"classes": ["Normal", "TB"]},
+            r"Edema is none of the classes Normal, TB\. Rename it or take it away",
+        ),
+        (
+            {"classes": ["Normal", "TB", "Edema", "Flu"]},
+            r"holds no folder Flu\.\nFound there: Edema/, Normal/, TB/",
+        ),
         ({"negative": "Flu"}, "negative='Flu' is none of the classes Edema, Normal, TB"),
         ({"negative": 0}, "negative=0; expected a text"),
         ({"patient": "("}, r"patient='\(' is no regular expression: "),
-        ({"patient": "x(.)"}, r"patient='x\(\.\)' matches no file name; the names are like p001_a\.png, p001_b\.png"),
+        (
+            {"patient": "x(.)"},
+            r"patient='x\(\.\)' matches no file name; the names are like p001_a\.png, p001_b\.png",
+        ),
         ({"split": "source"}, 'split="source", but .* has no splits of its own'),
     ],
 )
@@ -146,6 +178,7 @@ def test_refused(settings: dict[str, Any], message: str, flat: Path, tmp_path: P
 
 def test_no_source(tmp_path: Path) -> None:
     with pytest.raises(
-        MissingData, match=r"It does not exist\.\nExpected layout, (.*\n)+\nBuild it: tfds build xray_folder"
+        MissingData,
+        match=r"It does not exist\.\nExpected layout, (.*\n)+\nBuild it: tfds build xray_folder",
     ):
         build(Builder, tmp_path / "nowhere", tmp_path / "data")

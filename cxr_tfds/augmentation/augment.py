@@ -37,13 +37,25 @@ class Augment(keras.layers.Layer):
         self.seeds = keras.random.SeedGenerator(seed)
         # Compiled apart: in one piece XLA computes the warp again for every use of its result, 4 times slower.
         self._warp = _compiled(lambda images, matrix: warp(images, matrix, settings.fill))
-        self._expose, self._blur, self._compress = _compiled(expose), _compiled(blur), _compiled(compress)
+        self._expose, self._blur, self._compress = (
+            _compiled(expose),
+            _compiled(blur),
+            _compiled(compress),
+        )
 
     def call(self, images: Any, training: bool = False) -> Any:
         if not training:
             return ops.cast(images, self.compute_dtype)
         settings, shape = self.settings, ops.shape(images)
-        if any((settings.rotation_deg, settings.shear_deg, settings.zoom, settings.shift, settings.flip)):
+        if any(
+            (
+                settings.rotation_deg,
+                settings.shear_deg,
+                settings.zoom,
+                settings.shift,
+                settings.flip,
+            )
+        ):
             images = self._warp(images, draw_matrix(settings, shape, self.seeds))
         # float32 until the end: each step would round a bfloat16 to whole grey values again.
         images = ops.cast(images, "float32")
@@ -54,7 +66,9 @@ class Augment(keras.layers.Layer):
             quarters = [(i * shape[0] // 4, (i + 1) * shape[0] // 4) for i in range(4)]
             images = ops.concatenate(
                 [
-                    self._degrade(i, images[first:last], [values[first:last] for values in exposure])
+                    self._degrade(
+                        i, images[first:last], [values[first:last] for values in exposure]
+                    )
                     for i, (first, last) in enumerate(quarters)
                 ]
             )
@@ -85,7 +99,11 @@ class Augment(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "settings": dataclasses.asdict(self.settings), "seed": self.seed}
+        return {
+            **super().get_config(),
+            "settings": dataclasses.asdict(self.settings),
+            "seed": self.seed,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Augment:
@@ -121,7 +139,9 @@ def draw_matrix(settings: AugmentSettings, shape: tuple, seeds: keras.random.See
 
     angle = between(settings.rotation_deg) * (math.pi / 180)
     sheared = angle + between(settings.shear_deg) * (math.pi / 180)
-    mirror = ops.where(keras.random.uniform((count,), dtype="float32", seed=seeds) < settings.flip, -1.0, 1.0)
+    mirror = ops.where(
+        keras.random.uniform((count,), dtype="float32", seed=seeds) < settings.flip, -1.0, 1.0
+    )
     across, down = mirror * (1 + between(settings.zoom)), 1 + between(settings.zoom)
     x = between(settings.shift) * ops.cast(width, "float32")
     y = between(settings.shift) * ops.cast(height, "float32")
@@ -161,14 +181,18 @@ def warp(images: Any, matrix: Any, fill: str = "nearest") -> Any:
 
     def tap(row: Any, column: Any) -> Any:
         index = ops.reshape(row * width + column, (count, height * width, 1))
-        values = ops.reshape(ops.take_along_axis(flat, index, axis=1), (count, height, width, channels))
+        values = ops.reshape(
+            ops.take_along_axis(flat, index, axis=1), (count, height, width, channels)
+        )
         return ops.cast(values, "float32")
 
     upper = tap(top, left) * (1 - weight_x) + tap(top, right) * weight_x
     lower = tap(bottom, left) * (1 - weight_x) + tap(bottom, right) * weight_x
     result = upper * (1 - weight_y) + lower * weight_y
     if fill == "constant":
-        result = result * ops.expand_dims(ops.cast(ops.logical_and(within_x, within_y), "float32"), -1)
+        result = result * ops.expand_dims(
+            ops.cast(ops.logical_and(within_x, within_y), "float32"), -1
+        )
     return result
 
 
@@ -182,13 +206,21 @@ def _inside(places: Any, length: int, fill: str) -> tuple[Any, Any]:
     return ops.clip(places, 0, last), within
 
 
-def draw_exposure(settings: AugmentSettings, count: int, seeds: keras.random.SeedGenerator) -> tuple[Any, Any, Any]:
+def draw_exposure(
+    settings: AugmentSettings, count: int, seeds: keras.random.SeedGenerator
+) -> tuple[Any, Any, Any]:
     """Draws gain, offset (parts of full scale) and power of N images, float32 (N, 1, 1, 1)."""
 
     def between(half_width: float) -> Any:
-        return keras.random.uniform((count, 1, 1, 1), -half_width, half_width, dtype="float32", seed=seeds)
+        return keras.random.uniform(
+            (count, 1, 1, 1), -half_width, half_width, dtype="float32", seed=seeds
+        )
 
-    return 1 + between(settings.contrast), between(settings.brightness), ops.exp(between(settings.gamma))
+    return (
+        1 + between(settings.contrast),
+        between(settings.brightness),
+        ops.exp(between(settings.gamma)),
+    )
 
 
 def expose(images: Any, gain: Any, offset: Any, power: Any) -> Any:

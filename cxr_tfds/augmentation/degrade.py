@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from cxr_tfds.jpeg import STANDARD_TABLE
+from cxr_tfds.imaging.jpeg import STANDARD_TABLE
 
 _BLUR_RADIUS = 4  # taps to each side: 2 standard deviations of the strongest blur allowed
 _LUMINANCE = np.array(STANDARD_TABLE, np.float32).reshape(8, 8)  # row is vertical frequency
 # Orthonormal DCT-II: row k is the k-th cosine.
 _DCT = np.array(
     [
-        [math.sqrt((1 if k == 0 else 2) / 8) * math.cos(math.pi * (2 * n + 1) * k / 16) for n in range(8)]
+        [
+            math.sqrt((1 if k == 0 else 2) / 8) * math.cos(math.pi * (2 * n + 1) * k / 16)
+            for n in range(8)
+        ]
         for k in range(8)
     ],
     np.float32,
@@ -47,15 +50,22 @@ def _filter(images: Any, weights: Any, axis: int) -> Any:
     length = images.shape[axis]
     taps = 2 * _BLUR_RADIUS + 1
     filled = _repeat_edge(images, axis, _BLUR_RADIUS, _BLUR_RADIUS)
-    shifted = [filled[:, tap : tap + length] if axis == 1 else filled[:, :, tap : tap + length] for tap in range(taps)]
-    return sum(ops.reshape(weights[:, tap], (-1, 1, 1, 1)) * part for tap, part in enumerate(shifted))
+    shifted = [
+        filled[:, tap : tap + length] if axis == 1 else filled[:, :, tap : tap + length]
+        for tap in range(taps)
+    ]
+    return sum(
+        ops.reshape(weights[:, tap], (-1, 1, 1, 1)) * part for tap, part in enumerate(shifted)
+    )
 
 
 def _repeat_edge(images: Any, axis: int, before: int, after: int) -> Any:
     """Images longer by so many rows (`axis` 1) or columns (2), by concatenation: a gather takes 3 times as long."""
     if not before and not after:
         return images
-    first, last = (images[:, :1], images[:, -1:]) if axis == 1 else (images[:, :, :1], images[:, :, -1:])
+    first, last = (
+        (images[:, :1], images[:, -1:]) if axis == 1 else (images[:, :, :1], images[:, :, -1:])
+    )
     return ops.concatenate([*[first] * before, images, *[last] * after], axis=axis)
 
 

@@ -58,7 +58,11 @@ class AugmentSettings:
             raise InputError(f"fill={self.fill!r}; expected one of {', '.join(FILLS)}.")
         for name, limit in LIMITS.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= limit:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float))
+                or not 0 <= value <= limit
+            ):
                 raise InputError(f"{name}={value!r}; expected 0 to {limit}.")
 
 
@@ -101,5 +105,7 @@ def augmentation(preset: str, changes: Mapping[str, float | str]) -> AugmentSett
     if preset not in PRESETS:
         raise InputError(f"augment={preset!r}; expected one of {', '.join(PRESETS)}.")
     if odd := set(changes) - {field.name for field in dataclasses.fields(AugmentSettings)}:
-        raise InputError(f"augment has no {', '.join(sorted(odd))}; it has fill, {', '.join(LIMITS)}.")
+        raise InputError(
+            f"augment has no {', '.join(sorted(odd))}; it has fill, {', '.join(LIMITS)}."
+        )
     return dataclasses.replace(PRESETS[preset], **changes)  # type: ignore[arg-type]

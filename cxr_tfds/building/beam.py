@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from cxr_tfds.building.engines import EXECUTOR, scheduler_address
-from cxr_tfds.building.facts import Facts
+from cxr_tfds.building.file_stats import Facts
 from cxr_tfds.building.fitting import Fitted, Fitting, fit_file
 from cxr_tfds.errors import BadImage, InputError
 
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
     from cxr_tfds.sources import SourceImage
 
-_LOCAL_RUNNERS = ("directrunner", "switchingdirectrunner", "bundlebaseddirectrunner", "fnapirunner", "inprocessrunner")
+_LOCAL_RUNNERS = (
+    "directrunner",
+    "switchingdirectrunner",
+    "bundlebaseddirectrunner",
+    "fnapirunner",
+    "inprocessrunner",
+)
 _INSTEAD = f"For all cores of this machine leave --beam_pipeline_options out; for several machines set {EXECUTOR}."
 
 
@@ -38,7 +44,9 @@ def checked_runner(options: Any, runner: Any) -> Any:
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     if scheduler_address() is not None:
-        raise InputError(f"A Beam pipeline and {EXECUTOR} both say where to build; give one of them.")
+        raise InputError(
+            f"A Beam pipeline and {EXECUTOR} both say where to build; give one of them."
+        )
     options = options or PipelineOptions()
     chosen = runner or options.view_as(StandardOptions).runner or "DirectRunner"
     if isinstance(chosen, str):
@@ -89,7 +97,9 @@ def pipeline(
         read = spread | "Fit" >> beam.Map(lambda image: (image, fit_file(image.path, fitting)))
         noted = read | "Note" >> beam.MapTuple(_note) | beam.combiners.ToList()
         _ = noted | "Write notes" >> beam.Map(_write_notes, path)
-        made = read | "Example" >> beam.MapTuple(lambda image, result: (image.image_id, example(image, result)))
+        made = read | "Example" >> beam.MapTuple(
+            lambda image, result: (image.image_id, example(image, result))
+        )
         return made | "Keep" >> beam.Filter(lambda pair: pair[1] is not None)
 
     return split()

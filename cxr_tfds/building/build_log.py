@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from cxr_tfds.building.facts import Facts
+from cxr_tfds.building.file_stats import Facts
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import SourceImage
 from cxr_tfds.sources.places import shown
@@ -39,7 +39,9 @@ class BuildLog:
         """Raises:
         InputError: no image of a class can be used in a split that had some.
         """
-        before = {(split, image.label) for split, images in self.planned.items() for image in images}
+        before = {
+            (split, image.label) for split, images in self.planned.items() for image in images
+        }
         after = {
             (split, image.label)
             for split, images in self.planned.items()
@@ -55,7 +57,10 @@ class BuildLog:
 
     def _bad_listed(self) -> str:
         paths = {image.image_id: image.path for images in self.planned.values() for image in images}
-        rows = "\n".join(f"  {shown(paths[image_id])} {shown(reason)}" for image_id, reason in sorted(self.bad.items()))
+        rows = "\n".join(
+            f"  {shown(paths[image_id])} {shown(reason)}"
+            for image_id, reason in sorted(self.bad.items())
+        )
         files = "1 file" if len(self.bad) == 1 else f"{len(self.bad)} files"
         return f"{files} cannot be used:\n{rows}"
 

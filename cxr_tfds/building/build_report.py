@@ -32,7 +32,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cxr_tfds.building.facts import Facts
+from cxr_tfds.building.file_stats import Facts
 from cxr_tfds.building.shortcuts import AUC_LIMIT, MIN_IMAGES, PROPERTIES, find_shortcuts
 from cxr_tfds.building.splits import patients_twice, source_splits
 
@@ -105,13 +105,17 @@ def _counts(images: Sequence[Image], classes: Sequence[str]) -> dict[str, Any]:
     return {
         "images": len(images),
         "classes": {class_name: labels[class_name] for class_name in classes},
-        "findings": dict(sorted(Counter(image.finding for image in images if image.finding is not None).items())),
+        "findings": dict(
+            sorted(Counter(image.finding for image in images if image.finding is not None).items())
+        ),
         "patients": len({image.patient_id for image in images} - {""}),
         "images_without_patient": sum(not image.patient_id for image in images),
     }
 
 
-def _duplicates(splits: Mapping[str, Sequence[Image]], facts: Mapping[str, Facts]) -> dict[str, Any]:
+def _duplicates(
+    splits: Mapping[str, Sequence[Image]], facts: Mapping[str, Facts]
+) -> dict[str, Any]:
     same: dict[Facts, list[tuple[str, Image]]] = defaultdict(list)
     for split, images in splits.items():
         for image in images:
@@ -123,8 +127,12 @@ def _duplicates(splits: Mapping[str, Sequence[Image]], facts: Mapping[str, Facts
         "groups": len(groups),
         "images": sum(map(len, groups)),
         "within_split": len(groups) - len(across_splits),
-        "across_splits": sorted(sorted(image.image_id for _, image in group) for group in across_splits),
-        "across_classes": sorted(sorted(image.image_id for _, image in group) for group in across_classes),
+        "across_splits": sorted(
+            sorted(image.image_id for _, image in group) for group in across_splits
+        ),
+        "across_classes": sorted(
+            sorted(image.image_id for _, image in group) for group in across_classes
+        ),
     }
 
 
@@ -135,16 +143,25 @@ def _shortcuts(
     counts = Counter(labels)
     if min(counts[class_name] for class_name in classes) < MIN_IMAGES:
         return None
-    return [s.to_json() for s in find_shortcuts(labels, [facts[image.image_id] for image in train], classes)]
+    return [
+        s.to_json()
+        for s in find_shortcuts(labels, [facts[image.image_id] for image in train], classes)
+    ]
 
 
 def write_report(report: Mapping[str, Any], folder: epath.Path) -> None:
     """Writes the report as JSON and as Markdown, and `bad_images.csv` where images were left out."""
-    (folder / JSON_FILE).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / TEXT_FILE).write_text(f"# {report['dataset']}\n\n{report_text(report)}\n", encoding="utf-8")
+    (folder / JSON_FILE).write_text(
+        json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    (folder / TEXT_FILE).write_text(
+        f"# {report['dataset']}\n\n{report_text(report)}\n", encoding="utf-8"
+    )
     if report["bad_images"]:
         rows = io.StringIO()
-        csv.writer(rows, lineterminator="\n").writerows([("image_id", "reason"), *report["bad_images"].items()])
+        csv.writer(rows, lineterminator="\n").writerows(
+            [("image_id", "reason"), *report["bad_images"].items()]
+        )
         (folder / BAD_IMAGES_FILE).write_text(rows.getvalue(), encoding="utf-8")
 
 
@@ -166,7 +183,9 @@ def screen_text(report: Mapping[str, Any]) -> str:
 def _table(splits: Mapping[str, Any]) -> str:
     classes = list(dict.fromkeys(name for counts in splits.values() for name in counts["classes"]))
     findings = sorted({name for counts in splits.values() for name in counts["findings"]})
-    findings = [] if findings == sorted(classes) else findings  # the source tells no more than the class
+    findings = (
+        [] if findings == sorted(classes) else findings
+    )  # the source tells no more than the class
     rows = [["split", "images", *classes, *findings, "patients", "without patient"]]
     for split, counts in splits.items():
         of_class = [counts["classes"].get(name, 0) for name in classes]
@@ -175,14 +194,18 @@ def _table(splits: Mapping[str, Any]) -> str:
         rows.append([split, *map(str, (counts["images"], *of_class, *of_finding, *last))])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    return "\n".join(
+        [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+    )
 
 
 def _warnings(report: Mapping[str, Any], most: int | None) -> list[str]:
     duplicates, patients = report["duplicates"], report["patients"]
     parts = []
     if report["shortcuts"] is None:
-        parts.append(f"Shortcuts were not looked for: fewer than {MIN_IMAGES} train images of a class.")
+        parts.append(
+            f"Shortcuts were not looked for: fewer than {MIN_IMAGES} train images of a class."
+        )
     elif report["shortcuts"]:
         rows = [shortcut["text"] for shortcut in report["shortcuts"]]
         title = f"SHORTCUTS in train (AUC beyond {1 - AUC_LIMIT:g} to {AUC_LIMIT:g}): a model may learn these instead"
@@ -195,17 +218,34 @@ def _warnings(report: Mapping[str, Any], most: int | None) -> list[str]:
             f"Byte-identical files: {duplicates['images']} images in {groups}, "
             f"{duplicates['within_split']} of them within one split."
         )
-    for key, title in (("across_splits", "DUPLICATES ACROSS SPLITS"), ("across_classes", "DUPLICATES ACROSS CLASSES")):
+    for key, title in (
+        ("across_splits", "DUPLICATES ACROSS SPLITS"),
+        ("across_classes", "DUPLICATES ACROSS CLASSES"),
+    ):
         if duplicates[key]:
             parts.append(_listed(title, [" = ".join(group) for group in duplicates[key]], most))
     for key, title in (
         ("in_two_splits", "PATIENTS IN TWO SPLITS"),
         ("in_two_splits_of_the_source", "Patients in two of the source's own splits"),
     ):
-        if patients[key] and not (key != "in_two_splits" and patients[key] == patients["in_two_splits"]):
-            parts.append(_listed(title, [f"{p}: {' and '.join(where)}" for p, where in patients[key].items()], most))
+        if patients[key] and not (
+            key != "in_two_splits" and patients[key] == patients["in_two_splits"]
+        ):
+            parts.append(
+                _listed(
+                    title,
+                    [f"{p}: {' and '.join(where)}" for p, where in patients[key].items()],
+                    most,
+                )
+            )
     if bad := report["bad_images"]:
-        parts.append(_listed("Left out, unusable", [f"{image_id} {reason}" for image_id, reason in bad.items()], most))
+        parts.append(
+            _listed(
+                "Left out, unusable",
+                [f"{image_id} {reason}" for image_id, reason in bad.items()],
+                most,
+            )
+        )
     return parts
 
 

@@ -26,11 +26,16 @@ from cxr_tfds.building.build_report import build_report, screen_text, write_repo
 from cxr_tfds.building.config import CONFIG_NAME, RadiographConfig
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.examples import features, record
-from cxr_tfds.building.facts import Facts
+from cxr_tfds.building.file_stats import Facts
 from cxr_tfds.building.fitting import Fitting
 from cxr_tfds.building.publishing import beside, disk_is_full, full_disk_message, only_build, swap
-from cxr_tfds.building.splits import check_no_patient_twice, patient_splits, source_splits, split_notes
-from cxr_tfds.building.tfds_command import check_config, fail, is_running, told_to_overwrite
+from cxr_tfds.building.splits import (
+    check_no_patient_twice,
+    patient_splits,
+    source_splits,
+    split_notes,
+)
+from cxr_tfds.building.tfds_command import check_config, fail, is_running, overwrite_requested
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.reading.datasets import config_option
 from cxr_tfds.reading.records import read_back
@@ -46,7 +51,9 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
     FINDINGS: Sequence[str]
     HOMEPAGE: ClassVar[str]
     PATIENT_NAMES: ClassVar[str]  # what file names a patient is read from
-    KAGGLE: ClassVar[str] = ""  # OWNER/NAME of the dataset there, to be downloaded where nothing is found
+    KAGGLE: ClassVar[str] = (
+        ""  # OWNER/NAME of the dataset there, to be downloaded where nothing is found
+    )
     CUTS_TEST: ClassVar[bool] = False  # whether a test split is cut where the source has none
     BUILDER_CONFIGS = [RadiographConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
     builder_config: RadiographConfig
@@ -67,10 +74,19 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
                     + config_option(config if CONFIG_NAME.fullmatch(config) else "512")
                 )
             )
-        if isinstance(config, RadiographConfig) and self.builder_configs.get(config.name, config) is not config:
-            fail(InputError(f"The config {config.name!r} has its settings; name yours otherwise, such as 224-mine."))
+        if (
+            isinstance(config, RadiographConfig)
+            and self.builder_configs.get(config.name, config) is not config
+        ):
+            fail(
+                InputError(
+                    f"The config {config.name!r} has its settings; name yours otherwise, such as 224-mine."
+                )
+            )
         self._made_with = {"config": config, **kwargs}
-        self.notes: list[str] = []  # what `scan` has to say in the report, such as rows without an image
+        self.notes: list[
+            str
+        ] = []  # what `scan` has to say in the report, such as rows without an image
         super().__init__(config=config, **kwargs)
 
     @abc.abstractmethod
@@ -98,7 +114,10 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
     def _scanned(self, dl_manager: tfds.download.DownloadManager) -> list[SourceImage]:
         try:
             source = Path(dl_manager.manual_dir)
-        except (AssertionError, NotADirectoryError):  # missing, empty or a file: `scan` says it in our words
+        except (
+            AssertionError,
+            NotADirectoryError,
+        ):  # missing, empty or a file: `scan` says it in our words
             source = Path(self._manual_dir)
         self.notes.clear()
         try:
@@ -109,7 +128,9 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
                 raise MissingData(f"{err}\n\n{how}") from None
             if not kaggle.credentials():
                 raise MissingData(f"{err}\n\n{how}\n{kaggle.GET_CREDENTIALS}") from None
-            logging.warning("No radiographs in %s: downloading %s from Kaggle.", source, self.KAGGLE)
+            logging.warning(
+                "No radiographs in %s: downloading %s from Kaggle.", source, self.KAGGLE
+            )
             source = kaggle.download(dl_manager, self.KAGGLE)
             images = self.scan(source)
         self.check_links(source, images)
@@ -126,9 +147,13 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
             by_split = patient_splits(images, cut_test=self.CUTS_TEST)
             self.notes += split_notes(images, by_split)
             if not all(image.patient_id for image in images):
-                logging.warning("%s Names that tell a patient: %s", self.notes[-1], self.PATIENT_NAMES)
+                logging.warning(
+                    "%s Names that tell a patient: %s", self.notes[-1], self.PATIENT_NAMES
+                )
             own = '--config \'{"name": "224-source", "split": "source"}\''
-            check_no_patient_twice(by_split, f"Remove them from one split, or keep the source's splits: {own}")
+            check_no_patient_twice(
+                by_split, f"Remove them from one split, or keep the source's splits: {own}"
+            )
         return {split: chosen for split, chosen in by_split.items() if chosen}
 
     def _generate_examples(self, images: Sequence[SourceImage]) -> Any:
@@ -138,11 +163,16 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         skip = config.on_bad_image == "skip"
         example = partial(record, shape=None if skip else self.info.features["image"].shape)
         if self._as_pipeline:
-            return pipeline(images[: self._most_per_split], fitting, example, self.data_path / _NOTES)
+            return pipeline(
+                images[: self._most_per_split], fitting, example, self.data_path / _NOTES
+            )
         return self._examples(images, fitting, example)
 
     def _examples(
-        self, images: Sequence[SourceImage], fitting: Fitting, example: Callable[..., dict[str, Any] | None]
+        self,
+        images: Sequence[SourceImage],
+        fitting: Fitting,
+        example: Callable[..., dict[str, Any] | None],
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         results = fit_all([image.path for image in images], fitting)
         for image, result in zip(images, results, strict=True):
@@ -198,7 +228,9 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
             fail(err)
         except KeyboardInterrupt:
             if is_running():
-                sys.exit("Interrupted. Nothing was published; the same command builds again from the start.")
+                sys.exit(
+                    "Interrupted. Nothing was published; the same command builds again from the start."
+                )
             raise
         except Exception as err:  # TensorFlow, TFDS and Python each say it in their own way
             if not disk_is_full(err):
@@ -223,16 +255,22 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
 
         That command deletes what is prepared before it builds; if the build then failed, both were gone.
         """
-        return super().is_prepared() and not told_to_overwrite()
+        return super().is_prepared() and not overwrite_requested()
 
     def _download_and_prepare(
-        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
     ) -> None:
         """Builds, then refuses to publish what is not exactly the source: raising here leaves nothing."""
         if self.info.file_format is not tfds.core.FileFormat.TFRECORD:
-            raise InputError(f"file format {self.info.file_format.value!r}; only 'tfrecord' is written and read here.")
+            raise InputError(
+                f"file format {self.info.file_format.value!r}; only 'tfrecord' is written and read here."
+            )
         if download_config.max_examples_per_split == 0:
-            raise InputError("max_examples_per_split=0; a dataset needs 1 or more examples per split.")
+            raise InputError(
+                "max_examples_per_split=0; a dataset needs 1 or more examples per split."
+            )
         self._manual_dir = download_config.manual_dir or dl_manager.download_dir / "manual"
         self._facts: dict[str, Facts] = {}  # by image id
         self._bad: dict[str, str] = {}  # the reasons
@@ -253,7 +291,11 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
 
     def _log(self, *, wanted_by_beam: bool = True) -> BuildLog:
         if self._as_pipeline:
-            wanted = [image for images in self._planned.values() for image in images[: self._most_per_split]]
+            wanted = [
+                image
+                for images in self._planned.values()
+                for image in images[: self._most_per_split]
+            ]
             ids = {image.image_id for image in wanted} if wanted_by_beam else set()
             self._facts, self._bad = read_notes(self.data_path / _NOTES, ids)
         return BuildLog(self._planned, self._bad, self._facts)
@@ -271,7 +313,9 @@ class RadiographBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         digest = hashlib.sha256()
         splits = {}
         for split, images in log.planned.items():
-            written, split_digest = read_back([str(path) for path in self.info.splits[split].filepaths])
+            written, split_digest = read_back(
+                [str(path) for path in self.info.splits[split].filepaths]
+            )
             digest.update(f"{split} {split_digest} ".encode())
             if most is None:
                 log.check_written(split, written)

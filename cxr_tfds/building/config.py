@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from cxr_tfds.building.tfds_command import fail
 from cxr_tfds.errors import InputError
-from cxr_tfds.pixels import check_fit
+from cxr_tfds.imaging.pixels import check_fit
 from cxr_tfds.reading.datasets import config_option, named_settings
 
 SPLIT_POLICIES = ("patient", "source")
@@ -28,7 +28,7 @@ class RadiographConfig(tfds.core.BuilderConfig):
       size: S of the stored (S, S, channels) uint8 tensor, pixels; None stores the source files as they
         are (config `original`), to be fitted when they are read.
       channels: 1, or 3 to repeat the grey value.
-      fit: "stretch", "pad" or "crop", see `cxr_tfds.pixels.radiograph`.
+      fit: "stretch", "pad" or "crop", see `cxr_tfds.imaging.pixels.radiograph`.
       split: "patient" cuts validation from train and the source's own validation, whole patients at
         a time; "source" keeps the splits as they came.
       on_bad_image: "error" builds nothing if a file cannot be used and names them all; "skip" leaves them
@@ -51,7 +51,11 @@ class RadiographConfig(tfds.core.BuilderConfig):
         if odd := ", ".join(sorted(settings.keys() - set(known))):
             fail(InputError(f"a config has no setting {odd}; expected some of {', '.join(ours)}."))
         if settings and not args and "name" not in settings:
-            fail(InputError(f'a config needs a name: {{"name": "mine", {json.dumps(settings, default=str)[1:]}'))
+            fail(
+                InputError(
+                    f'a config needs a name: {{"name": "mine", {json.dumps(settings, default=str)[1:]}'
+                )
+            )
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -67,7 +71,9 @@ class RadiographConfig(tfds.core.BuilderConfig):
         if self.size is not None:
             check_fit(self.size, self.channels, self.fit)
         elif (self.channels, self.fit) != (1, "stretch"):
-            raise InputError("source files are stored as they are; give channels and fit when they are read.")
+            raise InputError(
+                "source files are stored as they are; give channels and fit when they are read."
+            )
         for name, allowed in (("split", SPLIT_POLICIES), ("on_bad_image", BAD_IMAGE_POLICIES)):
             if (value := getattr(self, name)) not in allowed:
                 raise InputError(f"{name}={value!r}; expected one of {', '.join(allowed)}.")

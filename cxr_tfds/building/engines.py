@@ -44,7 +44,9 @@ def scheduler_address() -> str | None:
         return None
     parts = urlsplit(value)
     try:
-        whole = parts.scheme == "dask" and parts.hostname and parts.port and not parts.path.strip("/")
+        whole = (
+            parts.scheme == "dask" and parts.hostname and parts.port and not parts.path.strip("/")
+        )
     except ValueError:  # a port that is none
         whole = False
     if not whole:
@@ -78,7 +80,11 @@ def fit_all(files: Sequence[Readable], fitting: Fitting) -> Iterator[Fitted | Ba
 
 
 def _spread(
-    files: Iterable[Readable], fitting: Fitting, executor: Executor, threads: int, images_per_task: int
+    files: Iterable[Readable],
+    fitting: Fitting,
+    executor: Executor,
+    threads: int,
+    images_per_task: int,
 ) -> Iterator[Fitted | BadImage]:
     remaining = iter(files)
     tasks = iter(lambda: list(itertools.islice(remaining, images_per_task)), [])
@@ -136,7 +142,11 @@ def _look(file: Readable) -> tuple[dict[str, str | None], bool]:
 
     from cxr_tfds import __version__
 
-    versions = {"cxr-tfds": __version__, "Pillow": PIL.__version__, "libjpeg": features.version("jpg")}
+    versions = {
+        "cxr-tfds": __version__,
+        "Pillow": PIL.__version__,
+        "libjpeg": features.version("jpg"),
+    }
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         versions["pydicom"] = importlib.metadata.version("pydicom")
     try:

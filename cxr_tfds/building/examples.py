@@ -16,7 +16,9 @@ from cxr_tfds.sources import SourceImage
 UNKNOWN_FINDING = -1  # how TFDS writes "no label"
 
 
-def features(config: RadiographConfig, classes: Sequence[str], findings: Sequence[str]) -> tfds.features.FeaturesDict:
+def features(
+    config: RadiographConfig, classes: Sequence[str], findings: Sequence[str]
+) -> tfds.features.FeaturesDict:
     """The fields of a dataset; without `classes` and `findings` these get their names later."""
     if config.size is None:
         image = tfds.features.Tensor(shape=(), dtype=np.object_, doc="The source file.")
@@ -32,7 +34,9 @@ def features(config: RadiographConfig, classes: Sequence[str], findings: Sequenc
             "image": image,
             "label": tfds.features.ClassLabel(names=list(classes) or None),
             "finding": tfds.features.ClassLabel(names=list(findings) or None),
-            "image_id": tfds.features.Text(doc="Path in the source in one spelling, such as split/class/name; unique."),
+            "image_id": tfds.features.Text(
+                doc="Path in the source in one spelling, such as split/class/name; unique."
+            ),
             "patient_id": tfds.features.Text(doc="Empty where the source does not tell."),
             "height": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
             "width": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
@@ -40,7 +44,9 @@ def features(config: RadiographConfig, classes: Sequence[str], findings: Sequenc
     )
 
 
-def record(image: SourceImage, result: Fitted | BadImage, shape: Sequence[int] | None) -> dict[str, Any] | None:
+def record(
+    image: SourceImage, result: Fitted | BadImage, shape: Sequence[int] | None
+) -> dict[str, Any] | None:
     """What is written of an image; of one that cannot be used a placeholder of `shape`, or None without a shape."""
     if isinstance(result, BadImage):
         if shape is None:

@@ -6,10 +6,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from cxr_tfds.building.facts import Facts, facts_of
-from cxr_tfds.dicom import is_dicom
+from cxr_tfds.building.file_stats import Facts, facts_of
 from cxr_tfds.errors import BadImage
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.dicom import is_dicom
+from cxr_tfds.imaging.pixels import radiograph
 
 _PROOF_SIZE = 224  # what a source file is decoded to that is stored as it is
 
@@ -59,9 +59,13 @@ def fit_file(file: Readable, fitting: Fitting) -> Fitted | BadImage:
     try:
         data = file.read_bytes()
         if fitting.size is None and is_dicom(data):
-            return BadImage("is DICOM, which may name the patient, so it is not stored as it is; build it with a size")
+            return BadImage(
+                "is DICOM, which may name the patient, so it is not stored as it is; build it with a size"
+            )
         # Source files are decoded, too: a broken one must not be found in the middle of training.
-        decoded = radiograph(data, fitting.size or _PROOF_SIZE, fit=fitting.fit, channels=fitting.channels)
+        decoded = radiograph(
+            data, fitting.size or _PROOF_SIZE, fit=fitting.fit, channels=fitting.channels
+        )
     except BadImage as err:
         return err
     except OSError as err:

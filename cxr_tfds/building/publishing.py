@@ -45,7 +45,9 @@ def _locked(folder: Path) -> Iterator[bool]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise InputError(f"{folder} cannot be made: {err.strerror}. Choose another --data_dir.") from err
+        raise InputError(
+            f"{folder} cannot be made: {err.strerror}. Choose another --data_dir."
+        ) from err
     handle = None
     try:
         if fcntl is None:
@@ -60,7 +62,11 @@ def _locked(folder: Path) -> Iterator[bool]:
                 "what it publishes is used as it is."
             ) from None
         except OSError as err:
-            logging.warning("%s cannot be locked (%s): take care that nothing else builds there.", folder, err.strerror)
+            logging.warning(
+                "%s cannot be locked (%s): take care that nothing else builds there.",
+                folder,
+                err.strerror,
+            )
             yield False
             return
         yield True

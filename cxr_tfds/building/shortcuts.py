@@ -12,12 +12,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxr_tfds.building.facts import Facts
-from cxr_tfds.evaluation.metrics import auc
+from cxr_tfds.building.file_stats import Facts
+from cxr_tfds.metrics.ranking import auc
 
 AUC_LIMIT = 0.75  # above it, or as far below 0.5, a property is reported
-MIN_IMAGES = 20  # of the class and of the others: of fewer, chance alone gives such an AUC now and then
-_RARE_SHARE = 0.01  # values rarer than that are one value: a size that occurs once would tell its class
+MIN_IMAGES = (
+    20  # of the class and of the others: of fewer, chance alone gives such an AUC now and then
+)
+_RARE_SHARE = (
+    0.01  # values rarer than that are one value: a size that occurs once would tell its class
+)
 
 _NUMBERS: Mapping[str, Callable[[Facts], float | None]] = {
     "image size": lambda facts: (facts.height * facts.width) ** 0.5,
@@ -43,10 +47,17 @@ class Shortcut(NamedTuple):
     text: str  # one sentence for a person
 
     def to_json(self) -> dict[str, Any]:
-        return {"property": self.property, "class": self.class_name, "auc": round(self.auc, 4), "text": self.text}
+        return {
+            "property": self.property,
+            "class": self.class_name,
+            "auc": round(self.auc, 4),
+            "text": self.text,
+        }
 
 
-def find_shortcuts(labels: Sequence[str], facts: Sequence[Facts], classes: Sequence[str]) -> list[Shortcut]:
+def find_shortcuts(
+    labels: Sequence[str], facts: Sequence[Facts], classes: Sequence[str]
+) -> list[Shortcut]:
     """The properties that tell a class from the others with an AUC beyond the limit, the worst first.
 
     Args:
@@ -59,7 +70,9 @@ def find_shortcuts(labels: Sequence[str], facts: Sequence[Facts], classes: Seque
     for class_name in classes[1:] if len(classes) == 2 else classes:
         positive = given == class_name
         for name, value in _NUMBERS.items():
-            values = np.array([np.nan if (v := value(fact)) is None else v for fact in facts], float)
+            values = np.array(
+                [np.nan if (v := value(fact)) is None else v for fact in facts], float
+            )
             known = ~np.isnan(values)
             found.append(_by_number(name, class_name, values[known], positive[known]))
         for name, word in _NAMES.items():
@@ -72,22 +85,30 @@ def _enough(positive: np.ndarray) -> bool:
     return min(positive.sum(), (~positive).sum()) >= MIN_IMAGES
 
 
-def _by_number(name: str, class_name: str, values: np.ndarray, positive: np.ndarray) -> Shortcut | None:
+def _by_number(
+    name: str, class_name: str, values: np.ndarray, positive: np.ndarray
+) -> Shortcut | None:
     if not _enough(positive):
         return None
     area = auc(positive.astype(int), values)
     if 1 - AUC_LIMIT <= area <= AUC_LIMIT:
         return None
     inside, outside = np.median(values[positive]), np.median(values[~positive])
-    medians = f"median {_short(inside)} against {_short(outside)} of the others{_HINTS.get(name, '')}"
-    return Shortcut(name, class_name, area, f"{name} alone tells {class_name}: AUC {area:.2f}, {medians}")
+    medians = (
+        f"median {_short(inside)} against {_short(outside)} of the others{_HINTS.get(name, '')}"
+    )
+    return Shortcut(
+        name, class_name, area, f"{name} alone tells {class_name}: AUC {area:.2f}, {medians}"
+    )
 
 
 def _short(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def _by_name(name: str, class_name: str, values: Sequence[str], positive: np.ndarray) -> Shortcut | None:
+def _by_name(
+    name: str, class_name: str, values: Sequence[str], positive: np.ndarray
+) -> Shortcut | None:
     """Each value scores as the share of the class among the images that have it."""
     if not _enough(positive):
         return None

@@ -22,7 +22,9 @@ class Subject(Protocol):
     @property
     def image_id(self) -> str: ...
     @property
-    def patient_id(self) -> str: ...  # "" where unknown: the image then counts as a patient of its own
+    def patient_id(
+        self,
+    ) -> str: ...  # "" where unknown: the image then counts as a patient of its own
     @property
     def label(self) -> str: ...
 
@@ -69,7 +71,9 @@ def split_notes(images: Sequence[S], splits: Mapping[str, Sequence[S]]) -> list[
     own = {image.split for image in images}
     notes = []
     if splits["test"] and "test" not in own:
-        notes.append(f"The source has no test split: {TEST_FRACTION:.0%} of each class were cut as test.")
+        notes.append(
+            f"The source has no test split: {TEST_FRACTION:.0%} of each class were cut as test."
+        )
     if "validation" in own and all(image.split == "validation" for image in splits["validation"]):
         notes.append("No patient is known: the source's own validation split was kept.")
     if unknown := sum(not image.patient_id for image in images):
@@ -82,7 +86,9 @@ def split_notes(images: Sequence[S], splits: Mapping[str, Sequence[S]]) -> list[
 
 def _keeps_validation(by_split: Mapping[str, Sequence[PlacedSubject]]) -> bool:
     pool = [*by_split["train"], *by_split["validation"]]
-    return len(by_split["validation"]) >= TOKEN_SHARE * len(pool) > 0 and not any(image.patient_id for image in pool)
+    return len(by_split["validation"]) >= TOKEN_SHARE * len(pool) > 0 and not any(
+        image.patient_id for image in pool
+    )
 
 
 def _parted(images: Sequence[S], chosen: set[str]) -> tuple[list[S], list[S]]:
@@ -112,13 +118,17 @@ def _cut(images: Sequence[Subject], fraction: float, salt: str) -> set[str]:
     label_of: dict[str, str] = {}
     for image in images:
         patient = patient_key(image)
-        label = label_of.setdefault(patient, image.label)  # a patient of several classes stays whole
+        label = label_of.setdefault(
+            patient, image.label
+        )  # a patient of several classes stays whole
         by_label[label][patient].append(image.image_id)
     chosen: set[str] = set()
     for patients in by_label.values():
         wanted = max(1, round(fraction * sum(map(len, patients.values()))))
         taken = 0
-        for patient in sorted(patients, key=lambda p: hashlib.sha256((salt + p).encode()).digest())[:-1]:
+        for patient in sorted(patients, key=lambda p: hashlib.sha256((salt + p).encode()).digest())[
+            :-1
+        ]:
             if taken >= wanted:
                 break
             chosen.update(patients[patient])
@@ -146,6 +156,8 @@ def check_no_patient_twice(splits: Mapping[str, Iterable[Subject]], remedy: str)
     InputError: a patient stands in two splits; the message names them and ends with `remedy`.
     """
     if doubled := patients_twice(splits):
-        some = "\n".join(f"  {patient}: {' and '.join(where)}" for patient, where in list(doubled.items())[:20])
+        some = "\n".join(
+            f"  {patient}: {' and '.join(where)}" for patient, where in list(doubled.items())[:20]
+        )
         patients = "1 patient stands" if len(doubled) == 1 else f"{len(doubled)} patients stand"
         raise InputError(f"{patients} in two splits:\n{some}\n{remedy}")

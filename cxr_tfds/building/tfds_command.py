@@ -17,7 +17,7 @@ def is_running() -> bool:
     return _MODULE in sys.modules
 
 
-def told_to_overwrite() -> bool:
+def overwrite_requested() -> bool:
     """Whether this process is `tfds build --overwrite`, or the same abbreviated."""
     return is_running() and any(word.startswith("--ov") for word in sys.argv)
 

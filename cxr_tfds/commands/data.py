@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cxr_tfds.augmentation.presets import PRESETS
-from cxr_tfds.cli import Group, NearestChoice, check_new_folder, load_tensorflow, unknown
 from cxr_tfds.commands import options
+from cxr_tfds.commands.base import Group, NearestChoice
 from cxr_tfds.errors import InputError
+from cxr_tfds.files import check_new_folder
+from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.datasets import buildable_datasets
+from cxr_tfds.text import did_you_mean
 
 if TYPE_CHECKING:
     from cxr_tfds.looking.contact_sheet import Augmentation
@@ -27,7 +30,7 @@ def cli() -> None:
 
 def _buildable(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None and value not in (known := list(buildable_datasets())):
-        raise click.BadParameter(unknown(value, known), ctx, param)
+        raise click.BadParameter(did_you_mean(value, known), ctx, param)
     return value
 
 
@@ -37,7 +40,9 @@ _dataset = click.option(
     callback=_buildable,
     help="Read SOURCE as this dataset's builder does.  [default: class folders, with or without splits]",
 )
-_config = click.option("--config", metavar="JSON", help="Settings as `tfds build --config` takes them.")
+_config = click.option(
+    "--config", metavar="JSON", help="Settings as `tfds build --config` takes them."
+)
 
 
 @cli.command()
@@ -45,10 +50,17 @@ _config = click.option("--config", metavar="JSON", help="Settings as `tfds build
 @_dataset
 @_config
 @options.as_json
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to write, PNG.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to write, PNG."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the picture if it exists.")
 def summary(
-    source: Path, dataset: str | None, config: str | None, as_json: bool, plot: Path | None, overwrite: bool
+    source: Path,
+    dataset: str | None,
+    config: str | None,
+    as_json: bool,
+    plot: Path | None,
+    overwrite: bool,
 ) -> None:
     """Count what a folder or zip of radiographs holds, and check it as a build would.
 
@@ -64,7 +76,9 @@ def summary(
     if (source / JSON_FILE).is_file():
         report = json.loads((source / JSON_FILE).read_text(encoding="utf-8"))
         if plot is not None:
-            raise InputError(f"{source} is a dataset that is built; --plot takes the source it was built from.")
+            raise InputError(
+                f"{source} is a dataset that is built; --plot takes the source it was built from."
+            )
         click.echo(json.dumps(report, indent=2) if as_json else report_text(report))
         return
     scanned = _scan(source, dataset, config)
@@ -72,21 +86,38 @@ def summary(
         found = survey(scanned, bar.update)
     click.echo(json.dumps(found.report, indent=2) if as_json else survey_text(found.report))
     if plot is not None:
+        from cxr_tfds.files import complete_file
         from cxr_tfds.looking.survey_plot import draw_survey
-        from cxr_tfds.run_folder import whole_file
 
-        with whole_file(plot) as beside:
+        with complete_file(plot) as beside:
             draw_survey(found, beside)
 
 
 @cli.command()
 @_source
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Page: .png or .html.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Page: .png or .html.",
+)
 @_dataset
 @_config
-@click.option("--each", type=click.IntRange(1, 100), default=8, show_default=True, help="Images of a split and class.")
-@click.option("--size", type=click.IntRange(1, 4096), help="Side in pixels the images are fitted to.  [default: 224]")
-@click.option("--fit", type=NearestChoice(["stretch", "pad", "crop"]), help="How.  [default: stretch]")
+@click.option(
+    "--each",
+    type=click.IntRange(1, 100),
+    default=8,
+    show_default=True,
+    help="Images of a split and class.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(1, 4096),
+    help="Side in pixels the images are fitted to.  [default: 224]",
+)
+@click.option(
+    "--fit", type=NearestChoice(["stretch", "pad", "crop"]), help="How.  [default: stretch]"
+)
 @click.option(
     "--augmented",
     type=NearestChoice(list(PRESETS)),
@@ -95,7 +126,9 @@ def summary(
     metavar="[PRESET]",
     help="Show training images a second time, changed as in training. Without a preset: default.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the sample.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the sample."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the page if it exists.")
 def preview(
     source: Path,
@@ -111,18 +144,20 @@ def preview(
 ) -> None:
     """Show sampled images of each split and class as the network will see them."""
     from cxr_tfds.building.fitting import Fitting
+    from cxr_tfds.files import complete_file
     from cxr_tfds.looking import contact_sheet
-    from cxr_tfds.run_folder import whole_file
 
     _check_new_file(out, contact_sheet.FORMATS, overwrite=overwrite)
     fitting = Fitting(size or 224, 1, fit or "stretch")
     change = _augmentation(augmented, seed) if augmented else None
     scanned = _scan(source, dataset, config)
-    rows = contact_sheet.sheet(scanned.images, scanned.classes, fitting, each=each, seed=seed, augmented=change)
+    rows = contact_sheet.sheet(
+        scanned.images, scanned.classes, fitting, each=each, seed=seed, augmented=change
+    )
     title = f"{source.name}, {fitting.fit} to {fitting.size} x {fitting.size}"
     if augmented:
         title += f", augmentation {augmented}"
-    with whole_file(out) as beside:
+    with complete_file(out) as beside:
         contact_sheet.write_sheet(rows, beside, title)
     click.echo(out)
 
@@ -138,7 +173,9 @@ def _scan(source: Path, dataset: str | None, config: str | None) -> Scanned:
 
 def _check_new_file(path: Path, endings: tuple[str, ...], *, overwrite: bool) -> None:
     if path.suffix.casefold() not in endings:
-        raise click.UsageError(f"{path} ends in {path.suffix or 'nothing'!r}; expected {' or '.join(endings)}.")
+        raise click.UsageError(
+            f"{path} ends in {path.suffix or 'nothing'!r}; expected {' or '.join(endings)}."
+        )
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists. Choose another name, or give --overwrite to replace it.")
 
@@ -192,13 +229,20 @@ def phantom(out: Path, train: int, test: int, seed: int, overwrite: bool) -> Non
     Same folders and file names as the original, val with its 8 + 8 images included, but no patient: a
     model trained on it shows that the way to the device works, and nothing else.
     """
-    from cxr_tfds.phantom_dataset import CLASSES, ROOT, images_per_split, write_dataset  # NumPy and Pillow
+    from cxr_tfds.phantom.dataset import (  # NumPy and Pillow
+        CLASSES,
+        ROOT,
+        images_per_split,
+        write_dataset,
+    )
 
     check_new_folder(out, overwrite=overwrite)
     images = images_per_split(train, test)
     total = sum(sum(classes.values()) for classes in images.values())
     with click.progressbar(length=total, label="Drawing", file=sys.stderr) as bar:
-        counts = write_dataset(out, images=images, seed=seed, overwrite=overwrite, progress=bar.update)
+        counts = write_dataset(
+            out, images=images, seed=seed, overwrite=overwrite, progress=bar.update
+        )
     click.echo("".join(f"{heading:<10}" for heading in ("split", *CLASSES)).rstrip())
     for split, classes in counts.items():
         click.echo(f"{split:<10}" + "".join(f"{classes[name]:<10}" for name in CLASSES).rstrip())

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from cxr_tfds.cli import Command, load_tensorflow
 from cxr_tfds.commands import options
+from cxr_tfds.commands.base import Command
+from cxr_tfds.native import load_tensorflow
 
 
 @click.command(cls=Command)
@@ -32,8 +33,8 @@ def evaluate(run: Path, split: str, data_dir: Path | None, stress: bool, as_json
     config = RunConfig.read(run)
     load_tensorflow()
     from cxr_tfds.evaluation import stress as under_stress
-    from cxr_tfds.evaluation.figures import as_text
-    from cxr_tfds.evaluation.finish import measure_again
+    from cxr_tfds.metrics.table import as_text
+    from cxr_tfds.training.finish import measure_again
 
     table, stressed = measure_again(
         run, config, split, data_dir, stressed=stress, say=lambda line: click.echo(line, err=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cxr_tfds.cli import NearestChoice
+from cxr_tfds.commands.base import NearestChoice
 from cxr_tfds.reading.datasets import SPLITS
 
 data_dir = click.option(
@@ -16,4 +16,6 @@ data_dir = click.option(
 )
 run = click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-split = click.option("--split", type=NearestChoice(SPLITS), default="test", show_default=True, help="Which images.")
+split = click.option(
+    "--split", type=NearestChoice(SPLITS), default="test", show_default=True, help="Which images."
+)

@@ -25,9 +25,13 @@ def class_activation(model: Any, name: str = "activation") -> Any:
     Raises:
       InputError: it ends otherwise.
     """
-    layers: list[Any] = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dropout)]
+    layers: list[Any] = [
+        layer for layer in model.layers if not isinstance(layer, keras.layers.Dropout)
+    ]
     pooling, dense = layers[-2:]
-    right = isinstance(pooling, keras.layers.GlobalAveragePooling2D) and isinstance(dense, keras.layers.Dense)
+    right = isinstance(pooling, keras.layers.GlobalAveragePooling2D) and isinstance(
+        dense, keras.layers.Dense
+    )
     if not right or dense.activation is not keras.activations.linear:
         raise InputError(
             f"{model.name} ends in {type(pooling).__name__} and {type(dense).__name__}; expected "

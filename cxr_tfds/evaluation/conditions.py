@@ -81,18 +81,24 @@ def _blurred(images: Any, numbers: np.ndarray, amount: float) -> Any:
 
 
 def _with_gamma(images: Any, numbers: np.ndarray, amount: float) -> Any:
-    return expose(images, np.float32(1), np.float32(0), _column(images, amount)[:, None, None, None])
+    return expose(
+        images, np.float32(1), np.float32(0), _column(images, amount)[:, None, None, None]
+    )
 
 
 def _with_contrast(images: Any, numbers: np.ndarray, amount: float) -> Any:
     """Around the mean of each image."""
-    return expose(images, _column(images, amount)[:, None, None, None], np.float32(0), np.float32(1))
+    return expose(
+        images, _column(images, amount)[:, None, None, None], np.float32(0), np.float32(1)
+    )
 
 
 def _noisy(images: Any, numbers: np.ndarray, amount: float) -> Any:
     """Gaussian and white, of its own for each image."""
     drawn = [
-        np.random.default_rng((_NOISE_SEED, int(number))).standard_normal(images.shape[1:], np.float32)
+        np.random.default_rng((_NOISE_SEED, int(number))).standard_normal(
+            images.shape[1:], np.float32
+        )
         for number in numbers
     ]
     return images + 255 * amount * np.stack(drawn)

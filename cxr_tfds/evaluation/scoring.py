@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.figures import figures
-from cxr_tfds.evaluation.metrics import decisions
+from cxr_tfds.metrics.logits import decisions, probabilities
+from cxr_tfds.metrics.table import figures
 from cxr_tfds.reading.cache import labels_of
 from cxr_tfds.reading.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.reading.in_order import numpy_batches
@@ -26,7 +26,9 @@ class Scores(NamedTuple):
     patient_ids: list[str]  # "" where unknown
     labels: np.ndarray  # int64 (N,)
     logits: np.ndarray  # float32 (N,) for two classes, (N, K) for more
-    findings: list[str] | None = None  # such as "bacteria", "" where unknown; None: the dataset has none
+    findings: list[str] | None = (
+        None  # such as "bacteria", "" where unknown; None: the dataset has none
+    )
     temperature: float = 1.0  # of the model, which divides the logits
 
     @property
@@ -44,19 +46,6 @@ class Kept(NamedTuple):
 
     places: np.ndarray  # int64 (M,), rising: which of the split's images
     images: np.ndarray  # uint8 (M, S, S, C)
-
-
-def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Sigmoid of logits (N,) / temperature, softmax of logits (N, K) / temperature; float64.
-
-    As `Classifier` of `cxr_tfds.export.edge` computes them on a device, so that both decide alike.
-    """
-    logits = logits.astype(np.float64)
-    if logits.ndim == 1:
-        power = np.exp(-np.abs(logits / temperature))
-        return np.where(logits >= 0, 1, power) / (1 + power)
-    powers = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def dataset_of(config: RunConfig, data_dir: Path | None = None) -> BuiltDataset:
@@ -89,7 +78,12 @@ def score(model: Any, dataset: BuiltDataset, split: str, temperature: float = 1.
 
 
 def score_and_keep(
-    model: Any, dataset: BuiltDataset, split: str, temperature: float = 1.0, *, kept_bytes: int = _KEPT_BYTES
+    model: Any,
+    dataset: BuiltDataset,
+    split: str,
+    temperature: float = 1.0,
+    *,
+    kept_bytes: int = _KEPT_BYTES,
 ) -> tuple[Scores, Kept]:
     """The same, and the images for what comes after, so that the split is read once. Raises as `score` does."""
     dataset.check_split(split)
@@ -102,7 +96,9 @@ def score_and_keep(
     for batch in numpy_batches(dataset, split, fields=fields):
         for name in ("image_id", "patient_id"):
             columns[name] += [text.decode() for text in batch[name]]
-        columns["finding"] += [names[number] if number >= 0 else "" for number in batch.get("finding", ())]
+        columns["finding"] += [
+            names[number] if number >= 0 else "" for number in batch.get("finding", ())
+        ]
         labels.append(batch["label"])
         logits.append(model.predict_on_batch(batch["image"]))
         end = start + len(batch["label"])
@@ -142,7 +138,7 @@ def flat(logits: np.ndarray) -> np.ndarray:
 
 
 def measure(scores: Scores, config: RunConfig) -> dict[str, Any]:
-    """The figures of a scored split, see `cxr_tfds.evaluation.figures`; intervals are resampled by patient."""
+    """The figures of a scored split, see `cxr_tfds.metrics.table`; intervals are resampled by patient."""
     return figures(
         scores.labels,
         scores.probabilities,

@@ -12,20 +12,25 @@ from typing import Any
 import numpy as np
 
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS, Condition
-from cxr_tfds.evaluation.resampling import Ranking, group_codes, resample
 from cxr_tfds.evaluation.scoring import Kept, Scores, flat
-from cxr_tfds.evaluation.summary import interval
+from cxr_tfds.metrics.ranking import Ranking
+from cxr_tfds.metrics.resampling import group_codes, resample
+from cxr_tfds.metrics.summary import interval
 
 _BATCH = 64
 _RESAMPLES = 500
 _NOTABLE = 0.01  # of the AUC: less is no lean
 
 
-def stressed_logits(model: Any, images: np.ndarray, places: np.ndarray, condition: Condition, strength: str) -> Any:
+def stressed_logits(
+    model: Any, images: np.ndarray, places: np.ndarray, condition: Condition, strength: str
+) -> Any:
     """Logits of `model`, float32 (N,) or (N, K), for images (N, S, S, C) under a condition."""
     parts = [
         model.predict_on_batch(
-            condition.apply(images[start : start + _BATCH], places[start : start + _BATCH], strength)
+            condition.apply(
+                images[start : start + _BATCH], places[start : start + _BATCH], strength
+            )
         )
         for start in range(0, len(images), _BATCH)
     ]
@@ -36,7 +41,10 @@ def stressed_copies(model: Any, scores: Scores, kept: Kept) -> tuple[np.ndarray,
     """Labels and calibrated probabilities of a split as it is and under each condition of each strength."""
     logits = [scores.logits[kept.places]]
     for condition in CONDITIONS:
-        logits += [stressed_logits(model, kept.images, kept.places, condition, strength) for strength in STRENGTHS]
+        logits += [
+            stressed_logits(model, kept.images, kept.places, condition, strength)
+            for strength in STRENGTHS
+        ]
     whole = scores._replace(logits=np.concatenate(logits))
     return np.tile(scores.labels[kept.places], len(logits)), whole.probabilities
 
@@ -118,11 +126,17 @@ def _aucs(scores: Scores, codes: np.ndarray | None = None) -> np.ndarray:
     if scores.logits.ndim == 1:
         rankings = [Ranking(scores.labels, values)]
     else:
-        rankings = [Ranking((scores.labels == k).astype(np.int64), values[k]) for k in range(len(values))]
+        rankings = [
+            Ranking((scores.labels == k).astype(np.int64), values[k]) for k in range(len(values))
+        ]
     if codes is None:
         return np.mean([ranking.auc() for ranking in rankings], axis=0)
-    drawn = resample(codes, _RESAMPLES, seed=0)  # the same draws for every condition: the drops are paired
-    return np.concatenate([np.mean([ranking.auc(weights) for ranking in rankings], axis=0) for weights in drawn])
+    drawn = resample(
+        codes, _RESAMPLES, seed=0
+    )  # the same draws for every condition: the drops are paired
+    return np.concatenate(
+        [np.mean([ranking.auc(weights) for ranking in rankings], axis=0) for weights in drawn]
+    )
 
 
 def _verdict(table: dict[str, Any]) -> str:
@@ -160,7 +174,11 @@ def _decisions(clean: dict[str, Any], moderate: Sequence[dict[str, Any]]) -> str
     for name in ("specificity", "sensitivity"):
         worst = min(moderate, key=lambda row: row[name])
         change = f"from {clean[name]:.1%} to {worst[name]:.1%} under {worst['condition']}"
-        parts.append(f"{name} drops at worst {change}" if worst[name] < clean[name] else f"{name} never drops")
+        parts.append(
+            f"{name} drops at worst {change}"
+            if worst[name] < clean[name]
+            else f"{name} never drops"
+        )
     return f"As for its decisions, {' and '.join(parts)}."
 
 
@@ -170,7 +188,9 @@ def as_text(table: dict[str, Any]) -> str:
         f"{'condition':<17} {'strength':<8} {'amount':<21} {'AUC':>6} {'drop (95 %)':>25}  "
         f"{'accuracy':>8} {'sens.':>6} {'spec.':>6}"
     ]
-    lines.append(f"{'none':<17} {'':<8} {'':<21} {_number(table['clean']['auc'])} {'':>25}  {_rates(table['clean'])}")
+    lines.append(
+        f"{'none':<17} {'':<8} {'':<21} {_number(table['clean']['auc'])} {'':>25}  {_rates(table['clean'])}"
+    )
     for row in table["rows"]:
         drop = row.get("drop")
         shown = "" if drop is None else f"{drop['value']:+.4f}"
@@ -182,7 +202,9 @@ def as_text(table: dict[str, Any]) -> str:
 
 
 def _rates(row: dict[str, Any]) -> str:
-    return f"{_number(row['accuracy']):>8} {_number(row['sensitivity'])} {_number(row['specificity'])}"
+    return (
+        f"{_number(row['accuracy']):>8} {_number(row['sensitivity'])} {_number(row['specificity'])}"
+    )
 
 
 def _number(value: float | None) -> str:

@@ -64,11 +64,16 @@ def sheet(
     rng = random.Random(seed)
     for split, members in source_splits(images).items():
         for name in classes:
-            of_class = sorted((image for image in members if image.label == name), key=lambda image: image.image_id)
+            of_class = sorted(
+                (image for image in members if image.label == name),
+                key=lambda image: image.image_id,
+            )
             if not of_class:
                 continue
             sample = rng.sample(of_class, min(each, len(of_class)))
-            title = f"{split} \N{MIDDLE DOT} {name} \N{MIDDLE DOT} {len(sample)} of {len(of_class):,}"
+            title = (
+                f"{split} \N{MIDDLE DOT} {name} \N{MIDDLE DOT} {len(sample)} of {len(of_class):,}"
+            )
             cells = _cells(sample, fitting)
             rows.append(Row(title, cells))
             if augmented is not None and split == "train":
@@ -78,7 +83,9 @@ def sheet(
 
 def _cells(sample: Sequence[SourceImage], fitting: Fitting) -> list[Cell]:
     cells = []
-    for image, result in zip(sample, fit_all([image.path for image in sample], fitting), strict=True):
+    for image, result in zip(
+        sample, fit_all([image.path for image in sample], fitting), strict=True
+    ):
         if isinstance(result, BadImage):
             cells.append(Cell(None, image.path.name, str(result)))
         else:
@@ -104,10 +111,22 @@ def write_sheet(rows: Sequence[Row], path: Path, title: str) -> None:
 
 
 def _picture(rows: Sequence[Row], title: str) -> Image.Image:
-    side = max([_SIDE, *(cell.pixels.shape[0] for row in rows for cell in row.cells if cell.pixels is not None)])
+    side = max(
+        [
+            _SIDE,
+            *(
+                cell.pixels.shape[0]
+                for row in rows
+                for cell in row.cells
+                if cell.pixels is not None
+            ),
+        ]
+    )
     across = max(len(row.cells) for row in rows)
     down = _TITLE + side + 2 * _LINE + _GAP
-    page = Image.new("RGB", (_GAP + across * (side + _GAP), _TITLE + len(rows) * down + _GAP), _PAPER)
+    page = Image.new(
+        "RGB", (_GAP + across * (side + _GAP), _TITLE + len(rows) * down + _GAP), _PAPER
+    )
     draw = ImageDraw.Draw(page)
     head, small = ImageFont.load_default(15), ImageFont.load_default(11)
     draw.text((_GAP, _GAP), title, _INK, head)
@@ -147,7 +166,10 @@ def _page(rows: Sequence[Row], title: str) -> str:
     for row in rows:
         parts.append(f"<h2>{html.escape(row.title)}</h2>\n<div>")
         for cell in row.cells:
-            name, note = (html.escape(text.encode(errors="replace").decode()) for text in (cell.name, cell.note))
+            name, note = (
+                html.escape(text.encode(errors="replace").decode())
+                for text in (cell.name, cell.note)
+            )
             if cell.pixels is None:
                 picture = '<span class="bad">cannot be used</span>'
             else:
@@ -155,7 +177,9 @@ def _page(rows: Sequence[Row], title: str) -> str:
                 _image(cell.pixels).convert("L").save(file, "PNG")
                 data = base64.b64encode(file.getvalue()).decode()
                 picture = f'<img alt="{name}" src="data:image/png;base64,{data}">'
-            parts.append(f"<figure>{picture}<figcaption><b>{name}</b><br>{note}</figcaption></figure>")
+            parts.append(
+                f"<figure>{picture}<figcaption><b>{name}</b><br>{note}</figcaption></figure>"
+            )
         parts.append("</div>")
     return "\n".join([*parts, "</body></html>\n"])
 

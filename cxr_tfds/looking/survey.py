@@ -18,7 +18,7 @@ import numpy as np
 
 from cxr_tfds.building.build_report import build_report, report_text
 from cxr_tfds.building.engines import fit_all
-from cxr_tfds.building.facts import Facts
+from cxr_tfds.building.file_stats import Facts
 from cxr_tfds.building.fitting import Fitting
 from cxr_tfds.building.splits import source_splits
 from cxr_tfds.building.tfds_command import config_settings
@@ -29,7 +29,11 @@ from cxr_tfds.sources.classes import check_reading, patients_of, scan_classes
 from cxr_tfds.sources.kermany import described
 
 _FITTED = Fitting(size=224, channels=1, fit="stretch")
-_SAME_READER = ("classes", "negative", "patient")  # settings of `xray_folder` that say how to read a folder
+_SAME_READER = (
+    "classes",
+    "negative",
+    "patient",
+)  # settings of `xray_folder` that say how to read a folder
 _GREYS = 256
 
 
@@ -55,7 +59,9 @@ class Survey(NamedTuple):
 
     report: dict[str, Any]
     sizes: dict[str, np.ndarray]  # of each class: int (N, 2), height and width of the sources
-    greys: dict[str, np.ndarray]  # of each class: int (256,), how often each value occurs in the fitted images
+    greys: dict[
+        str, np.ndarray
+    ]  # of each class: int (256,), how often each value occurs in the fitted images
 
 
 def scan(source: Path, dataset: str | None, config: Mapping[str, Any]) -> Scanned:
@@ -84,7 +90,10 @@ def _scan_classes(source: Path, config: Mapping[str, Any]) -> Scanned:
     images = described(found.files)
     if pattern:
         patients = patients_of(found, pattern)
-        images = [image._replace(patient_id=patient) for image, patient in zip(images, patients, strict=True)]
+        images = [
+            image._replace(patient_id=patient)
+            for image, patient in zip(images, patients, strict=True)
+        ]
     if not any(image.finding for image in images):
         images = [image._replace(finding=image.label) for image in images]
     return Scanned(source, images, found.classes, [])
@@ -95,7 +104,9 @@ def _scan_as(source: Path, dataset: str, config: Mapping[str, Any]) -> Scanned:
 
     importlib.import_module(f"{buildable_datasets()[dataset]}.{dataset}_dataset_builder")
     builder_class = tfds.builder_cls(dataset)
-    made = builder_class.builder_config_cls(**({"name": "survey"} | dict(config))) if config else None
+    made = (
+        builder_class.builder_config_cls(**({"name": "survey"} | dict(config))) if config else None
+    )
     with tempfile.TemporaryDirectory() as nothing_built, _without_warnings_of_tfds():
         builder = builder_class(data_dir=nothing_built, config=made)
         images = builder.scan(source)
@@ -123,7 +134,9 @@ def parse_config(text: str | None, dataset: str | None) -> dict[str, Any]:
     """
     config = config_settings(text or "{}")
     if not isinstance(config, dict):
-        raise InputError(f'--config {text!r}; expected settings such as \'{{"negative": "clear"}}\'.')
+        raise InputError(
+            f'--config {text!r}; expected settings such as \'{{"negative": "clear"}}\'.'
+        )
     if dataset is None and (odd := set(config) - {*_SAME_READER, "name"}):
         raise InputError(
             f"--config has {', '.join(sorted(odd))}; without --dataset it may have {', '.join(_SAME_READER)}."
@@ -160,7 +173,10 @@ def survey(scanned: Scanned, progress: Callable[[int], object] | None = None) ->
     )
     report["files"] = {name: _files(by_class[name]) for name in scanned.classes}
     report["junk_files"] = count_junk(scanned.source)
-    sizes = {name: np.array([(f.height, f.width) for f in by_class[name]], int).reshape(-1, 2) for name in greys}
+    sizes = {
+        name: np.array([(f.height, f.width) for f in by_class[name]], int).reshape(-1, 2)
+        for name in greys
+    }
     return Survey(report, sizes, greys)
 
 
@@ -196,13 +212,18 @@ def survey_text(report: Mapping[str, Any]) -> str:
     rows = [["class", "images", "MB", "height", "width", "modes", "formats"]]
     for name, of in report["files"].items():
         spans = [_span(of[side]) for side in ("height", "width")]
-        kinds = [", ".join(f"{kind} {count:,}" for kind, count in of[key].items()) for key in ("modes", "formats")]
+        kinds = [
+            ", ".join(f"{kind} {count:,}" for kind, count in of[key].items())
+            for key in ("modes", "formats")
+        ]
         rows.append([name, f"{of['images']:,}", f"{of['megabytes']:,.1f}", *spans, *kinds])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     parts = [report_text(report).replace("Left out, unusable", "UNUSABLE FILES"), table]
     if junk := report["junk_files"]:
-        parts.append(f"Junk that is not read, such as .DS_Store: {junk} {'file' if junk == 1 else 'files'}.")
+        parts.append(
+            f"Junk that is not read, such as .DS_Store: {junk} {'file' if junk == 1 else 'files'}."
+        )
     return "\n\n".join(parts)
 
 

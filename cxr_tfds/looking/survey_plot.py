@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cxr_tfds.looking.survey import Survey
-from cxr_tfds.report.style import INK, TIMES, colour_of, drawing
+from cxr_tfds.plotting import INK, TIMES, colour_of, drawing
 
 _DPI = 130
 _MOST_DOTS = 2000  # of a class; more hide each other
@@ -46,7 +46,11 @@ def _draw_balance(axes: Any, found: Survey) -> None:
 def _draw_sizes(axes: Any, found: Survey) -> None:
     rng = np.random.default_rng(0)
     for number, of_class in enumerate(found.sizes.values()):
-        some = of_class if len(of_class) <= _MOST_DOTS else rng.choice(of_class, _MOST_DOTS, replace=False)
+        some = (
+            of_class
+            if len(of_class) <= _MOST_DOTS
+            else rng.choice(of_class, _MOST_DOTS, replace=False)
+        )
         axes.scatter(some[:, 1], some[:, 0], s=9, color=colour_of(number), alpha=0.45, linewidths=0)
     axes.set(xlabel="width, pixels", ylabel="height, pixels", title="Size of the source images")
     axes.set_xlim(left=0)
@@ -58,6 +62,10 @@ def _draw_greys(axes: Any, found: Survey) -> None:
     for number, (name, counts) in enumerate(found.greys.items()):
         share = counts.reshape(_BINS, -1).sum(axis=1) / max(1, counts.sum())
         axes.plot(middle, 100 * share, color=colour_of(number), label=name)
-    axes.set(xlabel="grey value", ylabel="% of the pixels", title=f"Brightness, fitted to 224 {TIMES} 224")
+    axes.set(
+        xlabel="grey value",
+        ylabel="% of the pixels",
+        title=f"Brightness, fitted to 224 {TIMES} 224",
+    )
     axes.set_xlim(0, 255)
     axes.set_ylim(bottom=0)

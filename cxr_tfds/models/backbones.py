@@ -93,4 +93,6 @@ def bare(name: str, **options: Any) -> Any:
     """The network as Keras builds it, without its top layers, with new weights."""
     import keras
 
-    return getattr(keras.applications, BACKBONES[name].function)(include_top=False, weights=None, **options)
+    return getattr(keras.applications, BACKBONES[name].function)(
+        include_top=False, weights=None, **options
+    )

@@ -25,7 +25,9 @@ def _of_layer(layer: Any) -> int:
         return multiply_adds(layer)
     if isinstance(layer, layers.SeparableConv2D):
         places = math.prod(layer.output.shape[1:3])
-        return places * (math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape))
+        return places * (
+            math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+        )
     if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
         # A kernel of (h, w, channels in, filters), depthwise (h, w, channels, multiplier), dense (in, out):
         # each of its weights is used once at every place.

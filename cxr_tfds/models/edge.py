@@ -20,7 +20,9 @@ def edge(shape: tuple[int, int, int], classes: int) -> Any:
     from keras import Input, Model, layers
 
     def conv(x: Any, filters: int, kernel: int = 3, strides: int = 1, relu: bool = True) -> Any:
-        x = layers.Conv2D(filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
+        x = layers.Conv2D(
+            filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal"
+        )(x)
         x = layers.BatchNormalization(momentum=0.9)(x)
         return layers.ReLU()(x) if relu else x
 

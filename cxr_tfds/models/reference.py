@@ -103,7 +103,12 @@ def alexnet_gray(shape: tuple[int, int, int], classes: int) -> Any:
 
     def conv(x: Any, filters: int, kernel: int, strides: int = 1) -> Any:
         return layers.Conv2D(
-            filters, kernel, strides, padding="same", activation="relu", kernel_initializer="he_normal"
+            filters,
+            kernel,
+            strides,
+            padding="same",
+            activation="relu",
+            kernel_initializer="he_normal",
         )(x)
 
     pixels, x = _scaled(shape)

@@ -6,13 +6,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from cxr_tfds.cli import unknown
 from cxr_tfds.errors import InputError
 from cxr_tfds.models import reference
 from cxr_tfds.models.backbones import backbone_model
 from cxr_tfds.models.edge import edge
 from cxr_tfds.models.weights import IMAGENET, NEW, find_weights, load_weights
 from cxr_tfds.reading.datasets import config_option
+from cxr_tfds.text import did_you_mean
 
 Shape = tuple[int, int, int]
 
@@ -43,7 +43,9 @@ class ModelEntry(NamedTuple):
 
 def _backbone(name: str, source: str, parameters: int, multiply_adds: int) -> ModelEntry:
     build = functools.partial(backbone_model, name)
-    return ModelEntry(build, source, 32, (1, 3), (224, 224, 1), parameters, multiply_adds, pretrained=True)
+    return ModelEntry(
+        build, source, 32, (1, 3), (224, 224, 1), parameters, multiply_adds, pretrained=True
+    )
 
 
 _XRAY_CNN5 = (
@@ -55,18 +57,42 @@ _ALEXNET = "after AlexNet, https://doi.org/10.1145/3065386; sizes chosen"
 # The last two numbers are measured, of a model for two classes; tests build the models and compare.
 MODELS: dict[str, ModelEntry] = {
     "edge": ModelEntry(edge, "cxr-tfds", 32, None, (224, 224, 1), 349_505, 92_976_224),
-    "xray-cnn5": ModelEntry(reference.xray_cnn5, _XRAY_CNN5, 94, (1,), (500, 500, 1), 1_467_137, 858_887_360),
-    "covid-cnn4": ModelEntry(reference.covid_cnn4, _DESCRIBED, 32, (3,), (224, 224, 3), 5_723_457, 2_891_660_736),
-    "pneumonia-cnn1": ModelEntry(reference.pneumonia_cnn1, _DESCRIBED, 32, (3,), (64, 64, 3), 3_937_409, 7_257_600),
-    "ct-cnn3": ModelEntry(
-        reference.ct_cnn3, f"{_DESCRIBED}; sizes chosen", 32, (1,), (128, 128, 1), 4_288_129, 159_907_968
+    "xray-cnn5": ModelEntry(
+        reference.xray_cnn5, _XRAY_CNN5, 94, (1,), (500, 500, 1), 1_467_137, 858_887_360
     ),
-    "alexnet-gray": ModelEntry(reference.alexnet_gray, _ALEXNET, 57, (1,), (224, 224, 1), 14_212_801, 1_018_133_504),
-    "mobilenetv3-small": _backbone("mobilenetv3-small", "https://arxiv.org/abs/1905.02244", 939_697, 54_897_152),
-    "mobilenetv3-large": _backbone("mobilenetv3-large", "https://arxiv.org/abs/1905.02244", 2_997_313, 214_081_920),
-    "efficientnetv2-b0": _backbone("efficientnetv2-b0", "https://arxiv.org/abs/2104.00298", 5_920_593, 716_807_456),
-    "densenet121": _backbone("densenet121", "https://arxiv.org/abs/1608.06993", 7_038_529, 2_833_138_688),
-    "resnet50v2": _backbone("resnet50v2", "https://arxiv.org/abs/1603.05027", 23_566_849, 3_480_209_408),
+    "covid-cnn4": ModelEntry(
+        reference.covid_cnn4, _DESCRIBED, 32, (3,), (224, 224, 3), 5_723_457, 2_891_660_736
+    ),
+    "pneumonia-cnn1": ModelEntry(
+        reference.pneumonia_cnn1, _DESCRIBED, 32, (3,), (64, 64, 3), 3_937_409, 7_257_600
+    ),
+    "ct-cnn3": ModelEntry(
+        reference.ct_cnn3,
+        f"{_DESCRIBED}; sizes chosen",
+        32,
+        (1,),
+        (128, 128, 1),
+        4_288_129,
+        159_907_968,
+    ),
+    "alexnet-gray": ModelEntry(
+        reference.alexnet_gray, _ALEXNET, 57, (1,), (224, 224, 1), 14_212_801, 1_018_133_504
+    ),
+    "mobilenetv3-small": _backbone(
+        "mobilenetv3-small", "https://arxiv.org/abs/1905.02244", 939_697, 54_897_152
+    ),
+    "mobilenetv3-large": _backbone(
+        "mobilenetv3-large", "https://arxiv.org/abs/1905.02244", 2_997_313, 214_081_920
+    ),
+    "efficientnetv2-b0": _backbone(
+        "efficientnetv2-b0", "https://arxiv.org/abs/2104.00298", 5_920_593, 716_807_456
+    ),
+    "densenet121": _backbone(
+        "densenet121", "https://arxiv.org/abs/1608.06993", 7_038_529, 2_833_138_688
+    ),
+    "resnet50v2": _backbone(
+        "resnet50v2", "https://arxiv.org/abs/1603.05027", 23_566_849, 3_480_209_408
+    ),
 }
 
 
@@ -95,10 +121,13 @@ def check_shape(name: str, shape: Shape) -> None:
     InputError: the model is unknown, or images of `shape` (S, S, C) are too small for it or have other channels.
     """
     if name not in MODELS:
-        raise InputError(f"model: {unknown(name, list(MODELS))}")
+        raise InputError(f"model: {did_you_mean(name, list(MODELS))}")
     entry = MODELS[name]
     side, channels = shape[0], shape[2]
-    large_enough, fitting = side >= entry.smallest, entry.channels is None or channels in entry.channels
+    large_enough, fitting = (
+        side >= entry.smallest,
+        entry.channels is None or channels in entry.channels,
+    )
     if large_enough and fitting:
         return
     takes = f"at least {entry.smallest} x {entry.smallest} pixels"
@@ -120,7 +149,16 @@ def list_models() -> str:
     for name, entry in MODELS.items():
         cost = f"{entry.multiply_adds / 1e6:,.0f} M"
         weights = IMAGENET if entry.pretrained else ""
-        rows.append((name, "x".join(map(str, entry.shape)), f"{entry.parameters:,}", cost, weights, entry.source))
+        rows.append(
+            (
+                name,
+                "x".join(map(str, entry.shape)),
+                f"{entry.parameters:,}",
+                cost,
+                weights,
+                entry.source,
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         f"{name:<{widths[0]}}  {images:<{widths[1]}}  {parameters:>{widths[2]}}  {cost:>{widths[3]}}  "

@@ -40,12 +40,16 @@ def find_weights(name: str, weights: str) -> Path | None:
         return _imagenet(name)
     path = Path(weights).expanduser()
     if path.is_dir():
-        raise InputError(f"weights {path}: a folder; expected a file, such as {path / run_folder.MODEL}.")
+        raise InputError(
+            f"weights {path}: a folder; expected a file, such as {path / run_folder.MODEL}."
+        )
     if not path.is_file():
         raise InputError(f"weights {path} do not exist; expected {NEW}, {IMAGENET} or a file.")
     if path.name != run_folder.MODEL and not (path.suffix == ".h5" and name in BACKBONES):
         others = ", or the .h5 of its network without the top layers" if name in BACKBONES else ""
-        raise InputError(f"weights {path}: {name} takes the {run_folder.MODEL} of a run of {name}{others}.")
+        raise InputError(
+            f"weights {path}: {name} takes the {run_folder.MODEL} of a run of {name}{others}."
+        )
     return path
 
 
@@ -92,8 +96,14 @@ def _imagenet(name: str) -> Path:
     backbone = BACKBONES[name]
     url = f"{WEIGHTS_URL}{backbone.folder}/{backbone.file}"
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras tells of its progress; stdout is for results
-            return Path(keras.utils.get_file(backbone.file, url, cache_subdir="models", file_hash=backbone.md5))
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # Keras tells of its progress; stdout is for results
+            return Path(
+                keras.utils.get_file(
+                    backbone.file, url, cache_subdir="models", file_hash=backbone.md5
+                )
+            )
     except Exception as err:  # `get_file` raises a bare one where there is no network
         place = Path(os.environ.get("KERAS_HOME", "~/.keras")) / "models" / backbone.file
         raise InputError(

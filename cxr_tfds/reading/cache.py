@@ -13,16 +13,18 @@ import numpy as np
 import tensorflow as tf
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.files import complete_file
 from cxr_tfds.memory import free_memory
 from cxr_tfds.reading.datasets import BuiltDataset
-from cxr_tfds.reading.in_order import damage_named, fit_files, numpy_batches
+from cxr_tfds.reading.in_order import fit_files, name_corrupt_shard, numpy_batches
 from cxr_tfds.reading.spans import Spans, file_reader, find_images, pixel_reader
-from cxr_tfds.run_folder import whole_file
 
 # A cached split may take this part of the memory that is free when training starts.
 _RAM_FRACTION = 0.25
 _ALIGNMENT = 64
-_CHECKSUM_BYTES = 4  # at the end of a file of cached images: the CRC-32 of all before, little-endian
+_CHECKSUM_BYTES = (
+    4  # at the end of a file of cached images: the CRC-32 of all before, little-endian
+)
 _CHECKED = 0x2144DF1C  # the CRC-32 of anything followed by its own
 _CHUNK_BYTES = 1 << 20
 
@@ -82,7 +84,7 @@ def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> So
             folder.mkdir(parents=True, exist_ok=True)
             if size > (free := shutil.disk_usage(folder).free):
                 raise _no_cache(folder, f"has {free / 1e9:.1f} GB free", split, size)
-            with whole_file(path) as beside:
+            with complete_file(path) as beside:
                 _write(beside, dataset, split)
     except OSError as err:
         raise _no_cache(folder, f"cannot be used ({err.strerror})", split, size) from err
@@ -90,7 +92,9 @@ def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> So
     numbers = np.arange(dataset.sizes[split])
     start = path.stat().st_size - _CHECKSUM_BYTES - size + image * numbers
     spans = Spans(np.zeros_like(numbers), start, np.full_like(numbers, image))
-    return _numpy_gather(pixel_reader([str(path)], spans, dataset.shape), dataset), labels_of(dataset, split)
+    return _numpy_gather(pixel_reader([str(path)], spans, dataset.shape), dataset), labels_of(
+        dataset, split
+    )
 
 
 def _no_cache(folder: Path, why: str, split: str, size: int) -> InputError:
@@ -113,7 +117,9 @@ def _is_whole(path: Path, size: int) -> bool:
             while chunk := file.read(_CHUNK_BYTES):
                 checksum = zlib.crc32(chunk, checksum)
     if checksum != _CHECKED:
-        logging.getLogger(__name__).warning("%s is not as it was written, and is written again.", path)
+        logging.getLogger(__name__).warning(
+            "%s is not as it was written, and is written again.", path
+        )
     return checksum == _CHECKED
 
 
@@ -131,7 +137,9 @@ def _parts(dataset: BuiltDataset, split: str) -> Iterator[bytes | memoryview]:
     """The header of a `.npy` file, and the images in batches."""
     header = io.BytesIO()
     shape = (dataset.sizes[split], *dataset.shape)
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
     yield header.getvalue()
     for batch in numpy_batches(dataset, split, fields=("image",)):
         yield batch["image"].data
@@ -144,13 +152,15 @@ def in_records(dataset: BuiltDataset, split: str) -> Source:
       InputError: a shard is damaged.
     """
     shards = dataset.shards[split]
-    with damage_named(dataset):
+    with name_corrupt_shard(dataset):
         spans, labels = find_images(shards, dataset.target)
         if len(labels) != dataset.sizes[split]:
             raise tf.errors.DataLossError(None, None, f"{len(labels)} records")
     if dataset.encoded:
         stored = file_reader(shards, spans)
-        return _numpy_gather(lambda index: fit_files(stored(index), dataset), dataset), tf.constant(labels)
+        return _numpy_gather(lambda index: fit_files(stored(index), dataset), dataset), tf.constant(
+            labels
+        )
     return _numpy_gather(pixel_reader(shards, spans, dataset.shape), dataset), tf.constant(labels)
 
 
@@ -164,7 +174,11 @@ def _numpy_gather(read: Callable[[np.ndarray], np.ndarray], dataset: BuiltDatase
 
 def labels_of(dataset: BuiltDataset, split: str) -> tf.Tensor:
     """int64 (N,), in the order of the records."""
-    return tf.constant(np.concatenate([batch["label"] for batch in numpy_batches(dataset, split, fields=("label",))]))
+    return tf.constant(
+        np.concatenate(
+            [batch["label"] for batch in numpy_batches(dataset, split, fields=("label",))]
+        )
+    )
 
 
 def _fill(images: np.ndarray, labels: np.ndarray, dataset: BuiltDataset, split: str) -> None:

@@ -16,7 +16,9 @@ from cxr_tfds.errors import InputError, MissingData
 SPLITS = ("train", "validation", "test")
 RECORD_BYTES = 16  # a TFRecord's length and checksums, beside its content
 _ENTRY_POINTS = "cxr_tfds.datasets"
-_NAME = re.compile(r"(?P<dataset>[a-z][a-z0-9_]*)/(?P<config>[^/:]+)(?::(?P<version>\d+\.\d+\.\d+))?")
+_NAME = re.compile(
+    r"(?P<dataset>[a-z][a-z0-9_]*)/(?P<config>[^/:]+)(?::(?P<version>\d+\.\d+\.\d+))?"
+)
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _DEFAULT_CONFIG = "224"
 _FITTED_SIZE = 224  # of source files, unless another is asked for
@@ -60,7 +62,10 @@ class DatasetName:
 
 def buildable_datasets() -> dict[str, str]:
     """Names of the datasets that can be built, each with the package of its builder."""
-    return {entry.name: entry.value for entry in sorted(importlib.metadata.entry_points(group=_ENTRY_POINTS))}
+    return {
+        entry.name: entry.value
+        for entry in sorted(importlib.metadata.entry_points(group=_ENTRY_POINTS))
+    }
 
 
 def known_datasets(data_dir: Path) -> list[str]:
@@ -101,7 +106,7 @@ class BuiltDataset:
       name: dataset/config:version.
       shape: (S, S, C) of the uint8 images it gives.
       labels: class names of what is learned, the negative class first.
-      fit: how source images were fitted to S x S, see `cxr_tfds.pixels`.
+      fit: how source images were fitted to S x S, see `cxr_tfds.imaging.pixels`.
       fingerprint: SHA-256 over all records; two datasets with the same one hold the same examples.
       shards: split to its files, in order.
       shard_sizes: split to the number of examples in each of its files.
@@ -130,7 +135,9 @@ class BuiltDataset:
         if target == self.target:
             return self
         if target != "finding" or len(self.findings) < 2:
-            raise InputError(f"{self.name} has no target {target!r}; it has {len(self.findings)} findings and a label.")
+            raise InputError(
+                f"{self.name} has no target {target!r}; it has {len(self.findings)} findings and a label."
+            )
         # An image without a finding is one of the negative class.
         labels = tuple(self.labels[0] if name == _NO_FINDING else name for name in self.findings)
         return dataclasses.replace(self, target=target, labels=labels)
@@ -146,7 +153,9 @@ class BuiltDataset:
                 f"{self.name} holds images of {self.shape[0]} x {self.shape[1]}; only the config `original` can be "
                 f"read at another size. Build the size you want with: {config_option(str(size)) or 'config 224'}"
             )
-        from cxr_tfds.pixels import check_fit  # NumPy and Pillow, which `--help` does without
+        from cxr_tfds.imaging.pixels import (
+            check_fit,  # NumPy and Pillow, which `--help` does without
+        )
 
         check_fit(size, channels, fit)
         return dataclasses.replace(self, shape=(size, size, channels), fit=fit)
@@ -180,7 +189,9 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
     if version is None or not (folder / version / "dataset_info.json").is_file():
         others = ", ".join(sorted(path.parent.name for path in folder.glob("*/dataset_info.json")))
         found = f" (there is {others})" if others else ""
-        raise MissingData(f"{name} is not built in {data_dir}{found}. Build it with:\n  {build_line(name, data_dir)}")
+        raise MissingData(
+            f"{name} is not built in {data_dir}{found}. Build it with:\n  {build_line(name, data_dir)}"
+        )
     import tensorflow_datasets as tfds
 
     again = f"Remove {folder / version} and build it again:\n  {build_line(name, data_dir)}"
@@ -190,10 +201,14 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
     except Exception as err:  # TFDS, protobuf and json each raise their own
         raise InputError(f"{folder / version} cannot be read as a dataset: {err}\n{again}") from err
     if "fingerprint" not in metadata:
-        raise InputError(f"{folder / version} was not built by cxr-tfds (its metadata holds no fingerprint).")
+        raise InputError(
+            f"{folder / version} was not built by cxr-tfds (its metadata holds no fingerprint)."
+        )
     if part := metadata.get("max_examples_per_split"):
         logging.getLogger(__name__).warning(
-            "%s holds only %d examples of each split (--max_examples_per_split).", folder / version, part
+            "%s holds only %d examples of each split (--max_examples_per_split).",
+            folder / version,
+            part,
         )
     splits = {s: info.splits[s] for s in SPLITS if s in info.splits}
     shards = {split: [str(path) for path in splits[split].filepaths] for split in splits}
@@ -209,7 +224,9 @@ def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
                 f"so they were not copied whole. {again}"
             )
     if not (folder / version / "label.labels.txt").is_file():  # TFDS would go on with "0" and "1"
-        raise MissingData(f"{folder / version / 'label.labels.txt'}, the class names, is missing. {again}")
+        raise MissingData(
+            f"{folder / version / 'label.labels.txt'}, the class names, is missing. {again}"
+        )
     encoded = info.features["image"].shape == ()
     return BuiltDataset(
         name=f"{name.dataset}/{name.config}:{version}",

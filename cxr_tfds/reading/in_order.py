@@ -14,13 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.imaging.pixels import radiograph
 from cxr_tfds.parallel import all_cores
-from cxr_tfds.pixels import radiograph
 from cxr_tfds.reading.datasets import RECORD_BYTES, BuiltDataset
 from cxr_tfds.reading.records import parse_batch, shard_reader
 
 # What TensorFlow says where a data service gives too little.
-_OF_SERVICE = re.compile(r"was expected to contain|(?P<why>Failed to get element from worker .*?)( \[Op:|$)")
+_OF_SERVICE = re.compile(
+    r"was expected to contain|(?P<why>Failed to get element from worker .*?)( \[Op:|$)"
+)
 
 
 class Examples(NamedTuple):
@@ -52,14 +54,18 @@ def _pixels(stored: tf.Tensor, dataset: BuiltDataset) -> tf.Tensor:
     """uint8 (N, S, S, C) from what the records hold, string (N,)."""
     if not dataset.encoded:
         return tf.reshape(tf.io.decode_raw(stored, tf.uint8), (-1, *dataset.shape))
-    images = tf.numpy_function(lambda files: fit_files(files, dataset), [stored], tf.uint8, stateful=False)
+    images = tf.numpy_function(
+        lambda files: fit_files(files, dataset), [stored], tf.uint8, stateful=False
+    )
     return tf.ensure_shape(images, (None, *dataset.shape))
 
 
 def fit_files(files: Iterable[bytes], dataset: BuiltDataset) -> np.ndarray:
     """uint8 (N, S, S, C) of N source files, by the one pixel function, on all cores."""
     size, _, channels = dataset.shape
-    fitted = _pool().map(lambda data: radiograph(data, size, fit=dataset.fit, channels=channels).pixels, files)
+    fitted = _pool().map(
+        lambda data: radiograph(data, size, fit=dataset.fit, channels=channels).pixels, files
+    )
     return np.stack(list(fitted))
 
 
@@ -69,7 +75,11 @@ def _pool() -> Executor:
 
 
 def eval_batches(
-    dataset: BuiltDataset, split: str, *, batch_size: int = 64, fields: Sequence[str] = ("image", "label")
+    dataset: BuiltDataset,
+    split: str,
+    *,
+    batch_size: int = 64,
+    fields: Sequence[str] = ("image", "label"),
 ) -> tf.data.Dataset:
     """Every example of a split once, in the order of the records, as dictionaries of `fields`.
 
@@ -87,19 +97,25 @@ def eval_batches(
 
 
 def numpy_batches(
-    dataset: BuiltDataset, split: str, *, batch_size: int = 64, fields: Sequence[str] = ("image", "label")
+    dataset: BuiltDataset,
+    split: str,
+    *,
+    batch_size: int = 64,
+    fields: Sequence[str] = ("image", "label"),
 ) -> Iterator[dict[str, np.ndarray]]:
     """The same as NumPy arrays.
 
     Raises:
       InputError: the split does not exist or is empty, or a shard is damaged.
     """
-    with damage_named(dataset):
-        yield from eval_batches(dataset, split, batch_size=batch_size, fields=fields).as_numpy_iterator()
+    with name_corrupt_shard(dataset):
+        yield from eval_batches(
+            dataset, split, batch_size=batch_size, fields=fields
+        ).as_numpy_iterator()
 
 
 @contextlib.contextmanager
-def damage_named(dataset: BuiltDataset) -> Iterator[None]:
+def name_corrupt_shard(dataset: BuiltDataset) -> Iterator[None]:
     """Names the damaged shard where reading `dataset` fails; TensorFlow's own message names no file.
 
     Raises:
@@ -107,11 +123,17 @@ def damage_named(dataset: BuiltDataset) -> Iterator[None]:
     """
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.FailedPreconditionError, tf.errors.NotFoundError) as err:
+    except (
+        tf.errors.DataLossError,
+        tf.errors.FailedPreconditionError,
+        tf.errors.NotFoundError,
+    ) as err:
         for split, shards in dataset.shards.items():
             for shard, size in zip(shards, dataset.shard_sizes[split], strict=True):
                 if damage := _damage(shard, size):
-                    raise InputError(f"{shard} {damage}. Remove {Path(shard).parent} and build it again.") from err
+                    raise InputError(
+                        f"{shard} {damage}. Remove {Path(shard).parent} and build it again."
+                    ) from err
         if lost := _OF_SERVICE.search(err.message):
             raise InputError(
                 f"the data service did not give every example of {dataset.name}: {lost['why'] or 'some were lost'}. "
@@ -139,7 +161,9 @@ def complete(dataset: BuiltDataset, split: str) -> Callable[[tf.data.Dataset], t
     return tf.data.experimental.assert_cardinality(dataset.sizes[split])
 
 
-def all_served(dataset: BuiltDataset, split: str, batch_size: int) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+def all_served(
+    dataset: BuiltDataset, split: str, batch_size: int
+) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """Fails where an epoch of a data service ends early: a shard cut on a worker is no error there."""
     size = dataset.sizes[split]
 

@@ -70,7 +70,9 @@ def train_batches(
     if cache not in CACHES:
         raise InputError(f"cache={cache!r}; expected one of {', '.join(CACHES)}.")
     if not 0 <= worker <= workers - parts or parts < 1:
-        raise InputError(f"worker={worker} of {workers}, parts={parts}; expected a worker from 0 to workers - parts.")
+        raise InputError(
+            f"worker={worker} of {workers}, parts={parts}; expected a worker from 0 to workers - parts."
+        )
     check_batch_size(dataset, split, batch_size * workers)
     if cache == "auto":
         cache = "ram" if fits_in_memory(dataset, split) else "none"
@@ -79,7 +81,11 @@ def train_batches(
     else:
         gather, labels = (in_memory if cache == "ram" else in_records)(dataset, split)
     of_epoch = _epoch(gather, targets(labels, dataset), batch_size, seed, worker, workers, parts)
-    batches = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch).prefetch(tf.data.AUTOTUNE)
+    batches = (
+        tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+        .flat_map(of_epoch)
+        .prefetch(tf.data.AUTOTUNE)
+    )
     return batches.with_options(_options(batch_size * math.prod(dataset.shape)))
 
 
@@ -119,7 +125,13 @@ def check_batch_size(dataset: BuiltDataset, split: str, batch_size: int) -> None
 
 
 def with_mixup(
-    batches: tf.data.Dataset, alpha: float, classes: int, *, seed: int, first_batch: int = 0, worker: int = 0
+    batches: tf.data.Dataset,
+    alpha: float,
+    classes: int,
+    *,
+    seed: int,
+    first_batch: int = 0,
+    worker: int = 0,
 ) -> tf.data.Dataset:
     """Draws for each image the share it keeps, and mixes the labels; `augment.mix` mixes the images.
 
@@ -139,7 +151,9 @@ def with_mixup(
         images, labels = batch
         if classes > 2:
             labels = tf.one_hot(labels, classes)
-        drawn = tf.random.stateless_gamma((2, tf.shape(images)[0]), (seed, (worker << 48) + number), alpha)
+        drawn = tf.random.stateless_gamma(
+            (2, tf.shape(images)[0]), (seed, (worker << 48) + number), alpha
+        )
         own, other = tf.unstack(drawn)
         # Both are 0 where a small alpha underflows: such a draw is all or nothing anyway.
         share = tf.math.divide_no_nan(own, own + other)
@@ -150,12 +164,20 @@ def with_mixup(
 
 
 def _epoch(
-    gather: Gather, wanted: tf.Tensor, batch_size: int, seed: int, worker: int, workers: int, parts: int
+    gather: Gather,
+    wanted: tf.Tensor,
+    batch_size: int,
+    seed: int,
+    worker: int,
+    workers: int,
+    parts: int,
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
     step = batch_size * workers  # of the order, which all readers take together
     steps = -(-len(wanted) // step)
     rest = len(wanted) % step
-    again = workers - rest if 0 < rest < workers else 0  # kernels for CPUs fail at a batch of no images
+    again = (
+        workers - rest if 0 < rest < workers else 0
+    )  # kernels for CPUs fail at a batch of no images
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(wanted)), seed=(seed, number))

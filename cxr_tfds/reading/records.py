@@ -34,7 +34,9 @@ def parse_batch(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, Any]:
     Returns:
       `image` as the bytes stored, and texts, string (N,); the others int64 (N,).
     """
-    return tf.io.parse_example(serialized, {f: tf.io.FixedLenFeature([], _KINDS[f]) for f in fields})
+    return tf.io.parse_example(
+        serialized, {f: tf.io.FixedLenFeature([], _KINDS[f]) for f in fields}
+    )
 
 
 def shard_reader(shard: tf.Tensor | str) -> tf.data.TFRecordDataset:
@@ -47,8 +49,14 @@ def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
     ids: list[str] = []
     digest = hashlib.sha256()
     fields = sorted(_KINDS)
-    batches = shard_reader(list(shards)).batch(_READ_BACK_BATCH).map(lambda batch: parse_batch(batch, fields))
-    for parsed in batches.prefetch(_READ_BACK_AHEAD).as_numpy_iterator():  # one core reads, another digests
+    batches = (
+        shard_reader(list(shards))
+        .batch(_READ_BACK_BATCH)
+        .map(lambda batch: parse_batch(batch, fields))
+    )
+    for parsed in batches.prefetch(
+        _READ_BACK_AHEAD
+    ).as_numpy_iterator():  # one core reads, another digests
         ids += [image_id.decode() for image_id in parsed["image_id"]]
         # Not the records' own bytes: the order of the fields in them differs from process to process.
         for values in zip(*(parsed[field] for field in fields), strict=True):

@@ -14,9 +14,6 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-import click
-
-from cxr_tfds.cli import Group, load_tensorflow
 from cxr_tfds.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +32,9 @@ def check_address(address: str) -> None:
     """
     host, _, port = address.removeprefix(_SCHEME).rpartition(":")
     if not address.startswith(_SCHEME) or not host or not port.isdecimal():
-        raise InputError(f"data service {address!r}; expected grpc://HOST:PORT, such as grpc://10.0.0.7:5050.")
+        raise InputError(
+            f"data service {address!r}; expected grpc://HOST:PORT, such as grpc://10.0.0.7:5050."
+        )
 
 
 def check_answers(address: str) -> None:
@@ -53,12 +52,14 @@ def check_answers(address: str) -> None:
         ) from err
 
 
-def served_batches(dataset: BuiltDataset, address: str, *, batch_size: int, split: str = "train") -> tf.data.Dataset:
+def served_batches(
+    dataset: BuiltDataset, address: str, *, batch_size: int, split: str = "train"
+) -> tf.data.Dataset:
     """As `pipeline.train_batches`, read by the workers of a tf.data service.
 
     Each epoch hands every shard to one worker, so every example comes once, in an order of its own that
     is not repeatable. Where examples are lost, as with a shard that a worker has in part, reading fails
-    before the epoch ends; `in_order.damage_named` says why. A dataset of source files is not served: its
+    before the epoch ends; `in_order.name_corrupt_shard` says why. A dataset of source files is not served: its
     pixel function is Python and cannot be sent.
 
     Raises:
@@ -75,63 +76,29 @@ def served_batches(dataset: BuiltDataset, address: str, *, batch_size: int, spli
     check_batch_size(dataset, split, batch_size)
     check_answers(address)
     if dataset.encoded:
-        raise InputError(f"{dataset.name} stores source files, which a data service cannot fit. Build a sized config.")
+        raise InputError(
+            f"{dataset.name} stores source files, which a data service cannot fit. Build a sized config."
+        )
 
     @tf.function
     def records() -> tf.data.Dataset:
         # Without a seed a worker shuffles anew in each epoch, with one always the same way. The global seed, which
         # training sets, would take the place of none.
         tf.compat.v1.get_default_graph().seed = None
-        shards = tf.data.Dataset.from_tensor_slices(dataset.shards[split]).shuffle(len(dataset.shards[split]))
-        return shards.interleave(shard_reader, num_parallel_calls=tf.data.AUTOTUNE).shuffle(_SHUFFLE_BUFFER)
+        shards = tf.data.Dataset.from_tensor_slices(dataset.shards[split]).shuffle(
+            len(dataset.shards[split])
+        )
+        return shards.interleave(shard_reader, num_parallel_calls=tf.data.AUTOTUNE).shuffle(
+            _SHUFFLE_BUFFER
+        )
 
     batches = (
-        records().batch(batch_size).map(lambda serialized: image_and_target(serialized, dataset), tf.data.AUTOTUNE)
+        records()
+        .batch(batch_size)
+        .map(lambda serialized: image_and_target(serialized, dataset), tf.data.AUTOTUNE)
     )
     policy = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     served = batches.apply(tf.data.experimental.service.distribute(policy, address))
     # Each worker ends with a smaller batch of its own; cut anew, an epoch is ceil(N / batch_size) again.
     epoch = served.rebatch(batch_size).apply(all_served(dataset, split, batch_size))
     return epoch.repeat().prefetch(tf.data.AUTOTUNE)
-
-
-@click.group(cls=Group)
-def cli() -> None:
-    """Serve records to `cxr-train --data-service`."""
-
-
-@cli.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=5050, show_default=True)
-def dispatcher(port: int) -> None:
-    """Run the dispatcher, which hands shards to workers."""
-    load_tensorflow()
-    import tensorflow as tf
-
-    server = tf.data.experimental.service.DispatchServer(
-        tf.data.experimental.service.DispatcherConfig(port=port, protocol="grpc")
-    )
-    click.echo(server.target)
-    server.join()
-
-
-@cli.command()
-@click.option("--dispatcher", "address", required=True, metavar="HOST:PORT", help="Of the dispatcher.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one")
-@click.option("--host", default="localhost", show_default=True, help="Name under which trainers reach this worker.")
-def worker(address: str, port: int, host: str) -> None:
-    """Run a worker, which reads shards and sends batches."""
-    check_address(_SCHEME + address)
-    load_tensorflow()
-    import tensorflow as tf
-
-    # TensorFlow puts the port it chose in the place of %port%.
-    config = tf.data.experimental.service.WorkerConfig(
-        dispatcher_address=address, worker_address=f"{host}:{port or '%port%'}", port=port
-    )
-    server = tf.data.experimental.service.WorkerServer(config)
-    click.echo(f"{host} serves {address}")
-    server.join()
-
-
-if __name__ == "__main__":
-    cli(prog_name="python -m cxr_tfds.reading.service")

@@ -125,7 +125,9 @@ def _reader(shards: Sequence[str], spans: Spans) -> Callable[[int, Any], None]:
     def read(i: int, buffer: Any) -> None:
         number, start = spans.shard[i], spans.start[i]
         if files:
-            count = os.preadv(files[number], [buffer], start)  # outside the GIL: two batches are read at once
+            count = os.preadv(
+                files[number], [buffer], start
+            )  # outside the GIL: two batches are read at once
         else:  # not on every system; a file of its own keeps threads apart
             with Path(shards[number]).open("rb", buffering=0) as file:
                 file.seek(start)

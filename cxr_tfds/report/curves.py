@@ -7,11 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from cxr_tfds.evaluation.figures import in_words
-from cxr_tfds.evaluation.metrics import BINS, calibration_bins
 from cxr_tfds.evaluation.scoring import Scores
-from cxr_tfds.report.bands import Curve, precision_recall, roc, wilson
-from cxr_tfds.report.style import ACCENT, INK, LINE, MUTED, SECOND, Picture, colour_of, new_figure, picture
+from cxr_tfds.metrics.curves import Curve, precision_recall, roc, wilson
+from cxr_tfds.metrics.reliability import BINS, reliability_bins
+from cxr_tfds.metrics.table import in_words
+from cxr_tfds.plotting import (
+    ACCENT,
+    INK,
+    LINE,
+    MUTED,
+    SECOND,
+    Picture,
+    colour_of,
+    new_figure,
+    picture,
+)
 
 _LOGIT_RANGE = 7.0  # the score axis ends at 0.1 % and 99.9 %
 _ZOOMED = 0.93  # from this AUC on, the curves hug the corner
@@ -38,7 +48,9 @@ def _one_against_rest(scores: Scores) -> list[tuple[int, np.ndarray, np.ndarray]
     if scores.logits.ndim == 1:
         return [(1, scores.labels, scores.logits)]
     values = scores.probabilities
-    return [(k, (scores.labels == k).astype(np.int64), values[:, k]) for k in range(values.shape[1])]
+    return [
+        (k, (scores.labels == k).astype(np.int64), values[:, k]) for k in range(values.shape[1])
+    ]
 
 
 def _curves(
@@ -90,14 +102,18 @@ def _roc(scores: Scores, table: dict[str, Any], labels: tuple[str, ...]) -> Pict
     if scores.logits.ndim == 1 and table["specificity"]["value"] is not None:
         at = (1 - table["specificity"]["value"], table["sensitivity"]["value"])
         axes.plot(*at, "o", color=SECOND, markersize=7, markeredgecolor="white", zorder=5)
-        axes.annotate("threshold", at, xytext=(12, -14), textcoords="offset points", color=INK, fontsize=8)
+        axes.annotate(
+            "threshold", at, xytext=(12, -14), textcoords="offset points", color=INK, fontsize=8
+        )
         caption += " The dot is the threshold chosen on validation."
     if table["auc"]["value"] > _ZOOMED:
         _zoom(axes, drawn, scores, (0, 0.2), (0.8, 1.005), (0.42, 0.12))
     return picture(figure, "roc", "ROC", caption)
 
 
-def _precision_recall(scores: Scores, table: dict[str, Any], labels: tuple[str, ...]) -> Picture | None:
+def _precision_recall(
+    scores: Scores, table: dict[str, Any], labels: tuple[str, ...]
+) -> Picture | None:
     figure, axes = new_figure("found (recall, sensitivity)", "right when called (precision, PPV)")
     if not (drawn := _curves(axes, scores, labels, precision_recall)):
         return None
@@ -107,7 +123,13 @@ def _precision_recall(scores: Scores, table: dict[str, Any], labels: tuple[str, 
     if scores.logits.ndim == 1:
         share = float(scores.labels.mean())
         axes.axhline(share, color=MUTED, linewidth=1, linestyle=":")
-        axes.annotate("calling everything", (0.02, share), xytext=(0, 3), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            "calling everything",
+            (0.02, share),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=8,
+        )
         caption = f"Average precision {in_words(table['average_precision'], 3)}. " + caption
     return picture(figure, "precision-recall", "Precision and recall", caption)
 
@@ -133,13 +155,22 @@ def _histogram(scores: Scores, labels: tuple[str, ...], threshold: float | None)
             axes.hist(part, edges, histtype="step", color=colour_of(label), linewidth=1)
         axes.set_ylabel("images" if len(shown) == 1 else labels[number])
     rows[-1].set_xticks(_logit(np.array(_TICKS)), [f"{100 * tick:g} %" for tick in _TICKS])
-    rows[-1].set_xlabel(f"probability of {labels[1]}" if len(shown) == 1 else "probability of the class at the left")
-    figure.legend(
-        *rows[0].get_legend_handles_labels(), loc="upper center", ncols=min(len(labels), 4), bbox_to_anchor=(0.55, 1.0)
+    rows[-1].set_xlabel(
+        f"probability of {labels[1]}" if len(shown) == 1 else "probability of the class at the left"
     )
-    caption = "True classes in colour, on the scale of logits: each step to the side multiplies the odds."
+    figure.legend(
+        *rows[0].get_legend_handles_labels(),
+        loc="upper center",
+        ncols=min(len(labels), 4),
+        bbox_to_anchor=(0.55, 1.0),
+    )
+    caption = (
+        "True classes in colour, on the scale of logits: each step to the side multiplies the odds."
+    )
     if threshold is not None:
-        rows[0].axvline(float(_logit(np.array(threshold))), color=INK, linestyle="--", linewidth=1.2)
+        rows[0].axvline(
+            float(_logit(np.array(threshold))), color=INK, linestyle="--", linewidth=1.2
+        )
         caption += f" The dashed line is the threshold, {threshold:.3f}."
     return picture(figure, "scores", "Scores by class", caption)
 
@@ -152,7 +183,10 @@ def _sweep(scores: Scores, labels: tuple[str, ...], threshold: float | None) -> 
     grid = np.linspace(-_LOGIT_RANGE, _LOGIT_RANGE, 281)
     figure, axes = new_figure(f"{labels[1]} is called from a probability of")
     for label, name in ((1, "sensitivity"), (0, "specificity")):
-        below = np.searchsorted(np.sort(places[scores.labels == label]), grid) / (scores.labels == label).sum()
+        below = (
+            np.searchsorted(np.sort(places[scores.labels == label]), grid)
+            / (scores.labels == label).sum()
+        )
         axes.plot(grid, 1 - below if label else below, color=colour_of(label), label=name)
     axes.axvline(float(_logit(np.array(threshold))), color=INK, linestyle="--", linewidth=1.2)
     axes.set_xticks(_logit(np.array(_TICKS)), [f"{100 * tick:g} %" for tick in _TICKS])
@@ -169,9 +203,12 @@ def _calibration(scores: Scores, table: dict[str, Any], labels: tuple[str, ...])
     if values.ndim == 1:
         outcomes, y = scores.labels, f"frequency of {labels[1]}"
     else:
-        outcomes, y = (values.argmax(axis=1) == scores.labels).astype(np.int64), "frequency of being right"
+        outcomes, y = (
+            (values.argmax(axis=1) == scores.labels).astype(np.int64),
+            "frequency of being right",
+        )
         values = values.max(axis=1)
-    bins = calibration_bins(values)
+    bins = reliability_bins(values)
     counts = np.bincount(bins, minlength=BINS)
     filled = np.flatnonzero(counts)
     found = np.bincount(bins, weights=outcomes, minlength=BINS)[filled]
@@ -204,12 +241,22 @@ def _confusion(counts: Any, labels: tuple[str, ...]) -> Picture:
     figure, axes = new_figure("decided", "truth", left=0.2, bottom=0.16)
     axes.grid(visible=False)
     edges = np.arange(len(table) + 1) - 0.5
-    axes.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=1.15, edgecolors="white", linewidth=2)
+    axes.pcolormesh(
+        edges, edges, shares, cmap="Blues", vmin=0, vmax=1.15, edgecolors="white", linewidth=2
+    )
     axes.invert_yaxis()
     size = 15 if len(table) < 4 else 10
     for row, column in np.ndindex(*table.shape):
         ink = "white" if shares[row, column] > 0.6 else INK
-        axes.text(column, row - 0.06, f"{table[row, column]}", ha="center", va="center", color=ink, fontsize=size)
+        axes.text(
+            column,
+            row - 0.06,
+            f"{table[row, column]}",
+            ha="center",
+            va="center",
+            color=ink,
+            fontsize=size,
+        )
         share = f"{shares[row, column]:.1%}"
         axes.text(column, row + 0.2, share, ha="center", va="center", color=ink, fontsize=8)
     names = [name if len(name) <= 14 else name[:13] + "…" for name in labels]
@@ -217,4 +264,9 @@ def _confusion(counts: Any, labels: tuple[str, ...]) -> Picture:
     axes.set_yticks(range(len(table)), names, rotation=90, va="center")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return picture(figure, "confusion", "Confusion matrix", "Images, and below them the part of the true class.")
+    return picture(
+        figure,
+        "confusion",
+        "Confusion matrix",
+        "Images, and below them the part of the true class.",
+    )

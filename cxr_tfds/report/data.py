@@ -16,7 +16,9 @@ from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.in_order import numpy_batches
 
 _INFO = "dataset_info.json"  # written by TFDS
-_BULLET = re.compile(r"^- \*\*(?P<name>[^*]+)\*\*: (?P<text>.*?)(?=^- \*\*|^#|\n\n|\Z)", re.MULTILINE | re.DOTALL)
+_BULLET = re.compile(
+    r"^- \*\*(?P<name>[^*]+)\*\*: (?P<text>.*?)(?=^- \*\*|^#|\n\n|\Z)", re.MULTILINE | re.DOTALL
+)
 
 
 class SplitFacts(NamedTuple):
@@ -36,7 +38,9 @@ class DataFacts(NamedTuple):
     about: str  # one paragraph, "" where it says nothing
     source: str
     label_source: str
-    warnings: list[str]  # what tells the class without being in the lung, and what stands in two splits
+    warnings: list[
+        str
+    ]  # what tells the class without being in the lung, and what stands in two splits
     searched: bool  # whether the build has looked for such things
 
 
@@ -53,13 +57,22 @@ def facts_of(dataset: BuiltDataset, split: str, scores: Scores) -> DataFacts:
         splits[name] = _counts(dataset, *columns)
     folder = _folder(dataset)
     described = _description(folder)
-    parts = {match["name"].lower(): " ".join(match["text"].split()) for match in _BULLET.finditer(described)}
-    about = "" if described.lstrip().startswith(("-", "#")) else " ".join(described.split("\n\n")[0].split())
+    parts = {
+        match["name"].lower(): " ".join(match["text"].split())
+        for match in _BULLET.finditer(described)
+    }
+    about = (
+        ""
+        if described.lstrip().startswith(("-", "#"))
+        else " ".join(described.split("\n\n")[0].split())
+    )
     report = _read(folder / JSON_FILE) if folder else None
     warnings, searched = _reported(report if isinstance(report, dict) else {})
     if general := parts.get("known shortcuts"):
         warnings.append(general)
-    return DataFacts(splits, about, parts.get("source", ""), parts.get("label source", ""), warnings, searched)
+    return DataFacts(
+        splits, about, parts.get("source", ""), parts.get("label source", ""), warnings, searched
+    )
 
 
 def _columns(dataset: BuiltDataset, split: str) -> tuple[np.ndarray, list[str], list[str]]:
@@ -73,10 +86,14 @@ def _columns(dataset: BuiltDataset, split: str) -> tuple[np.ndarray, list[str], 
     )
 
 
-def _counts(dataset: BuiltDataset, labels: np.ndarray, patients: list[str], findings: list[str]) -> SplitFacts:
+def _counts(
+    dataset: BuiltDataset, labels: np.ndarray, patients: list[str], findings: list[str]
+) -> SplitFacts:
     known = {patient for patient in patients if patient}
     shown = (
-        Counter(finding for finding, label in zip(findings, labels, strict=True) if label and finding)
+        Counter(
+            finding for finding, label in zip(findings, labels, strict=True) if label and finding
+        )
         if findings
         else {}
     )

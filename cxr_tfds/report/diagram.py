@@ -10,12 +10,30 @@ import keras
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from cxr_tfds.report.style import ACCENT, CLASS_COLOURS, LINE, MUTED, NEGATIVE, POSITIVE, TIMES, Picture, picture
+from cxr_tfds.plotting import (
+    ACCENT,
+    CLASS_COLOURS,
+    LINE,
+    MUTED,
+    NEGATIVE,
+    POSITIVE,
+    TIMES,
+    Picture,
+    picture,
+)
 
 _WIDTH, _LEFT, _SHAPE = 6.4, 0.5, 4.15  # inches: the drawing, and where boxes begin and shapes end
 _MOST = 44  # boxes; a deeper model is drawn as stages of equal map size
 # Layers that change no shape and go into the box of the layer before them.
-_JOINED = ("BatchNormalization", "ReLU", "Activation", "Dropout", "LeakyReLU", "LayerNormalization", "ZeroPadding2D")
+_JOINED = (
+    "BatchNormalization",
+    "ReLU",
+    "Activation",
+    "Dropout",
+    "LeakyReLU",
+    "LayerNormalization",
+    "ZeroPadding2D",
+)
 _SHORT = {
     "BatchNormalization": "BN",
     "GlobalAveragePooling2D": "mean over the map",
@@ -63,14 +81,25 @@ def layer_boxes(model: Any) -> list[Box]:
     for layer in layers:
         before = [id(parent) for parent in _parents(layer)]
         inputs = {place.get(parent, 0) for parent in before}
-        joins = len(before) == 1 and consumers.get(before[0], 0) == 1 and inputs == {len(boxes) - 1} != {0}
+        joins = (
+            len(before) == 1
+            and consumers.get(before[0], 0) == 1
+            and inputs == {len(boxes) - 1} != {0}
+        )
         if type(layer).__name__ in _JOINED and joins:
             last = boxes[-1]
             last.text += f" · {_name(layer)}"
             last.shape, last.layers = _shape(layer), last.layers + 1
             last.parameters += layer.count_params()
         else:
-            boxes.append(Box(_name(layer), _shape(layer), layer.count_params(), inputs=inputs or {len(boxes) - 1}))
+            boxes.append(
+                Box(
+                    _name(layer),
+                    _shape(layer),
+                    layer.count_params(),
+                    inputs=inputs or {len(boxes) - 1},
+                )
+            )
         place[id(layer)] = len(boxes) - 1
     return boxes
 
@@ -141,7 +170,11 @@ def _draw(boxes: list[Box]) -> Figure:
     axes.set_xlim(0, _WIDTH)
     axes.set_ylim(-rows - 0.5, 1.5)
     axes.axis("off")
-    heads = (_LEFT + 0.12, "layer", "left"), (_SHAPE, "output", "right"), (_WIDTH - 0.1, "parameters", "right")
+    heads = (
+        (_LEFT + 0.12, "layer", "left"),
+        (_SHAPE, "output", "right"),
+        (_WIDTH - 0.1, "parameters", "right"),
+    )
     for x, text, side in heads:
         axes.text(x, 0.95, text, ha=side, va="center", color=MUTED, fontsize=8)
     most = max(max(box.parameters for box in boxes), 1)
@@ -151,7 +184,9 @@ def _draw(boxes: list[Box]) -> Figure:
             _connection(axes, start, number)
     total = sum(box.parameters for box in boxes)
     axes.plot([_LEFT, _WIDTH - 0.1], [-rows + 0.45] * 2, color=LINE, linewidth=0.8)
-    axes.text(_WIDTH - 0.1, -rows, f"{total:,}", ha="right", va="center", fontsize=9, fontweight="bold")
+    axes.text(
+        _WIDTH - 0.1, -rows, f"{total:,}", ha="right", va="center", fontsize=9, fontweight="bold"
+    )
     axes.text(_LEFT + 0.12, -rows, "all", ha="left", va="center", fontsize=9, fontweight="bold")
     return figure
 
@@ -159,7 +194,11 @@ def _draw(boxes: list[Box]) -> Figure:
 def _row(axes: Any, box: Box, y: float, share: float) -> None:
     colour = next((colour for word, colour in _COLOURS.items() if word in box.text), MUTED)
     style = "round,pad=0,rounding_size=0.06"
-    axes.add_patch(FancyBboxPatch((_LEFT, y - 0.37), 2.7, 0.74, boxstyle=style, facecolor=colour, alpha=0.14, lw=0))
+    axes.add_patch(
+        FancyBboxPatch(
+            (_LEFT, y - 0.37), 2.7, 0.74, boxstyle=style, facecolor=colour, alpha=0.14, lw=0
+        )
+    )
     axes.barh(y, 0.05, left=_LEFT, height=0.74, color=colour)
     text = box.text if len(box.text) < 40 else box.text[:38] + "…"
     axes.text(_LEFT + 0.14, y, text, ha="left", va="center", fontsize=8.5)
@@ -176,7 +215,9 @@ def _connection(axes: Any, start: int, end: int) -> None:
         return
     out = max(_LEFT - 0.1 - 0.035 * (end - start), 0.06)
     colour = CLASS_COLOURS[3]
-    axes.plot([_LEFT, out, out, _LEFT - 0.07], [-start, -start, -end, -end], color=colour, linewidth=1.1)
+    axes.plot(
+        [_LEFT, out, out, _LEFT - 0.07], [-start, -start, -end, -end], color=colour, linewidth=1.1
+    )
     axes.plot([_LEFT - 0.05], [-end], marker=">", markersize=4, color=colour)
 
 

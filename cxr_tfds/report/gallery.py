@@ -12,9 +12,9 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from cxr_tfds.evaluation.activation import activation_maps
-from cxr_tfds.evaluation.overlay import overlay
 from cxr_tfds.evaluation.scoring import Kept, Scores
-from cxr_tfds.report.style import CLASS_COLOURS, INK, MUTED, PAPER, Picture
+from cxr_tfds.imaging.overlay import overlay
+from cxr_tfds.plotting import CLASS_COLOURS, INK, MUTED, PAPER, Picture
 
 _EACH = 8  # most images of a group
 _SIDE = 224  # pixels at most: larger ones are shown smaller
@@ -56,7 +56,9 @@ def groups_of(
     decided = scores.decisions(threshold)[kept.places]
     known, values = scores.labels[kept.places], scores.probabilities[kept.places]
     certainty = (
-        np.abs(scores.logits[kept.places] - _logit(threshold, scores)) if values.ndim == 1 else values.max(axis=1)
+        np.abs(scores.logits[kept.places] - _logit(threshold, scores))
+        if values.ndim == 1
+        else values.max(axis=1)
     )
     groups, sheets = [], []
     for name, title, note, members, spread in _plan(known, decided, labels):
@@ -71,7 +73,9 @@ def groups_of(
             column = 0 if values.ndim == 1 else int(decided[place])
             seen = None if maps is None else overlay(kept.images[place], maps[row, ..., column])
             overlays.append(seen)
-            probability = float(values[place] if values.ndim == 1 else values[place, decided[place]])
+            probability = float(
+                values[place] if values.ndim == 1 else values[place, decided[place]]
+            )
             cells.append(
                 Cell(
                     _url(Image.fromarray(kept.images[place][..., 0])),
@@ -84,7 +88,9 @@ def groups_of(
                 )
             )
         groups.append(Group(title, note, cells, len(places)))
-        sheets.append(_sheet(name, title, [kept.images[place][..., 0] for place in chosen], overlays, cells))
+        sheets.append(
+            _sheet(name, title, [kept.images[place][..., 0] for place in chosen], overlays, cells)
+        )
     return groups, sheets
 
 
@@ -102,13 +108,20 @@ def _plan(
         sick, well = labels[1], labels[0]
         parts = [
             ("missed", f"Missed: {sick} taken for {well}", surest, wrong & (known == 1), False),
-            ("false-alarms", f"False alarms: {well} taken for {sick}", surest, wrong & (known == 0), False),
+            (
+                "false-alarms",
+                f"False alarms: {well} taken for {sick}",
+                surest,
+                wrong & (known == 0),
+                False,
+            ),
         ]
     else:
         parts = [("wrong", "Taken for another class", surest, wrong, False)]
     note = "From the surest to the least sure."
     return parts + [
-        (f"right-{k}", f"Rightly called {name}", note, ~wrong & (known == k), True) for k, name in enumerate(labels)
+        (f"right-{k}", f"Rightly called {name}", note, ~wrong & (known == k), True)
+        for k, name in enumerate(labels)
     ]
 
 
@@ -127,7 +140,11 @@ def _url(image: Image.Image) -> str:
 
 
 def _sheet(
-    name: str, title: str, images: Sequence[np.ndarray], overlays: Sequence[Image.Image | None], cells: Sequence[Cell]
+    name: str,
+    title: str,
+    images: Sequence[np.ndarray],
+    overlays: Sequence[Image.Image | None],
+    cells: Sequence[Cell],
 ) -> Picture:
     """The images in a row, their probabilities above, their overlays below; for the folder of pictures."""
     rows = 2 if overlays[0] is not None else 1
@@ -138,10 +155,17 @@ def _sheet(
     for column, (image, seen, cell) in enumerate(zip(images, overlays, cells, strict=True)):
         left = _GAP + step * column
         colour = MUTED if cell.right else CLASS_COLOURS[1]
-        write.text((left, _HEAD - 24), f"{cell.probability:.3f}", fill=colour, font=ImageFont.load_default(15))
+        write.text(
+            (left, _HEAD - 24),
+            f"{cell.probability:.3f}",
+            fill=colour,
+            font=ImageFont.load_default(15),
+        )
         sheet.paste(Image.fromarray(image).resize((_SIDE, _SIDE)), (left, _HEAD))
         if seen is not None:
             sheet.paste(seen.resize((_SIDE, _SIDE)), (left, _HEAD + step))
     png = io.BytesIO()
     sheet.save(png, "PNG")
-    return Picture(name, title, "Probability above, class activation map below.", Markup(), png.getvalue())
+    return Picture(
+        name, title, "Probability above, class activation map below.", Markup(), png.getvalue()
+    )

@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-from pathlib import Path
 from typing import Any
 
-from cxr_tfds import run_folder
+from cxr_tfds.plotting import ACCENT, CLASS_COLOURS, MUTED, SECOND, Picture, new_figure, picture
 from cxr_tfds.report.card import spelled
-from cxr_tfds.report.style import ACCENT, CLASS_COLOURS, MUTED, SECOND, Picture, new_figure, picture
-from cxr_tfds.training.checkpoint import History, best_epoch
-
-
-def read_history(run: Path) -> History:
-    """The epochs of `history.csv`; none where a run has no such file."""
-    path = run / run_folder.HISTORY
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [_numbers(row) for row in csv.DictReader(file)]
-
-
-def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    """The columns that are numbers."""
-    numbers = {}
-    for name, value in row.items():
-        with contextlib.suppress(TypeError, ValueError):
-            numbers[name] = float(value)
-    return numbers
+from cxr_tfds.run_folder import History, best_epoch
 
 
 def pictures_of(history: History) -> list[Picture]:
@@ -40,7 +18,11 @@ def pictures_of(history: History) -> list[Picture]:
     losses = {"training": columns["loss"], "validation": columns["val_loss"]}
     caption = "Training images are augmented, validation images are not."
     drawn = [picture(_over_epochs(columns["epoch"], losses, "loss"), "loss", "Loss", caption)]
-    others = {name[4:]: values for name, values in columns.items() if name.startswith("val_") and name != "val_loss"}
+    others = {
+        name[4:]: values
+        for name, values in columns.items()
+        if name.startswith("val_") and name != "val_loss"
+    }
     if others.keys() & {"auc", "accuracy"}:
         named = {spelled(name): values for name, values in others.items()}
         figure = _over_epochs(columns["epoch"], named, "on validation")
@@ -53,7 +35,9 @@ def pictures_of(history: History) -> list[Picture]:
 def _over_epochs(epochs: list[float], series: dict[str, list[float]], y: str) -> Any:
     figure, axes = new_figure("epoch", y, left=0.16)
     marker = "o" if len(epochs) < 40 else None
-    for colour, (name, values) in zip((ACCENT, SECOND, *CLASS_COLOURS[2:]), series.items(), strict=False):
+    for colour, (name, values) in zip(
+        (ACCENT, SECOND, *CLASS_COLOURS[2:]), series.items(), strict=False
+    ):
         axes.plot(epochs, values, color=colour, label=name, marker=marker, markersize=3)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="best")

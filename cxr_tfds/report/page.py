@@ -14,10 +14,11 @@ from markupsafe import Markup
 from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import CONDITIONS, STRENGTHS
 from cxr_tfds.evaluation.scoring import Kept, Scores
+from cxr_tfds.files import complete_file
+from cxr_tfds.plotting import TIMES, Picture, colour_of, drawing
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report import card, curves, diagram, gallery, history, robustness
 from cxr_tfds.report.data import facts_of
-from cxr_tfds.report.style import TIMES, Picture, colour_of, drawing
 from cxr_tfds.run_folder import RunConfig
 
 _HEADLINE = ("auc", "accuracy", "sensitivity", "specificity")
@@ -42,13 +43,17 @@ def write_report(run: Path, config: RunConfig, found: Measured) -> None:
     past = history.read_history(run)
     with drawing():
         scored = curves.pictures_of(found.scores, table, config.labels, config.threshold)
-        groups, sheets = gallery.groups_of(found.model, found.scores, found.kept, config.labels, config.threshold)
+        groups, sheets = gallery.groups_of(
+            found.model, found.scores, found.kept, config.labels, config.threshold
+        )
         training = history.pictures_of(past)
         stress = robustness.picture_of(found.stress) if found.stress else None
         layers = diagram.picture_of(found.model)
     data = facts_of(found.dataset, found.split, found.scores)
     sections = card.sections(config, found.model, found.split, table, found.stress, data)
-    environment = Environment(loader=PackageLoader("cxr_tfds.report", ""), undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("cxr_tfds.report", ""), undefined=StrictUndefined, trim_blocks=True
+    )
     environment.filters |= {"spelled": card.spelled, "percent": _percent, "breakable": _breakable}
     facts = {
         "run": run.resolve().name, "config": config, "table": table, "split": found.split, "sections": sections,
@@ -62,7 +67,9 @@ def write_report(run: Path, config: RunConfig, found: Measured) -> None:
             model=found.model,
             no_device=card.NO_DEVICE,
             headline=[
-                name for name in (_HEADLINE if config.threshold is not None else _HEADLINE_CLASSES) if name in table
+                name
+                for name in (_HEADLINE if config.threshold is not None else _HEADLINE_CLASSES)
+                if name in table
             ],
             in_numbers=in_numbers(config, table),
             scored=scored,
@@ -76,7 +83,9 @@ def write_report(run: Path, config: RunConfig, found: Measured) -> None:
             layers=layers,
             data=data,
             tables=found.tables,
-            metrics=[name for name, value in table.items() if isinstance(value, dict) and "low" in value],
+            metrics=[
+                name for name, value in table.items() if isinstance(value, dict) and "low" in value
+            ],
             colour=colour_of,
             times=TIMES,
         ),
@@ -104,7 +113,7 @@ def _percent(value: float | None) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with run_folder.whole_file(path) as beside:
+    with complete_file(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
@@ -120,5 +129,5 @@ def _write_pictures(run: Path, pictures: Sequence[Picture]) -> None:
     for old in run_folder.own_pictures(run):
         old.unlink()
     for each in pictures:
-        with run_folder.whole_file(folder / f"{each.name}.png") as beside:
+        with complete_file(folder / f"{each.name}.png") as beside:
             beside.write_bytes(each.png)

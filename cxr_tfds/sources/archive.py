@@ -72,7 +72,9 @@ class ZipEntry:
         InputError: two zips hold different files of this name.
         """
         if self.rival:
-            raise InputError(f"{shown(self)} and {shown(self.rival)} differ and have one name. Keep one of the two.")
+            raise InputError(
+                f"{shown(self)} and {shown(self.rival)} differ and have one name. Keep one of the two."
+            )
 
     def read_bytes(self) -> bytes:
         """The entry, unpacked.
@@ -131,7 +133,11 @@ class ZipFolder:
         return iter(self.known.values())
 
     def read_bytes(self) -> bytes:
-        raise IsADirectoryError(str(self)) if self.members is not None else FileNotFoundError(str(self))
+        raise (
+            IsADirectoryError(str(self))
+            if self.members is not None
+            else FileNotFoundError(str(self))
+        )
 
     def __truediv__(self, name: str) -> ZipPlace:
         place: ZipPlace = self
@@ -145,7 +151,9 @@ class ZipFolder:
 
 
 ZipPlace = ZipEntry | ZipFolder
-_Placed = tuple[tuple[str, ...], ZipEntry | None]  # the parts of a path and the file there; None is a folder
+_Placed = tuple[
+    tuple[str, ...], ZipEntry | None
+]  # the parts of a path and the file there; None is a folder
 
 
 def open_archives(source: Path, archives: Sequence[Path]) -> ZipFolder:
@@ -168,7 +176,9 @@ def open_archives(source: Path, archives: Sequence[Path]) -> ZipFolder:
 
 
 def _needs_own_folder(stem: str, entries: Sequence[_Placed]) -> bool:
-    names_split = stem.casefold() in SPLIT_NAMES and not any(p[0].casefold() in SPLIT_NAMES for p, _ in entries)
+    names_split = stem.casefold() in SPLIT_NAMES and not any(
+        p[0].casefold() in SPLIT_NAMES for p, _ in entries
+    )
     return names_split or all(len(parts) == 1 and entry for parts, entry in entries)
 
 
@@ -184,7 +194,10 @@ def _put(top: ZipFolder, parts: tuple[str, ...], entry: ZipEntry | None) -> None
     there = folder.known.setdefault(parts[-1], entry)
     if isinstance(there, ZipFolder):
         raise InputError(f"{shown(there)} is a file and a folder. Pack the zip again.")
-    if (there.size, there.crc) != (entry.size, entry.crc):  # no matter until it is read, such as a README
+    if (there.size, there.crc) != (
+        entry.size,
+        entry.crc,
+    ):  # no matter until it is read, such as a README
         folder.known[parts[-1]] = dataclasses.replace(there, rival=str(entry))
 
 
@@ -199,7 +212,9 @@ def _entries(archive: Path) -> list[_Placed]:
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as err:
         raise InputError(f"{archive} is no whole zip: {err}. Copy or download it again.") from err
     if sum(info.compress_size for info in infos) > whole:
-        raise InputError(f"{archive} holds entries that overlap, or is not whole. Copy or download it again.")
+        raise InputError(
+            f"{archive} holds entries that overlap, or is not whole. Copy or download it again."
+        )
     found: list[_Placed] = []
     for info in infos:
         parts = _parts(archive, info)
@@ -219,15 +234,23 @@ def _entry(archive: Path, info: zipfile.ZipInfo, parts: tuple[str, ...]) -> ZipE
     if info.create_system == _HOSTS_WITH_MODES and stat.S_ISLNK(info.external_attr >> 16):
         raise _refused(archive, info, "is a link")
     if info.flag_bits & _ENCRYPTED:
-        raise _refused(archive, info, "is encrypted", "Unpack it with its password and give the folder.")
+        raise _refused(
+            archive, info, "is encrypted", "Unpack it with its password and give the folder."
+        )
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         method = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
         raise _refused(archive, info, f"is packed by {method}", "Unpack it and give the folder.")
     if info.file_size > MAX_ENTRY_BYTES:
-        raise _refused(archive, info, f"unpacks to {info.file_size:,} bytes; at most {MAX_ENTRY_BYTES:,} are allowed")
+        raise _refused(
+            archive,
+            info,
+            f"unpacks to {info.file_size:,} bytes; at most {MAX_ENTRY_BYTES:,} are allowed",
+        )
     if info.file_size > max(_RATIO_COUNTS_FROM, MAX_RATIO * info.compress_size):
         raise _refused(
-            archive, info, f"unpacks to {info.file_size:,} bytes, more than {MAX_RATIO} times what is packed"
+            archive,
+            info,
+            f"unpacks to {info.file_size:,} bytes, more than {MAX_RATIO} times what is packed",
         )
     return ZipEntry(
         archive=str(archive),
@@ -241,5 +264,8 @@ def _entry(archive: Path, info: zipfile.ZipInfo, parts: tuple[str, ...]) -> ZipE
 
 
 def _refused(archive: Path, info: zipfile.ZipInfo, what: str, remedy: str = "") -> InputError:
-    remedy = remedy or "Such a zip is not to be trusted; get it from its source, or pack it again without this entry."
+    remedy = (
+        remedy
+        or "Such a zip is not to be trusted; get it from its source, or pack it again without this entry."
+    )
     return InputError(f"{archive}: the entry {info.filename!r} {what}. {remedy}")

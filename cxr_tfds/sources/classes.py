@@ -14,9 +14,9 @@ from cxr_tfds.sources.layout import (
     check_copy,
     class_files,
     class_images,
+    expect_single,
     named_as_image,
     split_files,
-    the_one,
 )
 from cxr_tfds.sources.names import SPLIT_NAMES
 from cxr_tfds.sources.opening import open_source
@@ -52,7 +52,9 @@ class Found(NamedTuple):
     has_splits: bool  # whether the source has splits of its own
 
 
-def scan_classes(source: Path, classes: Sequence[str] | None = None, negative: str | None = None) -> Found:
+def scan_classes(
+    source: Path, classes: Sequence[str] | None = None, negative: str | None = None
+) -> Found:
     """The files of a `split/class/…` or `class/…` layout; class folders may hold folders.
 
     Args:
@@ -71,8 +73,10 @@ def scan_classes(source: Path, classes: Sequence[str] | None = None, negative: s
         raise MissingData(f"{err}\n{_EXPECTED}") from None
     for top in places:
         if found := search(top, lambda folder: _holds_classes(folder, classes)):
-            return _scan(the_one(found, source), classes, negative)
-    raise MissingData(f"No radiographs in {source}\nFound there: {listing(places[-1])}\n{_EXPECTED}")
+            return _scan(expect_single(found, source), classes, negative)
+    raise MissingData(
+        f"No radiographs in {source}\nFound there: {listing(places[-1])}\n{_EXPECTED}"
+    )
 
 
 def check_reading(classes: object, negative: object, patient: object) -> None:
@@ -82,7 +86,8 @@ def check_reading(classes: object, negative: object, patient: object) -> None:
       InputError: one is of another kind, or the pattern is no regular expression.
     """
     if classes is not None and not (
-        isinstance(classes, list | tuple) and all(isinstance(name, str) and name for name in classes)
+        isinstance(classes, list | tuple)
+        and all(isinstance(name, str) and name for name in classes)
     ):
         raise InputError(f'classes={classes!r}; expected names in a list: ["Normal", "Fibrosis"].')
     for name, value in (("negative", negative), ("patient", patient)):
@@ -106,8 +111,12 @@ def patients_of(found: Found, pattern: str) -> list[str]:
     below = [file.image_id.split("/", above)[above] for file in found.files]
     matches = [re.search(pattern, name) for name in below]
     if not any(matches):
-        raise InputError(f"patient={pattern!r} matches no file name; the names are like {', '.join(below[:3])}.")
-    return [((match[1] if match.re.groups else match[0]) or "") if match else "" for match in matches]
+        raise InputError(
+            f"patient={pattern!r} matches no file name; the names are like {', '.join(below[:3])}."
+        )
+    return [
+        ((match[1] if match.re.groups else match[0]) or "") if match else "" for match in matches
+    ]
 
 
 def _holds_classes(folder: Place, classes: Sequence[str] | None) -> bool:
@@ -160,7 +169,11 @@ def _train(root: Place) -> Place:
 def _copies(folders: Sequence[Place]) -> list[Place]:
     """The folders that hold two or more of their neighbours again."""
     names = {folder.name.casefold() for folder in folders}
-    return [folder for folder in folders if len(names & {p.name.casefold() for p in subfolders(folder)}) > 1]
+    return [
+        folder
+        for folder in folders
+        if len(names & {p.name.casefold() for p in subfolders(folder)}) > 1
+    ]
 
 
 def _class_names(folder: Place, folders: Sequence[Place]) -> list[str]:
@@ -168,11 +181,15 @@ def _class_names(folder: Place, folders: Sequence[Place]) -> list[str]:
     for place in folders:
         first = by_spelling.setdefault(place.name.casefold(), place)
         if first is not place:
-            raise InputError(f"{first} and {place} differ only in case. Merge or rename one of them.")
+            raise InputError(
+                f"{first} and {place} differ only in case. Merge or rename one of them."
+            )
         if place.name != place.name.strip() or not place.name.isprintable():
             raise InputError(f"{str(place)!a}: no class can have such a name. Rename the folder.")
     if len(folders) < 2:
-        raise InputError(f"{folder} holds fewer than two class folders.\nFound there: {listing(folder)}\n{_EXPECTED}")
+        raise InputError(
+            f"{folder} holds fewer than two class folders.\nFound there: {listing(folder)}\n{_EXPECTED}"
+        )
     return [place.name for place in folders]
 
 
@@ -180,7 +197,9 @@ def _check_no_datasets(folders: Sequence[Place]) -> None:
     """Folders that hold no file but the same folders are splits or datasets by other names, not classes."""
     inside = [{place.name.casefold() for place in subfolders(folder)} for folder in folders]
     common = set.intersection(*inside)
-    if len(common) > 1 and all(len(names) == len(children(f)) for names, f in zip(inside, folders, strict=True)):
+    if len(common) > 1 and all(
+        len(names) == len(children(f)) for names, f in zip(inside, folders, strict=True)
+    ):
         raise InputError(
             f"{', '.join(shown(folder) for folder in folders)} each hold {', '.join(sorted(common))}: they look like "
             "splits or datasets, not like classes. Name splits train, val and test, give one of the folders, or name "
@@ -190,7 +209,9 @@ def _check_no_datasets(folders: Sequence[Place]) -> None:
 
 def _check_distinct(names: Sequence[str]) -> None:
     if len({name.casefold() for name in names}) < max(2, len(names)):
-        raise InputError(f"classes {', '.join(names)}; expected two or more that differ in more than case.")
+        raise InputError(
+            f"classes {', '.join(names)}; expected two or more that differ in more than case."
+        )
 
 
 def _negative_first(names: Sequence[str], negative: str | None, *, given: bool) -> tuple[str, ...]:
@@ -216,7 +237,9 @@ def _negative_first(names: Sequence[str], negative: str | None, *, given: bool) 
 def _reads_negative(name: str, names: Sequence[str]) -> bool:
     bare, *others = ("".join(words) for words in _own_words([name, *names]))
     whole = "".join(_words(name))
-    return bool({bare, whole} & set(NEGATIVE_NAMES)) or any(bare == no + other for no in _NEGATIONS for other in others)
+    return bool({bare, whole} & set(NEGATIVE_NAMES)) or any(
+        bare == no + other for no in _NEGATIONS for other in others
+    )
 
 
 def _own_words(names: Sequence[str]) -> list[list[str]]:

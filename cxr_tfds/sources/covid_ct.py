@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources import Place, SourceFile, check_links, open_source, scan_splits, search
-from cxr_tfds.sources.layout import Layout, class_images, named_folders, the_one
+from cxr_tfds.sources.layout import Layout, class_images, expect_single, named_folders
 from cxr_tfds.sources.places import children, listing, shown
 
 CLASSES = ("NonCOVID", "COVID")
@@ -69,17 +69,25 @@ def scan_slices(source: Path) -> Slices:
 
 
 def _scan_flat(source: Path) -> Slices:
-    names = {name.casefold(): name for name in CLASSES} | {key.casefold(): name for key, name in SPELLINGS.items()}
+    names = {name.casefold(): name for name in CLASSES} | {
+        key.casefold(): name for key, name in SPELLINGS.items()
+    }
     layout = Layout(_NAME, CLASSES, names)
     try:
         tops = open_source(source)
     except MissingData as err:
         raise MissingData(f"{err}\n{LAYOUTS}") from None
-    packed = [path for path in (source / _PACKED, source.parent / _PACKED) if path.is_dir()] if source.is_dir() else []
+    packed = (
+        [path for path in (source / _PACKED, source.parent / _PACKED) if path.is_dir()]
+        if source.is_dir()
+        else []
+    )
     for path in packed:
         check_links(path.parent, [path])
     images = [*tops, *(top for path in packed for top in open_source(path))]
-    roots = (root for top in images for root in search(top, lambda folder: _has_classes(folder, layout)))
+    roots = (
+        root for top in images for root in search(top, lambda folder: _has_classes(folder, layout))
+    )
     if (found := next(roots, None)) is None:
         raise MissingData(f"No slices in {source}\nFound there: {listing(tops[-1])}\n{LAYOUTS}")
     places = dict(class_images(found, "", layout))
@@ -91,7 +99,10 @@ def _has_classes(folder: Place, layout: Layout) -> bool:
     # The folders of the lists are called COVID and NonCOVID, too.
     found = named_folders(folder, layout.spellings)
     return set(found) == set(CLASSES) and all(
-        any(not (place.is_dir() or place.name.casefold().endswith(".txt")) for place in children(below))
+        any(
+            not (place.is_dir() or place.name.casefold().endswith(".txt"))
+            for place in children(below)
+        )
         for below in found.values()
     )
 
@@ -100,8 +111,11 @@ def _lists(tops: Sequence[Place], class_name: str, source: Path) -> dict[str, li
     """Split to the file names of its list. Those of an earlier split lie deeper, and the nearest are taken."""
     for top in tops:
         if found := search(top, lambda folder: (folder / f"trainCT_{class_name}.txt").is_file()):
-            folder = the_one(found, source)
-            listed = {split: folder / f"{prefix}CT_{class_name}.txt" for prefix, split in _LIST_SPLITS.items()}
+            folder = expect_single(found, source)
+            listed = {
+                split: folder / f"{prefix}CT_{class_name}.txt"
+                for prefix, split in _LIST_SPLITS.items()
+            }
             check_links(source, listed.values())
             return {split: _names(place) for split, place in listed.items() if place.is_file()}
     raise MissingData(
@@ -114,11 +128,15 @@ def _names(place: Place) -> list[str]:
     try:
         text = place.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as err:
-        raise InputError(f"{shown(place)} is not UTF-8. Save it as UTF-8, or download it again.") from err
+        raise InputError(
+            f"{shown(place)} is not UTF-8. Save it as UTF-8, or download it again."
+        ) from err
     return [re.split(r"[/\\]", line.strip())[-1] for line in text.splitlines() if line.strip()]
 
 
-def _listed(places: Mapping[str, Place], lists: Mapping[str, Mapping[str, Sequence[str]]]) -> Slices:
+def _listed(
+    places: Mapping[str, Place], lists: Mapping[str, Mapping[str, Sequence[str]]]
+) -> Slices:
     """Gives each listed slice its split; `places` is keyed by class/name."""
     files: dict[str, SourceFile] = {}
     lost: list[str] = []

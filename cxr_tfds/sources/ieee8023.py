@@ -68,9 +68,15 @@ def read_table(data: bytes) -> list[Row]:
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         header = next(reader, [])
         columns = _columns(header)
-        rows = [_row(reader.line_num, values, columns) for values in reader if any(map(str.strip, values))]
+        rows = [
+            _row(reader.line_num, values, columns)
+            for values in reader
+            if any(map(str.strip, values))
+        ]
     except UnicodeDecodeError as err:
-        raise InputError(f"{TABLE} is not UTF-8 (byte {err.start:,}). Save it as UTF-8, or download it again.") from err
+        raise InputError(
+            f"{TABLE} is not UTF-8 (byte {err.start:,}). Save it as UTF-8, or download it again."
+        ) from err
     except csv.Error as err:
         raise InputError(f"{TABLE}, line {reader.line_num}: {err}. Download it again.") from err
     if not rows:
@@ -103,7 +109,12 @@ def _row(line: int, values: Sequence[str], columns: Mapping[str, int]) -> Row:
     modality = value("modality") or ("CT" if view.casefold() in _CT_VIEWS else "X-ray")
     folder, filename = value("folder") or _DEFAULT_FOLDER, value("filename")
     parts = PurePosixPath(folder).parts
-    if re.search(r"[/\\\0]", filename) or filename in (".", "..") or "\\" in folder or {"..", "/"} & set(parts):
+    if (
+        re.search(r"[/\\\0]", filename)
+        or filename in (".", "..")
+        or "\\" in folder
+        or {"..", "/"} & set(parts)
+    ):
         raise InputError(
             f"{TABLE}, line {line}: {folder}/{filename} leads out of its folder; expected a plain file name. "
             "Such a table is not to be trusted; get it from its source."
@@ -124,7 +135,10 @@ def named_finding(finding: str) -> str | None:
         return "none"
     if {"covid-19", "ards"} <= found:
         return "COVID-19, ARDS"
-    found = {"mers" if term == "mers-cov" else term.removesuffix(" bacterial pneumonia") for term in found}
+    found = {
+        "mers" if term == "mers-cov" else term.removesuffix(" bacterial pneumonia")
+        for term in found
+    }
     return next((name for name in FINDINGS[1:] if name.casefold() in found), None)
 
 
@@ -159,7 +173,10 @@ def choose(
     chosen: dict[str, Chosen] = {}
     for row in asked:
         if row.place in files - disputed:
-            chosen.setdefault(row.place, Chosen(row.place, patients.get(row.place, ""), named_finding(row.finding)))
+            chosen.setdefault(
+                row.place,
+                Chosen(row.place, patients.get(row.place, ""), named_finding(row.finding)),
+            )
     if not chosen:
         raise InputError(_nothing(rows, files, view, modality, finding, len(asked)))
     what = f"view {view}, modality {modality} and finding {finding}"
@@ -172,7 +189,9 @@ def choose(
         f"File names in several rows, whose patients are taken for one: {repeated}.",
     ]
     if lost := disputed & files:
-        notes.append(f"Images left out because some of their rows are asked for and some are not: {len(lost)}.")
+        notes.append(
+            f"Images left out because some of their rows are asked for and some are not: {len(lost)}."
+        )
     return [chosen[place] for place in sorted(chosen)], notes
 
 
@@ -196,7 +215,9 @@ def _patients(rows: Iterable[Row]) -> dict[str, str]:
     return {place: first(patient) for place, patient in by_place.items()}
 
 
-def _nothing(rows: Sequence[Row], files: set[str], view: str, modality: str, finding: str, asked: int) -> str:
+def _nothing(
+    rows: Sequence[Row], files: set[str], view: str, modality: str, finding: str, asked: int
+) -> str:
     found = f"{asked} rows are so, and none of their images is here" if asked else "no row is so"
     here = [row for row in rows if row.place in files]
 

@@ -42,7 +42,12 @@ def _of_file(path: Path) -> list[str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return [str(content["key"]), str(content["username"])]
-    except (OSError, ValueError, KeyError, TypeError):  # absent, or nothing the kaggle command could use
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # absent, or nothing the kaggle command could use
         return []
 
 

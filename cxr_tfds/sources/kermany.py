@@ -44,6 +44,13 @@ def described(files: Iterable[SourceFile]) -> list[SourceImage]:
     for file in files:
         parts = parse_name(file.path.name)
         images.append(
-            SourceImage(file.path, file.split, file.class_name, parts.finding, file.image_id, parts.patient_id)
+            SourceImage(
+                file.path,
+                file.split,
+                file.class_name,
+                parts.finding,
+                file.image_id,
+                parts.patient_id,
+            )
         )
     return images

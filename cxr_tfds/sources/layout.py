@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.pixels import SUFFIXES
+from cxr_tfds.imaging.pixels import SUFFIXES
 from cxr_tfds.sources.archive import ZipEntry
 from cxr_tfds.sources.names import SPLIT_NAMES
 from cxr_tfds.sources.opening import open_source
@@ -70,7 +70,9 @@ def scan_splits(
         several such layouts, a nested copy differs from the outer one, a zip is refused, or two zips hold
         different images of one name.
     """
-    names = {c.casefold(): c for c in classes} | {key.casefold(): c for key, c in (spellings or {}).items()}
+    names = {c.casefold(): c for c in classes} | {
+        key.casefold(): c for key, c in (spellings or {}).items()
+    }
     layout = Layout(name, classes, names)
     try:
         places = open_source(Path(source))
@@ -79,7 +81,7 @@ def scan_splits(
     # A folder with all classes comes first: in TFDS's own manual_dir the sets of several datasets lie together.
     for least, top in itertools.product((len(classes), 1), places):
         if found := search(top, lambda folder: _classes_in_train(folder, layout) >= least):  # noqa: B023
-            root = the_one(found, source)
+            root = expect_single(found, source)
             if top is places[0] and len(places) > 1:
                 _log.info("The zips in %s are not read: %s stands there extracted.", source, root)
             return sorted(split_files(root, layout), key=lambda file: file.image_id)
@@ -88,12 +90,14 @@ def scan_splits(
 
 def _classes_in_train(folder: Place, layout: Layout) -> int:
     """How many of the classes the train split in `folder` holds; 0 without one."""
-    train = [place for place in subfolders(folder) if SPLIT_NAMES.get(place.name.casefold()) == "train"]
+    train = [
+        place for place in subfolders(folder) if SPLIT_NAMES.get(place.name.casefold()) == "train"
+    ]
     names = {below.name.casefold() for place in train for below in subfolders(place)}
     return len({layout.spellings[name] for name in names if name in layout.spellings})
 
 
-def the_one(found: Sequence[Place], source: Path) -> Place:
+def expect_single(found: Sequence[Place], source: Path) -> Place:
     """The only one of `found`.
 
     Raises:
@@ -109,7 +113,9 @@ def split_files(root: Place, layout: Layout) -> list[SourceFile]:
     """The files of all splits in `root`. Raises as `scan_splits` does."""
     splits = named_folders(root, SPLIT_NAMES)
     files = [
-        file for split, folder in sorted(splits.items()) for file in class_files(folder, split, f"{split}/", layout)
+        file
+        for split, folder in sorted(splits.items())
+        for file in class_files(folder, split, f"{split}/", layout)
     ]
     copied = _check_copies(root, files, layout)
     if unread := [
@@ -117,7 +123,9 @@ def split_files(root: Place, layout: Layout) -> list[SourceFile]:
         for place in children(root)
         if place not in (*splits.values(), *copied) and (place.is_dir() or named_as_image(place))
     ]:
-        _log.warning("Beside the splits of %s and not read: %s.", root, ", ".join(unread[:_NAMED_AT_MOST]))
+        _log.warning(
+            "Beside the splits of %s and not read: %s.", root, ", ".join(unread[:_NAMED_AT_MOST])
+        )
     return files
 
 
@@ -139,11 +147,15 @@ def class_files(
                 "so that no image is left out unnoticed."
             )
         if not place.is_dir() and named_as_image(place):
-            raise InputError(f"{shown(place)} lies beside the class folders. Put it in one of them or take it away.")
+            raise InputError(
+                f"{shown(place)} lies beside the class folders. Put it in one of them or take it away."
+            )
     files = []
     for class_name in layout.classes:
         if class_name not in class_folders:
-            raise InputError(f"{folder} holds no folder {class_name}.\nFound there: {listing(folder)}\n{layout}")
+            raise InputError(
+                f"{folder} holds no folder {class_name}.\nFound there: {listing(folder)}\n{layout}"
+            )
         found = [
             SourceFile(place, split, class_name, f"{prefix}{class_name}/{below}")
             for below, place in _images(class_folders[class_name], nested=layout.nested)
@@ -166,7 +178,9 @@ def named_folders(folder: Place, names: Mapping[str, str]) -> dict[str, Place]:
         if wanted is None:
             continue
         if wanted in found:
-            raise InputError(f"{found[wanted]} and {place} both stand for {wanted!r}. Merge or remove one of them.")
+            raise InputError(
+                f"{found[wanted]} and {place} both stand for {wanted!r}. Merge or remove one of them."
+            )
         found[wanted] = place
     return found
 
@@ -185,11 +199,17 @@ def _images(folder: Place, *, nested: bool, above: str = "") -> Iterator[tuple[s
                 raise InputError(f"{shown(place)} is neither a file nor a folder. Take it away.")
             yield above + place.name, place  # a link to nowhere: named with the other bad files
         elif nested:
-            if isinstance(place, Path) and Path(str(folder)).resolve().is_relative_to(place.resolve()):
-                raise InputError(f"{shown(place)} is a link to a folder that holds it. Remove the link.")
+            if isinstance(place, Path) and Path(str(folder)).resolve().is_relative_to(
+                place.resolve()
+            ):
+                raise InputError(
+                    f"{shown(place)} is a link to a folder that holds it. Remove the link."
+                )
             yield from _images(place, nested=True, above=f"{above}{place.name}/")
         else:
-            raise InputError(f"{shown(place)} is a folder among images. Move its images up or take it away.")
+            raise InputError(
+                f"{shown(place)} is a folder among images. Move its images up or take it away."
+            )
 
 
 def named_as_image(place: Place) -> bool:
@@ -229,7 +249,9 @@ def class_images(folder: Place, prefix: str, layout: Layout) -> list[tuple[str, 
     ]
 
 
-def check_copy(root: Place, copy: Place, files: Sequence[SourceFile], inside: Sequence[tuple[str, Place]]) -> None:
+def check_copy(
+    root: Place, copy: Place, files: Sequence[SourceFile], inside: Sequence[tuple[str, Place]]
+) -> None:
     """Compares the images inside a copy (id and place) with the files read instead of them.
 
     Raises:

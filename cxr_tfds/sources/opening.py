@@ -27,7 +27,11 @@ def open_source(source: Path) -> list[Place]:
         return [open_archives(source, [source])]
     if not source.is_dir():
         raise MissingData(f"No radiographs in {source}\nIt does not exist.")
-    zips = [Path(source, place.name) for place in children(source) if place.name.casefold().endswith(".zip")]
+    zips = [
+        Path(source, place.name)
+        for place in children(source)
+        if place.name.casefold().endswith(".zip")
+    ]
     zips = [path for path in zips if path.is_file()]
     return [source, Zips(source, zips)] if zips else [source]
 

@@ -39,13 +39,18 @@ def children(folder: Place) -> list[Place]:
       InputError: the folder cannot be read.
     """
     try:
-        found = sorted((place for place in folder.iterdir() if not is_junk(place)), key=lambda place: place.name)
+        found = sorted(
+            (place for place in folder.iterdir() if not is_junk(place)),
+            key=lambda place: place.name,
+        )
         # A folder that may be listed but not entered, as `chmod -R 644` leaves it, would fail file by file.
         allowed = not isinstance(folder, Path) or os.access(folder, os.X_OK)
     except PermissionError:
         allowed = False
     if not allowed:
-        raise InputError(f"{folder} cannot be read: permission denied. Give yourself the permission to.")
+        raise InputError(
+            f"{folder} cannot be read: permission denied. Give yourself the permission to."
+        )
     return found
 
 
@@ -73,7 +78,10 @@ def _readable_subfolders(folder: Place) -> list[Place]:
 
 def listing(folder: Place) -> str:
     """Up to ten names in a folder, for a message."""
-    names = [place.name + "/" * place.is_dir() for place in sorted(folder.iterdir(), key=lambda place: place.name)]
+    names = [
+        place.name + "/" * place.is_dir()
+        for place in sorted(folder.iterdir(), key=lambda place: place.name)
+    ]
     more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
     return (", ".join(names[:_NAMED_AT_MOST]) + more) or "nothing"
 
@@ -95,7 +103,9 @@ def check_links(source: Path, places: Iterable[Place]) -> None:
     if os.environ.get(FOLLOW_LINKS) == "1":
         return
     top = os.path.realpath(source)
-    real_folders: dict[str, str] = {}  # resolving each file by itself would take a second in 30,000 files
+    real_folders: dict[
+        str, str
+    ] = {}  # resolving each file by itself would take a second in 30,000 files
     outside = []
     for path in places:
         if not isinstance(path, Path):
@@ -109,7 +119,9 @@ def check_links(source: Path, places: Iterable[Place]) -> None:
         if not real.is_relative_to(top):
             outside.append(f"  {shown(path)} -> {shown(real)}")
     if outside:
-        more = f"\n  and {len(outside) - _NAMED_AT_MOST} more" if len(outside) > _NAMED_AT_MOST else ""
+        more = (
+            f"\n  and {len(outside) - _NAMED_AT_MOST} more" if len(outside) > _NAMED_AT_MOST else ""
+        )
         rows = "\n".join(outside[:_NAMED_AT_MOST])
         raise InputError(
             f"{len(outside)} of the files are reached by links that lead out of {source}:\n{rows}{more}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import zipfile
 from pathlib import Path
@@ -13,10 +12,12 @@ import numpy as np
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.metrics import auc
 from cxr_tfds.evaluation.scoring import Scores, score
+from cxr_tfds.files import complete_file, write_json
+from cxr_tfds.metrics.ranking import auc
 from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.run_folder import best_epoch, write_history
 from cxr_tfds.training.distributed import Devices
 from cxr_tfds.training.learner import Learner
 from cxr_tfds.training.settings import TrainSettings
@@ -39,13 +40,19 @@ class Checkpoint:
     the others hear its validation loss, which is all their history holds.
     """
 
-    def __init__(self, run: Path, learner: Learner, dataset: BuiltDataset, settings: TrainSettings) -> None:
+    def __init__(
+        self, run: Path, learner: Learner, dataset: BuiltDataset, settings: TrainSettings
+    ) -> None:
         self.run, self.learner, self.dataset, self.settings = run, learner, dataset, settings
         self.devices: Devices = learner.devices
         self.folder = run / run_folder.CHECKPOINT
         self.history: History = []
         # In float32, where the weights of a model in mixed precision are already: what is measured is what is kept.
-        self.net = build_model(settings.model, dataset.shape, len(dataset.labels)) if self.devices.chief else None
+        self.net = (
+            build_model(settings.model, dataset.shape, len(dataset.labels))
+            if self.devices.chief
+            else None
+        )
 
     @property
     def val_losses(self) -> list[float]:
@@ -62,15 +69,19 @@ class Checkpoint:
             self.history = json.loads(told.read_text(encoding="utf-8"))["history"]
             if not self._best().is_file():
                 raise InputError(f"{self._best()} is missing. Start anew with --overwrite.")
-        (epochs,) = self.devices.of_chief([np.array(len(self.history))])
+        (epochs,) = self.devices.broadcast_from_chief([np.array(len(self.history))])
         if not (epoch := int(epochs)):
             return 0
-        (losses,) = self.devices.of_chief([np.resize(np.array(self.val_losses or 0, np.float64), epoch)])
+        (losses,) = self.devices.broadcast_from_chief(
+            [np.resize(np.array(self.val_losses or 0, np.float64), epoch)]
+        )
         if not self.devices.chief:
-            self.history = [{"epoch": i + 1, "val_loss": float(loss)} for i, loss in enumerate(losses)]
+            self.history = [
+                {"epoch": i + 1, "val_loss": float(loss)} for i, loss in enumerate(losses)
+            ]
         self.learner.begin_epoch(epoch - 1, self.val_losses)
         state = self._read(epoch) if self.devices.chief else self.learner.state()
-        self.learner.load(self.devices.of_chief(state))
+        self.learner.load(self.devices.broadcast_from_chief(state))
         return epoch
 
     def _read(self, epoch: int) -> list[np.ndarray]:
@@ -82,7 +93,9 @@ class Checkpoint:
             raise InputError(f"{path} cannot be read: {err}. Start anew with --overwrite.") from err
         shapes = [values.shape for values in self.learner.state()]
         if [values.shape for values in state] != shapes:
-            raise InputError(f"{path} was written by another version of cxr-tfds. Start anew with --overwrite.")
+            raise InputError(
+                f"{path} was written by another version of cxr-tfds. Start anew with --overwrite."
+            )
         return state
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
@@ -100,7 +113,7 @@ class Checkpoint:
             self._check_finite(epoch, "a logit of validation", scores.logits)
             row |= validation_row(scores)
         row["learning_rate"] = self.learner.learning_rate()
-        (heard,) = self.devices.of_chief([np.array(row.get("val_loss", 0.0))])
+        (heard,) = self.devices.broadcast_from_chief([np.array(row.get("val_loss", 0.0))])
         row["val_loss"] = float(heard)
         self.history.append(row)
         if self.devices.chief:
@@ -119,13 +132,13 @@ class Checkpoint:
     def _save(self, epoch: int) -> None:
         """Writes the new state before it lets go of the old one: a kill at any moment leaves one whole."""
         self.folder.mkdir(exist_ok=True)
-        with run_folder.whole_file(self._state(epoch)) as beside:
+        with complete_file(self._state(epoch)) as beside:
             np.savez(beside, *self.learner.state())
         if best_epoch(self.history) == epoch and self.net is not None:
-            with run_folder.whole_file(self._best()) as beside:
+            with complete_file(self._best()) as beside:
                 self.net.save_weights(beside)
         write_history(self.run, self.history)
-        run_folder.write_json(self.folder / _STATE, {"epoch": epoch, "history": self.history})
+        write_json(self.folder / _STATE, {"epoch": epoch, "history": self.history})
         kept = {self.folder / _STATE, self._state(epoch), self._best()}
         for path in set(self.folder.iterdir()) - kept:
             path.unlink()
@@ -158,19 +171,3 @@ def validation_row(scores: Scores) -> dict[str, float]:
         "val_loss": float(-np.log(np.maximum(of_truth, 1e-12)).mean()),
         "val_accuracy": float((scores.logits.argmax(axis=1) == scores.labels).mean()),
     }
-
-
-def best_epoch(history: History) -> int:
-    """Number of the best epoch, from 1."""
-    key = "val_auc" if "val_auc" in history[0] else "val_accuracy"
-    return int(max(history, key=lambda row: (row[key], -row["val_loss"]))["epoch"])
-
-
-def write_history(run: Path, history: History) -> None:
-    with (
-        run_folder.whole_file(run / run_folder.HISTORY) as beside,
-        beside.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)

@@ -49,17 +49,29 @@ def read_cluster(text: str | None = None) -> Cluster | None:
     )
     try:
         config = json.loads(text)
-        tasks = {(role, i): str(of) for role in _ROLES for i, of in enumerate(config["cluster"].get(role, ()))}
+        tasks = {
+            (role, i): str(of)
+            for role in _ROLES
+            for i, of in enumerate(config["cluster"].get(role, ()))
+        }
         others = set(config["cluster"]) - set(_ROLES)
         own = config["task"]["type"], int(config["task"]["index"])
     except (json.JSONDecodeError, TypeError, KeyError, AttributeError, ValueError) as err:
         raise InputError(f"TF_CONFIG={text!r} cannot be read; {expected}.") from err
-    if others or own not in tasks or not all(of.rpartition(":")[2].isdecimal() for of in tasks.values()):
-        raise InputError(f"TF_CONFIG={text!r} has task {own} and roles {', '.join(config['cluster'])}; {expected}.")
+    if (
+        others
+        or own not in tasks
+        or not all(of.rpartition(":")[2].isdecimal() for of in tasks.values())
+    ):
+        raise InputError(
+            f"TF_CONFIG={text!r} has task {own} and roles {', '.join(config['cluster'])}; {expected}."
+        )
     return Cluster(list(tasks).index(own), tuple(tasks.values())) if len(tasks) > 1 else None
 
 
-def wait_for_all(cluster: Cluster, say: Callable[[str], object], *, seconds: float = _PATIENCE_SECONDS) -> None:
+def wait_for_all(
+    cluster: Cluster, say: Callable[[str], object], *, seconds: float = _PATIENCE_SECONDS
+) -> None:
     """Returns when every machine has answered at its port; each listens at its own meanwhile.
 
     TensorFlow's own wait for the others cannot be interrupted, and has no end that could be set.
@@ -74,7 +86,9 @@ def wait_for_all(cluster: Cluster, say: Callable[[str], object], *, seconds: flo
     try:
         listening = socket.create_server(("", int(own.rpartition(":")[2])))
     except OSError as err:
-        raise InputError(f"TF_CONFIG gives this machine {own}, which cannot be listened at: {err}.") from err
+        raise InputError(
+            f"TF_CONFIG gives this machine {own}, which cannot be listened at: {err}."
+        ) from err
     with listening:
         while missing := [address for address in missing if not _answers(address)]:
             if time.monotonic() > deadline:

@@ -71,7 +71,7 @@ class Devices:
                 f"{batch_size - odd or self.replicas} or {batch_size - odd + self.replicas}."
             )
 
-    def of_chief(self, values: list[np.ndarray]) -> list[np.ndarray]:
+    def broadcast_from_chief(self, values: list[np.ndarray]) -> list[np.ndarray]:
         """The arrays of the chief, in every process; all must call it, with the same shapes and dtypes."""
         if self.workers == 1:
             return values
@@ -86,9 +86,13 @@ class Devices:
         """
         if self.replicas == 1:
             return to_accelerator(batches)
-        options = tf.distribute.InputOptions(experimental_fetch_to_device=True, experimental_per_replica_buffer_size=2)
+        options = tf.distribute.InputOptions(
+            experimental_fetch_to_device=True, experimental_per_replica_buffer_size=2
+        )
         # Told that there is no end, TensorFlow does not ask before each step whether every device has a batch.
-        endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+        endless = batches.apply(
+            tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        )
         return self.strategy.distribute_datasets_from_function(lambda _: endless, options)
 
 
@@ -114,14 +118,16 @@ def open_devices() -> Devices:
     cluster = read_cluster()
     if cluster is not None:
         wait_for_all(cluster, lambda line: print(line, file=sys.stderr))  # noqa: T201
-        return Devices(tf.distribute.MultiWorkerMirroredStrategy(), cluster.worker, len(cluster.addresses))
+        return Devices(
+            tf.distribute.MultiWorkerMirroredStrategy(), cluster.worker, len(cluster.addresses)
+        )
     if len(tf.config.list_logical_devices("GPU")) > 1:
         return Devices(tf.distribute.MirroredStrategy())
     return Devices(tf.distribute.get_strategy())
 
 
 @contextlib.contextmanager
-def loss_told(devices: Devices) -> Iterator[None]:
+def explain_lost_worker(devices: Devices) -> Iterator[None]:
     """Says what to do where another machine is gone; without machines nothing is changed.
 
     Raises:

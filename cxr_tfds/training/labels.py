@@ -25,7 +25,11 @@ def check_labels(dataset: BuiltDataset) -> list[int]:
     for split, of in counts.items():
         if missing := [label for label, n in zip(dataset.labels, of, strict=True) if not n]:
             has = ", ".join(f"{label} {n}" for label, n in zip(dataset.labels, of, strict=True))
-            lacking = "it cannot be learned" if split == "train" else "the area under the curve is undefined"
+            lacking = (
+                "it cannot be learned"
+                if split == "train"
+                else "the area under the curve is undefined"
+            )
             raise InputError(
                 f"split {split!r} of {dataset.name} has no image of {', '.join(missing)} ({has}): {lacking}. Add "
                 "images of it to the source, or cut the splits another way, and build the dataset again."

@@ -57,12 +57,16 @@ class Learner:
         keras.config.set_dtype_policy(policy)
         try:
             with devices.strategy.scope():
-                self.model = build_model(settings.model, dataset.shape, len(dataset.labels), weights=settings.weights)
+                self.model = build_model(
+                    settings.model, dataset.shape, len(dataset.labels), weights=settings.weights
+                )
                 self.augment = Augment(settings.augmentation, seed=settings.seed)
                 self.trainer = _trainer(self.model, self.augment, dataset.shape)
                 self.taken = tf.Variable(0, dtype=tf.int64, trainable=False)
                 averaged = self.model.weights if settings.average else []
-                self.averages = [tf.Variable(weight.numpy(), trainable=False) for weight in averaged]
+                self.averages = [
+                    tf.Variable(weight.numpy(), trainable=False) for weight in averaged
+                ]
                 self.totals = _sum(), _sum()  # of the losses, and of the images
         finally:
             keras.config.set_dtype_policy("float32")
@@ -73,7 +77,9 @@ class Learner:
         weights = {id(weight) for weight in self.trainer.weights}
         self.generators = [state for state in self.trainer.variables if id(state) not in weights]
         self._reseed = tf.function(self._seed_devices, autograph=False)
-        self.enter(phase_of(settings, settings.epochs - 1))  # refuses `freeze` before anything is written
+        self.enter(
+            phase_of(settings, settings.epochs - 1)
+        )  # refuses `freeze` before anything is written
         self.enter(phase_of(settings, 0))
 
     def enter(self, phase: Phase) -> None:
@@ -85,7 +91,10 @@ class Learner:
         with self.devices.strategy.scope():
             self.rate = make_rate(self.settings, phase.learning_rate, phase.epochs * self.steps)
             self.optimizer = make_optimizer(
-                self.settings, self.rate, scaled=self.policy == "mixed_float16", replicas=self.devices.replicas
+                self.settings,
+                self.rate,
+                scaled=self.policy == "mixed_float16",
+                replicas=self.devices.replicas,
             )
             self.optimizer.build(self.model.trainable_variables)
         self._step = self._make_step()
@@ -95,8 +104,13 @@ class Learner:
         phase = phase_of(self.settings, epoch)
         self.enter(phase)
         if self.settings.schedule == "plateau":
-            self.rate.plateau.assign(plateau_factor(val_losses[phase.first_epoch : epoch], phase.learning_rate))
-        roots = [np.random.SeedSequence([self.settings.seed, epoch, i]) for i in range(len(self.generators))]
+            self.rate.plateau.assign(
+                plateau_factor(val_losses[phase.first_epoch : epoch], phase.learning_rate)
+            )
+        roots = [
+            np.random.SeedSequence([self.settings.seed, epoch, i])
+            for i in range(len(self.generators))
+        ]
         self._reseed(tf.constant([root.generate_state(1)[0] >> 1 for root in roots], tf.int32))
 
     def _seed_devices(self, seeds: tf.Tensor) -> None:
@@ -104,7 +118,9 @@ class Learner:
             # Each device draws for images of its own.
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             for i, state in enumerate(self.generators):
-                state.assign(tf.cast(tf.stack([seeds[i], replica * _DRAWS_OF_A_DEVICE]), state.dtype))
+                state.assign(
+                    tf.cast(tf.stack([seeds[i], replica * _DRAWS_OF_A_DEVICE]), state.dtype)
+                )
 
         self.devices.strategy.run(seed)
 
@@ -119,7 +135,9 @@ class Learner:
         def on_device(inputs: Any, targets: tf.Tensor) -> None:
             context = tf.distribute.get_replica_context()
             images = tf.cast(tf.shape(targets)[0], tf.float32)
-            of_all = context.all_reduce(tf.distribute.ReduceOp.SUM, images) if replicas > 1 else images
+            of_all = (
+                context.all_reduce(tf.distribute.ReduceOp.SUM, images) if replicas > 1 else images
+            )
             with tf.GradientTape() as tape:
                 total = tf.reduce_sum(self.losses(targets, self.trainer(inputs, training=True)))
                 loss = self.optimizer.scale_loss(total / of_all)
@@ -128,7 +146,8 @@ class Learner:
                 # The optimizer sums them, too, but only after it looked for infinities and clipped: these must
                 # come out alike on all devices. So each gives it its part of the sum.
                 gradients = [
-                    gradient / replicas for gradient in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+                    gradient / replicas
+                    for gradient in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
                 ]
             self.optimizer.apply(gradients, variables)
             self._average()
@@ -136,7 +155,9 @@ class Learner:
                 sum_.assign_add(value)
 
         if self._compiles():
-            on_device = tf.function(on_device, jit_compile=True, autograph=False, reduce_retracing=True)
+            on_device = tf.function(
+                on_device, jit_compile=True, autograph=False, reduce_retracing=True
+            )
 
         def step(batches: Iterator) -> None:
             self.devices.strategy.run(on_device, args=next(batches))

@@ -33,7 +33,7 @@ def weights_of_classes(text: str, counts: Sequence[int], labels: Sequence[str]) 
     return np.asarray(given, np.float32)
 
 
-def losses_of(weights: np.ndarray, smoothing: float) -> Losses:
+def make_loss(weights: np.ndarray, smoothing: float) -> Losses:
     """The loss of each image.
 
     Args:
@@ -55,6 +55,8 @@ def losses_of(weights: np.ndarray, smoothing: float) -> Losses:
     def more(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         shares = tf.one_hot(targets, classes) if targets.dtype.is_integer else targets
         smooth = shares * (1 - smoothing) + smoothing / classes
-        return tf.nn.softmax_cross_entropy_with_logits(smooth, logits) * tf.linalg.matvec(shares, weights)
+        return tf.nn.softmax_cross_entropy_with_logits(smooth, logits) * tf.linalg.matvec(
+            shares, weights
+        )
 
     return two if classes == 2 else more

@@ -37,7 +37,12 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
         return risen * self.peak * 0.5 * (1 + ops.cos(math.pi * passed))
 
     def get_config(self) -> dict[str, Any]:
-        return {"peak": self.peak, "steps": self.steps, "warm_up": self.warm_up, "cosine": self.cosine}
+        return {
+            "peak": self.peak,
+            "steps": self.steps,
+            "warm_up": self.warm_up,
+            "cosine": self.cosine,
+        }
 
 
 def make_rate(settings: TrainSettings, peak: float, steps: int) -> Rate:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from cxr_tfds.cli import unknown
 from cxr_tfds.errors import InputError
+from cxr_tfds.text import did_you_mean
 from cxr_tfds.training.settings import TrainSettings
 
 # Of the rate in the second phase (https://www.tensorflow.org/tutorials/images/transfer_learning).
@@ -45,7 +45,7 @@ def train_layers(model: Any, phase: Phase, freeze: str | None) -> None:
     layers = list(leaves(model))
     names = [layer.name for layer in layers]
     if freeze is not None and freeze not in names:
-        raise InputError(f"--freeze: {model.name} has no such layer. {unknown(freeze, names)}")
+        raise InputError(f"--freeze: {model.name} has no such layer. {did_you_mean(freeze, names)}")
     kept = 0 if freeze is None else names.index(freeze) + 1
     if phase.head_only:
         kept = max(number for number, layer in enumerate(layers) if layer.weights)

@@ -60,4 +60,6 @@ def write_scalars(run: Path, row: dict[str, float]) -> None:
     with tf.summary.create_file_writer(str(folder), filename_suffix=suffix).as_default():
         for name, value in row.items():
             if name != "epoch":
-                tf.summary.write(name, tf.constant(value, tf.float32), step=int(row["epoch"]), metadata=_SCALAR)
+                tf.summary.write(
+                    name, tf.constant(value, tf.float32), step=int(row["epoch"]), metadata=_SCALAR
+                )

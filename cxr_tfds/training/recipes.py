@@ -71,6 +71,11 @@ RECIPES: dict[str, Recipe] = {
     # epochs to end by early stopping, and for AlexNet, which has no normalization, a lower rate.
     "ct-cnn3": _of("ct-cnn3", "none known", **_ADAM, batch_size=32, epochs=25, early_stopping=5),
     "alexnet-gray": _of(
-        "alexnet-gray", "none known", **_ADAM | {"learning_rate": 1e-4}, batch_size=32, epochs=15, early_stopping=5
+        "alexnet-gray",
+        "none known",
+        **_ADAM | {"learning_rate": 1e-4},
+        batch_size=32,
+        epochs=15,
+        early_stopping=5,
     ),
 }

@@ -15,18 +15,18 @@ import tensorflow as tf
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.finish import finish_run
 from cxr_tfds.models import check_shape, find_weights
 from cxr_tfds.reading.datasets import BuiltDataset, DatasetName, open_dataset
-from cxr_tfds.reading.in_order import damage_named
+from cxr_tfds.reading.in_order import name_corrupt_shard
 from cxr_tfds.reading.pipeline import check_batch_size, train_batches, with_mixup
 from cxr_tfds.reading.service import served_batches
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training.checkpoint import Checkpoint, finished_epochs
-from cxr_tfds.training.distributed import Devices, loss_told, open_devices
+from cxr_tfds.training.distributed import Devices, explain_lost_worker, open_devices
+from cxr_tfds.training.finish import finish_run
 from cxr_tfds.training.labels import check_labels
 from cxr_tfds.training.learner import Learner
-from cxr_tfds.training.objective import losses_of, weights_of_classes
+from cxr_tfds.training.objective import make_loss, weights_of_classes
 from cxr_tfds.training.optimizers import is_over
 from cxr_tfds.training.phases import phase_of
 from cxr_tfds.training.progress import Progress, write_scalars
@@ -55,8 +55,10 @@ def train(
       InputError: dataset, settings and model do not fit together, loss or logits are no numbers any more, a step
         does not fit into memory, another machine is gone, or there is nothing to resume.
     """
-    devices = devices or open_devices()  # first: machines can only be joined before TensorFlow has computed anything
-    with loss_told(devices):
+    devices = (
+        devices or open_devices()
+    )  # first: machines can only be joined before TensorFlow has computed anything
+    with explain_lost_worker(devices):
         dataset = view(settings)
         counts = check_labels(dataset)
         check_batch_size(dataset, "train", settings.batch_size)
@@ -71,9 +73,10 @@ def train(
         if resume and devices.chief:
             _check_resumable(run, config)
         steps = settings.steps_per_epoch or math.ceil(dataset.sizes["train"] / settings.batch_size)
-        with memory_told(settings):
-            losses = losses_of(
-                weights_of_classes(settings.class_weight, counts, dataset.labels), settings.label_smoothing
+        with explain_out_of_memory(settings):
+            losses = make_loss(
+                weights_of_classes(settings.class_weight, counts, dataset.labels),
+                settings.label_smoothing,
             )
             learner = Learner(settings, dataset, devices, policy=policy, losses=losses, steps=steps)
             # All that can be refused is refused: only now an earlier run goes.
@@ -94,9 +97,13 @@ def view(settings: TrainSettings) -> BuiltDataset:
       InputError: it cannot be read so, the model cannot take it or has no such weights, or it has more than two
         classes and a rule for the threshold is given.
     """
-    dataset = open_dataset(DatasetName.parse(settings.dataset), Path(settings.data_dir)).targeted(settings.target)
+    dataset = open_dataset(DatasetName.parse(settings.dataset), Path(settings.data_dir)).targeted(
+        settings.target
+    )
     if settings.size is not None or settings.channels is not None:
-        dataset = dataset.fitted(settings.size or dataset.shape[0], channels=settings.channels or dataset.shape[2])
+        dataset = dataset.fitted(
+            settings.size or dataset.shape[0], channels=settings.channels or dataset.shape[2]
+        )
     if len(dataset.labels) > 2 and settings.threshold_rule != DEFAULT_RULE:
         raise InputError(
             f"--threshold-rule {settings.threshold_rule} is for two classes; {dataset.name} has {len(dataset.labels)}, "
@@ -119,7 +126,7 @@ def resolve_precision(precision: str) -> str:
 
 
 @contextlib.contextmanager
-def memory_told(settings: TrainSettings) -> Iterator[None]:
+def explain_out_of_memory(settings: TrainSettings) -> Iterator[None]:
     """Says which batch size to try where a step does not fit into memory.
 
     Raises:
@@ -135,17 +142,26 @@ def memory_told(settings: TrainSettings) -> Iterator[None]:
         ) from err
 
 
-def _fit(settings: TrainSettings, dataset: BuiltDataset, learner: Learner, checkpoint: Checkpoint) -> None:
+def _fit(
+    settings: TrainSettings, dataset: BuiltDataset, learner: Learner, checkpoint: Checkpoint
+) -> None:
     """Trains epoch after epoch, to the last or until `early_stopping` ends it."""
     devices, steps = learner.devices, learner.steps
     first_epoch = checkpoint.restore()
     batches = iter(devices.distribute(_batches(settings, dataset, devices, first_epoch * steps)))
     silent = not devices.chief
-    with damage_named(dataset), Progress(first_epoch, settings.epochs, steps, silent=silent) as progress:
+    with (
+        name_corrupt_shard(dataset),
+        Progress(first_epoch, settings.epochs, steps, silent=silent) as progress,
+    ):
         for epoch in range(first_epoch, settings.epochs):
             phase = phase_of(settings, epoch)
-            if not phase.head_only and is_over(checkpoint.val_losses[phase.first_epoch :], settings.early_stopping):
-                progress.say(f"stopped after epoch {epoch}: no lower val_loss in {settings.early_stopping} epochs")
+            if not phase.head_only and is_over(
+                checkpoint.val_losses[phase.first_epoch :], settings.early_stopping
+            ):
+                progress.say(
+                    f"stopped after epoch {epoch}: no lower val_loss in {settings.early_stopping} epochs"
+                )
                 break
             learner.begin_epoch(epoch, checkpoint.val_losses)
             for _ in range(steps):
@@ -157,7 +173,9 @@ def _fit(settings: TrainSettings, dataset: BuiltDataset, learner: Learner, check
                 write_scalars(checkpoint.run, row)
 
 
-def _batches(settings: TrainSettings, dataset: BuiltDataset, devices: Devices, first_step: int) -> tf.data.Dataset:
+def _batches(
+    settings: TrainSettings, dataset: BuiltDataset, devices: Devices, first_step: int
+) -> tf.data.Dataset:
     """Batches from step `first_step` on, one for each device of this process in turn."""
     size, seed, here = settings.batch_size // devices.replicas, settings.seed, devices.here
     if settings.data_service is not None:
@@ -179,7 +197,9 @@ def _batches(settings: TrainSettings, dataset: BuiltDataset, devices: Devices, f
             batches = batches.skip(skipped * here)
     if alpha := settings.augmentation.mixup:
         classes, first = len(dataset.labels), first_step * here
-        batches = with_mixup(batches, alpha, classes, seed=seed, first_batch=first, worker=devices.worker)
+        batches = with_mixup(
+            batches, alpha, classes, seed=seed, first_batch=first, worker=devices.worker
+        )
     return batches
 
 
@@ -198,7 +218,9 @@ def _config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> RunC
 def _check_resumable(run: Path, config: RunConfig) -> None:
     old = RunConfig.read(run)
     if (run / run_folder.MODEL).is_file():
-        raise InputError(f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}")
+        raise InputError(
+            f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}"
+        )
     before, now = ({**of.settings, "dtype policy": of.precision} for of in (old, config))
     different = [key for key, value in now.items() if before.get(key) != value]
     if different == ["epochs"] and now["epochs"] == finished_epochs(run):

@@ -62,7 +62,7 @@ class TrainSettings:
       augment: a name of `cxr_tfds.augmentation.presets.PRESETS`.
       augment_changes: values of the preset to replace, see `cxr_tfds.augmentation.presets.AugmentSettings`.
       size, channels: what images are read at, for a dataset of source files (config `original`) only.
-      threshold_rule: how the threshold is chosen on validation, see `cxr_tfds.evaluation.thresholds`.
+      threshold_rule: how the threshold is chosen on validation, see `cxr_tfds.metrics.thresholds`.
       cache: "auto", "ram", "file" or "none", see `cxr_tfds.reading.pipeline.train_batches`.
       cache_dir: where the file of cache "file" goes; beside the shards if None.
       data_service: grpc://HOST:PORT of a tf.data service to read through, see `cxr_tfds.reading.service`.
@@ -106,7 +106,9 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise InputError(f"{name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
+                raise InputError(
+                    f"{name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}."
+                )
         self._check_numbers()
         self._check_fine_tuning()
         class_weights(self.class_weight)
@@ -116,13 +118,15 @@ class TrainSettings:
         if self.data_service is not None:
             check_address(self.data_service)
         if self.threshold_rule != DEFAULT_RULE:
-            from cxr_tfds.evaluation.thresholds import check_rule  # NumPy, which `--help` does without
+            from cxr_tfds.metrics.thresholds import check_rule  # NumPy, which `--help` does without
 
             check_rule(self.threshold_rule)
 
     def _check_numbers(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
-            raise InputError(f"epochs={self.epochs}, batch_size={self.batch_size}; expected at least 1 of each.")
+            raise InputError(
+                f"epochs={self.epochs}, batch_size={self.batch_size}; expected at least 1 of each."
+            )
         if self.steps_per_epoch is not None and self.steps_per_epoch < 1:
             raise InputError(f"steps_per_epoch={self.steps_per_epoch}; expected at least 1.")
         if self.early_stopping < 0 or not 0 <= self.clip_norm < math.inf:

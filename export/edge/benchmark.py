@@ -12,13 +12,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cxr_tfds.cli import native_stderr_closed
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.memory import peak_mb
+from cxr_tfds.native import suppress_native_stderr
 from cxr_tfds.parallel import core_count
 
 _IMAGES = 32  # decoded, then answered in turns
-_WARM_UP, _ANSWERS, _SECONDS = 5, 1000, 3.0  # measured are so many answers, or those of so many seconds
+_WARM_UP, _ANSWERS, _SECONDS = (
+    5,
+    1000,
+    3.0,
+)  # measured are so many answers, or those of so many seconds
 _LIMIT_S = 300  # a child that takes longer hangs
 _CHILD = "import sys; from cxr_tfds.export.edge.benchmark import child; child(sys.argv[1:])"
 
@@ -35,7 +39,11 @@ def benchmark(model: Path, images: Path | None) -> Iterator[dict[str, Any]]:
 
     for name in installed() or ("auto",):  # auto: the child tells what to install
         for threads in range(1, core_count() + 1):
-            yield {"runtime": name, "threads": threads, **_in_a_process(model, images, name, threads)}
+            yield {
+                "runtime": name,
+                "threads": threads,
+                **_in_a_process(model, images, name, threads),
+            }
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -45,7 +53,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         head = f"{row['runtime'] + ' ' + row.get('version', ''):<21} {row['threads']:>7} "
         cells = ("-" if row.get(name) is None else f"{row[name]:.2f}" for name in columns)
-        text.append(head + (row["error"] if "error" in row else " ".join(f"{cell:>9}" for cell in cells)))
+        text.append(
+            head + (row["error"] if "error" in row else " ".join(f"{cell:>9}" for cell in cells))
+        )
     return "\n".join(text)
 
 
@@ -53,13 +63,17 @@ def child(arguments: Sequence[str]) -> None:
     """The process of one row: prints it as JSON."""
     model, images, name, threads, started = arguments
     try:
-        row = measure(Path(model), Path(images) if images else None, name, int(threads), float(started))
+        row = measure(
+            Path(model), Path(images) if images else None, name, int(threads), float(started)
+        )
     except (InputError, OSError) as err:
         row = {"error": str(err)}
     sys.stdout.write(json.dumps(row) + "\n")
 
 
-def measure(model: Path, images: Path | None, name: str, threads: int, started: float) -> dict[str, Any]:
+def measure(
+    model: Path, images: Path | None, name: str, threads: int, started: float
+) -> dict[str, Any]:
     """The figures of this process, which started at `started` of `time.monotonic`.
 
     Raises:
@@ -68,7 +82,7 @@ def measure(model: Path, images: Path | None, name: str, threads: int, started: 
     before = time.perf_counter()
     from .classifier import Classifier
 
-    with native_stderr_closed():
+    with suppress_native_stderr():
         classifier = Classifier(model, name, threads)
     load = time.perf_counter() - before
     sources = _sources(images)
@@ -128,7 +142,9 @@ def _drawn() -> bytes:
 
     noise = np.random.default_rng(0).integers(0, 256, (110, 128), dtype=np.uint8)
     file = io.BytesIO()
-    Image.fromarray(noise).resize((1280, 1100), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    Image.fromarray(noise).resize((1280, 1100), Image.Resampling.BICUBIC).save(
+        file, "JPEG", quality=90
+    )
     return file.getvalue()
 
 

@@ -10,7 +10,7 @@ from os import PathLike
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.pixels import radiograph
 
 from . import runtime as interpreters
 from .files import content_of
@@ -48,7 +48,9 @@ class Classifier:
       InputError: the file is no model of cxr-export or damaged, or no interpreter can run it.
     """
 
-    def __init__(self, path: str | PathLike[str] | bytes, runtime: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self, path: str | PathLike[str] | bytes, runtime: str = "auto", threads: int = 1
+    ) -> None:
         flatbuffer, self.card = read_model(path)
         self.labels = self.card.labels
         name = interpreters.choose(runtime)
@@ -90,7 +92,9 @@ class Classifier:
     def pixels(self, image: str | PathLike[str] | bytes) -> np.ndarray:
         """The radiograph as the model takes it, uint8 (S, S, C), 0 to 255. Raises as a call does."""
         data = image if isinstance(image, bytes) else content_of(image, "an image file")
-        return radiograph(data, self.card.size, fit=self.card.fit, channels=self.card.channels).pixels
+        return radiograph(
+            data, self.card.size, fit=self.card.fit, channels=self.card.channels
+        ).pixels
 
     def predict(self, pixels: np.ndarray) -> Prediction:
         """The prediction for a radiograph that `pixels` made."""
@@ -124,7 +128,9 @@ class Classifier:
         values = [float(value) for value in answer]
         if not all(map(math.isfinite, values)):
             expected = f"finite {self._session.output}"
-            raise InputError(f"The model gives {values}; expected {expected}. Export it again with cxr-export.")
+            raise InputError(
+                f"The model gives {values}; expected {expected}. Export it again with cxr-export."
+            )
         probabilities = tuple(values) if self.card.input == "rgb" else self._calibrated(values)
         if self.card.threshold is not None:
             finding = probabilities[1]

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cxr_tfds import __version__
-from cxr_tfds.cli import Group, NearestChoice, native_stderr_closed
+from cxr_tfds.commands.base import Group, NearestChoice
 from cxr_tfds.errors import InputError
+from cxr_tfds.native import suppress_native_stderr
 
 if TYPE_CHECKING:
     from .classifier import Classifier
@@ -27,7 +28,9 @@ _FEW = 8  # images; more get a progress bar
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-_model = click.option("--model", required=True, type=_FILE, help="The .tflite written by cxr-export.")
+_model = click.option(
+    "--model", required=True, type=_FILE, help="The .tflite written by cxr-export."
+)
 _runtime = click.option(
     "--runtime",
     type=NearestChoice(RUNTIMES),
@@ -36,7 +39,11 @@ _runtime = click.option(
     help="Interpreter; auto takes litert if it is installed.",
 )
 _threads = click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the interpreter."
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads of the interpreter.",
 )
 
 
@@ -49,10 +56,18 @@ def cli() -> None:
 @cli.command()
 @_model
 @click.argument(
-    "images", nargs=-1, required=True, metavar="FILE|FOLDER|-...", type=click.Path(exists=True, allow_dash=True)
+    "images",
+    nargs=-1,
+    required=True,
+    metavar="FILE|FOLDER|-...",
+    type=click.Path(exists=True, allow_dash=True),
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array, an object for each image.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: file,label,probability,threshold,error.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON array, an object for each image."
+)
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="Print CSV: file,label,probability,threshold,error."
+)
 @click.option(
     "--heatmap-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -105,7 +120,11 @@ def predict(
 
     write_rows(rows(), FORMS[form])
     if form == "table":
-        of = f"Probabilities are those of {classifier.labels[1]}. " if len(classifier.labels) == 2 else ""
+        of = (
+            f"Probabilities are those of {classifier.labels[1]}. "
+            if len(classifier.labels) == 2
+            else ""
+        )
         click.echo(f"{of}Not a medical device.", err=True)
     if tally["failed"]:
         raise InputError(f"{tally['failed']} of {tally['images']} images could not be read.")
@@ -122,7 +141,7 @@ def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: in
 
     Metrics come with 95% bootstrap intervals, images drawn one by one: folders tell no patients.
     """
-    from cxr_tfds.evaluation.figures import as_text
+    from cxr_tfds.metrics.table import as_text
 
     from .evaluate import measured
     from .listing import class_folders, images_in
@@ -145,7 +164,11 @@ def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: in
 
 @cli.command()
 @_model
-@click.option("--images", help="Radiographs to measure with.  [default: a drawn JPEG of 1280 x 1100]", type=_FOLDER)
+@click.option(
+    "--images",
+    help="Radiographs to measure with.  [default: a drawn JPEG of 1280 x 1100]",
+    type=_FOLDER,
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, an object for each row.")
 def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
     """Time a model in each installed interpreter, with 1 thread to as many as there are cores.
@@ -189,13 +212,13 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
 def _load(model: Path, runtime: str, threads: int) -> Classifier:
     from .classifier import Classifier
 
-    with native_stderr_closed():
+    with suppress_native_stderr():
         return Classifier(model, runtime, threads)
 
 
 def _check_images(names: tuple[str, ...]) -> None:
     """Before the model is loaded: each folder holds images, and standard input is asked for once."""
-    from cxr_tfds.pixels import SUFFIXES
+    from cxr_tfds.imaging.pixels import SUFFIXES
 
     from .listing import STDIN, images_in
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.figures import figures
+from cxr_tfds.metrics.table import figures
 
 from .model_file import Card
 

@@ -32,9 +32,19 @@ class Table:
         self._data = data
         self._place = place
         self._vtable = place - _number(data, "i", place)
-        self._fields, self._size = _number(data, "H", self._vtable), _number(data, "H", self._vtable + 2)
+        self._fields, self._size = (
+            _number(data, "H", self._vtable),
+            _number(data, "H", self._vtable + 2),
+        )
         inside = self._vtable + self._fields <= len(data) and place + self._size <= len(data)
-        if self._fields < 4 or self._fields % 2 or self._size < 4 or not inside or place % 4 or self._vtable % 2:
+        if (
+            self._fields < 4
+            or self._fields % 2
+            or self._size < 4
+            or not inside
+            or place % 4
+            or self._vtable % 2
+        ):
             raise Damaged("a table is not within it")
 
     @classmethod
@@ -62,7 +72,10 @@ class Table:
         if len(offsets) > _MOST:
             raise Damaged(f"it says to have {len(offsets)} parts of one kind")
         first = self._start(field)
-        return [Table(self._data, first + 4 * number + int(offset)) for number, offset in enumerate(offsets)]
+        return [
+            Table(self._data, first + 4 * number + int(offset))
+            for number, offset in enumerate(offsets)
+        ]
 
     def vector(self, field: int, dtype: Any) -> np.ndarray | None:
         """A vector of scalars; None where it is absent."""
@@ -80,7 +93,9 @@ class Table:
         content = self.vector(field, np.uint8)
         if content is None:
             return ""
-        if self._start(field) + len(content) >= len(self._data):  # readers rely on the zero behind it
+        if self._start(field) + len(content) >= len(
+            self._data
+        ):  # readers rely on the zero behind it
             raise Damaged("a name is not within it")
         return content.tobytes().decode("utf-8", "replace")
 

@@ -58,12 +58,19 @@ class Operator(NamedTuple):
     most: int
     right: Check
 
-    def check(self, options: Table, takes: Sequence[Tensor | None], gives: Sequence[Tensor]) -> None:
+    def check(
+        self, options: Table, takes: Sequence[Tensor | None], gives: Sequence[Tensor]
+    ) -> None:
         """Raises:
         Damaged: its tensors do not fit it.
         """
         given = [tensor for tensor in takes if tensor is not None]
-        if len(gives) != 1 or len(takes) > self.most or len(given) < self.least or None in takes[: self.least]:
+        if (
+            len(gives) != 1
+            or len(takes) > self.most
+            or len(given) < self.least
+            or None in takes[: self.least]
+        ):
             raise Damaged(f"{self.name} has {len(given)} inputs and {len(gives)} outputs")
         if not self.right(options, given, gives[0]):
             shapes = ", ".join(str(tensor.shape) for tensor in given)
@@ -87,7 +94,11 @@ def _depthwise(options: Table, takes: Sequence[Tensor], gives: Tensor) -> bool:
         return False
     one, rows, columns, count = weights.shape
     grid = _grid(image, (rows, columns), options, (1, 2), (5, 6))
-    fits = one == 1 and image.shape[3] * options.number(3, "i") == count and options.number(4, "b") in _ACTIVATIONS
+    fits = (
+        one == 1
+        and image.shape[3] * options.number(3, "i") == count
+        and options.number(4, "b") in _ACTIVATIONS
+    )
     return fits and grid is not None and gives.shape == (image.shape[0], *grid, count)
 
 
@@ -120,7 +131,9 @@ def _product(takes: Sequence[Tensor], gives: Tensor, axis: int) -> bool:
     bias = takes[2] if len(takes) > 2 else None
     types = {(kinds[0], kinds[1]) for kinds in _PRODUCTS if bias is None or kinds[2] == bias.type}
     scaled = (
-        weights.type == FLOAT32 or len(weights.scales) == 1 or (len(weights.scales) == count and weights.axis == axis)
+        weights.type == FLOAT32
+        or len(weights.scales) == 1
+        or (len(weights.scales) == count and weights.axis == axis)
     )
     return (
         (image.type, weights.type) in types
@@ -178,7 +191,11 @@ def _reduction(options: Table, takes: Sequence[Tensor], gives: Tensor) -> bool:
         return False
     gone = {axis % rank for axis in axes.numbers}
     keep = options.number(0, "b")
-    shape = tuple(1 if axis in gone else side for axis, side in enumerate(image.shape) if keep or axis not in gone)
+    shape = tuple(
+        1 if axis in gone else side
+        for axis, side in enumerate(image.shape)
+        if keep or axis not in gone
+    )
     return _alike([image], gives) and gives.shape == shape
 
 
@@ -197,7 +214,9 @@ def _padding(options: Table, takes: Sequence[Tensor], gives: Tensor) -> bool:
     if not margins.numbers or margins.shape != (len(image.shape), 2) or min(margins.numbers) < 0:
         return False
     around = zip(margins.numbers[::2], margins.numbers[1::2], strict=True)
-    shape = tuple(side + before + behind for side, (before, behind) in zip(image.shape, around, strict=True))
+    shape = tuple(
+        side + before + behind for side, (before, behind) in zip(image.shape, around, strict=True)
+    )
     return gives.shape == shape and _alike([image], gives)
 
 
@@ -213,7 +232,9 @@ def _new_shape(options: Table, takes: Sequence[Tensor], gives: Tensor) -> bool:
         found = options.vector(0, np.int32)
         asked = None if found is None else found.tolist()
     known = asked is not None and len(asked) == len(gives.shape) and asked.count(-1) <= 1
-    fits = known and all(side in (-1, own) for side, own in zip(asked or (), gives.shape, strict=False))
+    fits = known and all(
+        side in (-1, own) for side, own in zip(asked or (), gives.shape, strict=False)
+    )
     return fits and _reshape(options, takes, gives)
 
 
@@ -221,7 +242,9 @@ def _transpose(options: Table, takes: Sequence[Tensor], gives: Tensor) -> bool:
     image, order = takes
     if order.numbers is None or sorted(order.numbers) != list(range(len(image.shape))):
         return False
-    return gives.shape == tuple(image.shape[axis] for axis in order.numbers) and _alike([image], gives)
+    return gives.shape == tuple(image.shape[axis] for axis in order.numbers) and _alike(
+        [image], gives
+    )
 
 
 def _alike(takes: Sequence[Tensor], gives: Tensor) -> bool:

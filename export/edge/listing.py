@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.pixels import SUFFIXES
+from cxr_tfds.imaging.pixels import SUFFIXES
 
 STDIN = "-"
 _NAMES_AT_ONCE = 4096  # of a folder held in memory; it is listed anew for each such part
@@ -29,7 +29,11 @@ def files(names: Iterable[str]) -> Iterator[Found]:
     """The named files, the images inside the named folders, and standard input for "-"."""
     for name in names:
         if name == STDIN:
-            yield Found(name, error="is closed") if sys.stdin is None else Found(name, content=sys.stdin.buffer.read())
+            yield (
+                Found(name, error="is closed")
+                if sys.stdin is None
+                else Found(name, content=sys.stdin.buffer.read())
+            )
         elif Path(name).is_dir():
             yield from images_in(name)
         else:
@@ -53,22 +57,32 @@ def images_in(folder: str | Path) -> Iterator[Found]:
         yield Found(str(folder), error=f"cannot be listed: {err.strerror or err}")
 
 
-def class_folders(folder: Path, labels: tuple[str, ...]) -> tuple[list[tuple[int, Path]], list[str]]:
+def class_folders(
+    folder: Path, labels: tuple[str, ...]
+) -> tuple[list[tuple[int, Path]], list[str]]:
     """(class, folder) of each folder named like a label, upper or lower case; and the names of the others.
 
     Raises:
       InputError: a class has no folder.
     """
     classes = {label.casefold(): index for index, label in enumerate(labels)}
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    places = [(classes[path.name.casefold()], path) for path in inside if path.name.casefold() in classes]
+    inside = sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+    places = [
+        (classes[path.name.casefold()], path) for path in inside if path.name.casefold() in classes
+    ]
     if len({index for index, _ in places}) < len(labels):
         found = ", ".join(path.name for path in inside) or "no folders"
-        raise InputError(f"{folder} holds {found}; expected a folder for each class: {', '.join(labels)}.")
+        raise InputError(
+            f"{folder} holds {found}; expected a folder for each class: {', '.join(labels)}."
+        )
     return sorted(places), [path.name for path in inside if path.name.casefold() not in classes]
 
 
-def _in_order(folder: str | Path, wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[os.DirEntry[str]]:
+def _in_order(
+    folder: str | Path, wanted: Callable[[os.DirEntry[str]], bool]
+) -> Iterator[os.DirEntry[str]]:
     """Entries sorted by name, without ever holding all of them."""
     last = ""
     while True:
@@ -89,4 +103,8 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     # __MACOSX repeats the names beside it, without an image inside.
-    return not entry.name.startswith(".") and entry.name != "__MACOSX" and entry.is_dir(follow_symlinks=False)
+    return (
+        not entry.name.startswith(".")
+        and entry.name != "__MACOSX"
+        and entry.is_dir(follow_symlinks=False)
+    )

@@ -18,12 +18,19 @@ from os import PathLike
 from typing import Any, NamedTuple
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.pixels import check_fit
+from cxr_tfds.imaging.pixels import check_fit
 
 from .files import content_of
 
 FORMAT = "cxr-tfds-1"
-QUANTIZATIONS = ("float32", "float16", "dynamic", "int8", "int8-float-io", "int16x8")  # see export/formats.py
+QUANTIZATIONS = (
+    "float32",
+    "float16",
+    "dynamic",
+    "int8",
+    "int8-float-io",
+    "int16x8",
+)  # see export/formats.py
 INPUTS = ("grey", "rgb")
 _CARD, _LABELS, _TEXT = "model.json", "labels.txt", "MODEL_CARD.md"
 _GRID = "height and width of the heatmap, None without one"
@@ -31,7 +38,15 @@ _IDENTIFIER = b"TFL3"  # bytes 4 to 7 of every TFLite flatbuffer
 _ENTRY = b"PK\x03\x04"  # starts each file in a zip
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # no clock in the file: the same model gives the same bytes
 _MOST_BYTES = 2**20  # of an entry; they have a few thousand
-_UNREADABLE = (zipfile.BadZipFile, struct.error, KeyError, EOFError, OSError, ValueError, RuntimeError)
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    struct.error,
+    KeyError,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +56,17 @@ class Card:
     labels: tuple[str, ...]  # class order; of two, the second is the finding
     size: int  # S: the model takes (1, S, S, channels)
     channels: int
-    fit: str  # how a radiograph becomes S x S, see `cxr_tfds.pixels.radiograph`
-    threshold: float | None  # two classes: the finding from this probability on; None for more classes
-    temperature: float  # probability = sigmoid or softmax of logit / temperature; of rgb done inside
+    fit: str  # how a radiograph becomes S x S, see `cxr_tfds.imaging.pixels.radiograph`
+    threshold: (
+        float | None
+    )  # two classes: the finding from this probability on; None for more classes
+    temperature: (
+        float  # probability = sigmoid or softmax of logit / temperature; of rgb done inside
+    )
     quantization: str
-    runtimes: tuple[str, ...] = ()  # that can run it, names as in `runtime.RUNTIMES`; () in files from before 2026-11
+    runtimes: tuple[
+        str, ...
+    ] = ()  # that can run it, names as in `runtime.RUNTIMES`; () in files from before 2026-11
     heatmap: bool = False  # whether a second output holds the class activation map
     grid: tuple[int, int] | None = None  # its height and width, None without
     input: str = "grey"  # grey: pixels to logits; rgb: red, green and blue to probabilities, see export/rgb.py
@@ -62,7 +83,12 @@ class Card:
         for name in ("labels", "runtimes", "grid"):  # JSON has lists
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        _check(_are_labels(self.labels), "labels", self.labels, "two or more different names, one line each")
+        _check(
+            _are_labels(self.labels),
+            "labels",
+            self.labels,
+            "two or more different names, one line each",
+        )
         _check(
             _is_int(self.size) and _is_int(self.channels),
             "size, channels",
@@ -74,13 +100,30 @@ class Card:
             known = _is_number(self.threshold) and 0 <= self.threshold <= 1  # type: ignore[operator]
             _check(known, "threshold", self.threshold, "0 to 1 for two classes")
         else:
-            _check(self.threshold is None, "threshold", self.threshold, "None for more than two classes")
+            _check(
+                self.threshold is None,
+                "threshold",
+                self.threshold,
+                "None for more than two classes",
+            )
         warm = _is_number(self.temperature) and self.temperature > 0
         _check(warm, "temperature", self.temperature, "a number above 0")
         _check(self.input in INPUTS, "input", self.input, " or ".join(INPUTS))
-        _check(self.input == "grey" or self.channels == 3, "channels", self.channels, "3 for the input rgb")
-        _check(self.quantization in QUANTIZATIONS, "quantization", self.quantization, ", ".join(QUANTIZATIONS))
-        named = isinstance(self.runtimes, tuple) and all(isinstance(name, str) for name in self.runtimes)
+        _check(
+            self.input == "grey" or self.channels == 3,
+            "channels",
+            self.channels,
+            "3 for the input rgb",
+        )
+        _check(
+            self.quantization in QUANTIZATIONS,
+            "quantization",
+            self.quantization,
+            ", ".join(QUANTIZATIONS),
+        )
+        named = isinstance(self.runtimes, tuple) and all(
+            isinstance(name, str) for name in self.runtimes
+        )
         _check(named, "runtimes", self.runtimes, "names of runtimes")
         _check(_is_grid(self.grid) if self.heatmap else self.grid is None, "grid", self.grid, _GRID)
         for name in ("dataset", "run", "metrics"):
@@ -114,7 +157,9 @@ def append_card(flatbuffer: bytes, card: Card, text: str | None = None) -> bytes
     """
     _check_identifier(flatbuffer, "The flatbuffer")
     if zipfile.is_zipfile(io.BytesIO(flatbuffer)):
-        raise InputError("The flatbuffer carries a zip already; give the converter's output as it came.")
+        raise InputError(
+            "The flatbuffer carries a zip already; give the converter's output as it came."
+        )
     entries = {_LABELS: _lines(card.labels)}
     # The hash of the text stands beside that of the flatbuffer, where versions that know of no text leave it unread.
     guard = {"bytes": len(flatbuffer), "sha256": hashlib.sha256(flatbuffer).hexdigest()}
@@ -172,7 +217,11 @@ def read_model_card(source: str | PathLike[str] | bytes) -> str:
 def _whole(source: str | PathLike[str] | bytes) -> tuple[bytes, Card, str | None]:
     """The flatbuffer, the card and the text, all as they were written. Raises as `read_model` does."""
     name = _named(source)
-    data = source if isinstance(source, bytes) else content_of(source, "a .tflite written by cxr-export")
+    data = (
+        source
+        if isinstance(source, bytes)
+        else content_of(source, "a .tflite written by cxr-export")
+    )
     _check_identifier(data, name)
     labels, fields, text = _entries(data, name)
     guard = fields.pop("flatbuffer", None)
@@ -183,7 +232,9 @@ def _whole(source: str | PathLike[str] | bytes) -> tuple[bytes, Card, str | None
         raise InputError(f"{name}: {_CARD} inside cannot be used: {err}") from err
     flatbuffer = _checked(data, text, guard, name)
     if guard.get("card", digest := _digest(fields)) != digest:
-        raise InputError(f"{name}: {_CARD} inside was changed. Copy it again, or export it again with cxr-export.")
+        raise InputError(
+            f"{name}: {_CARD} inside was changed. Copy it again, or export it again with cxr-export."
+        )
     if labels != _lines(card.labels):
         raise InputError(
             f"{name}: {_LABELS} inside says {', '.join(labels.splitlines())}, "
@@ -229,9 +280,13 @@ def _entries(data: bytes, name: str) -> _Entries:
     except InputError:
         raise
     except _UNREADABLE as err:
-        raise InputError(f"{name} is damaged: what it says of itself cannot be read ({err}). Copy it again.") from err
+        raise InputError(
+            f"{name} is damaged: what it says of itself cannot be read ({err}). Copy it again."
+        ) from err
     if not isinstance(fields, dict):
-        raise InputError(f"{name}: {_CARD} inside is no JSON object. Export it again with cxr-export.")
+        raise InputError(
+            f"{name}: {_CARD} inside is no JSON object. Export it again with cxr-export."
+        )
     return _Entries(labels, fields, text)
 
 
@@ -258,7 +313,8 @@ def _checked(data: bytes, text: str | None, guard: Any, name: str) -> bytes:
     if (
         not flatbuffer
         or hashlib.sha256(flatbuffer).hexdigest() != guard.get("sha256")
-        or (None if text is None else hashlib.sha256(text.encode()).hexdigest()) != guard.get("model_card_sha256")
+        or (None if text is None else hashlib.sha256(text.encode()).hexdigest())
+        != guard.get("model_card_sha256")
     ):
         raise InputError(f"{name} is damaged: its content is not what was written. Copy it again.")
     return flatbuffer
@@ -281,12 +337,19 @@ def _are_labels(labels: Any) -> bool:
     return (
         isinstance(labels, tuple)
         and len(set(map(str, labels))) == len(labels) >= 2
-        and all(isinstance(label, str) and label.strip() and len(label.splitlines()) == 1 for label in labels)
+        and all(
+            isinstance(label, str) and label.strip() and len(label.splitlines()) == 1
+            for label in labels
+        )
     )
 
 
 def _is_grid(grid: Any) -> bool:
-    return isinstance(grid, tuple) and len(grid) == 2 and all(_is_int(side) and side > 0 for side in grid)
+    return (
+        isinstance(grid, tuple)
+        and len(grid) == 2
+        and all(_is_int(side) and side > 0 for side in grid)
+    )
 
 
 def _is_int(value: Any) -> bool:
@@ -294,4 +357,8 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    )

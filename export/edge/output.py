@@ -34,7 +34,9 @@ class ReaderGone(BrokenPipeError):
 class Form(NamedTuple):
     """How answers are laid out: `row` is one of them, the others stand around and between."""
 
-    row: Callable[[str, Prediction | str, tuple[str, ...]], str]  # of a file's name, its answer, the labels
+    row: Callable[
+        [str, Prediction | str, tuple[str, ...]], str
+    ]  # of a file's name, its answer, the labels
     start: str = ""
     between: str = ""
     end: str = ""

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.overlay import overlay
+from cxr_tfds.imaging.overlay import overlay
 
 if TYPE_CHECKING:
     from .classifier import Classifier, Prediction
     from .listing import Found
 
-_NAME = 200  # bytes kept of a file's name: with number and ending below the 255 of most file systems
+_NAME = (
+    200  # bytes kept of a file's name: with number and ending below the 255 of most file systems
+)
 
 
 class Overlays:

@@ -22,7 +22,9 @@ Decoded = tuple["Found", "np.ndarray | str"]
 Answer = tuple["Found", "Prediction | str"]
 
 
-def answers(classifier: Classifier, found: Iterable[Found], overlays: Overlays | None = None) -> Iterator[Answer]:
+def answers(
+    classifier: Classifier, found: Iterable[Found], overlays: Overlays | None = None
+) -> Iterator[Answer]:
     """The prediction for each file, or why there is none; in order, with few images in memory.
 
     Raises:

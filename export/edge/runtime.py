@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cxr_tfds.cli import unknown
 from cxr_tfds.errors import InputError
+from cxr_tfds.text import did_you_mean
 
 from .structure import check_structure
 
@@ -57,7 +57,11 @@ class Session:
         self._details = self._runner.get_output_details()
         self.shape = tuple(int(side) for side in image["shape"])
         self.outputs = int(self._details[self.output]["shape"][-1])
-        self.grid = tuple(map(int, self._details[HEATMAP]["shape"][1:3])) if HEATMAP in self._details else None
+        self.grid = (
+            tuple(map(int, self._details[HEATMAP]["shape"][1:3]))
+            if HEATMAP in self._details
+            else None
+        )
         self._table = quantization_table(image["dtype"], *image["quantization"])
         for name, detail in self._details.items():
             if np.dtype(detail["dtype"]) not in (*_QUANTIZED, np.float32):
@@ -85,11 +89,15 @@ class Session:
             raise InputError("The model has no heatmap. Export it with: cxr-export --heatmap")
         answer = self._invoke(pixels)
         heatmap = self._real(HEATMAP, answer)[0]
-        return self._real(self.output, answer).reshape(-1), heatmap[..., 0] if self.outputs == 1 else heatmap
+        return self._real(self.output, answer).reshape(-1), heatmap[
+            ..., 0
+        ] if self.outputs == 1 else heatmap
 
     def _invoke(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         if pixels.shape != self.shape or pixels.dtype != np.uint8:
-            raise InputError(f"pixels {pixels.dtype} {pixels.shape}; the model takes uint8 {self.shape}.")
+            raise InputError(
+                f"pixels {pixels.dtype} {pixels.shape}; the model takes uint8 {self.shape}."
+            )
         return self._runner(**{INPUT: self._table[pixels]})
 
     def _real(self, name: str, answer: dict[str, np.ndarray]) -> np.ndarray:
@@ -161,7 +169,11 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
         )
     # Loaded after TensorFlow it mistakes TensorFlow's symbols for its own: every model then fails with
     # "vector::reserve" or std::bad_alloc (tflite-runtime 2.14, TensorFlow 2.21, Linux).
-    if name == "tflite-runtime" and "tensorflow" in sys.modules and "tflite_runtime" not in sys.modules:
+    if (
+        name == "tflite-runtime"
+        and "tensorflow" in sys.modules
+        and "tflite_runtime" not in sys.modules
+    ):
         raise InputError(
             "tflite-runtime cannot be loaded into a process that has loaded TensorFlow. "
             "Take litert (pip install 'cxr-tfds[edge]'), or run cxr-infer as a process of its own."
@@ -181,7 +193,9 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
         hint = ""
         if "op for builtin opcode" in reason or "custom op" in reason:
             hint = " The model needs a newer runtime: use --runtime litert, or export it in another format."
-        raise InputError(f"{name} {version} cannot load the model: {reason.rstrip('.')}.{hint}") from err
+        raise InputError(
+            f"{name} {version} cannot load the model: {reason.rstrip('.')}.{hint}"
+        ) from err
 
 
 def choose(runtime: str) -> str:
@@ -191,14 +205,18 @@ def choose(runtime: str) -> str:
       InputError: the runtime is unknown or not installed.
     """
     if runtime != "auto" and runtime not in RUNTIMES:
-        raise InputError(f"runtime: {unknown(runtime, ['auto', *RUNTIMES])}")
+        raise InputError(f"runtime: {did_you_mean(runtime, ['auto', *RUNTIMES])}")
     here = installed()
     if runtime in here:
         return runtime
     if runtime == "auto" and here:
         return here[0]
     python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
-    extras = {"litert": ["edge"], "tflite-runtime": ["tflite-runtime"], "auto": ["edge", "tflite-runtime"]}[runtime]
+    extras = {
+        "litert": ["edge"],
+        "tflite-runtime": ["tflite-runtime"],
+        "auto": ["edge", "tflite-runtime"],
+    }[runtime]
     if sys.version_info >= (3, 12):  # no tflite-runtime was built for it
         extras = ["edge"]
     ways = " or ".join(f"pip install 'cxr-tfds[{extra}]'" for extra in extras)

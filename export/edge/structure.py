@@ -26,7 +26,9 @@ from .kernels import BOOL, FLOAT16, FLOAT32, INT8, INT16, INT32, INT64, OPERATOR
 _WIDTHS = {FLOAT32: 4, FLOAT16: 2, INT32: 4, UINT8: 1, INT64: 8, BOOL: 1, INT16: 2, INT8: 1}
 _RANGES = {UINT8: (0, 255), INT8: (-128, 127), INT16: (-(2**15), 2**15 - 1)}
 _VERSION = 3
-_NO_OPTIONS = struct.pack("<HHi", 4, 4, 4)  # a table without fields: the interpreters then take each field as 0
+_NO_OPTIONS = struct.pack(
+    "<HHi", 4, 4, 4
+)  # a table without fields: the interpreters then take each field as 0
 _MOST_DIMENSIONS = 6
 _MOST_BYTES = 2**31 - 1  # of all tensors
 
@@ -40,11 +42,16 @@ def check_structure(flatbuffer: bytes) -> None:
     try:
         _check_model(Table.root(flatbuffer))
     except Damaged as err:
-        raise InputError(f"The model is no sound network: {err}. Export it again with cxr-export.") from err
+        raise InputError(
+            f"The model is no sound network: {err}. Export it again with cxr-export."
+        ) from err
 
 
 def _check_model(model: Table) -> None:
-    _check(model.number(0, "I") == _VERSION, f"its schema has version {model.number(0, 'I')}, not {_VERSION}")
+    _check(
+        model.number(0, "I") == _VERSION,
+        f"its schema has version {model.number(0, 'I')}, not {_VERSION}",
+    )
     contents = [_content(buffer) for buffer in model.tables(4)]
     _check(not (contents and contents[0] is not None), "its first buffer is not empty")
     for entry in model.tables(6):
@@ -90,14 +97,23 @@ def _tensor(table: Table, contents: Sequence[np.ndarray | None]) -> Tensor:
     kind, buffer = table.number(1, "b"), table.number(2, "I")
     table.text(3)
     _check(kind in _WIDTHS, f"it has a tensor of type {kind}")
-    _check(not (table.number(5, "b") or table.has(6) or table.has(9) or table.has(10)), "it has a tensor of odd kind")
-    _check(len(shape) <= _MOST_DIMENSIONS and all(side > 0 for side in shape), f"it has a tensor of shape {shape}")
+    _check(
+        not (table.number(5, "b") or table.has(6) or table.has(9) or table.has(10)),
+        "it has a tensor of odd kind",
+    )
+    _check(
+        len(shape) <= _MOST_DIMENSIONS and all(side > 0 for side in shape),
+        f"it has a tensor of shape {shape}",
+    )
     signature = _numbers(table, 7)
     _check(not len(signature) or len(signature) == len(shape), "it has a tensor with two shapes")
     _check(buffer < len(contents), "it has a tensor without a buffer")
     content = contents[buffer]
     whole = math.prod(shape) * _WIDTHS[kind]
-    _check(content is None or len(content) == whole, f"it has a tensor {shape} with other content than {whole} bytes")
+    _check(
+        content is None or len(content) == whole,
+        f"it has a tensor {shape} with other content than {whole} bytes",
+    )
     return Tensor(shape, kind, content, *_quantization(table.table(4), kind, shape))
 
 
@@ -112,27 +128,52 @@ def _quantization(table: Table | None, kind: int, shape: tuple[int, ...]) -> tup
     scales = np.empty(0, np.float32) if scales is None else scales
     points = np.zeros(len(scales), np.int64) if points is None else points
     axis = table.number(6, "i")
-    _check(len(scales) == len(points), "it has a tensor with another number of scales than of zero points")
-    _check(bool(np.isfinite(scales).all() and (scales > 0).all()), "it has a scale that is not positive")
+    _check(
+        len(scales) == len(points),
+        "it has a tensor with another number of scales than of zero points",
+    )
+    _check(
+        bool(np.isfinite(scales).all() and (scales > 0).all()),
+        "it has a scale that is not positive",
+    )
     low, high = _RANGES.get(kind, (0, 0))
-    _check(bool((points >= low).all() and (points <= high).all()), "it has a zero point outside of its type")
+    _check(
+        bool((points >= low).all() and (points <= high).all()),
+        "it has a zero point outside of its type",
+    )
     if len(scales) > 1:
-        _check(0 <= axis < len(shape) and shape[axis] == len(scales), "it has a tensor with scales for other channels")
+        _check(
+            0 <= axis < len(shape) and shape[axis] == len(scales),
+            "it has a tensor with scales for other channels",
+        )
     return scales, axis
 
 
 def _check_order(
-    operators: Sequence[Table], codes: Sequence[int], tensors: Sequence[Tensor], inputs: list[int], outputs: list[int]
+    operators: Sequence[Table],
+    codes: Sequence[int],
+    tensors: Sequence[Tensor],
+    inputs: list[int],
+    outputs: list[int],
 ) -> None:
     """Each operator takes what is constant, given or computed before, and each tensor is computed once."""
-    known = {number for number, tensor in enumerate(tensors) if tensor.content is not None} | set(inputs)
+    known = {number for number, tensor in enumerate(tensors) if tensor.content is not None} | set(
+        inputs
+    )
     for operator in operators:
         index = operator.number(0, "I")
         _check(index < len(codes), "it has an operator without a name")
         takes, gives = _indices(operator, 1, tensors, optional=True), _indices(operator, 2, tensors)
-        _check(known.issuperset(number for number in takes if number >= 0), "an operator takes what is not there yet")
-        _check(known.isdisjoint(gives) and len(set(gives)) == len(gives), "a tensor is computed twice")
-        plain = not any(operator.has(field) for field in (5, 9, 10, 11, 12)) and not len(_numbers(operator, 8))
+        _check(
+            known.issuperset(number for number in takes if number >= 0),
+            "an operator takes what is not there yet",
+        )
+        _check(
+            known.isdisjoint(gives) and len(set(gives)) == len(gives), "a tensor is computed twice"
+        )
+        plain = not any(operator.has(field) for field in (5, 9, 10, 11, 12)) and not len(
+            _numbers(operator, 8)
+        )
         _check(plain and operator.vector(7, np.uint8) is None, "it has an operator of odd kind")
         what = OPERATORS[codes[index]]
         options, kind = operator.table(4), operator.number(3, "B")
@@ -153,7 +194,10 @@ def _check_signature(signature: Table, inputs: list[int], outputs: list[int]) ->
     for field, places in ((0, inputs), (1, outputs)):
         for entry in signature.tables(field):
             entry.text(0)
-            _check(entry.number(1, "I") in places, "a signature names a tensor that is no input or output")
+            _check(
+                entry.number(1, "I") in places,
+                "a signature names a tensor that is no input or output",
+            )
 
 
 def _numbers(table: Table, field: int) -> np.ndarray:
@@ -162,11 +206,16 @@ def _numbers(table: Table, field: int) -> np.ndarray:
     return np.empty(0, np.int32) if found is None else found
 
 
-def _indices(table: Table, field: int, tensors: Sequence[Tensor], *, optional: bool = False) -> list[int]:
+def _indices(
+    table: Table, field: int, tensors: Sequence[Tensor], *, optional: bool = False
+) -> list[int]:
     """Numbers of tensors; -1 is one that is left out."""
     found = _numbers(table, field).tolist()
     least = -1 if optional else 0
-    _check(all(least <= number < len(tensors) for number in found), "it names a tensor that is not there")
+    _check(
+        all(least <= number < len(tensors) for number in found),
+        "it names a tensor that is not there",
+    )
     return found
 
 

@@ -19,7 +19,9 @@ SHAPE = (1000, 40, 50, 1)
 
 
 def warped(image, matrix, fill="nearest"):
-    return np.asarray(warp(image[np.newaxis, ..., np.newaxis], np.array([matrix], np.float32), fill))[0, ..., 0]
+    return np.asarray(
+        warp(image[np.newaxis, ..., np.newaxis], np.array([matrix], np.float32), fill)
+    )[0, ..., 0]
 
 
 def drawn(settings, seed=0, shape=SHAPE):
@@ -76,15 +78,23 @@ def test_warp_agrees_with_scipy(seed, fill):
     matrices = drawn(far, seed, shape)["matrix"]
     ours = np.asarray(warp(images, matrices, fill))
     centre = (np.array(shape[1:3]) - 1) / 2
-    for image, mine, (a, b, c, d, e, f) in zip(images, ours, matrices.astype(np.float64), strict=True):
+    for image, mine, (a, b, c, d, e, f) in zip(
+        images, ours, matrices.astype(np.float64), strict=True
+    ):
         linear = np.array([[e, d], [b, a]])  # scipy counts rows first
         offset = np.array([f, c]) + centre - linear @ centre
         for channel in range(3):
-            theirs = ndimage.affine_transform(image[..., channel], linear, offset, order=1, mode=fill)
-            np.testing.assert_allclose(mine[..., channel], theirs, atol=0.05)  # of 255: float32 coordinates
+            theirs = ndimage.affine_transform(
+                image[..., channel], linear, offset, order=1, mode=fill
+            )
+            np.testing.assert_allclose(
+                mine[..., channel], theirs, atol=0.05
+            )  # of 255: float32 coordinates
 
 
-@pytest.mark.filterwarnings("ignore:Please import `affine_transform`:DeprecationWarning")  # Keras 3.15 does not
+@pytest.mark.filterwarnings(
+    "ignore:Please import `affine_transform`:DeprecationWarning"
+)  # Keras 3.15 does not
 @pytest.mark.parametrize("seed", range(3))
 def test_warp_is_that_of_image_data_generator(seed):
     from keras.src.legacy.preprocessing.image import apply_affine_transform
@@ -108,7 +118,17 @@ def test_warp_is_that_of_image_data_generator(seed):
         matrix = draw_matrix(settings, (1, 32, 32, 1), keras.random.SeedGenerator(0))
     image = radiographs(seed, (1, 32, 32, 1), np.float32)
     theirs = apply_affine_transform(
-        image[0].copy(), theta, tx, ty, shear, zx, zy, row_axis=0, col_axis=1, channel_axis=2, fill_mode="nearest"
+        image[0].copy(),
+        theta,
+        tx,
+        ty,
+        shear,
+        zx,
+        zy,
+        row_axis=0,
+        col_axis=1,
+        channel_axis=2,
+        fill_mode="nearest",
     )
     np.testing.assert_allclose(np.asarray(warp(image, matrix))[0], theirs, atol=0.05)
 
@@ -119,7 +139,9 @@ def test_warp_is_that_of_image_data_generator(seed):
 )
 def test_fills_worked_by_hand(fill, expected):
     # Three pixels to the right: the last column, and what lies outside.
-    np.testing.assert_array_equal(warped(SQUARE, [1, 0, 3, 0, 1, 0], fill)[0], np.array(expected, np.float32))
+    np.testing.assert_array_equal(
+        warped(SQUARE, [1, 0, 3, 0, 1, 0], fill)[0], np.array(expected, np.float32)
+    )
 
 
 def test_exposure_worked_by_hand():
@@ -134,20 +156,29 @@ def test_exposure_worked_by_hand():
         ((1, 0, 2), (0.04, 0.36)),
     ]
     for values, expected in rows:
-        found = np.asarray(expose(image, *(np.full((1, 1, 1, 1), value, np.float32) for value in values)))
-        np.testing.assert_allclose(found.ravel() / 255, np.repeat(expected, 2), atol=2e-5, err_msg=f"{values}")
+        found = np.asarray(
+            expose(image, *(np.full((1, 1, 1, 1), value, np.float32) for value in values))
+        )
+        np.testing.assert_allclose(
+            found.ravel() / 255, np.repeat(expected, 2), atol=2e-5, err_msg=f"{values}"
+        )
 
 
 def test_mixing_worked_by_hand():
     images = np.array([0, 100, 200], np.float32).reshape(3, 1, 1, 1)
     mixed = mix(images, np.array([1, 0.5, 0.25], np.float32))
-    np.testing.assert_array_equal(np.asarray(mixed).ravel(), [0, 100, 50])  # the last with the first
+    np.testing.assert_array_equal(
+        np.asarray(mixed).ravel(), [0, 100, 50]
+    )  # the last with the first
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_identity_at_zero_strength_and_when_not_training(dtype):
     images = radiographs(dtype=dtype)
-    for layer, training in ((Augment(PRESETS["none"], seed=0), True), (Augment(DEFAULT, seed=0), False)):
+    for layer, training in (
+        (Augment(PRESETS["none"], seed=0), True),
+        (Augment(DEFAULT, seed=0), False),
+    ):
         result = layer(images, training=training)
         assert result.dtype == "float32"
         np.testing.assert_array_equal(np.asarray(result), images)
@@ -156,7 +187,11 @@ def test_identity_at_zero_strength_and_when_not_training(dtype):
 @pytest.mark.parametrize(
     ("setting", "strength", "of_changes"),
     [
-        ("rotation_deg", 10, lambda c: np.degrees(np.arctan2(c["matrix"][:, 3], c["matrix"][:, 0]))),
+        (
+            "rotation_deg",
+            10,
+            lambda c: np.degrees(np.arctan2(c["matrix"][:, 3], c["matrix"][:, 0])),
+        ),
         ("shear_deg", 5, lambda c: np.degrees(np.arctan2(-c["matrix"][:, 1], c["matrix"][:, 4]))),
         ("zoom", 0.12, lambda c: c["matrix"][:, 0] - 1),
         ("zoom", 0.12, lambda c: c["matrix"][:, 4] - 1),
@@ -224,9 +259,13 @@ def test_the_same_state_of_the_seed_draws_the_same():
     assert not np.array_equal(results[0], results[1])
 
 
-@pytest.mark.parametrize(("dtype", "grey_values"), [("float32", 0), ("float16", 0.07), ("bfloat16", 0.51)])
+@pytest.mark.parametrize(
+    ("dtype", "grey_values"), [("float32", 0), ("float16", 0.07), ("bfloat16", 0.51)]
+)
 def test_output_in_range_and_close_whatever_the_dtype(dtype, grey_values):
-    smooth = ndimage.gaussian_filter(radiographs(shape=(8, 64, 64, 1), dtype=np.float64), (0, 3, 3, 0))
+    smooth = ndimage.gaussian_filter(
+        radiographs(shape=(8, 64, 64, 1), dtype=np.float64), (0, 3, 3, 0)
+    )
     images = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
     policy = dtype if dtype == "float32" else f"mixed_{dtype}"
     # Without compression, where a coefficient on the border between two steps may round either way.
@@ -247,16 +286,23 @@ def test_eager_compiled_and_jitted_agree(fill):
     images = radiographs()
     settings = dataclasses.replace(DEFAULT, fill=fill)
     seeds = keras.random.SeedGenerator(0)
-    matrix, exposure = draw_matrix(settings, images.shape, seeds), draw_exposure(settings, len(images), seeds)
+    matrix, exposure = (
+        draw_matrix(settings, images.shape, seeds),
+        draw_exposure(settings, len(images), seeds),
+    )
 
     def both(values):
         return expose(warp(values, matrix, fill), *exposure)
 
     eager = np.asarray(both(images))
     for function in (tf.function(both), tf.function(both, jit_compile=True)):
-        np.testing.assert_allclose(np.asarray(function(images)), eager, atol=0.255)  # 1e-3 of full scale
+        np.testing.assert_allclose(
+            np.asarray(function(images)), eager, atol=0.255
+        )  # 1e-3 of full scale
     only = dataclasses.replace(settings, blur=0, noise=0, jpeg=0)
-    np.testing.assert_allclose(np.asarray(Augment(only, seed=0)(images, training=True)), eager, atol=0.255)
+    np.testing.assert_allclose(
+        np.asarray(Augment(only, seed=0)(images, training=True)), eager, atol=0.255
+    )
 
 
 def test_a_warp_computes_in_float32_whatever_the_images_are():
@@ -272,8 +318,12 @@ def test_exposure_that_changes_nothing_is_the_identity():
     np.testing.assert_allclose(np.asarray(expose(images, 1, 0, 1)), images, atol=1e-3)
 
 
-@pytest.mark.parametrize(("setting", "strength", "low"), [("blur", 1.5, 0), ("noise", 0.2, 0), ("jpeg", 60, 40)])
-def test_drawn_strengths_span_the_promised_interval_and_no_more(setting, strength, low, monkeypatch):
+@pytest.mark.parametrize(
+    ("setting", "strength", "low"), [("blur", 1.5, 0), ("noise", 0.2, 0), ("jpeg", 60, 40)]
+)
+def test_drawn_strengths_span_the_promised_interval_and_no_more(
+    setting, strength, low, monkeypatch
+):
     layer = Augment(AugmentSettings(**{setting: strength}), seed=0)
     seen = []
 
@@ -281,7 +331,9 @@ def test_drawn_strengths_span_the_promised_interval_and_no_more(setting, strengt
         seen.append(np.asarray(values))
         return images
 
-    monkeypatch.setattr(layer, {"blur": "_blur", "noise": "_add_noise", "jpeg": "_compress"}[setting], keep)
+    monkeypatch.setattr(
+        layer, {"blur": "_blur", "noise": "_add_noise", "jpeg": "_compress"}[setting], keep
+    )
     for seed in range(4):
         layer.seeds.state.assign([seed, 0])
         layer(np.zeros((1000, 2, 2, 1), np.uint8), training=True)
@@ -302,7 +354,9 @@ def test_a_saved_layer_is_the_same_one(tmp_path):
 @pytest.mark.parametrize(("setting", "quarter"), [("blur", 0), ("noise", 1), ("jpeg", 2)])
 def test_degradations_go_to_a_quarter_of_the_batch_each(setting, quarter):
     images = radiographs(shape=(16, 24, 32, 1), dtype=np.float32)
-    layer = Augment(AugmentSettings(**{setting: {"blur": 2, "noise": 0.5, "jpeg": 90}[setting]}), seed=0)
+    layer = Augment(
+        AugmentSettings(**{setting: {"blur": 2, "noise": 0.5, "jpeg": 90}[setting]}), seed=0
+    )
     changed = (np.asarray(layer(images, training=True)) != images).any(axis=(1, 2, 3))
     assert set(np.flatnonzero(changed)) == set(range(4 * quarter, 4 * quarter + 4))
 
@@ -333,7 +387,9 @@ def test_runs_in_a_tf_data_map_on_batches_of_unequal_size():
     np.testing.assert_array_equal(np.concatenate(seen), labels)
     eager = Augment(DEFAULT, seed=0)
     for batch, given in zip(found, (images[:3], images[3:]), strict=True):
-        np.testing.assert_allclose(batch, np.asarray(eager(given, training=True)), atol=0.255)  # 1e-3 of full scale
+        np.testing.assert_allclose(
+            batch, np.asarray(eager(given, training=True)), atol=0.255
+        )  # 1e-3 of full scale
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -382,7 +438,9 @@ def test_preset_overridden_value_by_value():
     assert changed == dataclasses.replace(DEFAULT, rotation_deg=3, fill="reflect")
     with pytest.raises(InputError, match="augment has no rotate; it has fill, rotation_deg"):
         augmentation("default", {"rotate": 3})
-    with pytest.raises(InputError, match="augment='mild'; expected one of none, classic, default, strong"):
+    with pytest.raises(
+        InputError, match="augment='mild'; expected one of none, classic, default, strong"
+    ):
         augmentation("mild", {})
 
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from cxr_tfds.augmentation.degrade import blur, compress
 from cxr_tfds.augmentation.presets import LIMITS
-from cxr_tfds.phantom import draw
+from cxr_tfds.phantom.drawing import draw
 
 
 def radiograph(size, seed=0):
@@ -33,7 +33,9 @@ def test_blur_worked_by_hand():
     weights = np.exp(-0.5 * np.arange(-4, 5) ** 2)
     weights /= weights.sum()
     expected = 255 * np.outer(weights, weights)
-    np.testing.assert_allclose(np.asarray(blur(point, np.ones(1, np.float32)))[0, ..., 0], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        np.asarray(blur(point, np.ones(1, np.float32)))[0, ..., 0], expected, rtol=1e-4
+    )
 
 
 def test_no_blur_is_the_identity_and_each_image_has_its_own():
@@ -52,13 +54,17 @@ def test_compression_agrees_with_an_encoder(quality, size):
     theirs = np.asarray(Image.open(buffer), np.float32)
     ours = np.asarray(compress(image, np.array([quality], np.float32)))[0, ..., 0]
     lost = np.abs(image[0, ..., 0] - theirs).mean()
-    assert np.abs(ours - theirs).mean() < 0.5 * lost + 0.35  # the encoder rounds to whole grey values, too
+    assert (
+        np.abs(ours - theirs).mean() < 0.5 * lost + 0.35
+    )  # the encoder rounds to whole grey values, too
 
 
 def test_quality_decides_how_much_is_lost_of_each_image():
     image = radiograph((64, 64))
     qualities = np.array([5, 25, 50, 75, 95, 100], np.float32)
-    lost = np.abs(np.asarray(compress(np.repeat(image, 6, axis=0), qualities)) - image).mean(axis=(1, 2, 3))
+    lost = np.abs(np.asarray(compress(np.repeat(image, 6, axis=0), qualities)) - image).mean(
+        axis=(1, 2, 3)
+    )
     assert (np.diff(lost) < 0).all()
     assert lost[-1] < 0.4
 
@@ -74,7 +80,10 @@ def test_channels_are_compressed_as_grey_images_of_their_own():
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_shape_dtype_and_range_are_kept(dtype):
     images = tf.cast(np.repeat(radiograph((31, 45)), 2, axis=0), dtype)
-    for result in (blur(images, tf.constant([0.3, 2.0])), compress(images, tf.constant([3.0, 80.0]))):
+    for result in (
+        blur(images, tf.constant([0.3, 2.0])),
+        compress(images, tf.constant([3.0, 80.0])),
+    ):
         assert result.dtype == images.dtype
         assert result.shape == images.shape
         values = np.asarray(tf.cast(result, tf.float32))

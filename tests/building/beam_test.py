@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from apache_beam import Filter
 from apache_beam.options.pipeline_options import PipelineOptions
+from helpers.sources import build
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building import beam, builder
 from cxr_tfds.building.beam import checked_runner
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.engines import EXECUTOR
-from cxr_tfds.building.testing import build
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
@@ -26,13 +26,17 @@ NAME = DatasetName("chest_xray_pneumonia", "64")
 local_build = partial(build, Builder, name="64", size=64)
 
 
-def pipeline_build(source: Path, data_dir: Path, most: int | None = None, **settings: Any) -> RadiographBuilder:
+def pipeline_build(
+    source: Path, data_dir: Path, most: int | None = None, **settings: Any
+) -> RadiographBuilder:
     options = {"beam_options": PipelineOptions([]), "max_examples_per_split": most}
     return local_build(source, data_dir, options=options, **settings)
 
 
 def report(data_dir: Path) -> str:
-    return (data_dir / "chest_xray_pneumonia/64/1.0.0/build_report.json").read_text(encoding="utf-8")
+    return (data_dir / "chest_xray_pneumonia/64/1.0.0/build_report.json").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_it_equals_the_local_build(phantom: Path, built: Path, tmp_path: Path) -> None:
@@ -40,7 +44,9 @@ def test_it_equals_the_local_build(phantom: Path, built: Path, tmp_path: Path) -
     made, wanted = open_dataset(NAME, tmp_path), open_dataset(NAME, built)
     assert made.sizes == wanted.sizes
     assert made.fingerprint == wanted.fingerprint
-    names = [{path.name for path in folder.rglob("*") if path.is_file()} for folder in (tmp_path, built)]
+    names = [
+        {path.name for path in folder.rglob("*") if path.is_file()} for folder in (tmp_path, built)
+    ]
     assert names[0] == names[1]  # nothing more is left than by the local build
     assert report(tmp_path) == report(built)
 
@@ -77,7 +83,9 @@ def test_an_example_that_a_runner_loses_is_noticed(
 
     def losing(images: Any, *args: Any) -> Any:
         lost.append(images[-1].image_id)
-        return beam.pipeline(images, *args) | "Lose" >> Filter(lambda example, gone: example[0] != gone, lost[-1])
+        return beam.pipeline(images, *args) | "Lose" >> Filter(
+            lambda example, gone: example[0] != gone, lost[-1]
+        )
 
     monkeypatch.setattr(builder, "pipeline", losing)
     with pytest.raises(
@@ -98,13 +106,22 @@ def test_max_examples_per_split(phantom: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--direct_running_mode=multi_processing", "--direct_num_workers=2"], "multi_processing: .* loses examples"),
+        (
+            ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+            "multi_processing: .* loses examples",
+        ),
         (
             ["--direct_running_mode=multi_threading"],
             "multi_threading: .* loses examples with .*; expected in_memory",
         ),
-        (["--runner=FnApiRunner", "--direct_running_mode=multi_processing"], f"several machines set {EXECUTOR}"),
-        (["--runner=apache_beam.runners.dask.dask_runner.DaskRunner"], "DaskRunner cannot write a TFDS dataset"),
+        (
+            ["--runner=FnApiRunner", "--direct_running_mode=multi_processing"],
+            f"several machines set {EXECUTOR}",
+        ),
+        (
+            ["--runner=apache_beam.runners.dask.dask_runner.DaskRunner"],
+            "DaskRunner cannot write a TFDS dataset",
+        ),
         (["--runner=Sparkle"], "Beam has no runner 'Sparkle' here"),
     ],
 )
@@ -120,7 +137,10 @@ def test_the_local_runner_stays_in_memory(runner: str | None) -> None:
 
 
 def test_a_runner_of_a_cluster_is_taken_as_it_is() -> None:
-    assert type(checked_runner(PipelineOptions(["--runner=FlinkRunner"]), None)).__name__ == "FlinkRunner"
+    assert (
+        type(checked_runner(PipelineOptions(["--runner=FlinkRunner"]), None)).__name__
+        == "FlinkRunner"
+    )
 
 
 def test_one_way_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cxr_tfds.building.build_report import build_report, report_text, screen_text, write_report
-from cxr_tfds.building.facts import Facts, checksum
+from cxr_tfds.building.file_stats import Facts, checksum
 from cxr_tfds.sources import SourceImage
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -31,11 +31,17 @@ SPLITS = {
         image("train/NORMAL/b", "p1", "none"),
         image("train/PNEUMONIA/c", "p2"),
     ],
-    "validation": [image("train/PNEUMONIA/d", "p3", "virus"), image("validation/NORMAL/e", "p4", "none")],
+    "validation": [
+        image("train/PNEUMONIA/d", "p3", "virus"),
+        image("validation/NORMAL/e", "p4", "none"),
+    ],
     "test": [image("test/NORMAL/f"), image("test/PNEUMONIA/g", "p3", "virus")],
 }
 # a = b in one split; c = d across splits; e = g across splits and classes; f alone.
-FACTS = {i.image_id: fact(c) for i, c in zip((i for s in SPLITS.values() for i in s), "AACCEFE", strict=True)}
+FACTS = {
+    i.image_id: fact(c)
+    for i, c in zip((i for s in SPLITS.values() for i in s), "AACCEFE", strict=True)
+}
 
 
 def made(**changes: Any) -> dict[str, Any]:
@@ -83,7 +89,10 @@ def test_duplicates_within_and_across() -> None:
         "groups": 3,
         "images": 6,
         "within_split": 1,
-        "across_splits": [["test/PNEUMONIA/g", "validation/NORMAL/e"], ["train/PNEUMONIA/c", "train/PNEUMONIA/d"]],
+        "across_splits": [
+            ["test/PNEUMONIA/g", "validation/NORMAL/e"],
+            ["train/PNEUMONIA/c", "train/PNEUMONIA/d"],
+        ],
         "across_classes": [["test/PNEUMONIA/g", "validation/NORMAL/e"]],
     }
 
@@ -97,9 +106,16 @@ def test_patients_in_two_splits_of_the_dataset_and_of_the_source() -> None:
 def test_shortcuts_are_measured_on_train() -> None:
     assert made()["shortcuts"] is None  # too few images
     train = [image(f"train/{label}/{number}") for label in CLASSES for number in range(20)]
-    facts = {i.image_id: fact(i.image_id)._replace(mode="RGB" if i.label == "NORMAL" else "L") for i in train}
+    facts = {
+        i.image_id: fact(i.image_id)._replace(mode="RGB" if i.label == "NORMAL" else "L")
+        for i in train
+    }
     (shortcut,) = made(splits={"train": train}, facts=facts)["shortcuts"]
-    assert (shortcut["property"], shortcut["class"], shortcut["auc"]) == ("colour mode", "PNEUMONIA", 1.0)
+    assert (shortcut["property"], shortcut["class"], shortcut["auc"]) == (
+        "colour mode",
+        "PNEUMONIA",
+        1.0,
+    )
     facts = {i.image_id: fact(i.image_id) for i in train}
     assert made(splits={"train": train}, facts=facts)["shortcuts"] == []
 
@@ -130,12 +146,17 @@ def test_files(tmp_path: Path) -> None:
 
 def test_no_list_of_bad_images_without_any(tmp_path: Path) -> None:
     write_report(made(), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["build_report.json", "build_report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "build_report.json",
+        "build_report.md",
+    ]
 
 
 @pytest.mark.parametrize(("short", "rows"), [(True, 5), (False, 30)])
 def test_long_lists_are_cut_on_screen_only(short: bool, rows: int) -> None:
-    patients = [image(f"{split}/NORMAL/{n}", f"p{n:02}") for split in ("train", "test") for n in range(30)]
+    patients = [
+        image(f"{split}/NORMAL/{n}", f"p{n:02}") for split in ("train", "test") for n in range(30)
+    ]
     splits = {split: [i for i in patients if i.split == split] for split in ("train", "test")}
     report = made(splits=splits, facts={i.image_id: fact(i.image_id) for i in patients})
     text = screen_text(report) if short else report_text(report)
@@ -144,6 +165,10 @@ def test_long_lists_are_cut_on_screen_only(short: bool, rows: int) -> None:
 
 
 def test_findings_that_repeat_the_classes_are_not_shown_twice() -> None:
-    splits = {"train": [image(f"train/{label}/{n}", "", label) for label in CLASSES for n in range(2)]}
-    text = report_text(made(splits=splits, facts={i.image_id: fact(i.image_id) for i in splits["train"]}))
+    splits = {
+        "train": [image(f"train/{label}/{n}", "", label) for label in CLASSES for n in range(2)]
+    }
+    text = report_text(
+        made(splits=splits, facts={i.image_id: fact(i.image_id) for i in splits["train"]})
+    )
     assert text.splitlines()[0].count("NORMAL") == 1

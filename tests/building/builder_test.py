@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 import tensorflow_datasets as tfds
+from helpers.sources import build, draw_image, draw_source, published, read
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building.config import RadiographConfig
-from cxr_tfds.building.testing import build, draw_image, draw_source, published, read
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 from cxr_tfds.sources import kaggle
@@ -61,7 +61,10 @@ def report_of(builder: Any) -> dict[str, Any]:
         ({"name": ""}, "config name ''"),
         ({"name": 512, "size": 512}, "config name 512"),
         ({"size": 512}, r'a config needs a name: \{"name": "mine", "size": 512\}'),
-        ({"name": "x", "sise": 512}, "a config has no setting sise; expected some of name, size, channels, fit, split"),
+        (
+            {"name": "x", "sise": 512},
+            "a config has no setting sise; expected some of name, size, channels, fit, split",
+        ),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
@@ -81,9 +84,15 @@ def test_no_temporary_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not list((tmp_path / "tmp").iterdir())
 
 
-@pytest.mark.parametrize(("asked", "config"), [("original", "original"), ("512", "512"), ("size=512", "512")])
-def test_an_unlisted_config_is_answered_with_its_command(asked: str, config: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--imports cxr_tfds\.builders --manual_dir FOLDER --config '") as caught:
+@pytest.mark.parametrize(
+    ("asked", "config"), [("original", "original"), ("512", "512"), ("size=512", "512")]
+)
+def test_an_unlisted_config_is_answered_with_its_command(
+    asked: str, config: str, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InputError, match=r"--imports cxr_tfds\.builders --manual_dir FOLDER --config '"
+    ) as caught:
         Builder(data_dir=tmp_path, config=asked)
     (option,) = re.findall(r"--config '(.*)'", str(caught.value))
     assert RadiographConfig(**json.loads(option)).name == config
@@ -101,11 +110,16 @@ def test_all_bad_files_are_named_at_once_and_nothing_is_left(source: Path, tmp_p
         root / "train/NORMAL/IM-0001-0001.jpeg": (b"", "is empty (0 bytes)"),
         root / "train/NORMAL/IM-0002-0001.jpeg": (whole[:-60], "cannot be decoded as JPEG: "),
         root / "train/PNEUMONIA/notes.txt": (b"see ward 3", "is no image of a known format"),
-        root / "val/NORMAL/IM-0031-0001.jpeg": (b"<html>404</html>", "is no image of a known format"),
+        root / "val/NORMAL/IM-0031-0001.jpeg": (
+            b"<html>404</html>",
+            "is no image of a known format",
+        ),
     }
     for path in (root / "test/NORMAL").iterdir():
         bad[path] = (b"", "is empty (0 bytes)")
-    for path in (root / "test/PNEUMONIA").iterdir():  # with it the whole split: TFDS by itself would stop there
+    for path in (
+        root / "test/PNEUMONIA"
+    ).iterdir():  # with it the whole split: TFDS by itself would stop there
         bad[path] = (whole[:100], "")
     for path, (content, _) in bad.items():
         path.write_bytes(content)
@@ -115,7 +129,9 @@ def test_all_bad_files_are_named_at_once_and_nothing_is_left(source: Path, tmp_p
         build(Builder, source, tmp_path / "data")
     first, *rows, last = str(caught.value).splitlines()
     assert first == f"{len(bad) + 1} files cannot be used:"
-    assert last.startswith("Nothing was built. Replace or remove what is listed and build again, or leave it out with ")
+    assert last.startswith(
+        "Nothing was built. Replace or remove what is listed and build again, or leave it out with "
+    )
     assert len(rows) == len(bad) + 1
     for path, (_, reason) in bad.items():
         assert [row for row in rows if row.startswith(f"  {path} {reason}")], path
@@ -136,7 +152,9 @@ def test_bad_files_are_left_out_on_request_and_listed(source: Path, tmp_path: Pa
         "train/PNEUMONIA/person2_bacteria_2.jpeg",
     ]
     assert sum(map(len, records.values())) == 74 - 3
-    assert not [image_id for image_id in left_out for examples in records.values() if image_id in examples]
+    assert not [
+        image_id for image_id in left_out for examples in records.values() if image_id in examples
+    ]
     assert builder.info.metadata["bad_images"] == 3
     with (builder.data_path / "bad_images.csv").open() as file:
         header, *rows = csv.reader(file)
@@ -145,22 +163,32 @@ def test_bad_files_are_left_out_on_request_and_listed(source: Path, tmp_path: Pa
     assert rows[0][1] == "is empty (0 bytes)"
     assert list(report_of(builder)["bad_images"]) == left_out
     assert report_of(builder)["splits"]["test"]["classes"] == {"NORMAL": 4, "PNEUMONIA": 5}
-    with pytest.raises(InputError, match=r"was built without 3 images that could not be used .*; this config asks for"):
+    with pytest.raises(
+        InputError,
+        match=r"was built without 3 images that could not be used .*; this config asks for",
+    ):
         build(Builder, source, tmp_path / "data", name="32-skip")
 
 
 @pytest.mark.parametrize("labels", [["NORMAL"], ["NORMAL", "PNEUMONIA"]])
-def test_a_class_or_split_of_bad_files_only_cannot_be_left_out(labels: list[str], source: Path, tmp_path: Path) -> None:
+def test_a_class_or_split_of_bad_files_only_cannot_be_left_out(
+    labels: list[str], source: Path, tmp_path: Path
+) -> None:
     for label in labels:
         for path in (source / "chest_xray/test" / label).iterdir():
             path.write_bytes(b"")
     emptied = " and ".join(f"{label} in test" for label in labels)
-    with pytest.raises(InputError, match=rf"test/.* is empty(.|\n)*no image is left of {emptied}\. Nothing was built"):
+    with pytest.raises(
+        InputError,
+        match=rf"test/.* is empty(.|\n)*no image is left of {emptied}\. Nothing was built",
+    ):
         build(Builder, source, tmp_path / "data", name="32-skip", on_bad_image="skip")
     assert not published(tmp_path / "data")
 
 
-def test_a_file_without_permission_is_named(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_permission_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     denied, whole = source / "chest_xray/train/NORMAL/IM-0001-0001.jpeg", Path.read_bytes
 
     def read_bytes(path: Path) -> bytes:  # not `chmod`: root may read everything
@@ -169,7 +197,9 @@ def test_a_file_without_permission_is_named(source: Path, tmp_path: Path, monkey
         return whole(path)
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    with pytest.raises(InputError, match=r"1 file cannot be used:\n.*IM-0001-0001\.jpeg cannot be read: Permission"):
+    with pytest.raises(
+        InputError, match=r"1 file cannot be used:\n.*IM-0001-0001\.jpeg cannot be read: Permission"
+    ):
         build(Builder, source, tmp_path / "data")
 
 
@@ -186,7 +216,9 @@ def test_the_same_builder_object_can_try_again(source: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("copies", [0, 2])
-def test_a_lost_example_is_noticed(copies: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_example_is_noticed(
+    copies: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lost = "test/NORMAL/IM-0033-0001.jpeg"
     whole = Builder._generate_examples
 
@@ -198,17 +230,19 @@ def test_a_lost_example_is_noticed(copies: int, source: Path, tmp_path: Path, mo
     monkeypatch.setattr(Builder, "_generate_examples", faulty)
     written = 9 + copies
     named = lost if not copies else ""
-    message = (
-        rf"split test: 10 images in the source, {written} examples written; missing \[.*{named}.*\], unexpected \[\]"
-    )
+    message = rf"split test: 10 images in the source, {written} examples written; missing \[.*{named}.*\], unexpected \[\]"
     with pytest.raises(InputError, match=message):
         build(Builder, source, tmp_path / "data")
     assert not published(tmp_path / "data")
 
 
-def test_a_patient_in_train_and_test_is_refused_unless_asked_for(source: Path, tmp_path: Path) -> None:
+def test_a_patient_in_train_and_test_is_refused_unless_asked_for(
+    source: Path, tmp_path: Path
+) -> None:
     draw_image(source / "chest_xray/test/PNEUMONIA/person1_bacteria_999.jpeg")
-    with pytest.raises(InputError, match=r"1 patient stands in two splits:\n  bacteria-1: .* and test\n.*") as caught:
+    with pytest.raises(
+        InputError, match=r"1 patient stands in two splits:\n  bacteria-1: .* and test\n.*"
+    ) as caught:
         build(Builder, source, tmp_path / "data")
     (option,) = re.findall(r"--config '(.*)'", str(caught.value))
     builder = build(Builder, source, tmp_path / "data", size=224, **json.loads(option))
@@ -219,10 +253,14 @@ def test_a_part_of_a_dataset_is_not_taken_for_the_whole(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     part = build(Builder, source, tmp_path, options={"max_examples_per_split": 3})
-    assert {split: len(examples) for split, examples in read(part.data_path).items()} == dict.fromkeys(SPLITS, 3)
+    assert {
+        split: len(examples) for split, examples in read(part.data_path).items()
+    } == dict.fromkeys(SPLITS, 3)
     assert report_of(part)["splits"]["train"]["images"] == 3
     build(Builder, source, tmp_path, options={"max_examples_per_split": 3})
-    with pytest.raises(InputError, match=r"holds only 3 examples of each split .*Build the whole with --overwrite"):
+    with pytest.raises(
+        InputError, match=r"holds only 3 examples of each split .*Build the whole with --overwrite"
+    ):
         build(Builder, source, tmp_path)
     open_dataset(DatasetName("chest_xray_pneumonia", "32"), tmp_path)
     assert "holds only 3 examples of each split" in caplog.text
@@ -238,7 +276,9 @@ def test_other_record_formats_are_refused(source: Path, tmp_path: Path) -> None:
     config = RadiographConfig(name="32", size=32)
     builder = Builder(data_dir=tmp_path / "data", config=config, file_format="array_record")
     with pytest.raises(InputError, match="file format 'array_record'; only 'tfrecord'"):
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source))
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=source)
+        )
     assert not published(tmp_path / "data")
 
 
@@ -253,7 +293,8 @@ def test_a_built_dataset_is_used_again(source: Path, tmp_path: Path) -> None:
 def test_a_name_does_not_stand_for_two_settings(source: Path, tmp_path: Path) -> None:
     build(Builder, source, tmp_path, name="mine", size=8)
     with pytest.raises(
-        InputError, match=r"mine/1\.0\.0 was built with size=8; this config asks for 16\. Give the config"
+        InputError,
+        match=r"mine/1\.0\.0 was built with size=8; this config asks for 16\. Give the config",
     ):
         build(Builder, source, tmp_path, name="mine", size=16)
 
@@ -299,7 +340,14 @@ def test_the_report_stands_beside_the_dataset_and_on_screen(
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_odd_file_names(packed: bool, source: Path, tmp_path: Path) -> None:
-    names = ["100%.jpeg", "%s %d.jpeg", "with space.jpeg", "ünï-日本.jpeg", "new\nline.jpeg", 'it\'s "x".jpeg']
+    names = [
+        "100%.jpeg",
+        "%s %d.jpeg",
+        "with space.jpeg",
+        "ünï-日本.jpeg",
+        "new\nline.jpeg",
+        'it\'s "x".jpeg',
+    ]
     for name in names:
         draw_image(source / "chest_xray/train/NORMAL" / name)
     place = source
@@ -319,7 +367,10 @@ def test_odd_file_names(packed: bool, source: Path, tmp_path: Path) -> None:
 def test_a_link_out_of_the_source_is_refused(source: Path, tmp_path: Path) -> None:
     outside = draw_image(tmp_path / "outside.jpeg")
     (source / "chest_xray/train/NORMAL/linked.jpeg").symlink_to(outside)
-    with pytest.raises(InputError, match=r"linked\.jpeg -> .*outside\.jpeg\nCopy the files in, or set CXR_TFDS_FOLLOW"):
+    with pytest.raises(
+        InputError,
+        match=r"linked\.jpeg -> .*outside\.jpeg\nCopy the files in, or set CXR_TFDS_FOLLOW",
+    ):
         build(Builder, source, tmp_path / "data")
     assert not published(tmp_path / "data")
 
@@ -332,10 +383,14 @@ class TestKaggle:
         monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_secret")
         monkeypatch.setattr(kaggle.shutil, "which", lambda name: f"/bin/{name}")
 
-    def test_downloaded_and_built(self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_downloaded_and_built(
+        self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         asked = []
         monkeypatch.setattr(
-            tfds.download.DownloadManager, "download_kaggle_data", lambda self, name: asked.append(name) or source
+            tfds.download.DownloadManager,
+            "download_kaggle_data",
+            lambda self, name: asked.append(name) or source,
         )
         builder = build(Builder, None, tmp_path / "data")
         assert asked == ["paultimothymooney/chest-xray-pneumonia"]
@@ -349,7 +404,9 @@ class TestKaggle:
         shutil.make_archive(str(tmp_path / "set"), "zip", source)
         command = tmp_path / "bin" / "kaggle"
         command.parent.mkdir()
-        command.write_text(f'#!/bin/sh\n[ "$5" = {Builder.KAGGLE} ] && cp "{tmp_path}/set.zip" "$4/chest.zip"\n')
+        command.write_text(
+            f'#!/bin/sh\n[ "$5" = {Builder.KAGGLE} ] && cp "{tmp_path}/set.zip" "$4/chest.zip"\n'
+        )
         command.chmod(0o755)
         monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
         builder = build(Builder, None, tmp_path / "data")
@@ -360,7 +417,9 @@ class TestKaggle:
         self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
-            tfds.download.DownloadManager, "download_kaggle_data", lambda self, name: pytest.fail("downloads")
+            tfds.download.DownloadManager,
+            "download_kaggle_data",
+            lambda self, name: pytest.fail("downloads"),
         )
         build(Builder, source, tmp_path / "data")
 
@@ -378,5 +437,8 @@ class TestKaggle:
 
 
 def test_without_credentials_both_ways_are_told(tmp_path: Path) -> None:
-    with pytest.raises(MissingData, match=r"\nGet the data: kaggle datasets .*\n(.*\n)*Or let the build download it: "):
+    with pytest.raises(
+        MissingData,
+        match=r"\nGet the data: kaggle datasets .*\n(.*\n)*Or let the build download it: ",
+    ):
         build(Builder, tmp_path, tmp_path / "data")

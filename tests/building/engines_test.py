@@ -16,6 +16,7 @@ pytest.importorskip("distributed")
 import dask
 from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
+from helpers.sources import build
 
 import cxr_tfds
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
@@ -23,7 +24,6 @@ from cxr_tfds.building import builder as builder_module
 from cxr_tfds.building import engines
 from cxr_tfds.building.engines import EXECUTOR, IMAGES_PER_TASK, fit_all, scheduler_address
 from cxr_tfds.building.fitting import Fitted, Fitting
-from cxr_tfds.building.testing import build
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
@@ -35,7 +35,9 @@ def cluster() -> Iterator[LocalCluster]:
     """A scheduler and two worker processes on loopback. What asks a killed one waits 2 s, not 30."""
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as cluster,
     ):
         yield cluster
 
@@ -60,7 +62,11 @@ def assert_same(results: list[Fitted | BadImage], wanted: list[Fitted | BadImage
 
 
 def test_a_dataset_is_whole_and_the_same_though_a_worker_is_killed(
-    cluster: LocalCluster, phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: LocalCluster,
+    phantom: Path,
+    built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     killed = []
 
@@ -74,13 +80,16 @@ def test_a_dataset_is_whole_and_the_same_though_a_worker_is_killed(
 
     choose(cluster, monkeypatch)
     monkeypatch.setattr(builder_module, "fit_all", killing)
-    monkeypatch.setattr(engines, "IMAGES_PER_TASK", 2)  # most tasks are yet to come, some are on their way
+    monkeypatch.setattr(
+        engines, "IMAGES_PER_TASK", 2
+    )  # most tasks are yet to come, some are on their way
     build(Builder, phantom, tmp_path, name="64", size=64)
     assert killed
     name = DatasetName("chest_xray_pneumonia", "64")
     assert open_dataset(name, tmp_path).fingerprint == open_dataset(name, built).fingerprint
     reports = [
-        (data_dir / "chest_xray_pneumonia/64/1.0.0/build_report.json").read_text() for data_dir in (tmp_path, built)
+        (data_dir / "chest_xray_pneumonia/64/1.0.0/build_report.json").read_text()
+        for data_dir in (tmp_path, built)
     ]
     assert reports[0] == reports[1]
 
@@ -101,7 +110,9 @@ def test_bytes_are_sent_where_workers_do_not_see_the_source(
     choose(cluster, monkeypatch)
     assert_same(list(fit_all(files, SMALL)), here)
     originals = Fitting(size=None, channels=1, fit="stretch")
-    assert [result.stored for result in fit_all(files[1:3], originals)] == [f.read_bytes() for f in files[1:3]]
+    assert [result.stored for result in fit_all(files[1:3], originals)] == [
+        f.read_bytes() for f in files[1:3]
+    ]
 
 
 def test_stopping_early_leaves_the_cluster_usable(
@@ -122,7 +133,8 @@ def test_workers_that_would_make_other_pixels_are_refused(
     choose(cluster, monkeypatch)
     monkeypatch.setattr(cxr_tfds, "__version__", "9.9.9")
     with pytest.raises(
-        InputError, match=r"worker tcp://\S+ has cxr-tfds 0.*; here is cxr-tfds 9\.9\.9, Pillow .*same ver"
+        InputError,
+        match=r"worker tcp://\S+ has cxr-tfds 0.*; here is cxr-tfds 9\.9\.9, Pillow .*same ver",
     ):
         next(fit_all(images_of(phantom), SMALL))
 
@@ -147,7 +159,8 @@ def test_an_address_that_is_none_is_refused(value: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("value", "address"), [("", None), ("dask://host:8786", "host:8786"), ("dask://[::1]:8786/", "[::1]:8786")]
+    ("value", "address"),
+    [("", None), ("dask://host:8786", "host:8786"), ("dask://[::1]:8786/", "[::1]:8786")],
 )
 def test_addresses(value: str, address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR, value)
@@ -157,15 +170,21 @@ def test_addresses(value: str, address: str | None, monkeypatch: pytest.MonkeyPa
 def test_no_scheduler_there(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR, "dask://127.0.0.1:9")  # discard, where nothing listens
     monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.5)
-    with pytest.raises(InputError, match=r"No Dask scheduler answers at 127\.0\.0\.1:9 within 0\.5 s\. Start one"):
+    with pytest.raises(
+        InputError, match=r"No Dask scheduler answers at 127\.0\.0\.1:9 within 0\.5 s\. Start one"
+    ):
         next(fit_all(images_of(phantom), SMALL))
 
 
 def test_a_scheduler_without_workers(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.5)
-    with LocalCluster(n_workers=0, processes=False, protocol="tcp://", dashboard_address=":0") as empty:
+    with LocalCluster(
+        n_workers=0, processes=False, protocol="tcp://", dashboard_address=":0"
+    ) as empty:
         choose(empty, monkeypatch)
-        with pytest.raises(InputError, match=r"has no worker\. Start some with: dask worker tcp://127"):
+        with pytest.raises(
+            InputError, match=r"has no worker\. Start some with: dask worker tcp://127"
+        ):
             next(fit_all(images_of(phantom), SMALL))
 
 
@@ -176,11 +195,18 @@ def test_without_dask_the_extra_is_named(phantom: Path, monkeypatch: pytest.Monk
         next(fit_all(images_of(phantom), SMALL))
 
 
-def test_an_image_that_ends_every_worker(phantom: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_ends_every_worker(
+    phantom: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def gives_up(*args: object, **kwargs: object) -> Iterator[None]:
-        raise KilledWorker("_fit_several-1", last_worker=SimpleNamespace(address="tcp://w"), allowed_failures=3)
+        raise KilledWorker(
+            "_fit_several-1", last_worker=SimpleNamespace(address="tcp://w"), allowed_failures=3
+        )
 
     choose(cluster, monkeypatch)
     monkeypatch.setattr(engines, "ordered_map", gives_up)
-    with pytest.raises(InputError, match=r"Dask gave up on some images: .*_fit_several-1.*memory is the usual reason"):
+    with pytest.raises(
+        InputError,
+        match=r"Dask gave up on some images: .*_fit_several-1.*memory is the usual reason",
+    ):
         list(fit_all(images_of(phantom), SMALL))

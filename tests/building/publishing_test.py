@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 import tensorflow_datasets as tfds
+from helpers import sources as testing
+from helpers.sources import published
 from tensorflow_datasets.scripts.cli import build as tfds_build
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building import builder as builder_module
-from cxr_tfds.building import publishing, testing
+from cxr_tfds.building import publishing
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.publishing import disk_is_full, only_build
-from cxr_tfds.building.testing import published
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 
@@ -60,14 +61,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    if not sys.platform.startswith("linux") or subprocess.run(mount, capture_output=True, check=False).returncode:
+    if (
+        not sys.platform.startswith("linux")
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
         pytest.skip("no file system can be mounted here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_disk_that_fills_up(small_disk: Path, phantom: Path, built: Path) -> None:
-    with pytest.raises(InputError, match=r"^The disk is full: .*disk.* has \d+ MB free now.*\. Make room, or choose"):
+    with pytest.raises(
+        InputError,
+        match=r"^The disk is full: .*disk.* has \d+ MB free now.*\. Make room, or choose",
+    ):
         build(phantom, small_disk)
     assert not published(small_disk)
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
@@ -112,11 +119,15 @@ def test_what_says_that_a_disk_is_full() -> None:
     assert not disk_is_full(None)
 
 
-def test_two_builds_at_once(phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_builds_at_once(
+    phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refused = []
 
     def second() -> None:
-        with pytest.raises(InputError, match=r"Another process is building in .*/64\. Wait until it is done") as caught:
+        with pytest.raises(
+            InputError, match=r"Another process is building in .*/64\. Wait until it is done"
+        ) as caught:
             build(phantom, tmp_path)
         refused.append(caught.value)
         build(phantom, tmp_path, name="mine", size=8)  # another dataset is no matter
@@ -127,12 +138,16 @@ def test_two_builds_at_once(phantom: Path, built: Path, tmp_path: Path, monkeypa
     assert_whole(tmp_path, built)
     before = (tmp_path / "chest_xray_pneumonia/64/1.0.0/dataset_info.json").stat().st_mtime_ns
     build(phantom, tmp_path)  # the second, once the first is done
-    assert (tmp_path / "chest_xray_pneumonia/64/1.0.0/dataset_info.json").stat().st_mtime_ns == before
+    assert (
+        tmp_path / "chest_xray_pneumonia/64/1.0.0/dataset_info.json"
+    ).stat().st_mtime_ns == before
 
 
 def test_a_folder_that_cannot_be_made(phantom: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file/.*/64 cannot be made: Not a directory\. Choose another --data_dir"):
+    with pytest.raises(
+        InputError, match=r"file/.*/64 cannot be made: Not a directory\. Choose another --data_dir"
+    ):
         build(phantom, tmp_path / "file")
 
 
@@ -153,15 +168,21 @@ def test_a_file_system_without_locks_is_built_on(
         assert stale.exists()  # it may be that of another build
 
 
-def test_an_interrupted_build(phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build(
+    phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     halfway(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         build(phantom, tmp_path)
     assert not published(tmp_path)
     halfway(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
     with monkeypatch.context() as command:
-        command.setitem(sys.modules, "tensorflow_datasets.scripts.cli.main", types.ModuleType("main"))
-        with pytest.raises(SystemExit, match=r"^Interrupted\. Nothing was published; the same command builds "):
+        command.setitem(
+            sys.modules, "tensorflow_datasets.scripts.cli.main", types.ModuleType("main")
+        )
+        with pytest.raises(
+            SystemExit, match=r"^Interrupted\. Nothing was published; the same command builds "
+        ):
             build(phantom, tmp_path)
     assert not published(tmp_path)
     build(phantom, tmp_path)
@@ -173,7 +194,7 @@ import os, signal, sys
 from pathlib import Path
 from cxr_tfds.building import builder
 from cxr_tfds.building.engines import fit_all
-from cxr_tfds.building.testing import build
+from helpers.sources import build
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 
 def fit(*args):
@@ -203,9 +224,13 @@ def test_a_killed_build(phantom: Path, built: Path, tmp_path: Path) -> None:
     assert_whole(tmp_path, built)
 
 
-def overwriting_builder(data_dir: Path, monkeypatch: pytest.MonkeyPatch, config: RadiographConfig) -> Builder:
+def overwriting_builder(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, config: RadiographConfig
+) -> Builder:
     """What `tfds build --overwrite` makes before it builds; by itself it would delete the dataset there."""
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets.scripts.cli.main", types.ModuleType("main"))
+    monkeypatch.setitem(
+        sys.modules, "tensorflow_datasets.scripts.cli.main", types.ModuleType("main")
+    )
     monkeypatch.setattr(sys, "argv", ["tfds", "build", "--overwrite"])
     kwargs = {"data_dir": data_dir, "config": config}
     return tfds_build._make_builder(Builder, overwrite=True, fail_if_exists=False, **kwargs)
@@ -219,7 +244,9 @@ def test_overwriting_keeps_the_old_dataset_until_the_new_one_is_whole(
     broken = next(source.glob("chest_xray/test/NORMAL/*"))
     content = broken.read_bytes()
     broken.write_bytes(b"")
-    builder = overwriting_builder(tmp_path / "data", monkeypatch, RadiographConfig(name="64", size=64))
+    builder = overwriting_builder(
+        tmp_path / "data", monkeypatch, RadiographConfig(name="64", size=64)
+    )
     config = tfds.download.DownloadConfig(manual_dir=source, **OVERWRITE)
     with pytest.raises(SystemExit, match="1 file cannot be used"):
         builder.download_and_prepare(download_config=config)
@@ -227,16 +254,22 @@ def test_overwriting_keeps_the_old_dataset_until_the_new_one_is_whole(
 
     shutil.copy(next(source.glob("chest_xray/test/PNEUMONIA/*")), broken)
     builder.download_and_prepare(download_config=config)
-    assert open_dataset(NAME, tmp_path / "data").fingerprint != open_dataset(NAME, built).fingerprint
+    assert (
+        open_dataset(NAME, tmp_path / "data").fingerprint != open_dataset(NAME, built).fingerprint
+    )
     assert builder.info.metadata["fingerprint"] == open_dataset(NAME, tmp_path / "data").fingerprint
     assert content != broken.read_bytes()
     assert [p.name for p in (tmp_path / "data/chest_xray_pneumonia/64").iterdir()] == ["1.0.0"]
 
 
-def test_overwriting_changes_settings(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overwriting_changes_settings(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(phantom, tmp_path, name="mine", size=8)
     builder = overwriting_builder(tmp_path, monkeypatch, RadiographConfig(name="mine", size=9))
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom, **OVERWRITE))
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=phantom, **OVERWRITE)
+    )
     assert open_dataset(DatasetName("chest_xray_pneumonia", "mine"), tmp_path).shape == (9, 9, 1)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr_tfds.building.facts import Facts, facts_of
+from cxr_tfds.building.file_stats import Facts, facts_of
 from cxr_tfds.building.shortcuts import AUC_LIMIT, MIN_IMAGES, find_shortcuts
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.pixels import radiograph
 
 PLAIN = Facts(0, 10_000, 100, 100, "JPEG", "L", 75)  # 1 byte per pixel
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -20,7 +20,10 @@ def told(change: Callable[[Facts, int], Facts], count: int = 60) -> dict[str, fl
     """Property to AUC, where PNEUMONIA files differ from NORMAL ones by `change`."""
     facts = [PLAIN] * count + [change(PLAIN, number) for number in range(count)]
     found = find_shortcuts(["NORMAL"] * count + ["PNEUMONIA"] * count, facts, CLASSES)
-    assert all(shortcut.class_name == "PNEUMONIA" and shortcut.property in shortcut.text for shortcut in found)
+    assert all(
+        shortcut.class_name == "PNEUMONIA" and shortcut.property in shortcut.text
+        for shortcut in found
+    )
     return {shortcut.property: shortcut.auc for shortcut in found}
 
 
@@ -29,19 +32,33 @@ def told(change: Callable[[Facts, int], Facts], count: int = 60) -> dict[str, fl
     [
         pytest.param(lambda f, n: f, {}, id="none"),
         pytest.param(lambda f, n: f._replace(quality=95), {"JPEG quality": 1.0}, id="quality"),
-        pytest.param(lambda f, n: f._replace(quality=50), {"JPEG quality": 0.0}, id="low quality tells as well"),
-        pytest.param(lambda f, n: f._replace(quality=95 if n % 2 else 75), {}, id="half of them: AUC 0.75"),
-        pytest.param(lambda f, n: f._replace(quality=95 if n % 5 else 75), {"JPEG quality": 0.9}, id="four fifths"),
+        pytest.param(
+            lambda f, n: f._replace(quality=50),
+            {"JPEG quality": 0.0},
+            id="low quality tells as well",
+        ),
+        pytest.param(
+            lambda f, n: f._replace(quality=95 if n % 2 else 75), {}, id="half of them: AUC 0.75"
+        ),
+        pytest.param(
+            lambda f, n: f._replace(quality=95 if n % 5 else 75),
+            {"JPEG quality": 0.9},
+            id="four fifths",
+        ),
         pytest.param(lambda f, n: f._replace(size=20_000), {"bytes per pixel": 1.0}, id="bytes"),
         pytest.param(lambda f, n: f._replace(mode="RGB"), {"colour mode": 1.0}, id="mode"),
-        pytest.param(lambda f, n: f._replace(form="PNG", quality=None), {"file format": 1.0}, id="format"),
+        pytest.param(
+            lambda f, n: f._replace(form="PNG", quality=None), {"file format": 1.0}, id="format"
+        ),
         pytest.param(
             lambda f, n: f._replace(height=50, width=200),
             {"aspect ratio": 1.0, "exact size": 1.0},
             id="aspect at equal area",
         ),
         pytest.param(
-            lambda f, n: f._replace(**dict.fromkeys(("height", "width"), side := 200 if n % 2 else 50), size=side**2),
+            lambda f, n: f._replace(
+                **dict.fromkeys(("height", "width"), side := 200 if n % 2 else 50), size=side**2
+            ),
             {"exact size": 1.0},
             id="two sizes around the others: the order of sizes tells nothing, the sizes do",
         ),
@@ -54,7 +71,9 @@ def test_what_is_found(change: Callable[[Facts, int], Facts], expected: dict[str
 def test_sizes_that_occur_once_tell_nothing() -> None:
     rng = np.random.default_rng(0)
     sizes = rng.integers(100, 1000, 400)
-    facts = [PLAIN._replace(height=int(size), width=int(size), size=int(size) ** 2) for size in sizes]
+    facts = [
+        PLAIN._replace(height=int(size), width=int(size), size=int(size) ** 2) for size in sizes
+    ]
     assert find_shortcuts(["NORMAL"] * 200 + ["PNEUMONIA"] * 200, facts, CLASSES) == []
 
 
@@ -64,10 +83,15 @@ def test_few_images_tell_nothing() -> None:
 
 
 def test_the_worst_comes_first_and_json_holds_it_all() -> None:
-    facts = [PLAIN] * 50 + [PLAIN._replace(mode="RGB", quality=95 if n % 5 else 75) for n in range(50)]
+    facts = [PLAIN] * 50 + [
+        PLAIN._replace(mode="RGB", quality=95 if n % 5 else 75) for n in range(50)
+    ]
     first, second = find_shortcuts(["NORMAL"] * 50 + ["PNEUMONIA"] * 50, facts, CLASSES)
     assert (first.property, second.property) == ("colour mode", "JPEG quality")
-    assert first.text == "colour mode alone tells PNEUMONIA: AUC 1.00, L in 0% of it against 100% of the others"
+    assert (
+        first.text
+        == "colour mode alone tells PNEUMONIA: AUC 1.00, L in 0% of it against 100% of the others"
+    )
     assert second.to_json() == {
         "property": "JPEG quality",
         "class": "PNEUMONIA",
@@ -87,7 +111,9 @@ def test_real_originals(shared_data: Path) -> None:
     """The published shortcuts of the Kaggle files (aspect 1.22 against 1.50, JPEG quality) are found."""
     labels, facts = [], []
     for label in CLASSES:
-        for path in sorted((shared_data / "kermany_original/chest_xray/train" / label).iterdir())[:30]:
+        for path in sorted((shared_data / "kermany_original/chest_xray/train" / label).iterdir())[
+            :30
+        ]:
             data = path.read_bytes()
             labels.append(label)
             facts.append(facts_of(data, radiograph(data, 32)))

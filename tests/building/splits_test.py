@@ -62,7 +62,11 @@ def test_patients_stay_whole() -> None:
 
 
 def test_a_patient_of_both_classes_stays_whole() -> None:
-    images = [Subject(f"train/{label}/{patient}.jpeg", f"p{patient}", label) for patient in range(50) for label in "AB"]
+    images = [
+        Subject(f"train/{label}/{patient}.jpeg", f"p{patient}", label)
+        for patient in range(50)
+        for label in "AB"
+    ]
     chosen = validation_ids(images)
     left = {image.image_id for image in images} - chosen
     assert chosen
@@ -108,14 +112,20 @@ def test_unknown_patients_count_one_by_one() -> None:
     ],
 )
 def test_small_classes(sizes: list[int], chosen: int) -> None:
-    images = [Subject(f"{p}-{i}", f"p{p}", "A") for p, size in enumerate(sizes) for i in range(size)]
+    images = [
+        Subject(f"{p}-{i}", f"p{p}", "A") for p, size in enumerate(sizes) for i in range(size)
+    ]
     assert len(validation_ids(images)) == chosen
 
 
 @pytest.mark.parametrize("large", range(6))
 def test_train_keeps_a_patient_of_each_class(large: int) -> None:
     """However the patients' sizes and the order of their hashes meet."""
-    images = [Subject(f"{p}-{i}", f"p{p}", "A") for p in range(6) for i in range(1000 if p == large else 1)]
+    images = [
+        Subject(f"{p}-{i}", f"p{p}", "A")
+        for p in range(6)
+        for i in range(1000 if p == large else 1)
+    ]
     chosen = validation_ids(images)
     assert 0 < len(patients_of(images, chosen)) < 6
 
@@ -128,7 +138,10 @@ class Placed(NamedTuple):
 
 
 def place(subjects: Sequence[Subject], split: str, *, known: bool = True) -> list[Placed]:
-    return [Placed(f"{split}/{s.image_id}", s.patient_id if known else "", s.label, split) for s in subjects]
+    return [
+        Placed(f"{split}/{s.image_id}", s.patient_id if known else "", s.label, split)
+        for s in subjects
+    ]
 
 
 def both_classes(patients: int, seed: int) -> list[Subject]:
@@ -140,7 +153,9 @@ def sizes(splits: dict[str, list[Placed]]) -> dict[str, int]:
 
 
 def test_the_test_split_stays_and_validation_is_cut_anew() -> None:
-    train, own, test = (place(both_classes(100, n), s) for n, s in enumerate(("train", "validation", "test")))
+    train, own, test = (
+        place(both_classes(100, n), s) for n, s in enumerate(("train", "validation", "test"))
+    )
     splits = patient_splits(train + own + test, cut_test=True)
     assert splits["test"] == test
     assert splits["validation"] != own
@@ -160,8 +175,12 @@ def test_a_test_split_is_cut_where_there_is_none(known: bool) -> None:
     check_no_patient_twice(splits, "")
 
 
-@pytest.mark.parametrize(("share", "kept"), [(0.3, True), (0.06, True), (0.04, False), (0.003, False)])
-def test_without_patients_a_validation_split_is_kept_unless_it_is_a_token(share: float, kept: bool) -> None:
+@pytest.mark.parametrize(
+    ("share", "kept"), [(0.3, True), (0.06, True), (0.04, False), (0.003, False)]
+)
+def test_without_patients_a_validation_split_is_kept_unless_it_is_a_token(
+    share: float, kept: bool
+) -> None:
     images = [Subject(str(n), "", "AB"[n % 2]) for n in range(1000)]
     count = int(share * 1000)
     own = place(images[:count], "validation")
@@ -176,7 +195,9 @@ def test_the_splits_of_the_source() -> None:
 
 
 def test_patients_twice() -> None:
-    a, b, c = (Subject(name, patient, "A") for name, patient in (("1", "p1"), ("2", "p2"), ("3", "")))
+    a, b, c = (
+        Subject(name, patient, "A") for name, patient in (("1", "p1"), ("2", "p2"), ("3", ""))
+    )
     assert patients_twice({"train": [a, b, c], "validation": [b], "test": [c, b, a]}) == {
         "p1": ["train", "test"],
         "p2": ["train", "validation", "test"],
@@ -187,24 +208,34 @@ def test_a_patient_in_two_splits_is_named_with_the_remedy() -> None:
     splits = {
         "train": [Subject("a", "bacteria-1", "A"), Subject("b", "", "A")],
         "validation": [Subject("c", "", "A")],
-        "test": [Subject("d", "bacteria-1", "A"), Subject("e", "virus-1", "A"), Subject("f", "", "A")],
+        "test": [
+            Subject("d", "bacteria-1", "A"),
+            Subject("e", "virus-1", "A"),
+            Subject("f", "", "A"),
+        ],
     }
     with pytest.raises(InputError) as caught:
         check_no_patient_twice(splits, "Do something.")
-    assert str(caught.value) == "1 patient stands in two splits:\n  bacteria-1: train and test\nDo something."
+    assert (
+        str(caught.value)
+        == "1 patient stands in two splits:\n  bacteria-1: train and test\nDo something."
+    )
 
 
 def test_many_patients_in_two_splits_are_counted_and_some_named() -> None:
     images = [Subject(str(number), f"p{number:02}", "A") for number in range(25)]
     with pytest.raises(
-        InputError, match=r"(?s)^25 patients stand in two splits:\n  p00: .*\n  p19: train and test\nStop$"
+        InputError,
+        match=r"(?s)^25 patients stand in two splits:\n  p00: .*\n  p19: train and test\nStop$",
     ):
         check_no_patient_twice({"train": images, "test": images}, "Stop")
 
 
 def test_different_patients_pass() -> None:
     unknown = [Subject("a", "", "A")]
-    check_no_patient_twice({"train": unknown, "test": [Subject("b", "", "A"), Subject("c", "p", "A")]}, "")
+    check_no_patient_twice(
+        {"train": unknown, "test": [Subject("b", "", "A"), Subject("c", "p", "A")]}, ""
+    )
 
 
 def test_the_real_set(shared_data: Path) -> None:

@@ -57,7 +57,10 @@ def test_phantom_overwrites_its_own_folder_when_asked(tmp_path: Path) -> None:
     assert first.exit_code == 0
     assert CliRunner().invoke(cli, ["phantom", "--out", str(out), *SMALL]).exit_code == 1
     assert len(list(out.rglob("*.jpeg"))) == 56
-    assert CliRunner().invoke(cli, ["phantom", "--out", str(out), "--overwrite", *SMALL]).exit_code == 0
+    assert (
+        CliRunner().invoke(cli, ["phantom", "--out", str(out), "--overwrite", *SMALL]).exit_code
+        == 0
+    )
     assert len(list(out.rglob("*.jpeg"))) == 38
 
 

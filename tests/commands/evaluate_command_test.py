@@ -9,10 +9,11 @@ from click.testing import CliRunner
 
 from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
-from cxr_tfds.evaluation import finish
+from cxr_tfds.files import write_json
 from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.training import finish
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +57,12 @@ def test_prints_the_figures_and_stores_them(run):
 
 def test_measuring_one_split_keeps_the_figures_of_the_others(run, monkeypatch):
     """Those of another process, too, that come while this one scores."""
-    run_folder.write_json(run / "metrics.json", {"train": {"images": 2}})
+    write_json(run / "metrics.json", {"train": {"images": 2}})
     score = finish.score_and_keep
 
     def meanwhile(*args):
-        run_folder.write_json(run / "metrics.json", {"train": {"images": 2}, "test": {"images": 1}})
-        run_folder.write_json(run / "stress.json", {"test": {"images": 1}})
+        write_json(run / "metrics.json", {"train": {"images": 2}, "test": {"images": 1}})
+        write_json(run / "stress.json", {"test": {"images": 1}})
         return score(*args)
 
     monkeypatch.setattr(finish, "score_and_keep", meanwhile)
@@ -105,14 +106,19 @@ def test_stress_prints_a_table_and_what_the_model_leans_on(run):
     assert (run / "pictures" / "stress.png").is_file()
     again = invoke(run, "--json")
     assert json.loads(again.stdout) == run_folder.read_metrics(run)["test"]
-    assert (run / "report.html").read_text(encoding="utf-8") == page  # what was measured before is kept
+    assert (run / "report.html").read_text(
+        encoding="utf-8"
+    ) == page  # what was measured before is kept
 
 
 def test_stress_of_another_split_leaves_the_report_alone(run):
     result = invoke(run, "--stress", "--split", "validation", "--json")
     assert result.exit_code == 0, result.output
     assert list(run_folder.read_metrics(run, "stress.json")) == ["validation"]
-    assert json.loads(result.stdout)["stress"] == run_folder.read_metrics(run, "stress.json")["validation"]
+    assert (
+        json.loads(result.stdout)["stress"]
+        == run_folder.read_metrics(run, "stress.json")["validation"]
+    )
     assert not (run / "report.html").exists()
 
 
@@ -132,7 +138,9 @@ def test_a_split_that_does_not_exist_is_named(run, built, tmp_path):
     assert not (run / "metrics.json").exists()
     validation = invoke(run, "--data-dir", tmp_path / "data", "--split", "validation")
     assert validation.exit_code == 0, validation.output
-    page = (run / "report.html").read_text(encoding="utf-8")  # without a test split it is about validation
+    page = (run / "report.html").read_text(
+        encoding="utf-8"
+    )  # without a test split it is about validation
     assert "Measured on the validation split" in page
     assert "There is no test split" in page
 
@@ -142,7 +150,10 @@ def test_a_run_of_another_version_is_refused(run):
     (run / "config.json").write_text(json.dumps({**content, "format": 1}), encoding="utf-8")
     result = invoke(run)
     assert result.exit_code == 1
-    assert result.stderr == f"Error: {run / 'config.json'} has format 1; this version reads 2. Train the run again.\n"
+    assert (
+        result.stderr
+        == f"Error: {run / 'config.json'} has format 1; this version reads 2. Train the run again.\n"
+    )
 
 
 def test_a_dataset_that_moved_is_found_with_data_dir(run, built):
@@ -170,7 +181,10 @@ def test_a_dataset_with_other_examples_is_refused(run, built):
 def test_an_unknown_split_is_wrong_usage(run):
     result = invoke(run, "--split", "val")
     assert result.exit_code == 2
-    assert "'val' is not one of 'train', 'validation', 'test'. Did you mean 'validation'?" in result.stderr
+    assert (
+        "'val' is not one of 'train', 'validation', 'test'. Did you mean 'validation'?"
+        in result.stderr
+    )
 
 
 @pytest.mark.parametrize("made", [True, False])

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from cxr_tfds.commands.data import cli
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.pixels import radiograph
 
 
 def run(*args: object) -> Result:
@@ -63,7 +63,10 @@ def test_summary_counts_what_a_build_would_see(odd: Path) -> None:
     assert "- train/Healthy/p3_a.png is empty (0 bytes)" in lines
     assert lines[-1] == "Junk that is not read, such as .DS_Store: 2 files."
     (healthy,) = [line for line in lines if line.startswith("Healthy")]
-    assert " ".join(healthy.split()) == "Healthy 5 0.0 10 to 10, median 10 20 to 26, median 20 L 5 PNG 5"
+    assert (
+        " ".join(healthy.split())
+        == "Healthy 5 0.0 10 to 10, median 10 20 to 26, median 20 L 5 PNG 5"
+    )
     assert "Reading" in done.stderr
 
 
@@ -104,8 +107,13 @@ def test_summary_reads_as_the_builder_of_a_dataset_does(phantom: Path) -> None:
 
 def test_summary_of_a_dataset_that_takes_images_from_two_places(tmp_path: Path) -> None:
     collection, kaggle = tmp_path / "collection", tmp_path / "elsewhere"
-    rows = [f"{number},COVID-19,PA,{draw(collection / f'images/{number}.png').name}" for number in range(3)]
-    (collection / "metadata.csv").write_text("\n".join(["patientid,finding,view,filename", *rows]), encoding="utf-8")
+    rows = [
+        f"{number},COVID-19,PA,{draw(collection / f'images/{number}.png').name}"
+        for number in range(3)
+    ]
+    (collection / "metadata.csv").write_text(
+        "\n".join(["patientid,finding,view,filename", *rows]), encoding="utf-8"
+    )
     for number in range(5):
         draw(kaggle / f"train/NORMAL/IM-{number:04}-0001.png")
         draw(kaggle / f"train/PNEUMONIA/person{number}_virus_1.png")
@@ -137,12 +145,22 @@ def test_summary_of_a_built_dataset_is_the_report_of_its_build(built: Path) -> N
     folder = built / "chest_xray_pneumonia" / "64" / "1.0.0"
     done = run("summary", folder)
     assert done.exit_code == 0, done.output
-    assert (folder / "build_report.md").read_text(encoding="utf-8").strip().endswith(done.stdout.strip())
-    assert json.loads(run("summary", folder, "--json").stdout)["dataset"] == "chest_xray_pneumonia/64:1.0.0"
+    assert (
+        (folder / "build_report.md")
+        .read_text(encoding="utf-8")
+        .strip()
+        .endswith(done.stdout.strip())
+    )
+    assert (
+        json.loads(run("summary", folder, "--json").stdout)["dataset"]
+        == "chest_xray_pneumonia/64:1.0.0"
+    )
     assert "takes the source it was built from" in run("summary", folder, "--plot", "x.png").stderr
 
 
-def test_neither_command_loads_tensorflow_for_a_folder_of_classes(odd: Path, tmp_path: Path) -> None:
+def test_neither_command_loads_tensorflow_for_a_folder_of_classes(
+    odd: Path, tmp_path: Path
+) -> None:
     code = (
         "import sys\n"
         "from cxr_tfds.commands.data import cli\n"
@@ -151,7 +169,9 @@ def test_neither_command_loads_tensorflow_for_a_folder_of_classes(odd: Path, tmp
         "heavy = {'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -162,7 +182,10 @@ def test_preview_shows_fitted_pixels_in_rows_of_split_and_class(odd: Path, tmp_p
     with Image.open(page) as image:
         pixels = np.asarray(image)
     # Two of the two images of test/Healthy, the third row, in either order.
-    wanted = [radiograph((odd / f"test/Healthy/{name}.png").read_bytes(), 320).pixels for name in ("p8_a", "p0_b")]
+    wanted = [
+        radiograph((odd / f"test/Healthy/{name}.png").read_bytes(), 320).pixels
+        for name in ("p8_a", "p0_b")
+    ]
     row = 30 + 2 * (30 + 320 + 28 + 8) + 30
     shown = [pixels[row : row + 320, left : left + 320, :1] for left in (8, 8 + 328)]
     for image in wanted:
@@ -173,7 +196,12 @@ def test_preview_draws_the_same_sample_for_the_same_seed(phantom: Path, tmp_path
     pages = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         out = tmp_path / f"{name}.html"
-        assert run("preview", phantom, "--out", out, "--each", "2", "--size", "16", "--seed", seed).exit_code == 0
+        assert (
+            run(
+                "preview", phantom, "--out", out, "--each", "2", "--size", "16", "--seed", seed
+            ).exit_code
+            == 0
+        )
         pages.append(out.read_text(encoding="utf-8"))
     assert pages[0] == pages[1] != pages[2]
     assert pages[0].count("<figure>") == 3 * 2 * 2
@@ -197,15 +225,30 @@ def test_preview_of_what_training_sees(phantom: Path, tmp_path: Path) -> None:
     pages = {}
     for preset in ("none", "classic"):
         pages[preset] = tmp_path / f"{preset}.html"
-        done = run("preview", phantom, "--out", pages[preset], "--each", "2", "--size", "32", "--augmented", preset)
+        done = run(
+            "preview",
+            phantom,
+            "--out",
+            pages[preset],
+            "--each",
+            "2",
+            "--size",
+            "32",
+            "--augmented",
+            preset,
+        )
         assert done.exit_code == 0, done.output
-    rows = {name: page.read_text(encoding="utf-8").split("<h2>")[1:3] for name, page in pages.items()}
+    rows = {
+        name: page.read_text(encoding="utf-8").split("<h2>")[1:3] for name, page in pages.items()
+    }
 
     def images(row: str) -> list[str]:
         return [part.split('"')[0] for part in row.split("base64,")[1:]]
 
     assert "2 of 24, augmented" in rows["none"][1]
-    assert "<h1>phantom, stretch to 32 x 32, augmentation none</h1>" in pages["none"].read_text(encoding="utf-8")
+    assert "<h1>phantom, stretch to 32 x 32, augmentation none</h1>" in pages["none"].read_text(
+        encoding="utf-8"
+    )
     assert images(rows["none"][0]) == images(rows["none"][1])
     assert images(rows["classic"][0]) == images(rows["none"][0])
     assert not set(images(rows["classic"][0])) & set(images(rows["classic"][1]))
@@ -219,18 +262,40 @@ def test_preview_of_what_training_sees(phantom: Path, tmp_path: Path) -> None:
         (["nowhere"], 1, "No radiographs in nowhere\nIt does not exist."),
         (["nowhere"], 1, "For the layout of a dataset by name give --dataset."),
         (["nowhere", "--dataset", "chest_xray_pneumonia"], 1, "No radiographs in nowhere"),
-        (["nowhere", "--dataset", "chest_xray_pneumoni"], 2, "Did you mean 'chest_xray_pneumonia'?"),
+        (
+            ["nowhere", "--dataset", "chest_xray_pneumoni"],
+            2,
+            "Did you mean 'chest_xray_pneumonia'?",
+        ),
         (["nowhere", "--config", "{"], 1, "--config '{' is no JSON"),
         (["nowhere", "--config", "[]"], 1, "expected settings such as"),
-        (["nowhere", "--config", '{"size": 3}'], 1, "--config has size; without --dataset it may have classes"),
-        (["nowhere", "--dataset", "chest_xray_pneumonia", "--config", '{"colour": 3}'], 1, "no setting colour"),
+        (
+            ["nowhere", "--config", '{"size": 3}'],
+            1,
+            "--config has size; without --dataset it may have classes",
+        ),
+        (
+            ["nowhere", "--dataset", "chest_xray_pneumonia", "--config", '{"colour": 3}'],
+            1,
+            "no setting colour",
+        ),
         (["ODD", "--config", '{"patient": "("}'], 1, "patient='(' is no regular expression"),
-        (["ODD", "--config", '{"patient": "^x"}'], 1, "patient='^x' matches no file name; the names are like p"),
+        (
+            ["ODD", "--config", '{"patient": "^x"}'],
+            1,
+            "patient='^x' matches no file name; the names are like p",
+        ),
         (["ODD", "--config", '{"negative": 3}'], 1, "negative=3; expected a text"),
-        (["ODD", "--config", '{"classes": "Healthy"}'], 1, "classes='Healthy'; expected names in a list"),
+        (
+            ["ODD", "--config", '{"classes": "Healthy"}'],
+            1,
+            "classes='Healthy'; expected names in a list",
+        ),
     ],
 )
-def test_wrong_usage(command: str, args: list[str], code: int, message: str, odd: Path, tmp_path: Path) -> None:
+def test_wrong_usage(
+    command: str, args: list[str], code: int, message: str, odd: Path, tmp_path: Path
+) -> None:
     args = [str(odd) if arg == "ODD" else arg for arg in args]
     done = run(command, *args, *(["--out", tmp_path / "x.png"] if command == "preview" else []))
     assert (done.exit_code, message in done.stderr) == (code, True), done.stderr

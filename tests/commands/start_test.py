@@ -21,7 +21,11 @@ COMMANDS = {
 def run_python(code, *args):
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *map(str, args)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -48,7 +52,11 @@ finally:
 
 @pytest.mark.parametrize(
     ("name", "module"),
-    [*((name, "tensorflow") for name in COMMANDS), ("cxr-train", "tensorflow_datasets"), ("cxr-train", "jinja2")],
+    [
+        *((name, "tensorflow") for name in COMMANDS),
+        ("cxr-train", "tensorflow_datasets"),
+        ("cxr-train", "jinja2"),
+    ],
 )
 def test_a_missing_extra_is_named(name, module, built, tmp_path):
     run = tmp_path / "run"
@@ -71,8 +79,6 @@ def test_a_missing_extra_is_named(name, module, built, tmp_path):
     code = f"{_COMMAND}\nsys.modules[{module!r}] = None\ncommand(prog_name={name!r})"
     done = run_python(code, COMMANDS[name], *args)
     assert done.returncode == 1
-    expected = (
-        f"Error: {name} needs {module}, which is not installed here. Install it with: pip install 'cxr-tfds[train]'\n"
-    )
+    expected = f"Error: {name} needs {module}, which is not installed here. Install it with: pip install 'cxr-tfds[train]'\n"
     assert done.stderr.endswith(expected), done.stderr
     assert "Traceback" not in done.stderr

@@ -21,12 +21,17 @@ def test_the_mean_of_the_map_and_the_bias_is_the_logit(dropout):
     net = model(dropout=dropout)
     maps = activation_maps(net, images)
     assert (maps.shape, maps.dtype) == ((4, 4, 4, 3), np.float32)
-    np.testing.assert_allclose(maps.mean(axis=(1, 2)) + 1, net.predict_on_batch(images), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(
+        maps.mean(axis=(1, 2)) + 1, net.predict_on_batch(images), rtol=1e-3, atol=1e-2
+    )
 
 
 def test_a_model_that_ends_otherwise_has_none():
     pixels = keras.Input((16, 16, 1))
     flat = keras.Model(pixels, keras.layers.Dense(1)(keras.layers.Flatten()(pixels)), name="flat")
-    with pytest.raises(InputError, match=r"^flat ends in Flatten and Dense; expected GlobalAveragePooling2D and Dense"):
+    with pytest.raises(
+        InputError,
+        match=r"^flat ends in Flatten and Dense; expected GlobalAveragePooling2D and Dense",
+    ):
         class_activation(flat)
     assert activation_maps(flat, np.zeros((1, 16, 16, 1), np.uint8)) is None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS
-from cxr_tfds.phantom import draw
+from cxr_tfds.phantom.drawing import draw
 
 BY_NAME = {condition.name: condition for condition in CONDITIONS}
 
@@ -12,9 +12,12 @@ BY_NAME = {condition.name: condition for condition in CONDITIONS}
 def radiographs(count=4, side=40):
     """uint8 (count, side, side, 1)."""
     whole = [draw("none", np.random.default_rng(seed)) for seed in range(count)]
-    return np.stack([image[:: image.shape[0] // side, :: image.shape[1] // side][:side, :side] for image in whole])[
-        ..., None
-    ]
+    return np.stack(
+        [
+            image[:: image.shape[0] // side, :: image.shape[1] // side][:side, :side]
+            for image in whole
+        ]
+    )[..., None]
 
 
 IMAGES = radiographs()
@@ -26,7 +29,9 @@ def changed(name, strength=MODERATE, images=IMAGES, numbers=NUMBERS):
 
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
-def test_each_gives_uint8_of_the_same_shape_changes_more_with_strength_and_leaves_its_input(condition):
+def test_each_gives_uint8_of_the_same_shape_changes_more_with_strength_and_leaves_its_input(
+    condition,
+):
     before = IMAGES.copy()
     distances = []
     for strength in STRENGTHS:
@@ -57,10 +62,17 @@ def test_noise_has_the_stated_width_and_its_own_draw_for_each_image():
 
 def test_exposure_and_contrast_by_hand():
     flat = np.full((1, 8, 8, 1), 64, np.uint8)
-    assert changed("darker exposure", "severe", flat, NUMBERS[:1])[0, 0, 0, 0] == round(255 * (64 / 255) ** 2)
-    assert changed("brighter exposure", "severe", flat, NUMBERS[:1])[0, 0, 0, 0] == round(255 * (64 / 255) ** 0.5)
+    assert changed("darker exposure", "severe", flat, NUMBERS[:1])[0, 0, 0, 0] == round(
+        255 * (64 / 255) ** 2
+    )
+    assert changed("brighter exposure", "severe", flat, NUMBERS[:1])[0, 0, 0, 0] == round(
+        255 * (64 / 255) ** 0.5
+    )
     halves = np.repeat(np.array([100, 160], np.uint8), 32).reshape(1, 8, 8, 1)
-    assert set(changed("lower contrast", "severe", halves, NUMBERS[:1]).ravel()) == {115, 145}  # 130 -+ 15
+    assert set(changed("lower contrast", "severe", halves, NUMBERS[:1]).ravel()) == {
+        115,
+        145,
+    }  # 130 -+ 15
     assert set(changed("higher contrast", "severe", halves, NUMBERS[:1]).ravel()) == {82, 178}
 
 
@@ -85,4 +97,6 @@ def test_rotation_goes_both_ways_and_keeps_the_middle():
 def test_crop_enlarges_the_middle():
     square = np.zeros((1, 40, 40, 1), np.uint8)
     square[:, 12:28, 12:28] = 200
-    assert (changed("crop", "severe", square, NUMBERS[:1])[0, 20, :, 0] > 100).sum() == 20  # 16 / 0.8
+    assert (
+        changed("crop", "severe", square, NUMBERS[:1])[0, 20, :, 0] > 100
+    ).sum() == 20  # 16 / 0.8

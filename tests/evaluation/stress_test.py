@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS
-from cxr_tfds.evaluation.metrics import auc
-from cxr_tfds.evaluation.resampling import resample
 from cxr_tfds.evaluation.scoring import Kept, Scores
 from cxr_tfds.evaluation.stress import _verdict, as_text, stress, stressed_copies, stressed_logits
+from cxr_tfds.metrics.ranking import auc
+from cxr_tfds.metrics.resampling import resample
 
 
 class Brightness:
@@ -50,7 +50,9 @@ def test_every_condition_at_every_strength(table):
     assert table["images"] == 80
     moderate = [row["auc"] for row in table["rows"] if row["strength"] == MODERATE]
     assert table["moderate"]["auc"] == pytest.approx(np.mean(moderate))
-    assert table["moderate"]["difference"] == pytest.approx(np.mean(moderate) - table["clean"]["auc"])
+    assert table["moderate"]["difference"] == pytest.approx(
+        np.mean(moderate) - table["clean"]["auc"]
+    )
     for row in table["rows"]:
         assert row["drop"]["value"] == pytest.approx(table["clean"]["auc"] - row["auc"])
 
@@ -66,7 +68,11 @@ def test_the_interval_of_a_drop_is_paired_and_drawn_by_patient(table):
     for weights in np.concatenate(list(resample(np.arange(80) // 2, 500, seed=0))):
         places = np.repeat(np.arange(80), weights.astype(int))
         drops.append(auc(labels[places], clean[places]) - auc(labels[places], changed[places]))
-    row = next(row for row in table["rows"] if (row["condition"], row["strength"]) == (condition.name, "severe"))
+    row = next(
+        row
+        for row in table["rows"]
+        if (row["condition"], row["strength"]) == (condition.name, "severe")
+    )
     low, high = np.percentile(drops, [2.5, 97.5])
     assert low < row["drop"]["value"] < high
     assert [row["drop"]["low"], row["drop"]["high"]] == pytest.approx([low, high])
@@ -76,7 +82,11 @@ def test_a_row_is_what_the_model_says_of_the_changed_images(table):
     pixels, labels = images()
     condition = CONDITIONS[3]
     logits = stressed_logits(Brightness(), pixels, np.arange(80), condition, "severe")
-    row = next(row for row in table["rows"] if (row["condition"], row["strength"]) == (condition.name, "severe"))
+    row = next(
+        row
+        for row in table["rows"]
+        if (row["condition"], row["strength"]) == (condition.name, "severe")
+    )
     assert row["auc"] == auc(labels, logits)
     assert row["specificity"] == (logits[labels == 0] < 0).mean()
     assert row["sensitivity"] == (logits[labels == 1] >= 0).mean()
@@ -87,7 +97,9 @@ def test_only_the_moderate_strength_where_asked_for():
     pixels, labels = images(12)
     model = Brightness()
     said = []
-    found = stress(model, scored(model, pixels, labels), Kept(np.arange(12), pixels), 0.5, (), said.append)
+    found = stress(
+        model, scored(model, pixels, labels), Kept(np.arange(12), pixels), 0.5, (), said.append
+    )
     assert {row["strength"] for row in found["rows"]} == {MODERATE}
     assert len(found["rows"]) == len(CONDITIONS) == len(said)
 
@@ -97,7 +109,9 @@ def test_only_the_kept_images_are_measured():
     model, places = Brightness(), np.arange(5, 25)
     found = stress(model, scored(model, pixels, labels), Kept(places, pixels[places]), 0.5, ())
     assert found["images"] == 20
-    assert found["clean"]["auc"] == auc(labels[places], model.predict_on_batch(pixels[places])[:, 0])
+    assert found["clean"]["auc"] == auc(
+        labels[places], model.predict_on_batch(pixels[places])[:, 0]
+    )
 
 
 class Corner:
@@ -116,7 +130,9 @@ def test_the_verdict_names_what_the_model_leans_on():
     worst = max(found["rows"], key=lambda row: row["drop"]["value"])
     assert worst["condition"] in ("shift", "rotation", "crop")
     leans_on = {condition.name: condition.leans_on for condition in CONDITIONS}[worst["condition"]]
-    assert found["verdict"].startswith(f"The model leans most on {leans_on}: under {worst['condition']} of moderate")
+    assert found["verdict"].startswith(
+        f"The model leans most on {leans_on}: under {worst['condition']} of moderate"
+    )
     assert f"from 1.000 to {worst['auc']:.3f}" in found["verdict"]
 
 
@@ -124,12 +140,16 @@ def test_a_loss_that_may_be_chance_is_not_called_a_lean(table):
     drop = {"value": 0.03, "low": -0.06, "high": 0.12}
     rows = [row | {"drop": drop, "auc": table["clean"]["auc"] - 0.03} for row in table["rows"]]
     said = _verdict(table | {"rows": rows})
-    assert said.startswith("What the model leans on cannot be told from so few images: the AUC drops most under ")
+    assert said.startswith(
+        "What the model leans on cannot be told from so few images: the AUC drops most under "
+    )
     assert "by 0.030, with a 95 % interval from -0.060 to 0.120." in said
 
 
 def test_the_verdict_of_a_model_that_loses_nothing(table):
-    assert table["verdict"].startswith("Under no condition of moderate strength does the AUC drop by 0.01 or more. ")
+    assert table["verdict"].startswith(
+        "Under no condition of moderate strength does the AUC drop by 0.01 or more. "
+    )
     assert "As for its decisions, specificity" in table["verdict"]
 
 

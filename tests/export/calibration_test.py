@@ -20,7 +20,9 @@ def test_as_many_of_each_class_and_from_train(dataset, count):
     chosen = calibration_images(dataset, count)
     assert chosen.dtype == np.uint8
     train = load_split(dataset, "train")
-    label_of = {image.tobytes(): label for image, label in zip(train.images, train.labels, strict=True)}
+    label_of = {
+        image.tobytes(): label for image, label in zip(train.images, train.labels, strict=True)
+    }
     labels = [label_of[image.tobytes()] for image in chosen]
     there = np.bincount(train.labels)
     assert np.bincount(labels).tolist() == [min(count // 2, n) for n in there]
@@ -48,7 +50,12 @@ def test_choice_worked_by_hand():
 
 def test_one_image_at_both_ends_is_taken_once():
     darkest, brightest = np.array([5, 0, 5, 5]), np.array([100, 255, 100, 100])
-    assert calibration._choose(np.array([0, 0, 1, 1]), darkest, brightest, 4).tolist() == [0, 1, 2, 3]
+    assert calibration._choose(np.array([0, 0, 1, 1]), darkest, brightest, 4).tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
 def test_the_choice_is_no_run_of_neighbours():

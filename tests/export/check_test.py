@@ -17,7 +17,12 @@ def test_comparison_worked_by_hand():
     mine = scores([0, 0, 1, 1], [-2, 1, -1, 2])  # probabilities 0.12, 0.73, 0.27, 0.88
     other = np.array([-2, -1, -1, 0], np.float32)
     found = check.compare(mine, other, 0.5, 0.5)
-    assert (found.images, found.agreement, found.accuracy_keras, found.accuracy) == (4, 0.75, 0.5, 0.75)
+    assert (found.images, found.agreement, found.accuracy_keras, found.accuracy) == (
+        4,
+        0.75,
+        0.5,
+        0.75,
+    )
     assert (found.auc_keras, found.auc) == (0.75, 0.875)
     assert found.max_difference == pytest.approx(0.4621172)  # sigmoid(1) - sigmoid(-1)
     assert found.mean_difference == pytest.approx((0.4621172 + 0.8807971 - 0.5) / 4)
@@ -40,13 +45,18 @@ def test_the_auc_of_three_classes_is_that_of_the_calibrated_probabilities():
     found = check.compare(mine, mine.logits, None, None, temperature=100)
     assert found.auc_keras == pytest.approx((0.5 + 0.5 + 1) / 3)
     assert found.auc == pytest.approx((1 + 0.5 + 1) / 3)
-    assert check.compare(mine._replace(temperature=100), mine.logits, None, None, 100).auc_keras == found.auc
+    assert (
+        check.compare(mine._replace(temperature=100), mine.logits, None, None, 100).auc_keras
+        == found.auc
+    )
 
 
 @pytest.mark.parametrize(("labels", "logits"), [([0, 0], [1, 2]), ([0, 1], [[1, 0, 0], [0, 1, 0]])])
 def test_no_auc_where_a_class_has_no_image(labels, logits):
     threshold = 0.5 if np.ndim(logits) == 1 else None
-    found = check.compare(scores(labels, logits), np.array(logits, np.float32), threshold, threshold)
+    found = check.compare(
+        scores(labels, logits), np.array(logits, np.float32), threshold, threshold
+    )
     assert (found.auc, found.auc_keras, found.agreement) == (None, None, 1)
 
 
@@ -116,7 +126,9 @@ def test_judge_fits_on_validation_and_compares_every_split():
     logits = {"validation": 4 * validation.logits, "test": 4 * test.logits}
     same = check.judge({"validation": validation, "test": test}, logits, 0.5)
     own = check.judge(
-        {"validation": validation, "test": test}, {"validation": validation.logits, "test": test.logits}, 0.5
+        {"validation": validation, "test": test},
+        {"validation": validation.logits, "test": test.logits},
+        0.5,
     )
     assert same.temperature == pytest.approx(4 * own.temperature, rel=1e-4)
     assert (same.threshold, same.comparisons.keys()) == (pytest.approx(0.5), {"validation", "test"})

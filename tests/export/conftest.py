@@ -42,7 +42,9 @@ def exported_rgb(run, tmp_path_factory):
     from cxr_tfds.export.pack import Demands, export_run
 
     out = tmp_path_factory.mktemp("exports") / "rgb"
-    export_run(run, out, ("float32", "int8"), demands=Demands(max_auc_drop=1, min_agreement=0), rgb=True)
+    export_run(
+        run, out, ("float32", "int8"), demands=Demands(max_auc_drop=1, min_agreement=0), rgb=True
+    )
     return out
 
 
@@ -50,8 +52,16 @@ def exported_rgb(run, tmp_path_factory):
 def shared_or_none():
     """Real files of several kinds, none where there are no real images."""
     shared = Path(__file__).parents[3] / "shared" / "data"
-    kinds = {"kermany_original": ("*.jpeg", 12), "covid_chestxray": ("*.png", 12), "covid_ct": ("*.png", 6)}
-    return [path for name, (glob, most) in kinds.items() for path in sorted((shared / name).rglob(glob))[:most]]
+    kinds = {
+        "kermany_original": ("*.jpeg", 12),
+        "covid_chestxray": ("*.png", 12),
+        "covid_ct": ("*.png", 6),
+    }
+    return [
+        path
+        for name, (glob, most) in kinds.items()
+        for path in sorted((shared / name).rglob(glob))[:most]
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +69,21 @@ def install():
     """Installs packages for the Python of another environment; where they cannot be had, the test is skipped."""
 
     def into(python, *packages):
-        pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--disable-pip-version-check"]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            python,
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+        ]
         # Most of what is installed is never imported.
         command = [*pip, "--no-compile", *packages]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, check=False
+        )
         if any(reason in done.stderr for reason in _NOT_HAD):
             pytest.skip(f"{', '.join(map(str, packages))} cannot be had from the package registry")
         assert done.returncode == 0, done.stderr

@@ -21,7 +21,14 @@ from cxr_tfds.reading.in_order import load_split
 from cxr_tfds.run_folder import RunConfig
 
 # Logits of the tiny model differ from Keras's by at most so much.
-TOLERANCE = {"float32": 1e-4, "float16": 0.02, "dynamic": 0.15, "int8": 0.3, "int8-float-io": 0.3, "int16x8": 0.15}
+TOLERANCE = {
+    "float32": 1e-4,
+    "float16": 0.02,
+    "dynamic": 0.15,
+    "int8": 0.3,
+    "int8-float-io": 0.3,
+    "int16x8": 0.15,
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +64,10 @@ def test_tensors_in_and_out(flatbuffers, name):
 def test_sizes(flatbuffers):
     size = {name: len(flatbuffer) for name, flatbuffer in flatbuffers.items()}
     assert size["float16"] < 0.55 * size["float32"]
-    assert all(size[name] < 0.35 * size["float32"] for name in ("dynamic", "int8", "int8-float-io", "int16x8"))
+    assert all(
+        size[name] < 0.35 * size["float32"]
+        for name in ("dynamic", "int8", "int8-float-io", "int16x8")
+    )
     # The weights themselves: int8 in one, float32 in the other.
     assert size["int8"] < size["float32"] - 3 * 300_000
 
@@ -65,7 +75,9 @@ def test_sizes(flatbuffers):
 @pytest.mark.parametrize("name", FORMATS)
 def test_litert_gives_the_logits_of_keras(flatbuffers, keras_model, images, name):
     expected = keras_model.predict_on_batch(images)[:, 0]
-    np.testing.assert_allclose(exported_answers(flatbuffers[name], images), expected, atol=TOLERANCE[name])
+    np.testing.assert_allclose(
+        exported_answers(flatbuffers[name], images), expected, atol=TOLERANCE[name]
+    )
 
 
 def wide_model():
@@ -105,7 +117,9 @@ def test_layers_kept_in_float32(flatbuffers, keras_model, images):
     convolution = next(layer.name for layer in keras_model.layers if "conv2d" in layer.name)
     kept = convert.to_tflite(keras_model, "int8", images, [convolution])
     weights = 7 * 7 * 32
-    assert len(flatbuffers["int8"]) + 2 * weights < len(kept) < len(flatbuffers["int8"]) + 4 * weights
+    assert (
+        len(flatbuffers["int8"]) + 2 * weights < len(kept) < len(flatbuffers["int8"]) + 4 * weights
+    )
     versions = operator_versions(kept)
     assert {"QUANTIZE", "DEQUANTIZE"} <= versions.keys()
     assert "QUANTIZE" not in operator_versions(flatbuffers["int8"])
@@ -134,7 +148,11 @@ def test_layers_have_their_names_in_keras_and_the_worst_comes_first(keras_model,
     names = {error.layer for error in errors}
     assert len(names) == 12
     assert names <= {layer.name for layer in keras_model.layers}
-    assert {layer.name for layer in keras_model.layers if "conv2d" in layer.name or layer.name == "logits"} <= names
+    assert {
+        layer.name
+        for layer in keras_model.layers
+        if "conv2d" in layer.name or layer.name == "logits"
+    } <= names
     squares = [error.mean_squared_error for error in errors]
     assert squares == sorted(squares, reverse=True)
     assert all(0.05 < error.steps < 1 for error in errors)
@@ -165,7 +183,9 @@ def lossy(keras_model):
 
     model = keras.models.clone_model(keras_model)
     model.set_weights(keras_model.get_weights())
-    norm = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    norm = next(
+        layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)
+    )
     gamma, beta, *statistics = norm.get_weights()
     gamma[0] = beta[0] = 0
     norm.set_weights([gamma, beta, *statistics])

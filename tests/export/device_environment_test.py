@@ -20,7 +20,11 @@ pytestmark = pytest.mark.skipif(not DEVICE.is_dir(), reason=f"no {DEVICE}: `make
 
 def device(command, *arguments, cwd):
     return subprocess.run(
-        [str(DEVICE / command), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+        [str(DEVICE / command), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
     )
 
 
@@ -50,13 +54,23 @@ print(json.dumps({path.relative_to(root).as_posix(): digest(path) for path in ro
     for inside, folder in {"": "cxr_tfds", "export/": "export"}.items():
         for path in (ROOT / folder).rglob("*.py"):
             name = inside + path.relative_to(ROOT / folder).as_posix()
-            assert installed[name] == hashlib.sha256(path.read_bytes()).hexdigest(), f"{name}: run make again"
+            assert installed[name] == hashlib.sha256(path.read_bytes()).hexdigest(), (
+                f"{name}: run make again"
+            )
 
 
 @pytest.mark.parametrize("quantization", ["int8", "float32"])
 def test_predict_agrees_with_the_comparison_at_export(exported, phantom, tmp_path, quantization):
     model = exported / f"tiny-{quantization}.tflite"
-    done = device("cxr-infer", "predict", "--json", "--model", model, phantom / "chest_xray" / "test", cwd=tmp_path)
+    done = device(
+        "cxr-infer",
+        "predict",
+        "--json",
+        "--model",
+        model,
+        phantom / "chest_xray" / "test",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     answers = {Path(a["file"]): a for a in json.loads(done.stdout)}
     assert len(answers) == 40
@@ -64,7 +78,10 @@ def test_predict_agrees_with_the_comparison_at_export(exported, phantom, tmp_pat
     decided = np.array([answer["label"] == "PNEUMONIA" for answer in answers.values()])
     for answer in answers.values():
         assert (answer["probability"] >= answer["threshold"]) == (answer["label"] == "PNEUMONIA")
-    files = {file["quantization"]: file for file in json.loads((exported / "export.json").read_text())["files"]}
+    files = {
+        file["quantization"]: file
+        for file in json.loads((exported / "export.json").read_text())["files"]
+    }
     # LiteRT compared it at export; the kernels here are others, so one image on the edge may differ.
     at_export = round(40 * files[quantization]["comparisons"]["test"]["accuracy"])
     assert abs((truths == decided).sum() - at_export) <= 1
@@ -72,7 +89,15 @@ def test_predict_agrees_with_the_comparison_at_export(exported, phantom, tmp_pat
 
 def test_evaluate_and_info(exported, phantom, tmp_path):
     model = exported / "tiny-int8.tflite"
-    done = device("cxr-infer", "evaluate", "--json", "--model", model, phantom / "chest_xray" / "test", cwd=tmp_path)
+    done = device(
+        "cxr-infer",
+        "evaluate",
+        "--json",
+        "--model",
+        model,
+        phantom / "chest_xray" / "test",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     assert table["images"] == 40
@@ -95,7 +120,9 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 
 
 def test_benchmark_and_heatmaps(exported, phantom, tmp_path):
-    done = device("cxr-infer", "benchmark", "--json", "--model", exported / "tiny-int8.tflite", cwd=tmp_path)
+    done = device(
+        "cxr-infer", "benchmark", "--json", "--model", exported / "tiny-int8.tflite", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert [row["threads"] for row in rows] == list(range(1, core_count() + 1))
@@ -104,7 +131,17 @@ def test_benchmark_and_heatmaps(exported, phantom, tmp_path):
         assert 0 < row["median_ms"] <= row["p95_ms"]
         assert 20 < row["peak_mb"] < 80
     model, images = with_map(exported, tmp_path), phantom / "chest_xray" / "test" / "NORMAL"
-    done = device("cxr-infer", "predict", "--csv", "--heatmap-dir", "maps", "--model", model, images, cwd=tmp_path)
+    done = device(
+        "cxr-infer",
+        "predict",
+        "--csv",
+        "--heatmap-dir",
+        "maps",
+        "--model",
+        model,
+        images,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     written = sorted((tmp_path / "maps").iterdir())
     assert [path.name[7:-4] for path in written] == sorted(path.name for path in images.iterdir())
@@ -122,8 +159,12 @@ def with_map(exported, folder):
 
     pixels = keras.Input((64, 64, 1))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 8, strides=8)(pixels))
-    flatbuffer = to_tflite(with_heatmap(keras.Model(pixels, keras.layers.Dense(1)(pooled))), "float32", [])
-    card = dataclasses.replace(read_card(exported / "tiny-float32.tflite"), heatmap=True, grid=(8, 8))
+    flatbuffer = to_tflite(
+        with_heatmap(keras.Model(pixels, keras.layers.Dense(1)(pooled))), "float32", []
+    )
+    card = dataclasses.replace(
+        read_card(exported / "tiny-float32.tflite"), heatmap=True, grid=(8, 8)
+    )
     path = folder / "with-map.tflite"
     path.write_bytes(append_card(flatbuffer, card))
     return path
@@ -170,16 +211,20 @@ def test_pixels_of_the_device_are_those_of_the_records(phantom, shared_or_none, 
         image = Image.fromarray(pixels)
         assert image.mode == mode
         image.save(folder / "NORMAL" / f"IM-9{number:03}-0001.png")
-    builder = Builder(data_dir=tmp_path / "data", config=RadiographConfig(name="source", split="source"))
+    builder = Builder(
+        data_dir=tmp_path / "data", config=RadiographConfig(name="source", split="source")
+    )
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=tmp_path))
-    examples = load_split(open_dataset(DatasetName.parse("chest_xray_pneumonia/source"), tmp_path / "data"), "train")
+    examples = load_split(
+        open_dataset(DatasetName.parse("chest_xray_pneumonia/source"), tmp_path / "data"), "train"
+    )
     written = {
         image_id: hashlib.sha256(image.tobytes()).hexdigest()
         for image_id, image in zip(examples.image_ids, examples.images, strict=True)
     }
     code = """
 import hashlib, json, pathlib, sys
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.pixels import radiograph
 root = pathlib.Path(sys.argv[1])
 seen = {"train/" + p.relative_to(root).as_posix(): radiograph(p.read_bytes(), 224).pixels for p in root.glob("*/*")}
 print(json.dumps({name: hashlib.sha256(pixels.tobytes()).hexdigest() for name, pixels in seen.items()}))

@@ -14,7 +14,13 @@ from pathlib import Path
 
 import pytest
 
-WHERE = [("3.10", "edge"), ("3.11", "edge"), ("3.12", "edge"), ("3.13", "edge"), ("3.10", "tflite-runtime")]
+WHERE = [
+    ("3.10", "edge"),
+    ("3.11", "edge"),
+    ("3.12", "edge"),
+    ("3.13", "edge"),
+    ("3.10", "tflite-runtime"),
+]
 INTERPRETER = {"edge": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
 DIRECT = {"cxr-tfds", "click", "numpy", "pillow"}
 
@@ -22,7 +28,10 @@ DIRECT = {"cxr-tfds", "click", "numpy", "pillow"}
 def interpreter(version):
     """Path of a Python of this version, from PATH or of pyenv, or None."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    places = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"versions/{version}.*/bin/python"))]
+    places = [
+        shutil.which(f"python{version}"),
+        *sorted(pyenv.glob(f"versions/{version}.*/bin/python")),
+    ]
     for place in filter(None, places):
         # pyenv puts a name on PATH for each version, which fails where that one is not chosen.
         done = run(place, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
@@ -32,7 +41,9 @@ def interpreter(version):
 
 
 def run(*command, cwd=None):
-    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
+    )
 
 
 def environment(version, folder):
@@ -74,13 +85,19 @@ def test_environment(version, extra, install, wheel, exported, phantom, tmp_path
     """One test for all there is to ask: the environment is what takes the time."""
     device = environment(version, tmp_path / "venv")
     install(device / "python", f"{wheel}[{extra}]")
-    facts = json.loads(run(device / "python", "-c", _HOLDS, INTERPRETER[extra], cwd=tmp_path).stdout)
+    facts = json.loads(
+        run(device / "python", "-c", _HOLDS, INTERPRETER[extra], cwd=tmp_path).stdout
+    )
     needed = DIRECT | {INTERPRETER[extra]}
     assert needed <= bare(facts["holds"]) <= needed | bare(facts["needs"])
-    assert bare(facts["needs"]).isdisjoint({"tensorflow", "keras", "scikit-learn", "pandas", "matplotlib"})
+    assert bare(facts["needs"]).isdisjoint(
+        {"tensorflow", "keras", "scikit-learn", "pandas", "matplotlib"}
+    )
     assert int(facts["numpy"].partition(".")[0]) == (2 if extra == "edge" else 1)
     test = phantom / "chest_xray" / "test"
-    files = {file["path"]: file for file in json.loads((exported / "export.json").read_text())["files"]}
+    files = {
+        file["path"]: file for file in json.loads((exported / "export.json").read_text())["files"]
+    }
     # The same pixels as at export and, in LiteRT, the same kernels; in others one image on the edge may differ.
     accuracy = {name: file["comparisons"]["test"]["accuracy"] for name, file in files.items()}
     most = 0 if extra == "edge" else 1
@@ -92,14 +109,27 @@ def test_environment(version, extra, install, wheel, exported, phantom, tmp_path
     model = exported / "tiny-int8.tflite"
     assert infer(device, "info", "--model", model, cwd=tmp_path)["quantization"] == "int8"
     table = infer(device, "evaluate", "--model", model, test, cwd=tmp_path)
-    assert table["accuracy"]["value"] == pytest.approx(accuracy["tiny-int8.tflite"], abs=1e-9 + most / 40)
+    assert table["accuracy"]["value"] == pytest.approx(
+        accuracy["tiny-int8.tflite"], abs=1e-9 + most / 40
+    )
     if (version, extra) == ("3.11", "edge"):
-        install(device / "python", "tflite-runtime")  # as pip leaves it when asked for it by its own name
+        install(
+            device / "python", "tflite-runtime"
+        )  # as pip leaves it when asked for it by its own name
         numpy_2_with_tflite_runtime(device, exported / "tiny-int8.tflite", test, tmp_path)
 
 
 def numpy_2_with_tflite_runtime(device, model, images, folder):
-    done = run(device / "cxr-infer", "predict", "--model", model, "--runtime", "tflite-runtime", images, cwd=folder)
+    done = run(
+        device / "cxr-infer",
+        "predict",
+        "--model",
+        model,
+        "--runtime",
+        "tflite-runtime",
+        images,
+        cwd=folder,
+    )
     assert done.returncode == 1
     assert "Error: tflite-runtime was built for NumPy 1 and NumPy 2." in done.stderr
     assert "pip install 'numpy<2'" in done.stderr

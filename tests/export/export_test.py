@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import dataset_of, probabilities, score
+from cxr_tfds.evaluation.scoring import dataset_of, score
 from cxr_tfds.export import check, pack
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
@@ -19,6 +19,7 @@ from cxr_tfds.export.edge.model_file import read_model, read_model_card
 from cxr_tfds.export.edge.runtime import installed
 from cxr_tfds.export.operators import operator_versions
 from cxr_tfds.export.pack import Demands
+from cxr_tfds.metrics.logits import probabilities
 from cxr_tfds.reading import in_order
 from cxr_tfds.reading.in_order import load_split
 from cxr_tfds.run_folder import RunConfig
@@ -29,7 +30,10 @@ LENIENT = ["--min-agreement", "0", "--max-auc-drop", "1"]
 
 def files_of(folder):
     """The rows of export.json by format."""
-    return {row["quantization"]: row for row in json.loads((folder / "export.json").read_text("utf-8"))["files"]}
+    return {
+        row["quantization"]: row
+        for row in json.loads((folder / "export.json").read_text("utf-8"))["files"]
+    }
 
 
 def names(folder):
@@ -58,7 +62,9 @@ def spoiled(run, tmp_path):
 
 def test_names_and_sizes(exported):
     assert names(exported) == FILES
-    int8, float32 = ((exported / f"tiny-{kind}.tflite").stat().st_size for kind in ("int8", "float32"))
+    int8, float32 = (
+        (exported / f"tiny-{kind}.tflite").stat().st_size for kind in ("int8", "float32")
+    )
     assert int8 < 0.4 * float32
 
 
@@ -67,19 +73,29 @@ def test_the_card_says_what_a_device_must_know(exported, run, kind):
     config = RunConfig.read(run)
     _, card = read_model(exported / f"tiny-{kind}.tflite")
     table = files_of(exported)[kind]
-    assert (card.labels, card.size, card.channels, card.fit) == (("NORMAL", "PNEUMONIA"), 64, 1, "stretch")
+    assert (card.labels, card.size, card.channels, card.fit) == (
+        ("NORMAL", "PNEUMONIA"),
+        64,
+        1,
+        "stretch",
+    )
     assert card.quantization == kind
     assert (card.threshold, card.temperature) == (table["threshold"], table["temperature"])
     assert (card.runtimes, card.heatmap, card.grid) == (("litert", "tflite-runtime"), False, None)
     assert card.dataset == config.dataset
     assert card.run == {"name": "tiny", "model": "edge", "environment": config.environment}
     for split in ("validation", "test"):
-        assert card.metrics[split] == {name: table["comparisons"][split][name] for name in ("auc", "accuracy")}
+        assert card.metrics[split] == {
+            name: table["comparisons"][split][name] for name in ("auc", "accuracy")
+        }
     of_run, of_file = read_model_card(exported / f"tiny-{kind}.tflite").split("\n## This file\n")
     assert of_run.strip() == (run / "MODEL_CARD.md").read_text(encoding="utf-8").strip()
     assert of_file.splitlines()[1].startswith(f"- {kind}, grey in, for litert and tflite-runtime. ")
     assert f"- PNEUMONIA is called from a probability of {card.threshold:.3f}; " in of_file
-    assert f"- test: 40 images, {table['comparisons']['test']['agreement']:.2%} decided as by the Keras mo" in of_file
+    assert (
+        f"- test: 40 images, {table['comparisons']['test']['agreement']:.2%} decided as by the Keras mo"
+        in of_file
+    )
     assert table["path"] == f"tiny-{kind}.tflite"
     assert table["size_bytes"] == (exported / table["path"]).stat().st_size
     assert table["refused"] == {}
@@ -135,7 +151,9 @@ def test_int8_decides_as_keras(exported, run, dataset, keras_scores):
 
 
 @pytest.mark.parametrize("kind", ["int8", "float32"])
-def test_files_of_the_source_get_the_decision_of_keras(exported, run, phantom, dataset, keras_scores, kind):
+def test_files_of_the_source_get_the_decision_of_keras(
+    exported, run, phantom, dataset, keras_scores, kind
+):
     classifier = Classifier(exported / f"tiny-{kind}.tflite")
     config = RunConfig.read(run)
     images = dict(zip(keras_scores.image_ids, load_split(dataset, "test").images, strict=True))
@@ -143,17 +161,23 @@ def test_files_of_the_source_get_the_decision_of_keras(exported, run, phantom, d
     assert sure.sum() >= 20
     calibrated = probabilities(keras_scores.logits / classifier.card.temperature)
     decided = keras_scores.probabilities >= config.threshold
-    for image_id, probability, finding, is_sure in zip(keras_scores.image_ids, calibrated, decided, sure, strict=True):
+    for image_id, probability, finding, is_sure in zip(
+        keras_scores.image_ids, calibrated, decided, sure, strict=True
+    ):
         file = phantom / "chest_xray" / image_id
         np.testing.assert_array_equal(classifier.pixels(file), images[image_id])
         prediction = classifier(file)
-        assert prediction.probability == pytest.approx(probability, abs=1e-4 if kind == "float32" else 0.1)
+        assert prediction.probability == pytest.approx(
+            probability, abs=1e-4 if kind == "float32" else 0.1
+        )
         if is_sure:
             assert prediction.label == config.labels[int(finding)]
 
 
 def test_the_same_run_gives_the_same_bytes(run, exported, tmp_path):
-    pack.export_run(run, tmp_path, ("int8", "float32"), demands=Demands(max_auc_drop=1, min_agreement=0))
+    pack.export_run(
+        run, tmp_path, ("int8", "float32"), demands=Demands(max_auc_drop=1, min_agreement=0)
+    )
     for name in FILES[1:]:
         assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
 
@@ -172,14 +196,18 @@ def test_the_command_with_a_heatmap_and_a_layer_in_float32(run, tmp_path, monkey
 
     monkeypatch.setattr(in_order, "eval_batches", count)
     monkeypatch.setattr(pack, "to_tflite", spy)
-    layer = next(layer.name for layer in run_folder.load_model(run).layers if "conv2d" in layer.name)
+    layer = next(
+        layer.name for layer in run_folder.load_model(run).layers if "conv2d" in layer.name
+    )
     out = tmp_path / "out"
     twice = ("--format", "int8", "--format", "int8", "--keep-float", layer, "--keep-float", layer)
     result = invoke(run, "--out", out, *twice, "--heatmap", "--calibration", 8, *LENIENT)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert [line.split()[:3:2] for line in lines[1:3]] == [["int8", "validation"], ["int8", "test"]]
-    assert [line.split()[:2] for line in lines[5:-5]] == [["int8", runtime] for runtime in installed()]
+    assert [line.split()[:2] for line in lines[5:-5]] == [
+        ["int8", runtime] for runtime in installed()
+    ]
     assert lines[-4].startswith("fastest: tiny-int8.tflite in litert")
     assert lines[-3:] == ["smallest: tiny-int8.tflite", "", str(out / "tiny-int8.tflite")]
     assert "converting to int8" in result.stderr
@@ -191,7 +219,9 @@ def test_the_command_with_a_heatmap_and_a_layer_in_float32(run, tmp_path, monkey
     assert read_model_card(out / "tiny-int8.tflite").endswith(f"\n- Left in float32: {layer}\n")
 
 
-def test_a_folder_that_holds_something_is_refused_and_an_older_run_taken(spoiled, tmp_path, monkeypatch):
+def test_a_folder_that_holds_something_is_refused_and_an_older_run_taken(
+    spoiled, tmp_path, monkeypatch
+):
     (spoiled / "MODEL_CARD.md").unlink()
     monkeypatch.setattr(check, "_auc", lambda *arguments: None)  # as if validation lacked a class
     out = tmp_path / "out"
@@ -206,17 +236,25 @@ def test_a_folder_that_holds_something_is_refused_and_an_older_run_taken(spoiled
     result = invoke(spoiled, "--out", out, "--overwrite", "--format", "float32", *LENIENT)
     assert result.exit_code == 0, result.output
     assert names(out) == ["export.json", "notes.txt", "tiny-float32.tflite"]
-    assert "a class has no validation image, so there is no AUC and --max-auc-drop asks nothing" in result.stderr
+    assert (
+        "a class has no validation image, so there is no AUC and --max-auc-drop asks nothing"
+        in result.stderr
+    )
     with pytest.raises(InputError, match=r"has no MODEL_CARD\.md inside"):
         read_model_card(out / "tiny-float32.tflite")
 
 
 def test_what_was_found_of_the_files_that_stay_is_kept(run, tmp_path):
     """But the fastest and the smallest are of this export: an RGB one, and of nothing that is calibrated."""
-    earlier = [{"path": f"{name}.tflite", "quantization": "int8", "size_bytes": 9, "ran": []} for name in ("a", "gone")]
+    earlier = [
+        {"path": f"{name}.tflite", "quantization": "int8", "size_bytes": 9, "ran": []}
+        for name in ("a", "gone")
+    ]
     (tmp_path / "export.json").write_text(json.dumps({"files": earlier}), encoding="utf-8")
     (tmp_path / "a.tflite").write_bytes(b"TFL3")
-    result = invoke(run, "--out", tmp_path, "--overwrite", "--input", "rgb", "--format", "float32", *LENIENT)
+    result = invoke(
+        run, "--out", tmp_path, "--overwrite", "--input", "rgb", "--format", "float32", *LENIENT
+    )
     assert result.exit_code == 0, result.output
     whole = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))
     assert [row["path"] for row in whole["files"]] == ["a.tflite", "tiny-float32-rgb.tflite"]
@@ -227,8 +265,14 @@ def test_what_was_found_of_the_files_that_stay_is_kept(run, tmp_path):
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ({"min_agreement": 1.01}, r"on validation it agrees on \d+\.\d\d% of the decisions; 101\.00% are needed\."),
-        ({"max_auc_drop": -1.0}, r"on validation its AUC is 0\.\d{4} against 0\.\d{4}; -1\.0 may be lost\."),
+        (
+            {"min_agreement": 1.01},
+            r"on validation it agrees on \d+\.\d\d% of the decisions; 101\.00% are needed\.",
+        ),
+        (
+            {"max_auc_drop": -1.0},
+            r"on validation its AUC is 0\.\d{4} against 0\.\d{4}; -1\.0 may be lost\.",
+        ),
     ],
 )
 def test_a_format_that_loses_too_much_is_not_published(run, tmp_path, limits, said):
@@ -238,7 +282,9 @@ def test_a_format_that_loses_too_much_is_not_published(run, tmp_path, limits, sa
     assert not out.exists()
 
 
-def test_one_bad_format_keeps_the_good_one_back_and_the_worst_layers_are_named(run, tmp_path, monkeypatch):
+def test_one_bad_format_keeps_the_good_one_back_and_the_worst_layers_are_named(
+    run, tmp_path, monkeypatch
+):
     convert = pack.to_tflite
 
     def broken(model, quantization, calibration, keep_float, *, rgb):
@@ -270,7 +316,9 @@ def test_an_unfinished_run_is_refused(spoiled, tmp_path):
 
 def test_a_model_card_that_cannot_be_read_is_refused(spoiled, tmp_path):
     (spoiled / "MODEL_CARD.md").write_bytes(b"\xff")
-    with pytest.raises(InputError, match=r"MODEL_CARD\.md cannot be read: .* Write it anew with: cxr-evaluate "):
+    with pytest.raises(
+        InputError, match=r"MODEL_CARD\.md cannot be read: .* Write it anew with: cxr-evaluate "
+    ):
         pack.export_run(spoiled, tmp_path / "out", ("float32",))
 
 

@@ -40,10 +40,16 @@ def brightness_model(classes=2):
     pixels = keras.Input((SIZE, SIZE, 1))
     maps = keras.layers.Conv2D(2, CELL, strides=CELL, name="cells")(pixels)
     pooled = keras.layers.GlobalAveragePooling2D()(maps)
-    slopes = np.array([[1], [0.5]] if classes == 2 else [[-1, 0, 1], [-0.5, 0, 0.5]], np.float32) / 10
-    model = keras.Model(pixels, keras.layers.Dense(slopes.shape[1], name="logits")(pooled), name="brightness")
+    slopes = (
+        np.array([[1], [0.5]] if classes == 2 else [[-1, 0, 1], [-0.5, 0, 0.5]], np.float32) / 10
+    )
+    model = keras.Model(
+        pixels, keras.layers.Dense(slopes.shape[1], name="logits")(pooled), name="brightness"
+    )
     mean = np.full((CELL, CELL, 1, 2), 1 / CELL**2, np.float32)
-    model.set_weights([mean, np.zeros(2, np.float32), slopes, np.full(slopes.shape[1], -7, np.float32)])
+    model.set_weights(
+        [mean, np.zeros(2, np.float32), slopes, np.full(slopes.shape[1], -7, np.float32)]
+    )
     return model
 
 
@@ -92,7 +98,9 @@ def test_tflite_runtime_gives_the_same(calibration, kind, tmp_path):
     flatbuffer = convert.to_tflite(with_heatmap(brightness_model()), kind, calibration)
     (tmp_path / "model").write_bytes(flatbuffer)
     np.save(tmp_path / "image.npy", opacity(1, 3)[np.newaxis])
-    done = subprocess.run([sys.executable, "-c", _RUN, tmp_path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, tmp_path], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     _, expected = load(flatbuffer, "litert").run_with_heatmap(opacity(1, 3)[np.newaxis])
     np.testing.assert_allclose(np.load(tmp_path / "heatmap.npy"), expected, atol=0.2)
@@ -120,7 +128,9 @@ def test_a_model_that_ends_otherwise_is_refused():
 
     pixels = keras.Input((SIZE, SIZE, 1))
     flat = keras.layers.Dense(1)(keras.layers.Flatten()(pixels))
-    with pytest.raises(InputError, match=r"ends in Flatten and Dense; expected GlobalAveragePooling2D and Dense"):
+    with pytest.raises(
+        InputError, match=r"ends in Flatten and Dense; expected GlobalAveragePooling2D and Dense"
+    ):
         with_heatmap(keras.Model(pixels, flat))
     pooled = keras.layers.GlobalAveragePooling2D()(pixels)
     with pytest.raises(InputError, match="Dense without activation"):
@@ -130,6 +140,10 @@ def test_a_model_that_ends_otherwise_is_refused():
 def test_registered_models_with_and_without():
     for name, ending in (("pneumonia-cnn1", "Dense and Dense"), ("xray-cnn5", "Dense and Dense")):
         side, channels = (94, 1) if name == "xray-cnn5" else (32, 3)
-        with pytest.raises(InputError, match=rf"{name} ends in {ending}; expected GlobalAveragePooling2D and Dense"):
+        with pytest.raises(
+            InputError, match=rf"{name} ends in {ending}; expected GlobalAveragePooling2D and Dense"
+        ):
             with_heatmap(build_model(name, (side, side, channels), 2))
-    assert with_heatmap(build_model("mobilenetv3-small", (64, 64, 1), 3)).output["heatmap"].shape == (None, 2, 2, 3)
+    assert with_heatmap(build_model("mobilenetv3-small", (64, 64, 1), 3)).output[
+        "heatmap"
+    ].shape == (None, 2, 2, 3)

@@ -19,7 +19,9 @@ from cxr_tfds.export.operators import CARRIED, operator_versions, too_new
 
 LENIENT = ["--min-agreement", "0", "--max-auc-drop", "1", "--format", "int8"]
 IMAGES = np.zeros((2, 64, 64, 1), np.uint8)
-needs_tflite_runtime = pytest.mark.skipif("tflite-runtime" not in runtime.installed(), reason="needs tflite-runtime")
+needs_tflite_runtime = pytest.mark.skipif(
+    "tflite-runtime" not in runtime.installed(), reason="needs tflite-runtime"
+)
 
 
 def newer(flatbuffer, version=12):
@@ -42,7 +44,9 @@ def flatbuffer(exported):
 @pytest.fixture
 def too_new_run(monkeypatch):
     convert = pack.to_tflite
-    monkeypatch.setattr(pack, "to_tflite", lambda *arguments, **options: newer(convert(*arguments, **options)))
+    monkeypatch.setattr(
+        pack, "to_tflite", lambda *arguments, **options: newer(convert(*arguments, **options))
+    )
 
 
 def test_versions_are_read(flatbuffer):
@@ -84,7 +88,9 @@ def test_a_crash_is_told(flatbuffer, monkeypatch):
         returncode, stderr, stdout = -11, "one\nSegmentation fault\n", ""
 
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: Crashed)
-    with pytest.raises(InputError, match=r"^litert ended with code -11 when it ran the model\. Segmentation fault$"):
+    with pytest.raises(
+        InputError, match=r"^litert ended with code -11 when it ran the model\. Segmentation fault$"
+    ):
         measure.in_process(flatbuffer, "litert", IMAGES)
 
 
@@ -105,7 +111,9 @@ def test_sample(count, expected):
 
 
 @pytest.mark.parametrize("present", [("litert", "tflite-runtime"), ("litert",)])
-def test_a_file_that_tflite_runtime_cannot_run_is_refused(run, tmp_path, too_new_run, monkeypatch, present):
+def test_a_file_that_tflite_runtime_cannot_run_is_refused(
+    run, tmp_path, too_new_run, monkeypatch, present
+):
     """By the runtime itself, and by the table of versions where it is not installed."""
     if not set(present) <= set(runtime.installed()):
         pytest.skip("needs tflite-runtime")
@@ -115,7 +123,9 @@ def test_a_file_that_tflite_runtime_cannot_run_is_refused(run, tmp_path, too_new
     assert result.exit_code == 1
     assert "Error: tiny-int8.tflite was not published: " in result.stderr
     assert "FULLY_CONNECTED" in result.stderr
-    assert "Choose another format, or publish it for others with --runtime litert.\n" in result.stderr
+    assert (
+        "Choose another format, or publish it for others with --runtime litert.\n" in result.stderr
+    )
     assert not out.exists()
 
 
@@ -148,5 +158,7 @@ def test_other_decisions_in_tflite_runtime_are_refused(run, tmp_path, monkeypatc
 
 
 def test_keeping_layers_needs_a_format_that_can(run, tmp_path):
-    with pytest.raises(InputError, match=r"none of float32 keeps layers; add int8 or int8-float-io\.$"):
+    with pytest.raises(
+        InputError, match=r"none of float32 keeps layers; add int8 or int8-float-io\.$"
+    ):
         pack.export_run(run, tmp_path / "out", ("float32",), keep_float=("conv2d",))

@@ -13,13 +13,17 @@ import pytest
 from PIL import Image
 
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.pixels import radiograph
 
 
 def run(*command):
     quiet = {"GLOG_minloglevel": "2"}
     return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, env=os.environ | quiet, check=False
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        env=os.environ | quiet,
+        check=False,
     )
 
 
@@ -92,7 +96,11 @@ def test_names_the_class_with_the_probability_of_the_device(mediapipe, exported_
     done = run(mediapipe, "-c", _IMPORT + _CLASSIFY, file, images)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert (facts["content"], facts["colours"], facts["unit"]) == ("ImageProperties", "RGB", "NormalizationOptions")
+    assert (facts["content"], facts["colours"], facts["unit"]) == (
+        "ImageProperties",
+        "RGB",
+        "NormalizationOptions",
+    )
     assert (facts["mean"], facts["std"], facts["range"]) == ([0], [1], [[0], [255]])
     assert (facts["file"], facts["kind"]) == ("labels.txt", "TENSOR_AXIS_LABELS")
     model = Classifier(file)
@@ -100,7 +108,11 @@ def test_names_the_class_with_the_probability_of_the_device(mediapipe, exported_
     scores = []
     for name, answer in facts["answers"].items():
         own = model(images / name)
-        assert [label for label, _ in answer] == [model.labels[place] for place in np.argsort(own.probabilities)[::-1]]
-        assert dict(answer) == pytest.approx(dict(zip(model.labels, own.probabilities, strict=True)), abs=1e-4)
+        assert [label for label, _ in answer] == [
+            model.labels[place] for place in np.argsort(own.probabilities)[::-1]
+        ]
+        assert dict(answer) == pytest.approx(
+            dict(zip(model.labels, own.probabilities, strict=True)), abs=1e-4
+        )
         scores.append(own.probability)
     assert min(scores) < 0.5 < max(scores)

@@ -31,17 +31,28 @@ def mean_model(classes=2, channels=1):
     pixels = keras.Input((SIZE, SIZE, channels))
     x = keras.layers.Conv2D(2, 1, name="weigh")(pixels)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(pixels, keras.layers.Dense(1 if classes == 2 else 3, name="logits")(x), name="mean")
+    model = keras.Model(
+        pixels, keras.layers.Dense(1 if classes == 2 else 3, name="logits")(x), name="mean"
+    )
     slopes = np.array([[0.05], [0.05]] if classes == 2 else [[-0.05, 0, 0.05]] * 2, np.float32)
     bias = np.array([-10] if classes == 2 else [10, 3, -10], np.float32)
-    model.set_weights([np.full((1, 1, channels, 2), 1 / channels, np.float32), np.zeros(2, np.float32), slopes, bias])
+    model.set_weights(
+        [
+            np.full((1, 1, channels, 2), 1 / channels, np.float32),
+            np.zeros(2, np.float32),
+            slopes,
+            bias,
+        ]
+    )
     return model
 
 
 @pytest.fixture(scope="module")
 def greys():
     """One flat image of each grey value, uint8 (256, 32, 32, 1)."""
-    return np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None, None], (256, SIZE, SIZE, 1))
+    return np.broadcast_to(
+        np.arange(256, dtype=np.uint8)[:, None, None, None], (256, SIZE, SIZE, 1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +91,10 @@ def test_tensors_in_and_out(bodies, name):
 
     whole = with_probabilities(bodies[name], 2.0, ("a", "b"), "m")
     runner = Interpreter(model_content=whole).get_signature_runner("serving_default")
-    image, answer = runner.get_input_details()["image"], runner.get_output_details()["probabilities"]
+    image, answer = (
+        runner.get_input_details()["image"],
+        runner.get_output_details()["probabilities"],
+    )
     assert (image["dtype"], image["shape"].tolist()) == (np.uint8, [1, SIZE, SIZE, 3])
     assert (answer["dtype"], answer["shape"].tolist()) == (np.float32, [1, 2])
     assert too_new(whole) is None
@@ -97,9 +111,18 @@ def test_grey_images_give_what_they_gave(bodies, greys, name):
 
 @pytest.mark.parametrize(("name", "tolerance"), [("float32", 0.1), ("int8", 0.3)])
 def test_colours_give_what_their_grey_gives(bodies, name, tolerance):
-    colours = np.random.default_rng(1).integers(0, 256, (40, 1, 1, 3), dtype=np.uint8).repeat(SIZE, 1).repeat(SIZE, 2)
-    greys = np.stack([np.asarray(Image.fromarray(colour).convert("L")) for colour in colours]).mean(axis=(1, 2))
-    np.testing.assert_allclose(exported_answers(bodies[name], colours), (greys - 100) / 10, atol=tolerance)
+    colours = (
+        np.random.default_rng(1)
+        .integers(0, 256, (40, 1, 1, 3), dtype=np.uint8)
+        .repeat(SIZE, 1)
+        .repeat(SIZE, 2)
+    )
+    greys = np.stack([np.asarray(Image.fromarray(colour).convert("L")) for colour in colours]).mean(
+        axis=(1, 2)
+    )
+    np.testing.assert_allclose(
+        exported_answers(bodies[name], colours), (greys - 100) / 10, atol=tolerance
+    )
 
 
 @pytest.mark.parametrize("name", RGB_FORMATS)
@@ -108,7 +131,9 @@ def test_probabilities_are_the_calibrated_sigmoid_and_keep_the_order(bodies, gre
     found = exported_answers(with_probabilities(bodies[name], 0.5, ("a", "b"), "m"), as_rgb(greys))
     np.testing.assert_allclose(found[:, 1], 1 / (1 + np.exp(-logits / 0.5)), rtol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
-    assert found[255, 0] == pytest.approx(np.exp(-31), rel=0.5)  # sigmoid(31) itself is 1 in float32
+    assert found[255, 0] == pytest.approx(
+        np.exp(-31), rel=0.5
+    )  # sigmoid(31) itself is 1 in float32
     np.testing.assert_allclose(as_logits(found, 0.5), logits, atol=1e-4)
     # No step of the logits is lost, at either end.
     assert len(np.unique(found[:, 0] / found[:, 1])) == len(np.unique(logits)) > 200
@@ -119,7 +144,9 @@ def test_three_classes_of_a_model_with_three_channels(greys, name):
     body = to_tflite(with_grey(mean_model(classes=3, channels=3)), name, as_rgb(greys), rgb=True)
     logits = exported_answers(body, as_rgb(greys[::16]))
     np.testing.assert_allclose(logits[:, 2], (np.arange(0, 256, 16) - 100) / 10, atol=0.3)
-    found = exported_answers(with_probabilities(body, 2.0, ("a", "b", "c"), "m"), as_rgb(greys[::16]))
+    found = exported_answers(
+        with_probabilities(body, 2.0, ("a", "b", "c"), "m"), as_rgb(greys[::16])
+    )
     powers = np.exp(logits / 2)
     np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
 
@@ -127,9 +154,15 @@ def test_three_classes_of_a_model_with_three_channels(greys, name):
 def test_weights_are_aligned_and_the_metadata_stands_in_a_buffer(bodies):
     whole = with_probabilities(bodies["float32"], 1.0, ("a", "b"), "m")
     model = schema.Model.GetRootAsModel(whole, 0)
-    held = [buffer for buffer in map(model.Buffers, range(model.BuffersLength())) if not buffer.DataIsNone()]
+    held = [
+        buffer
+        for buffer in map(model.Buffers, range(model.BuffersLength()))
+        if not buffer.DataIsNone()
+    ]
     assert {buffer._tab.Vector(buffer._tab.Offset(4)) % 16 for buffer in held} == {0}
-    entries = {entry.Name(): entry.Buffer() for entry in map(model.Metadata, range(model.MetadataLength()))}
+    entries = {
+        entry.Name(): entry.Buffer() for entry in map(model.Metadata, range(model.MetadataLength()))
+    }
     assert {b"TFLITE_METADATA", b"min_runtime_version"} <= entries.keys()
     assert model.Buffers(entries[b"TFLITE_METADATA"]).DataAsNumpy()[4:8].tobytes() == b"M001"
 
@@ -151,7 +184,10 @@ def test_what_is_published(exported_rgb, exported):
         "tiny-float32-rgb.tflite",
         "tiny-int8-rgb.tflite",
     ]
-    rows, grey = (json.loads((folder / "export.json").read_text())["files"] for folder in (exported_rgb, exported))
+    rows, grey = (
+        json.loads((folder / "export.json").read_text())["files"]
+        for folder in (exported_rgb, exported)
+    )
     for row, other in zip(rows, grey, strict=True):
         assert [found["runtime"] for found in row["ran"]] == list(installed())
         assert row["temperature"] == pytest.approx(other["temperature"], rel=0.1)
@@ -164,8 +200,13 @@ def test_what_is_published(exported_rgb, exported):
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("float32", 1e-4), ("int8", 0.06)])
-def test_the_device_answers_as_with_the_other_file(exported_rgb, exported, phantom, kind, tolerance):
-    rgb, grey = Classifier(exported_rgb / f"tiny-{kind}-rgb.tflite"), Classifier(exported / f"tiny-{kind}.tflite")
+def test_the_device_answers_as_with_the_other_file(
+    exported_rgb, exported, phantom, kind, tolerance
+):
+    rgb, grey = (
+        Classifier(exported_rgb / f"tiny-{kind}-rgb.tflite"),
+        Classifier(exported / f"tiny-{kind}.tflite"),
+    )
     assert (rgb.card.input, rgb.card.channels, rgb.card.outputs) == ("rgb", 3, 2)
     assert rgb.card.labels == grey.card.labels
     for path in sorted((phantom / "chest_xray" / "test").glob("*/*"))[::4]:
@@ -180,7 +221,9 @@ def test_the_device_answers_as_with_the_other_file(exported_rgb, exported, phant
 def test_a_card_that_says_grey_is_refused(exported_rgb):
     flatbuffer, card = read_model(exported_rgb / "tiny-int8-rgb.tflite")
     lie = append_card(flatbuffer, dataclasses.replace(card, input="grey"))
-    with pytest.raises(InputError, match=r"gives 2 probabilities; its card says \(1, 64, 64, 3\) and 1 logits"):
+    with pytest.raises(
+        InputError, match=r"gives 2 probabilities; its card says \(1, 64, 64, 3\) and 1 logits"
+    ):
         Classifier(lie)
     with pytest.raises(InputError, match=r"channels=1; expected 3 for the input rgb\.$"):
         dataclasses.replace(card, channels=1)
@@ -188,12 +231,17 @@ def test_a_card_that_says_grey_is_refused(exported_rgb):
 
 @pytest.mark.parametrize("name", sorted(FORMATS.keys() - set(RGB_FORMATS)))
 def test_formats_that_do_not_go_with_it(run, tmp_path, name):
-    with pytest.raises(InputError, match=rf"^--input rgb takes uint8 and gives float32, which {name} does not; choose"):
+    with pytest.raises(
+        InputError,
+        match=rf"^--input rgb takes uint8 and gives float32, which {name} does not; choose",
+    ):
         export_run(run, tmp_path / "out", (name,), rgb=True)
 
 
 def test_a_heatmap_does_not_go_with_it(run, tmp_path):
-    with pytest.raises(InputError, match=r"^--input rgb gives probabilities alone, .*; leave --heatmap\.$"):
+    with pytest.raises(
+        InputError, match=r"^--input rgb gives probabilities alone, .*; leave --heatmap\.$"
+    ):
         export_run(run, tmp_path / "out", ("int8",), rgb=True, heatmap=True)
     assert not (tmp_path / "out").exists()
 

@@ -54,21 +54,35 @@ def test_the_file_is_an_array_of_the_split_and_written_once(dataset, whole):
         lambda data: data[:128] + bytes(len(data) - 132) + data[-4:],
         lambda data: data[:5000] + bytes([data[5000] ^ 1]) + data[5001:],
     ],
-    ids=["cut", "half", "empty", "four zeros", "garbage", "zeros", "zeros at the end", "no image", "bit"],
+    ids=[
+        "cut",
+        "half",
+        "empty",
+        "four zeros",
+        "garbage",
+        "zeros",
+        "zeros at the end",
+        "no image",
+        "bit",
+    ],
 )
 def test_a_damaged_file_is_written_again(dataset, whole, tmp_path, caplog, damage):
     (path,) = whole.iterdir()
     (tmp_path / path.name).write_bytes(damage(path.read_bytes()))
     images, _ = read(dataset, tmp_path)
     np.testing.assert_array_equal(images, np.load(path))
-    assert caplog.messages == [f"{tmp_path / path.name} is not as it was written, and is written again."]
+    assert caplog.messages == [
+        f"{tmp_path / path.name} is not as it was written, and is written again."
+    ]
     assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_folder_without_room_is_named(dataset, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(InputError, match=rf"{tmp_path} has 0\.0 GB free; the cache of train takes .* --cache-dir"):
+    with pytest.raises(
+        InputError, match=rf"{tmp_path} has 0\.0 GB free; the cache of train takes .* --cache-dir"
+    ):
         read(dataset, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -44,10 +44,25 @@ def test_names(text: str, parts: tuple[str, str, str | None]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "/", "a/", "/224", "A/224", "a/b/c", "a/224:1", "a/224:1.0", "a/224:newest", "a:1.0.0", "../a/224", "a b"],
+    [
+        "",
+        "/",
+        "a/",
+        "/224",
+        "A/224",
+        "a/b/c",
+        "a/224:1",
+        "a/224:1.0",
+        "a/224:newest",
+        "a:1.0.0",
+        "../a/224",
+        "a b",
+    ],
 )
 def test_other_names_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="expected DATASET/CONFIG such as chest_xray_pneumonia/224"):
+    with pytest.raises(
+        InputError, match="expected DATASET/CONFIG such as chest_xray_pneumonia/224"
+    ):
         DatasetName.parse(text)
 
 
@@ -76,7 +91,9 @@ def test_a_config_name_says_settings(config: str, settings: dict[str, int | str]
         ("mine", """ --config '{"name": "mine"}'"""),
     ],
 )
-def test_a_dataset_that_is_not_built_comes_with_its_command(config: str, option: str, tmp_path: Path) -> None:
+def test_a_dataset_that_is_not_built_comes_with_its_command(
+    config: str, option: str, tmp_path: Path
+) -> None:
     with pytest.raises(MissingData) as caught:
         open_dataset(DatasetName("chest_xray_pneumonia", config), tmp_path)
     assert str(caught.value) == (
@@ -108,7 +125,10 @@ def test_a_built_dataset_describes_itself(built: Path) -> None:
 def test_check_split(built: Path) -> None:
     dataset = open_dataset(NAME, built)
     dataset.check_split("validation")
-    with pytest.raises(InputError, match=r"has no split 'val'; it has train \(\d+ images\), validation .*, test \(40 "):
+    with pytest.raises(
+        InputError,
+        match=r"has no split 'val'; it has train \(\d+ images\), validation .*, test \(40 ",
+    ):
         dataset.check_split("val")
 
 
@@ -125,7 +145,9 @@ def test_the_newest_version_is_taken_unless_one_is_named(copy: Path) -> None:
 
 
 def test_another_version_is_mentioned(built: Path) -> None:
-    with pytest.raises(MissingData, match=r"64:9\.9\.9 is not built in .* \(there is 1\.0\.0\)\. Build it with"):
+    with pytest.raises(
+        MissingData, match=r"64:9\.9\.9 is not built in .* \(there is 1\.0\.0\)\. Build it with"
+    ):
         open_dataset(DatasetName("chest_xray_pneumonia", "64", "9.9.9"), built)
 
 
@@ -133,7 +155,8 @@ def test_a_missing_shard_is_named_with_the_way_out(copy: Path) -> None:
     shard = next(copy.rglob("*-test.tfrecord-*"))
     shard.unlink()
     with pytest.raises(
-        MissingData, match=r"-test\.tfrecord.* is missing\. Remove .*1\.0\.0 and build it again:\n  tfds"
+        MissingData,
+        match=r"-test\.tfrecord.* is missing\. Remove .*1\.0\.0 and build it again:\n  tfds",
     ):
         open_dataset(NAME, copy)
 
@@ -191,4 +214,9 @@ def test_the_default_folder_is_that_of_tfds(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_metadata_is_plain_json(built: Path) -> None:
     metadata = json.loads(next(built.glob("*/64/1.0.0/metadata.json")).read_text(encoding="utf-8"))
-    assert {"size": 64, "channels": 1, "fit": "stretch", "split": "patient"}.items() <= metadata.items()
+    assert {
+        "size": 64,
+        "channels": 1,
+        "fit": "stretch",
+        "split": "patient",
+    }.items() <= metadata.items()

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import InputError
-from cxr_tfds.pixels import radiograph
+from cxr_tfds.imaging.pixels import radiograph
 from cxr_tfds.reading import cache, pipeline
 from cxr_tfds.reading import in_order as reading
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
@@ -89,14 +89,18 @@ def test_starting_at_an_epoch_gives_what_an_uninterrupted_run_sees(dataset, cach
 def test_one_shard_is_shuffled_differently_by_each_seed_and_epoch(built):
     dataset = open_dataset(NAME, built)
     assert len(dataset.shards["train"]) == 1
-    seen = [tuple(order) for seed in range(3) for order in orders(dataset, 3, cache="none", seed=seed)]
+    seen = [
+        tuple(order) for seed in range(3) for order in orders(dataset, 3, cache="none", seed=seed)
+    ]
     assert len(set(seen)) == 9
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
 def test_batches_are_uint8_images_and_targets(dataset, cache):
     sizes = []
-    for images, labels in pipeline.train_batches(dataset, batch_size=BATCH, seed=0, cache=cache).take(8):
+    for images, labels in pipeline.train_batches(
+        dataset, batch_size=BATCH, seed=0, cache=cache
+    ).take(8):
         assert images.dtype == tf.uint8
         assert images.shape[1:] == (64, 64, 1)
         assert labels.dtype == tf.float32
@@ -121,31 +125,40 @@ def test_a_batch_may_be_the_whole_split_and_no_more(dataset):
     assert len(orders(dataset, 1, batch_size=train)[0]) == train
     for size in (0, train + 1):
         with pytest.raises(
-            InputError, match=rf"^batch size {size}; expected 1 to {train}, the images of split 'train'"
+            InputError,
+            match=rf"^batch size {size}; expected 1 to {train}, the images of split 'train'",
         ):
             pipeline.train_batches(dataset, batch_size=size, seed=0)
 
 
 def test_an_unknown_cache_is_refused(dataset):
-    with pytest.raises(InputError, match=r"^cache='disk'; expected one of auto, ram, file, none\.$"):
+    with pytest.raises(
+        InputError, match=r"^cache='disk'; expected one of auto, ram, file, none\.$"
+    ):
         pipeline.train_batches(dataset, batch_size=BATCH, seed=0, cache="disk")
 
 
 @pytest.mark.parametrize(("spare", "expected"), [(0, ["in_memory"]), (-4, ["in_records"])])
-def test_auto_caches_what_fits_into_a_quarter_of_the_free_memory(dataset, monkeypatch, spare, expected):
+def test_auto_caches_what_fits_into_a_quarter_of_the_free_memory(
+    dataset, monkeypatch, spare, expected
+):
     size = 64 * 64 * dataset.sizes["train"]
     monkeypatch.setattr(cache, "free_memory", lambda: 4 * size + spare)
     used = []
     for name in ("in_memory", "in_records"):
         gather = getattr(cache, name)
-        monkeypatch.setattr(pipeline, name, lambda *to, gather=gather, name=name: used.append(name) or gather(*to))
+        monkeypatch.setattr(
+            pipeline, name, lambda *to, gather=gather, name=name: used.append(name) or gather(*to)
+        )
     orders(dataset, 1, cache="auto")
     assert used == expected
 
 
 def test_every_cache_gives_the_same_batches(dataset, original, tmp_path):
     for source in (dataset, original.fitted(32)):
-        first, *others = (orders(source, 2, cache=where, cache_dir=tmp_path) for where in ("ram", "file", "none"))
+        first, *others = (
+            orders(source, 2, cache=where, cache_dir=tmp_path) for where in ("ram", "file", "none")
+        )
         assert others == [first, first]
 
 
@@ -165,7 +178,10 @@ def test_a_missing_split_is_named_with_those_there_are(dataset):
 def test_a_split_without_example_is_named(dataset, sizes):
     empty = dataclasses.replace(dataset, shard_sizes=dataset.shard_sizes | {"train": sizes})
     for call in (reading.load_split, cache.labels_of):
-        with pytest.raises(InputError, match=r"^chest_.* has no example in split 'train'; it has train \(0 images\), "):
+        with pytest.raises(
+            InputError,
+            match=r"^chest_.* has no example in split 'train'; it has train \(0 images\), ",
+        ):
             call(empty, "train")
     with pytest.raises(InputError, match="has no example in split 'train'"):
         pipeline.train_batches(empty, batch_size=1, seed=0)
@@ -226,9 +242,14 @@ def at(byte):
         # No error to TensorFlow: the split just ends early.
         (
             lambda data: data[: starts(data)[-1]],
-            lambda data: f"is damaged: it holds {len(starts(data)) - 1} examples, {len(starts(data))} were written",
+            lambda data: (
+                f"is damaged: it holds {len(starts(data)) - 1} examples, {len(starts(data))} were written"
+            ),
         ),
-        (lambda data: b"", lambda data: f"is damaged: it holds 0 examples, {len(starts(data))} were written"),
+        (
+            lambda data: b"",
+            lambda data: f"is damaged: it holds 0 examples, {len(starts(data))} were written",
+        ),
         (lambda data: None, lambda data: "is missing"),
     ],
     ids=["cut", "cut to a third", "bit", "record missing", "empty", "gone"],
@@ -245,14 +266,14 @@ def test_a_damaged_shard_is_named(own, damage, said):
         reading.load_split(own, "train")
     with pytest.raises(InputError, match=message):
         pipeline.train_batches(own, batch_size=BATCH, seed=0, cache="ram")
-    with pytest.raises(InputError, match=message), reading.damage_named(own):
+    with pytest.raises(InputError, match=message), reading.name_corrupt_shard(own):
         list(pipeline.train_batches(own, batch_size=BATCH, seed=0, cache="none").take(20))
     assert len(reading.load_split(own, "test").images) == own.sizes["test"]  # untouched
 
 
 def test_other_errors_of_tensorflow_stay_what_they_are(dataset):
     for kind in (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
-        with pytest.raises(kind, match="else"), reading.damage_named(dataset):
+        with pytest.raises(kind, match="else"), reading.name_corrupt_shard(dataset):
             raise kind(None, None, "something else")
 
 
@@ -288,7 +309,9 @@ def test_no_worker_has_an_empty_batch(dataset):
 
 
 def test_a_worker_that_is_none_is_refused(dataset):
-    with pytest.raises(InputError, match=r"worker=2 of 2, parts=1; expected a worker from 0 to workers - parts\."):
+    with pytest.raises(
+        InputError, match=r"worker=2 of 2, parts=1; expected a worker from 0 to workers - parts\."
+    ):
         pipeline.train_batches(dataset, batch_size=1, seed=0, worker=2, workers=2)
     with pytest.raises(InputError, match="batch size"):
         pipeline.train_batches(dataset, batch_size=dataset.sizes["train"], seed=0, workers=2)
@@ -311,13 +334,17 @@ def test_source_files_are_stored_untouched(original, phantom):
         assert features["image"].bytes_list.value[0] == (phantom / "chest_xray" / name).read_bytes()
 
 
-@pytest.mark.parametrize(("size", "channels", "fit"), [(64, 1, "stretch"), (40, 3, "pad"), (97, 1, "crop")])
+@pytest.mark.parametrize(
+    ("size", "channels", "fit"), [(64, 1, "stretch"), (40, 3, "pad"), (97, 1, "crop")]
+)
 def test_source_files_are_fitted_by_the_one_pixel_function(original, phantom, size, channels, fit):
     fitted = original.fitted(size, channels=channels, fit=fit)
     examples = reading.load_split(fitted, "test")
     for image_id, image in zip(examples.image_ids, examples.images, strict=True):
         data = (phantom / "chest_xray" / image_id).read_bytes()
-        np.testing.assert_array_equal(image, radiograph(data, size, channels=channels, fit=fit).pixels)
+        np.testing.assert_array_equal(
+            image, radiograph(data, size, channels=channels, fit=fit).pixels
+        )
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
@@ -328,7 +355,10 @@ def test_source_files_train_as_fitted_ones_do(original, dataset, cache):
 
 
 def test_fitted_images_keep_their_size(dataset):
-    with pytest.raises(InputError, match="holds images of 64 x 64; only the config `original` can be read at another"):
+    with pytest.raises(
+        InputError,
+        match="holds images of 64 x 64; only the config `original` can be read at another",
+    ):
         dataset.fitted(128)
 
 
@@ -338,7 +368,9 @@ def test_batches_go_to_the_one_accelerator(dataset, monkeypatch):
     assert pipeline.to_accelerator(batches) is batches
     one = [type("Device", (), {"name": "/CPU:0"})]
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: one)
-    for (ahead, _), (plain, _) in zip(pipeline.to_accelerator(batches).take(3), batches.take(3), strict=True):
+    for (ahead, _), (plain, _) in zip(
+        pipeline.to_accelerator(batches).take(3), batches.take(3), strict=True
+    ):
         np.testing.assert_array_equal(ahead, plain)
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: one * 2)
     assert pipeline.to_accelerator(batches) is batches

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.reading.in_order import damage_named, load_split
+from cxr_tfds.reading.in_order import load_split, name_corrupt_shard
 from cxr_tfds.reading.service import check_address, served_batches
 from cxr_tfds.training.distributed import Devices
 from cxr_tfds.training.settings import TrainSettings
@@ -39,9 +39,14 @@ def address():
     processes = [start("dispatcher", "--port", "0")]
     try:
         target = processes[0].stdout.readline().strip()
-        processes += [start("worker", "--dispatcher", target.removeprefix("grpc://")) for _ in range(2)]
+        processes += [
+            start("worker", "--dispatcher", target.removeprefix("grpc://")) for _ in range(2)
+        ]
         for worker in processes[1:]:
-            assert worker.stdout.readline().strip() == f"localhost serves {target.removeprefix('grpc://')}"
+            assert (
+                worker.stdout.readline().strip()
+                == f"localhost serves {target.removeprefix('grpc://')}"
+            )
         yield target
     finally:
         for process in reversed(processes):
@@ -65,7 +70,9 @@ def test_two_workers_lose_no_example_repeat_none_and_shuffle_anew(address, datas
         seen = []
         for _ in range(steps):
             images, targets = next(batches)
-            np.testing.assert_array_equal(targets.ravel(), [labels[image] for image in hashes(images)])
+            np.testing.assert_array_equal(
+                targets.ravel(), [labels[image] for image in hashes(images)]
+            )
             seen += hashes(images)
         assert sorted(seen) == sorted(labels)
         orders.add(tuple(seen))
@@ -87,15 +94,27 @@ LOST = "the data service did not give every example of chest_xray_pneumonia/64:1
 @pytest.mark.parametrize(
     ("damage", "here", "said"),
     [
-        (without_last_record, True, r"{shard} is damaged: it holds \d+ examples, \d+ were written\. Remove"),
+        (
+            without_last_record,
+            True,
+            r"{shard} is damaged: it holds \d+ examples, \d+ were written\. Remove",
+        ),
         (Path.unlink, True, r"{shard} is missing\. Remove .* and build it again"),
-        (without_last_record, False, rf"{LOST}: some were lost\. Each worker must have the files of this machine"),
+        (
+            without_last_record,
+            False,
+            rf"{LOST}: some were lost\. Each worker must have the files of this machine",
+        ),
         (
             Path.unlink,
             False,
             rf"{LOST}: Failed to get element from worker .*: {{shard}}; No such file or directory\. Each",
         ),
-        (lambda shard: os.truncate(shard, 5000), False, rf"{LOST}: Failed .* truncated record at .*\. Each"),
+        (
+            lambda shard: os.truncate(shard, 5000),
+            False,
+            rf"{LOST}: Failed .* truncated record at .*\. Each",
+        ),
     ],
     ids=["a record", "a shard", "a record there", "a shard there", "cut there"],
 )
@@ -105,7 +124,7 @@ def test_examples_lost_by_a_worker_are_an_error(address, dataset, own, damage, h
     batches = served_batches(own, address, batch_size=BATCH).take(-(-own.sizes["train"] // BATCH))
     with (
         pytest.raises(InputError, match=rf"^{said.format(shard=re.escape(str(shard)))}"),
-        damage_named(own if here else dataset),
+        name_corrupt_shard(own if here else dataset),
     ):
         for _ in batches:
             pass
@@ -132,15 +151,23 @@ def test_several_devices_are_refused(built, tmp_path):
     from cxr_tfds.training.run import train
 
     settings = TrainSettings(
-        dataset="chest_xray_pneumonia/64", data_dir=str(built), batch_size=8, data_service="grpc://localhost:5050"
+        dataset="chest_xray_pneumonia/64",
+        data_dir=str(built),
+        batch_size=8,
+        data_service="grpc://localhost:5050",
     )
     two = Devices(SimpleNamespace(num_replicas_in_sync=2))
-    with pytest.raises(InputError, match=r"^--data-service serves one device; there are 2, which read parts of their"):
+    with pytest.raises(
+        InputError,
+        match=r"^--data-service serves one device; there are 2, which read parts of their",
+    ):
         train(settings, tmp_path / "run", devices=two)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("address", ["localhost:5050", "grpc://localhost", "grpc://:5050", "http://localhost:5050", ""])
+@pytest.mark.parametrize(
+    "address", ["localhost:5050", "grpc://localhost", "grpc://:5050", "http://localhost:5050", ""]
+)
 def test_an_address_that_is_none(address):
     with pytest.raises(InputError, match="expected grpc://HOST:PORT"):
         check_address(address)
@@ -152,5 +179,8 @@ def test_nothing_answers(dataset):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    with pytest.raises(InputError, match=f"no data service answers at grpc://localhost:{port}: .* dispatcher --port"):
+    with pytest.raises(
+        InputError,
+        match=f"no data service answers at grpc://localhost:{port}: .* dispatcher --port",
+    ):
         served_batches(dataset, f"grpc://localhost:{port}", batch_size=BATCH)

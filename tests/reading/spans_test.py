@@ -37,11 +37,15 @@ def serialized(image, names, label=300):
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 50_176])
-@pytest.mark.parametrize("names", [("image", "patient_id", "label"), ("label", "patient_id", "image"), ("image",)])
+@pytest.mark.parametrize(
+    "names", [("image", "patient_id", "label"), ("label", "patient_id", "image"), ("image",)]
+)
 def test_image_bytes_whatever_their_place_and_length(size, names):
     image = np.random.default_rng(size).bytes(size)
     record = serialized(image, names)
-    assert tf.train.Example.FromString(record).features.feature["image"].bytes_list.value[0] == image
+    assert (
+        tf.train.Example.FromString(record).features.feature["image"].bytes_list.value[0] == image
+    )
     start, stop = image_bytes(record)
     assert record[start:stop] == image
 
@@ -79,7 +83,9 @@ def test_reads_the_same_where_the_system_has_no_preadv(shards, monkeypatch):
     paths, images = shards
     monkeypatch.delattr(os, "preadv")
     order = np.array([4, 0, 2, 2, 3])
-    np.testing.assert_array_equal(pixel_reader(paths, find_images(paths)[0], (4, 4, 1))(order), images[order])
+    np.testing.assert_array_equal(
+        pixel_reader(paths, find_images(paths)[0], (4, 4, 1))(order), images[order]
+    )
     os.truncate(paths[1], 40)
     with pytest.raises(OSError, match="ended early"):
         pixel_reader(paths, Spans(*np.array([[1], [30], [16]])), (4, 4, 1))(np.array([0]))

@@ -25,10 +25,16 @@ def tiny_cnn(classes, pooled=True):
 
     keras.utils.set_random_seed(0)
     pixels = keras.Input((32, 32, 1), name="image")
-    maps = keras.layers.Conv2D(4, 3, strides=4, activation="relu")(keras.layers.Rescaling(1 / 255)(pixels))
-    maps = keras.layers.Add()([maps, keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1)(maps))])
+    maps = keras.layers.Conv2D(4, 3, strides=4, activation="relu")(
+        keras.layers.Rescaling(1 / 255)(pixels)
+    )
+    maps = keras.layers.Add()(
+        [maps, keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1)(maps))]
+    )
     flat = keras.layers.GlobalAveragePooling2D()(maps) if pooled else keras.layers.Flatten()(maps)
-    return keras.Model(pixels, keras.layers.Dense(1 if classes == 2 else classes)(flat), name="tiny")
+    return keras.Model(
+        pixels, keras.layers.Dense(1 if classes == 2 else classes)(flat), name="tiny"
+    )
 
 
 def scored(classes, labels, *, good=1.0, seed=0):
@@ -37,7 +43,9 @@ def scored(classes, labels, *, good=1.0, seed=0):
     logits = (drawn[:, 1] - drawn[:, 0]) if classes == 2 else drawn
     findings = [("none", "bacteria", "virus")[n % 3] for n in range(IMAGES)]
     ids = [f"test/<b>{n}</b>.jpeg" for n in range(IMAGES)]
-    return Scores(ids, [f"p{n // 2}" for n in range(IMAGES)], labels, logits.astype(np.float32), findings, 1.5)
+    return Scores(
+        ids, [f"p{n // 2}" for n in range(IMAGES)], labels, logits.astype(np.float32), findings, 1.5
+    )
 
 
 def write(folder, built, classes=2, labels=None, pooled=True, history=True, stressed=True):
@@ -54,7 +62,12 @@ def write(folder, built, classes=2, labels=None, pooled=True, history=True, stre
     images = np.random.default_rng(1).integers(0, 256, (IMAGES, 32, 32, 1), np.uint8)
     kept, model = Kept(np.arange(IMAGES), images), tiny_cnn(classes, pooled)
     config = RunConfig(
-        settings={"model": "tiny", "threshold_rule": "sensitivity>=0.9", "size": None, "note": "<u>"},
+        settings={
+            "model": "tiny",
+            "threshold_rule": "sensitivity>=0.9",
+            "size": None,
+            "note": "<u>",
+        },
         dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
         labels=names,
         shape=(32, 32, 1),
@@ -85,7 +98,11 @@ class Page(html.parser.HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.loads += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data", "srcset")]
+        self.loads += [
+            value
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "data", "srcset")
+        ]
         self.open += [tag] if tag not in self.VOID else []
 
     def handle_startendtag(self, tag, attrs):
@@ -124,11 +141,17 @@ def test_the_page_is_whole_and_loads_nothing(name, request):
     run = request.getfixturevalue(name)[0]
     text, page = read(run)
     assert page.open == []
-    assert [target for target in page.loads if not target.startswith(("#", "data:image/jpeg;base64,"))] == []
+    assert [
+        target for target in page.loads if not target.startswith(("#", "data:image/jpeg;base64,"))
+    ] == []
     assert "url(http" not in text
     assert "@import" not in text
     assert not re.findall(r"\{\{|\{%|Undefined|\bNone\b|\bnan\b", text)
-    targets = [target[1:] for target in page.loads if target.startswith("#") and re.fullmatch(r"#[a-z]+", target)]
+    targets = [
+        target[1:]
+        for target in page.loads
+        if target.startswith("#") and re.fullmatch(r"#[a-z]+", target)
+    ]
     assert {f'id="{target}"' for target in targets} <= set(re.findall(r'id="[a-z]+"', text))
 
 
@@ -145,9 +168,14 @@ def test_the_page_tells_the_figures_with_their_intervals(two):
     shown = read(two[0])[1].shown
     for name, figure in table.items():
         if isinstance(figure, dict) and "low" in figure:
-            assert f"{figure['value']:.4f} {figure['low']:.4f} to {figure['high']:.4f}" in shown, name
+            assert f"{figure['value']:.4f} {figure['low']:.4f} to {figure['high']:.4f}" in shown, (
+                name
+            )
     counts = table["confusion_matrix"]
-    assert f"Of {counts['tp'] + counts['fn']} images with PNEUMONIA the model finds {counts['tp']}" in shown
+    assert (
+        f"Of {counts['tp'] + counts['fn']} images with PNEUMONIA the model finds {counts['tp']}"
+        in shown
+    )
     assert "No medical device." in shown
     assert "sensitivity>=0.9" in shown
     assert under["verdict"] in shown
@@ -172,7 +200,8 @@ SCORED = {"confusion", "roc", "precision-recall", "scores", "calibration"}
 
 
 @pytest.mark.parametrize(
-    ("name", "own"), [("two", {"thresholds", "missed", "false-alarms"}), ("three", {"wrong", "right-2"})]
+    ("name", "own"),
+    [("two", {"thresholds", "missed", "false-alarms"}), ("three", {"wrong", "right-2"})],
 )
 def test_every_picture_is_a_png_of_some_size(name, own, request):
     run = request.getfixturevalue(name)[0]
@@ -181,7 +210,14 @@ def test_every_picture_is_a_png_of_some_size(name, own, request):
     pictures = {path.stem: path for path in (run / "pictures").glob("*.png")}
     assert pictures.pop("mine").read_bytes() == b"x"
     assert set(pictures.values()) == set(run_folder.own_pictures(run))
-    assert set(pictures) == SCORED | own | {"loss", "metrics", "model", "stress", "right-0", "right-1"}
+    assert set(pictures) == SCORED | own | {
+        "loss",
+        "metrics",
+        "model",
+        "stress",
+        "right-0",
+        "right-1",
+    }
     for path in pictures.values():
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             assert image.format == "PNG"
@@ -212,9 +248,13 @@ def test_one_class_only_is_told_as_undefined(built, tmp_path, label):
     run, table, _ = write(tmp_path, built, labels=np.full(IMAGES, label), history=False)
     text, page = read(run)
     assert table["auc"]["value"] is None
-    assert f"undefined: no image is labelled {'PNEUMONIA' if label == 0 else 'NORMAL'}" in page.shown
+    assert (
+        f"undefined: no image is labelled {'PNEUMONIA' if label == 0 else 'NORMAL'}" in page.shown
+    )
     assert "This run has no history.csv." in page.shown
-    assert not {"roc", "precision-recall", "stress", "loss"} & {path.stem for path in (run / "pictures").iterdir()}
+    assert not {"roc", "precision-recall", "stress", "loss"} & {
+        path.stem for path in (run / "pictures").iterdir()
+    }
     run_folder.clear(run)
     assert sorted(path.name for path in run.rglob("*")) == ["mine.png", "notes.txt", "pictures"]
     assert "None" not in text

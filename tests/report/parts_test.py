@@ -11,23 +11,33 @@ import pytest
 
 from cxr_tfds.evaluation.scoring import Scores
 from cxr_tfds.models import build_model
+from cxr_tfds.plotting import drawing
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 from cxr_tfds.report import card, history
 from cxr_tfds.report.data import DataFacts, facts_of
 from cxr_tfds.report.diagram import layer_boxes, picture_of, stages
-from cxr_tfds.report.style import drawing
 from cxr_tfds.run_folder import RunConfig
 
 
 def test_boxes_of_edge():
     model = build_model("edge", (64, 64, 1), 2)
     boxes = layer_boxes(model)
-    assert [box.text for box in boxes[:3]] == ["image", "rescale", "Conv 7\u00d77 / 4 \u00b7 BN \u00b7 ReLU"]
-    assert (boxes[2].shape, boxes[2].parameters, boxes[2].layers) == ((16, 16, 32), 7 * 7 * 32 + 4 * 32, 3)
+    assert [box.text for box in boxes[:3]] == [
+        "image",
+        "rescale",
+        "Conv 7\u00d77 / 4 \u00b7 BN \u00b7 ReLU",
+    ]
+    assert (boxes[2].shape, boxes[2].parameters, boxes[2].layers) == (
+        (16, 16, 32),
+        7 * 7 * 32 + 4 * 32,
+        3,
+    )
     assert (boxes[-1].text, boxes[-1].shape) == ("Dense 1", (1,))
     assert sum(box.parameters for box in boxes) == model.count_params()
     added = [number for number, box in enumerate(boxes) if box.text.startswith("add")]
-    assert [sorted(boxes[number].inputs) for number in added] == [[number - 3, number - 1] for number in added]
+    assert [sorted(boxes[number].inputs) for number in added] == [
+        [number - 3, number - 1] for number in added
+    ]
     assert len(added) == 2
 
 
@@ -41,7 +51,11 @@ def test_a_deep_model_is_drawn_in_stages():
     boxes = layer_boxes(model)
     assert len(boxes) == 65
     few = stages(boxes)
-    assert [(box.text, box.shape[0]) for box in few[1:4]] == [("30 layers", 64), ("31 layers", 32), ("max pool", 16)]
+    assert [(box.text, box.shape[0]) for box in few[1:4]] == [
+        ("30 layers", 64),
+        ("31 layers", 32),
+        ("max pool", 16),
+    ]
     assert sum(box.parameters for box in few) == model.count_params()
     with drawing():
         assert "stages" not in picture_of(model).caption
@@ -49,7 +63,9 @@ def test_a_deep_model_is_drawn_in_stages():
 
 
 def test_a_nested_model_is_one_box():
-    inner = keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Conv2D(4, 3), keras.layers.ReLU()], name="inner")
+    inner = keras.Sequential(
+        [keras.Input((32, 32, 1)), keras.layers.Conv2D(4, 3), keras.layers.ReLU()], name="inner"
+    )
     pixels = keras.Input((32, 32, 1))
     boxes = layer_boxes(keras.Model(pixels, inner(pixels)))
     assert [(box.text, box.shape) for box in boxes[1:]] == [("inner, 2 layers", (30, 30, 4))]
@@ -61,7 +77,9 @@ def dataset(built, tmp_path):
     return open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), tmp_path / "data")
 
 
-SCORES = Scores(["a", "b", "c"], ["p", "p", ""], np.array([0, 1, 1]), np.zeros(3), ["none", "virus", "bacteria"])
+SCORES = Scores(
+    ["a", "b", "c"], ["p", "p", ""], np.array([0, 1, 1]), np.zeros(3), ["none", "virus", "bacteria"]
+)
 
 
 def folder_of(dataset):
@@ -101,7 +119,9 @@ def test_the_report_of_the_build_is_heard(dataset):
     assert facts.searched
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"shortcuts": null}', '{"shortcuts": 3, "patients": 4}', "\x00"])
+@pytest.mark.parametrize(
+    "content", [None, "{", "[]", '{"shortcuts": null}', '{"shortcuts": 3, "patients": 4}', "\x00"]
+)
 def test_without_report_and_description_there_is_a_card_still(dataset, content):
     folder = folder_of(dataset)
     for path in folder.glob("build_report*"):
@@ -112,8 +132,14 @@ def test_without_report_and_description_there_is_a_card_still(dataset, content):
     facts = facts_of(dataset, "test", SCORES)
     assert (facts.about, facts.source, facts.warnings, facts.searched) == ("", "", [], False)
     lines = limits(facts)
-    assert "Nobody has looked whether something beside the lung tells the classes of this dataset apart." in lines
-    assert "Of some images the patient is unknown: one patient's images may stand in two splits." in lines
+    assert (
+        "Nobody has looked whether something beside the lung tells the classes of this dataset apart."
+        in lines
+    )
+    assert (
+        "Of some images the patient is unknown: one patient's images may stand in two splits."
+        in lines
+    )
 
 
 def limits(facts, split="test", **changes):
@@ -152,7 +178,10 @@ def test_what_a_call_is_worth_where_the_finding_is_rare():
 
 def test_limits_without_warnings_and_without_a_test_split():
     lines = limits(NOTHING, "validation")
-    assert "The build found no property of the files, such as size or JPEG quality, that tells the classes." in lines
+    assert (
+        "The build found no property of the files, such as size or JPEG quality, that tells the classes."
+        in lines
+    )
     assert any(line.startswith("There is no test split") for line in lines)
 
 
@@ -162,7 +191,10 @@ def test_limits_without_warnings_and_without_a_test_split():
         (None, []),
         ("", []),
         ("epoch,loss\n1,0.5\n", []),
-        ("epoch,loss,val_loss,val_auc,rate\n1,0.5,0.6,0.7,x\n2,0.4,0.5,0.8,y\n", ["loss", "metrics"]),
+        (
+            "epoch,loss,val_loss,val_auc,rate\n1,0.5,0.6,0.7,x\n2,0.4,0.5,0.8,y\n",
+            ["loss", "metrics"],
+        ),
         ("epoch,loss,val_loss\n1,0.5,0.6\n", ["loss"]),
         ("epoch,loss,val_loss\n1,0.5,cut", []),
     ],
@@ -171,4 +203,6 @@ def test_a_history_of_any_shape(tmp_path, content, pictures):
     if content is not None:
         (tmp_path / "history.csv").write_text(content, encoding="utf-8")
     with drawing():
-        assert [picture.name for picture in history.pictures_of(history.read_history(tmp_path))] == pictures
+        assert [
+            picture.name for picture in history.pictures_of(history.read_history(tmp_path))
+        ] == pictures

@@ -19,7 +19,10 @@ from cxr_tfds.sources.layout import scan_splits
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 FILES = {
-    f"{split}/{c}/{i}.jpeg": f"{split}{c}{i}".encode() * 9 for split in ("train", "test") for c in CLASSES for i in "ab"
+    f"{split}/{c}/{i}.jpeg": f"{split}{c}{i}".encode() * 9
+    for split in ("train", "test")
+    for c in CLASSES
+    for i in "ab"
 }
 
 
@@ -32,7 +35,9 @@ def pack(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED
 
 
 def contents(source: Path) -> dict[str, bytes]:
-    return {file.image_id: file.path.read_bytes() for file in scan_splits(source, "chest_xray", CLASSES)}
+    return {
+        file.image_id: file.path.read_bytes() for file in scan_splits(source, "chest_xray", CLASSES)
+    }
 
 
 def under(prefix: str, files: dict[str, bytes] = FILES) -> dict[str, bytes]:
@@ -61,7 +66,10 @@ def test_the_doubled_kaggle_zip_with_its_junk(tmp_path: Path) -> None:
 def test_a_nested_copy_that_holds_more_is_not_dropped(tmp_path: Path) -> None:
     more = {"chest_xray/chest_xray/train/NORMAL/c.jpeg": b"only here"}
     pack(tmp_path / "archive.zip", under("chest_xray/") | under("chest_xray/chest_xray/") | more)
-    with pytest.raises(InputError, match=r"chest_xray/chest_xray looks like a copy of .*1 of its images(.|\n)*c\.jpeg"):
+    with pytest.raises(
+        InputError,
+        match=r"chest_xray/chest_xray looks like a copy of .*1 of its images(.|\n)*c\.jpeg",
+    ):
         contents(tmp_path)
 
 
@@ -77,12 +85,19 @@ def test_a_zip_beside_what_was_extracted_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name_of",
     [
-        pytest.param(lambda name: ("a.zip" if "a.jpeg" in name else "b.zip", name), id="parts of one tree"),
+        pytest.param(
+            lambda name: ("a.zip" if "a.jpeg" in name else "b.zip", name), id="parts of one tree"
+        ),
         pytest.param(lambda name: (f"{name.split('/')[0]}.zip", name), id="one a split"),
-        pytest.param(lambda name: (f"{name.split('/')[0].upper()}.zip", name.partition("/")[2]), id="named for it"),
+        pytest.param(
+            lambda name: (f"{name.split('/')[0].upper()}.zip", name.partition("/")[2]),
+            id="named for it",
+        ),
     ],
 )
-def test_several_zips_are_one_source(name_of: Callable[[str], tuple[str, str]], tmp_path: Path) -> None:
+def test_several_zips_are_one_source(
+    name_of: Callable[[str], tuple[str, str]], tmp_path: Path
+) -> None:
     packed: dict[str, dict[str, bytes]] = {}
     for name, content in FILES.items():
         archive, inner = name_of(name)
@@ -98,14 +113,18 @@ def test_one_file_in_two_zips_is_read_once_and_two_of_one_name_are_refused(tmp_p
     pack(tmp_path / "b.zip", {"train/NORMAL/a.jpeg": FILES["train/NORMAL/a.jpeg"]})
     assert contents(tmp_path) == FILES
     pack(tmp_path / "b.zip", {"train/NORMAL/a.jpeg": b"another"})
-    with pytest.raises(InputError, match=r"a\.zip/train/NORMAL/a\.jpeg and .*b\.zip/.* differ and have one name"):
+    with pytest.raises(
+        InputError, match=r"a\.zip/train/NORMAL/a\.jpeg and .*b\.zip/.* differ and have one name"
+    ):
         contents(tmp_path)
 
 
 def test_an_empty_class_folder_in_a_zip(tmp_path: Path) -> None:
     files = {name: content for name, content in FILES.items() if "test/NORMAL" not in name}
     pack(tmp_path / "archive.zip", files | {"test/NORMAL/": b""})
-    with pytest.raises(InputError, match=r"archive\.zip/test/NORMAL holds no images|test/NORMAL holds no images"):
+    with pytest.raises(
+        InputError, match=r"archive\.zip/test/NORMAL holds no images|test/NORMAL holds no images"
+    ):
         contents(tmp_path)
 
 
@@ -136,10 +155,15 @@ def entry(name: str, *, mode: int = 0o100644, system: int = 3) -> zipfile.ZipInf
         (entry("..\\outside.jpeg"), "leads out of the folder"),
         (entry("C:/outside.jpeg"), "leads out of the folder"),
         (entry("__MACOSX/../../outside.jpeg"), "leads out of the folder"),
-        (entry("train/NORMAL/link.jpeg", mode=stat.S_IFLNK | 0o777), r"'train/NORMAL/link\.jpeg' is a link"),
+        (
+            entry("train/NORMAL/link.jpeg", mode=stat.S_IFLNK | 0o777),
+            r"'train/NORMAL/link\.jpeg' is a link",
+        ),
     ],
 )
-def test_entries_that_lead_elsewhere_are_refused(info: zipfile.ZipInfo, what: str, tmp_path: Path) -> None:
+def test_entries_that_lead_elsewhere_are_refused(
+    info: zipfile.ZipInfo, what: str, tmp_path: Path
+) -> None:
     path = pack(tmp_path / "archive.zip", FILES)
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(info, b"/etc/passwd")
@@ -147,15 +171,22 @@ def test_entries_that_lead_elsewhere_are_refused(info: zipfile.ZipInfo, what: st
         contents(tmp_path)
 
 
-def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bombs_are_refused_before_they_are_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ZipEntry, "read_bytes", lambda self: pytest.fail("was unpacked"))
     bomb = FILES | {"train/NORMAL/bomb.jpeg": bytes(2 << 20)}
     pack(tmp_path / "archive.zip", bomb)
-    with pytest.raises(InputError, match=r"'train/NORMAL/bomb\.jpeg' unpacks to 2,097,152 bytes, more than 200 times"):
+    with pytest.raises(
+        InputError,
+        match=r"'train/NORMAL/bomb\.jpeg' unpacks to 2,097,152 bytes, more than 200 times",
+    ):
         contents(tmp_path)
     pack(tmp_path / "archive.zip", bomb, zipfile.ZIP_STORED)
     monkeypatch.setattr(archives, "MAX_ENTRY_BYTES", 1 << 20)
-    with pytest.raises(InputError, match=r"bomb\.jpeg' unpacks to 2,097,152 bytes; at most 1,048,576 are allowed"):
+    with pytest.raises(
+        InputError, match=r"bomb\.jpeg' unpacks to 2,097,152 bytes; at most 1,048,576 are allowed"
+    ):
         contents(tmp_path)
 
 
@@ -180,12 +211,22 @@ def test_an_entry_unpacks_to_no_more_than_it_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("at", "value", "what"),
     [
-        (8, struct.pack("<H", 1), r"entry 'train/NORMAL/a\.jpeg' is encrypted\. Unpack it with its password"),
-        (10, struct.pack("<H", 9), r"entry 'train/NORMAL/a\.jpeg' is packed by deflate64\. Unpack it and give the"),
+        (
+            8,
+            struct.pack("<H", 1),
+            r"entry 'train/NORMAL/a\.jpeg' is encrypted\. Unpack it with its password",
+        ),
+        (
+            10,
+            struct.pack("<H", 9),
+            r"entry 'train/NORMAL/a\.jpeg' is packed by deflate64\. Unpack it and give the",
+        ),
         (20, struct.pack("<I", 1 << 30), r"archive\.zip holds entries that overlap"),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_name(at: int, value: bytes, what: str, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_refused_by_name(
+    at: int, value: bytes, what: str, tmp_path: Path
+) -> None:
     path = pack(tmp_path / "archive.zip", FILES)
     patch_directory(path, "train/NORMAL/a.jpeg", at, value)
     with pytest.raises(InputError, match=what):
@@ -197,15 +238,21 @@ def test_a_truncated_zip(share: float, tmp_path: Path) -> None:
     path = pack(tmp_path / "archive.zip", FILES)
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(InputError, match=r"archive\.zip is no whole zip: .*Copy or download it again"):
+    with pytest.raises(
+        InputError, match=r"archive\.zip is no whole zip: .*Copy or download it again"
+    ):
         contents(path)
 
 
 def test_a_damaged_entry_is_a_bad_image(tmp_path: Path) -> None:
     path = pack(tmp_path / "archive.zip", FILES, zipfile.ZIP_STORED)
     data = path.read_bytes()
-    path.write_bytes(data.replace(FILES["train/NORMAL/a.jpeg"], FILES["train/NORMAL/a.jpeg"].swapcase()))
-    (bad,) = [f for f in scan_splits(path, "chest_xray", CLASSES) if f.image_id == "train/NORMAL/a.jpeg"]
+    path.write_bytes(
+        data.replace(FILES["train/NORMAL/a.jpeg"], FILES["train/NORMAL/a.jpeg"].swapcase())
+    )
+    (bad,) = [
+        f for f in scan_splits(path, "chest_xray", CLASSES) if f.image_id == "train/NORMAL/a.jpeg"
+    ]
     with pytest.raises(BadImage, match="is damaged in the zip"):
         bad.path.read_bytes()
 

@@ -27,7 +27,11 @@ def test_class_folders_without_splits(tmp_path: Path) -> None:
     found = scan_classes(draw(tmp_path, *FLAT))
     assert found.classes == ("Normal", "Fibrosis")
     assert not found.has_splits
-    assert [file.image_id for file in found.files] == ["Fibrosis/b.png", "Fibrosis/ward 3/c.png", "Normal/a.png"]
+    assert [file.image_id for file in found.files] == [
+        "Fibrosis/b.png",
+        "Fibrosis/ward 3/c.png",
+        "Normal/a.png",
+    ]
     assert {file.split for file in found.files} == {"train"}
 
 
@@ -46,7 +50,9 @@ def test_class_folders_in_splits_of_any_spelling(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", [FLAT, SPLIT])
 def test_wrapped_and_zipped(layout: Sequence[str], tmp_path: Path) -> None:
     wanted = [file.image_id for file in scan_classes(draw(tmp_path / "plain", *layout)).files]
-    wrapped = draw(tmp_path / "wrapped" / "my data" / "v2", *layout, "__MACOSX/x/._a.png").parents[1]
+    wrapped = draw(tmp_path / "wrapped" / "my data" / "v2", *layout, "__MACOSX/x/._a.png").parents[
+        1
+    ]
     assert [file.image_id for file in scan_classes(wrapped).files] == wanted
     with zipfile.ZipFile(tmp_path / "archive.zip", "w") as file:
         for path in layout:
@@ -67,10 +73,23 @@ def test_of_a_nested_copy_the_outer_one_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["normal", "NEGATIVE", "healthy", "No Finding", "no_findings", "Non-COVID", "nonCOVID-19", "control", "Controls"],
+    [
+        "normal",
+        "NEGATIVE",
+        "healthy",
+        "No Finding",
+        "no_findings",
+        "Non-COVID",
+        "nonCOVID-19",
+        "control",
+        "Controls",
+    ],
 )
 def test_negative_names(name: str, tmp_path: Path) -> None:
-    assert scan_classes(draw(tmp_path, "Abscess/a.png", f"{name}/b.png")).classes == (name, "Abscess")
+    assert scan_classes(draw(tmp_path, "Abscess/a.png", f"{name}/b.png")).classes == (
+        name,
+        "Abscess",
+    )
 
 
 @pytest.mark.parametrize("name", ["non-TB", "no_tb", "Not TB", "without tb"])
@@ -84,7 +103,8 @@ def test_words_that_all_names_begin_with_do_not_hide_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [("covid", "flu"), ("normal", "healthy", "covid"), ("abnormal", "tb"), ("abnormal", "abscess")]
+    "names",
+    [("covid", "flu"), ("normal", "healthy", "covid"), ("abnormal", "tb"), ("abnormal", "abscess")],
 )
 def test_an_unclear_negative_class_must_be_given(names: Sequence[str], tmp_path: Path) -> None:
     draw(tmp_path, *(f"{name}/a.png" for name in names))
@@ -96,9 +116,16 @@ def test_an_unclear_negative_class_must_be_given(names: Sequence[str], tmp_path:
 
 def test_given_classes_are_in_order_and_may_not_deny_a_negative_name(tmp_path: Path) -> None:
     draw(tmp_path, "b/1.png", "a/1.png", "c/1.png", "Normal/1.png")
-    assert scan_classes(tmp_path, classes=["Normal", "c", "A", "b"]).classes == ("Normal", "c", "A", "b")
+    assert scan_classes(tmp_path, classes=["Normal", "c", "A", "b"]).classes == (
+        "Normal",
+        "c",
+        "A",
+        "b",
+    )
     assert scan_classes(tmp_path, classes=["c", "a", "b", "Normal"], negative="c").classes[0] == "c"
-    with pytest.raises(InputError, match="Which of the classes c, a, b, Normal is the negative one"):
+    with pytest.raises(
+        InputError, match="Which of the classes c, a, b, Normal is the negative one"
+    ):
         scan_classes(tmp_path, classes=["c", "a", "b", "Normal"])
     with pytest.raises(InputError, match=r"c is none of the classes Normal, a, b\. Rename it"):
         scan_classes(tmp_path, classes=["Normal", "a", "b"])
@@ -111,16 +138,43 @@ def test_given_classes_are_in_order_and_may_not_deny_a_negative_name(tmp_path: P
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        (("Normal/a.png", "NORMAL/b.png"), r"NORMAL and .*Normal differ only in case\. Merge or rename"),
+        (
+            ("Normal/a.png", "NORMAL/b.png"),
+            r"NORMAL and .*Normal differ only in case\. Merge or rename",
+        ),
         (("train/Normal/a.png", "train/x/a.png", "train/X/a.png"), "differ only in case"),
-        (("train/Normal/a.png", "train/x/a.png", "test/x/a.png", "test/X/b.png"), "both stand for 'x'"),
-        (("train/Normal/a.png", "train/x/a.png", "test/x/a.png"), r"test holds no folder Normal\.\nFound there: x/"),
-        (("train/Normal/a.png", "train/x/a.png", "test/x/a.png", "test/Normal/a.png", "test/y/a.png"), "y is none of"),
-        (("train/Normal/a.png",), r"train holds fewer than two class folders\.\nFound there: Normal/\nExpected layout"),
+        (
+            ("train/Normal/a.png", "train/x/a.png", "test/x/a.png", "test/X/b.png"),
+            "both stand for 'x'",
+        ),
+        (
+            ("train/Normal/a.png", "train/x/a.png", "test/x/a.png"),
+            r"test holds no folder Normal\.\nFound there: x/",
+        ),
+        (
+            (
+                "train/Normal/a.png",
+                "train/x/a.png",
+                "test/x/a.png",
+                "test/Normal/a.png",
+                "test/y/a.png",
+            ),
+            "y is none of",
+        ),
+        (
+            ("train/Normal/a.png",),
+            r"train holds fewer than two class folders\.\nFound there: Normal/\nExpected layout",
+        ),
         (("Normal/a.png", "x/.DS_Store"), r"x holds no images"),
         (("Normal/a.png", "x/b.png", "lost.png"), r"lost\.png lies beside the class folders"),
-        (("Normal/a.png", " x/b.png"), r"' x': no class can have such a name|x'.* no class can have"),
-        (("a/Normal/1.png", "a/x/1.png", "b/Normal/1.png", "b/x/1.png"), r"a, .*b each hold normal, x: they look like"),
+        (
+            ("Normal/a.png", " x/b.png"),
+            r"' x': no class can have such a name|x'.* no class can have",
+        ),
+        (
+            ("a/Normal/1.png", "a/x/1.png", "b/Normal/1.png", "b/x/1.png"),
+            r"a, .*b each hold normal, x: they look like",
+        ),
     ],
 )
 def test_refused(paths: Sequence[str], message: str, tmp_path: Path) -> None:
@@ -133,7 +187,10 @@ def test_refused(paths: Sequence[str], message: str, tmp_path: Path) -> None:
     [
         (("a.png", "b.png"), r"Found there: a\.png, b\.png\nExpected layout, two or more classes"),
         (("Normal/a.png",), r"Found there: Normal/\nExpected"),
-        (("test/Normal/a.png", "test/x/a.png"), r"holds no train split\.\nFound there: test/\nExpected"),
+        (
+            ("test/Normal/a.png", "test/x/a.png"),
+            r"holds no train split\.\nFound there: test/\nExpected",
+        ),
         (
             ("docs/a.md", "src/b.py"),
             r"is named as an image\.\nFound there: docs/, src/\nExpected layout(.*\n)+If .* same: Which of the classes",
@@ -152,7 +209,9 @@ def test_a_link_that_leads_back_is_refused(target: str, tmp_path: Path) -> None:
     draw(tmp_path, *SPLIT)
     (tmp_path / "train/Normal/ward").mkdir()
     (tmp_path / "train/Normal/ward/back").symlink_to(target)
-    with pytest.raises(InputError, match=r"ward/back is a link to a folder that holds it\. Remove the link"):
+    with pytest.raises(
+        InputError, match=r"ward/back is a link to a folder that holds it\. Remove the link"
+    ):
         scan_classes(tmp_path)
 
 

@@ -75,7 +75,10 @@ def test_two_folders_for_one_class(tmp_path: Path) -> None:
 def flat(folder: Path, *, packed: bool = False) -> Path:
     """The layout of the repository: two slices of each class in train, one in val and in test, and one unlisted."""
     for class_name in ("COVID", "NonCOVID"):
-        images = [put(folder / f"CT_{class_name}" / f"{name}%0.png") for name in ("a", "b", "c", "d", "unlisted")]
+        images = [
+            put(folder / f"CT_{class_name}" / f"{name}%0.png")
+            for name in ("a", "b", "c", "d", "unlisted")
+        ]
         lists = folder / "Data-split" / class_name
         put(lists / f"trainCT_{class_name}.txt", "a%0.png\r\n\r\n/content/drive/Images/b%0.png\r\n")
         put(lists / f"valCT_{class_name}.txt", "c%0.png\n")
@@ -83,7 +86,9 @@ def flat(folder: Path, *, packed: bool = False) -> Path:
         put(lists / "old_split" / f"trainCT_{class_name}.txt", "d%0.png\n")
         if packed:
             (folder / "Images-processed").mkdir(exist_ok=True)
-            with zipfile.ZipFile(folder / "Images-processed" / f"CT_{class_name}.zip", "w") as archive:
+            with zipfile.ZipFile(
+                folder / "Images-processed" / f"CT_{class_name}.zip", "w"
+            ) as archive:
                 for path in images:
                     archive.write(path, f"CT_{class_name}/{path.name}")
                     path.unlink()
@@ -107,7 +112,9 @@ def test_the_repository_as_it_is(packed: bool, nested: bool, tmp_path: Path) -> 
         if of == split
     ]
     assert {file.path.read_bytes() for file in files} == {b"x"}
-    assert notes == ["Slices in no list, which are left out: 2 (COVID/unlisted%0.png, NonCOVID/unlisted%0.png)."]
+    assert notes == [
+        "Slices in no list, which are left out: 2 (COVID/unlisted%0.png, NonCOVID/unlisted%0.png)."
+    ]
     assert root.is_dir()
 
 
@@ -128,13 +135,17 @@ def test_listed_slices_without_a_file_are_counted(tmp_path: Path) -> None:
 
 def test_a_slice_in_two_lists(tmp_path: Path) -> None:
     put(flat(tmp_path) / "Data-split" / "COVID" / "testCT_COVID.txt", "d%0.png\na%0.png\n")
-    with pytest.raises(InputError, match=r"The lists of COVID name 1 files twice: a%0\.png\. Leave each in one"):
+    with pytest.raises(
+        InputError, match=r"The lists of COVID name 1 files twice: a%0\.png\. Leave each in one"
+    ):
         scan_slices(tmp_path)
 
 
 def test_a_list_of_which_no_slice_is_there(tmp_path: Path) -> None:
     (flat(tmp_path) / "CT_NonCOVID" / "c%0.png").unlink()
-    with pytest.raises(InputError, match="split validation: none of the NonCOVID slices of its list is there"):
+    with pytest.raises(
+        InputError, match="split validation: none of the NonCOVID slices of its list is there"
+    ):
         scan_slices(tmp_path)
 
 
@@ -144,19 +155,26 @@ def test_a_list_that_is_no_text(tmp_path: Path) -> None:
         scan_slices(tmp_path)
 
 
-@pytest.mark.parametrize("link", ["Data-split/COVID/testCT_COVID.txt", "Data-split", "Images-processed"])
+@pytest.mark.parametrize(
+    "link", ["Data-split/COVID/testCT_COVID.txt", "Data-split", "Images-processed"]
+)
 def test_a_link_out_of_the_source_is_refused(link: str, tmp_path: Path) -> None:
     """The names in a list come into the published report."""
     source = flat(tmp_path / "source", packed=True)
     (source / link).rename(tmp_path / "secret")
     (source / link).symlink_to(tmp_path / "secret")
-    with pytest.raises(InputError, match=rf"links that lead out of .*source:\n  .*/{link}.* -> .*/secret"):
+    with pytest.raises(
+        InputError, match=rf"links that lead out of .*source:\n  .*/{link}.* -> .*/secret"
+    ):
         scan_slices(source)
 
 
 def test_neither_layout(tmp_path: Path) -> None:
     put(tmp_path / "a.png")
-    with pytest.raises(MissingData, match=r"No slices in .*\nFound there: a\.png\nExpected layout, one of\n  train/CT"):
+    with pytest.raises(
+        MissingData,
+        match=r"No slices in .*\nFound there: a\.png\nExpected layout, one of\n  train/CT",
+    ):
         scan_slices(tmp_path)
     with pytest.raises(MissingData, match=r"does not exist\.\nExpected layout, one of"):
         scan_slices(tmp_path / "nowhere")
@@ -165,5 +183,8 @@ def test_neither_layout(tmp_path: Path) -> None:
 def test_flat_without_lists(tmp_path: Path) -> None:
     put(tmp_path / "CT_COVID" / "a.png")
     put(tmp_path / "CT_NonCOVID" / "b.png")
-    with pytest.raises(MissingData, match=r"in no splits, and trainCT_NonCOVID\.txt.*\n(.*\n)+Or build them as xray_f"):
+    with pytest.raises(
+        MissingData,
+        match=r"in no splits, and trainCT_NonCOVID\.txt.*\n(.*\n)+Or build them as xray_f",
+    ):
         scan_slices(tmp_path)

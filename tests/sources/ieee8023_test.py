@@ -74,7 +74,9 @@ def test_bad_tables(data: bytes, message: str) -> None:
     ],
 )
 def test_names_that_lead_out_of_the_folder(folder: str, filename: str) -> None:
-    with pytest.raises(InputError, match=r"line 3: .* leads out of its folder; expected a plain file name\. Such"):
+    with pytest.raises(
+        InputError, match=r"line 3: .* leads out of its folder; expected a plain file name\. Such"
+    ):
         table("1,0,COVID-19,PA,X-ray,images,a.png,", f"2,0,todo,L,X-ray,{folder},{filename},")
 
 
@@ -114,7 +116,10 @@ ROWS = table(
     ",0,covid-19,pa,x-ray,images,g.jpg,",
     "6,0,SARS,PA,X-ray,images,h.jpg,",
 )
-THERE = [f"images/{name}" for name in ("a.jpg", "b.png", "c.jpg", "d.jpg", "f.jpg", "g.jpg", "h.jpg", "stray.jpg")]
+THERE = [
+    f"images/{name}"
+    for name in ("a.jpg", "b.png", "c.jpg", "d.jpg", "f.jpg", "g.jpg", "h.jpg", "stray.jpg")
+]
 
 
 def names(chosen: list[Chosen]) -> list[str]:
@@ -152,10 +157,15 @@ def test_other_views_and_findings(view: str, finding: str, found: list[str]) -> 
 
 
 def test_nothing_asked_for_is_there() -> None:
-    with pytest.raises(InputError, match=r"finding='COVID': no row is so\. Of the 7 rows") as caught:
+    with pytest.raises(
+        InputError, match=r"finding='COVID': no row is so\. Of the 7 rows"
+    ) as caught:
         choose(ROWS, THERE, view="PA", modality="X-ray", finding="COVID")  # a term is whole
     assert "\n  the views are PA (4), AP (1), L (1), pa (1)\n" in str(caught.value)
-    with pytest.raises(InputError, match="modality='CT', finding='COVID-19': 1 rows are so, and none of their images"):
+    with pytest.raises(
+        InputError,
+        match="modality='CT', finding='COVID-19': 1 rows are so, and none of their images",
+    ):
         choose(ROWS, THERE, view="any", modality="CT", finding="COVID-19")
 
 
@@ -185,4 +195,6 @@ def test_rows_that_disagree_about_an_image_leave_it_out() -> None:
     )
     chosen, notes = choose(rows, ["images/a.jpg", "images/b.jpg"], **PA)
     assert names(chosen) == ["b.jpg"]
-    assert notes[-1] == "Images left out because some of their rows are asked for and some are not: 1."
+    assert (
+        notes[-1] == "Images left out because some of their rows are asked for and some are not: 1."
+    )

@@ -78,7 +78,10 @@ def test_a_download_gives_its_folder(folder: Path) -> None:
 
 @pytest.mark.usefixtures("_command")
 def test_a_failed_download_shows_no_credential(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     (folder / "kaggle.json").write_text(json.dumps(SECRETS), encoding="utf-8")
     monkeypatch.setenv("KAGGLE_API_TOKEN", "0123456789abcdef-and-more")
@@ -94,5 +97,8 @@ def test_a_failed_download_shows_no_credential(
 
 def test_without_the_command_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kaggle.shutil, "which", lambda name: None)
-    with pytest.raises(InputError, match=r"not the kaggle command that would download owner/name.*pip install kaggle"):
+    with pytest.raises(
+        InputError,
+        match=r"not the kaggle command that would download owner/name.*pip install kaggle",
+    ):
         kaggle.download(Manager(folder), "owner/name")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.pixels import SUFFIXES
+from cxr_tfds.imaging.pixels import SUFFIXES
 from cxr_tfds.sources import is_junk, scan_splits
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -24,7 +24,12 @@ IDS = [
 ]
 
 
-def draw(root: Path, *, splits: Sequence[str] = ("train", "val", "test"), classes: Sequence[str] = CLASSES) -> Path:
+def draw(
+    root: Path,
+    *,
+    splits: Sequence[str] = ("train", "val", "test"),
+    classes: Sequence[str] = CLASSES,
+) -> Path:
     """One file for each split and class; nothing here is decoded."""
     for number, split in enumerate(splits, start=1):
         for class_name in classes:
@@ -41,7 +46,12 @@ def ids(folder: Path) -> list[str]:
 def test_a_file_is_described(tmp_path: Path) -> None:
     draw(tmp_path)
     file = scan_splits(tmp_path, "chest_xray", CLASSES)[-1]
-    assert file == (tmp_path / "val/PNEUMONIA/p2.jpeg", "validation", "PNEUMONIA", "validation/PNEUMONIA/p2.jpeg")
+    assert file == (
+        tmp_path / "val/PNEUMONIA/p2.jpeg",
+        "validation",
+        "PNEUMONIA",
+        "validation/PNEUMONIA/p2.jpeg",
+    )
 
 
 @pytest.mark.parametrize("place", ["", "chest_xray", "chest_xray/chest_xray"])
@@ -107,7 +117,9 @@ def test_is_junk(name: str, junk: bool) -> None:
     assert is_junk(Path("folder") / name) is junk
 
 
-def test_what_lies_beside_the_splits_is_left_alone_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_lies_beside_the_splits_is_left_alone_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     draw(tmp_path)
     draw(tmp_path / "copy")
     (tmp_path / "README.txt").write_text("read me", encoding="utf-8")
@@ -117,7 +129,9 @@ def test_what_lies_beside_the_splits_is_left_alone_and_named(tmp_path: Path, cap
     draw(tmp_path / "holdout", splits=(".",))
     (tmp_path / "a\nb.PNG").touch()
     assert ids(tmp_path) == IDS
-    assert caplog.messages == [f"Beside the splits of {tmp_path} and not read: 'a\\nb.PNG', holdout."]
+    assert caplog.messages == [
+        f"Beside the splits of {tmp_path} and not read: 'a\\nb.PNG', holdout."
+    ]
 
 
 def test_files_of_any_name_are_images_until_they_are_decoded(tmp_path: Path) -> None:
@@ -144,12 +158,17 @@ Expected layout:
 def test_a_missing_folder_is_named_with_the_layout(tmp_path: Path) -> None:
     with pytest.raises(MissingData) as caught:
         ids(tmp_path / "nowhere")
-    assert str(caught.value) == f"No radiographs in {tmp_path / 'nowhere'}\nIt does not exist.\n{LAYOUT}"
+    assert (
+        str(caught.value)
+        == f"No radiographs in {tmp_path / 'nowhere'}\nIt does not exist.\n{LAYOUT}"
+    )
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"see ward 3")
-    with pytest.raises(MissingData, match=r"No radiographs in .*notes\.txt\nIt is a file, and no zip\.\nExpected"):
+    with pytest.raises(
+        MissingData, match=r"No radiographs in .*notes\.txt\nIt is a file, and no zip\.\nExpected"
+    ):
         ids(tmp_path / "notes.txt")
 
 
@@ -177,7 +196,9 @@ def test_a_class_folder_is_missing(split: str, tmp_path: Path) -> None:
     draw(tmp_path)
     (tmp_path / split / "NORMAL" / os.listdir(tmp_path / split / "NORMAL")[0]).unlink()  # noqa: PTH208
     (tmp_path / split / "NORMAL").rmdir()
-    with pytest.raises(InputError, match=rf"{split} holds no folder NORMAL\.\nFound there: PNEUMONIA/\nExpected"):
+    with pytest.raises(
+        InputError, match=rf"{split} holds no folder NORMAL\.\nFound there: PNEUMONIA/\nExpected"
+    ):
         ids(tmp_path)
 
 
@@ -198,7 +219,9 @@ def test_a_class_is_empty_or_holds_junk_only(tmp_path: Path) -> None:
 
 def test_two_folders_for_one_split(tmp_path: Path) -> None:
     draw(tmp_path, splits=("train", "val", "valid"))
-    with pytest.raises(InputError, match=r"val and .*valid both stand for 'validation'\. Merge or remove one"):
+    with pytest.raises(
+        InputError, match=r"val and .*valid both stand for 'validation'\. Merge or remove one"
+    ):
         ids(tmp_path)
 
 
@@ -214,14 +237,19 @@ def test_two_folders_for_one_class(tmp_path: Path) -> None:
 
 def test_a_further_class_is_not_dropped_silently(tmp_path: Path) -> None:
     draw(tmp_path, classes=(*CLASSES, "COVID"))
-    with pytest.raises(InputError, match=r"COVID is none of the classes NORMAL, PNEUMONIA\. Rename it or take it away"):
+    with pytest.raises(
+        InputError,
+        match=r"COVID is none of the classes NORMAL, PNEUMONIA\. Rename it or take it away",
+    ):
         ids(tmp_path)
 
 
 def test_a_folder_among_images(tmp_path: Path) -> None:
     draw(tmp_path)
     (tmp_path / "train/NORMAL/more.jpeg").mkdir()
-    with pytest.raises(InputError, match=r"more\.jpeg is a folder among images\. Move its images up"):
+    with pytest.raises(
+        InputError, match=r"more\.jpeg is a folder among images\. Move its images up"
+    ):
         ids(tmp_path)
 
 
@@ -229,7 +257,9 @@ def test_a_folder_among_images(tmp_path: Path) -> None:
 def test_a_pipe_among_images_is_not_waited_for(tmp_path: Path) -> None:
     draw(tmp_path)
     os.mkfifo(tmp_path / "train/NORMAL/pipe.jpeg")
-    with pytest.raises(InputError, match=r"pipe\.jpeg is neither a file nor a folder\. Take it away"):
+    with pytest.raises(
+        InputError, match=r"pipe\.jpeg is neither a file nor a folder\. Take it away"
+    ):
         ids(tmp_path)
 
 
@@ -237,7 +267,10 @@ def test_a_pipe_among_images_is_not_waited_for(tmp_path: Path) -> None:
 def test_an_image_beside_the_class_folders_has_no_class(suffix: str, tmp_path: Path) -> None:
     draw(tmp_path)
     (tmp_path / "train" / f"lost{suffix}").write_bytes(b"")
-    with pytest.raises(InputError, match=rf"train/lost\{suffix} lies beside the class folders\. Put it in one of them"):
+    with pytest.raises(
+        InputError,
+        match=rf"train/lost\{suffix} lies beside the class folders\. Put it in one of them",
+    ):
         ids(tmp_path)
 
 
@@ -245,14 +278,17 @@ def test_further_spellings_of_a_class(tmp_path: Path) -> None:
     draw(tmp_path, classes=("normal", "Bacterial"))
     files = scan_splits(tmp_path, "chest_xray", CLASSES, spellings={"bacterial": "PNEUMONIA"})
     assert {file.image_id for file in files if file.class_name == "PNEUMONIA"} == {
-        f"{split}/PNEUMONIA/b{n}.jpeg" for n, split in enumerate(("train", "validation", "test"), start=1)
+        f"{split}/PNEUMONIA/b{n}.jpeg"
+        for n, split in enumerate(("train", "validation", "test"), start=1)
     }
 
 
 def test_of_two_sources_one_must_be_named(tmp_path: Path) -> None:
     draw(tmp_path / "first")
     draw(tmp_path / "second")
-    with pytest.raises(InputError, match=r"holds 2 sources:\n  .*first\n  .*second\nName one of them"):
+    with pytest.raises(
+        InputError, match=r"holds 2 sources:\n  .*first\n  .*second\nName one of them"
+    ):
         ids(tmp_path)
     assert ids(tmp_path / "first") == IDS
 
@@ -265,13 +301,16 @@ def test_of_several_sets_the_one_with_all_classes_is_read(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("place", "what"), [("train/NORMAL/extra.jpeg", "lacks it"), ("train/NORMAL/n1.jpeg", "differs")]
+    ("place", "what"),
+    [("train/NORMAL/extra.jpeg", "lacks it"), ("train/NORMAL/n1.jpeg", "differs")],
 )
 def test_a_copy_that_is_none_is_not_dropped(place: str, what: str, tmp_path: Path) -> None:
     draw(tmp_path / "chest_xray")
     copy = draw(tmp_path / "chest_xray" / "chest_xray")
     (copy / place).write_bytes(b"another image")
-    with pytest.raises(InputError, match=rf"looks like a copy of .*, but 1 of its images .*\n  .*{place}\nTake one"):
+    with pytest.raises(
+        InputError, match=rf"looks like a copy of .*, but 1 of its images .*\n  .*{place}\nTake one"
+    ):
         ids(tmp_path)
 
 
@@ -286,7 +325,9 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     draw(tmp_path)
     with open(os.fsencode(tmp_path / "train/NORMAL") + b"/\xff.jpeg", "wb"):  # noqa: PTH123
         pass
-    with pytest.raises(InputError, match=r"\\udcff\.jpeg': the file name is not valid UTF-8\. Rename the file"):
+    with pytest.raises(
+        InputError, match=r"\\udcff\.jpeg': the file name is not valid UTF-8\. Rename the file"
+    ):
         ids(tmp_path)
 
 

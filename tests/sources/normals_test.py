@@ -15,7 +15,11 @@ from cxr_tfds.sources.normals import draw_normals, find_normals, normal_patient
 
 def files(*patients: int) -> list[SourceFile]:
     """As many images of patient 0, 1, … as given."""
-    names = [f"IM-{patient:04}-{n:04}.jpeg" for patient, count in enumerate(patients) for n in range(count)]
+    names = [
+        f"IM-{patient:04}-{n:04}.jpeg"
+        for patient, count in enumerate(patients)
+        for n in range(count)
+    ]
     return [SourceFile(Path(name), "train", "NORMAL", f"train/NORMAL/{name}") for name in names]
 
 
@@ -26,7 +30,9 @@ def ids(drawn: list[SourceFile]) -> list[str]:
 def test_one_of_each_patient_before_a_second_of_any() -> None:
     pool = files(5, 1, 3, 1)
     for seed in range(10):
-        turns = [Counter(map(normal_patient, draw_normals(pool, count, seed))) for count in range(1, 11)]
+        turns = [
+            Counter(map(normal_patient, draw_normals(pool, count, seed))) for count in range(1, 11)
+        ]
         assert [sorted(turn.values()) for turn in turns[:6]] == [
             [1],
             [1, 1],
@@ -48,7 +54,9 @@ def test_the_seed_decides_and_the_order_of_the_files_does_not() -> None:
 
 
 def test_images_of_unknown_patients_count_each_as_one() -> None:
-    pool = [SourceFile(Path(f"{n}.jpg"), "train", "NORMAL", f"train/NORMAL/{n}.jpg") for n in range(4)]
+    pool = [
+        SourceFile(Path(f"{n}.jpg"), "train", "NORMAL", f"train/NORMAL/{n}.jpg") for n in range(4)
+    ]
     assert len(draw_normals(pool, 4, seed=0)) == 4
 
 
@@ -79,7 +87,9 @@ def test_a_zip(tmp_path: Path) -> None:
 
 
 def test_none_and_half_of_one(tmp_path: Path) -> None:
-    with pytest.raises(MissingData, match=rf"^No normal .*\n  {tmp_path}/a\n  {tmp_path}/b\nPut it there\.$"):
+    with pytest.raises(
+        MissingData, match=rf"^No normal .*\n  {tmp_path}/a\n  {tmp_path}/b\nPut it there\.$"
+    ):
         find_normals([tmp_path / "a", tmp_path / "b"], "Put it there.")
     (lay_out(tmp_path / "c") / "train" / "NORMAL" / "IM-0005-0001.jpeg").unlink()
     with pytest.raises(InputError, match="train/NORMAL holds no images"):

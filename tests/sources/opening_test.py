@@ -64,7 +64,9 @@ def test_a_zip_that_is_a_link_out_of_the_folder_is_refused(
     source = tmp_path / "source"
     source.mkdir()
     (source / "archive.zip").symlink_to(pack(tmp_path / "secret.zip"))
-    with pytest.raises(InputError, match=r"links that lead out of .*source:\n  .*archive\.zip -> .*secret\.zip"):
+    with pytest.raises(
+        InputError, match=r"links that lead out of .*source:\n  .*archive\.zip -> .*secret\.zip"
+    ):
         scan(source)
     assert scan(source / "archive.zip") == IDS  # named, not found
     monkeypatch.setenv(FOLLOW_LINKS, "1")

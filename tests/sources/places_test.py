@@ -38,11 +38,13 @@ def test_a_source_that_is_reached_by_a_link(source: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["train/b.jpeg", "test"])
-def test_a_link_out_of_the_source_is_refused_by_name(link: str, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (source / link).symlink_to(source.parent / "elsewhere" / ("b.jpeg" if link.endswith("jpeg") else ""))
-    message = (
-        rf"1 of the files are reached by links that lead out of .*source:\n  .*{link}.* -> .*elsewhere/b\.jpeg\nCopy"
+def test_a_link_out_of_the_source_is_refused_by_name(
+    link: str, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / link).symlink_to(
+        source.parent / "elsewhere" / ("b.jpeg" if link.endswith("jpeg") else "")
     )
+    message = rf"1 of the files are reached by links that lead out of .*source:\n  .*{link}.* -> .*elsewhere/b\.jpeg\nCopy"
     with pytest.raises(InputError, match=message):
         check_links(source, files(source))
     monkeypatch.setenv(FOLLOW_LINKS, "1")
@@ -63,7 +65,9 @@ def test_a_neighbour_with_a_longer_name_is_outside(source: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["list", "enter"])
-def test_a_folder_without_permission(missing: str, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_permission(
+    missing: str, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def denied(path: Path, whole: Any = Path.iterdir) -> Any:  # not `chmod`: root may do everything
         if path.name == "train":
             raise PermissionError(13, "Permission denied", str(path))
@@ -72,7 +76,9 @@ def test_a_folder_without_permission(missing: str, source: Path, monkeypatch: py
     if missing == "list":
         monkeypatch.setattr(Path, "iterdir", denied)
     else:
-        monkeypatch.setattr(os, "access", lambda path, mode: path.name != "train" or not mode & os.X_OK)
+        monkeypatch.setattr(
+            os, "access", lambda path, mode: path.name != "train" or not mode & os.X_OK
+        )
     with pytest.raises(InputError, match=r"train cannot be read: permission denied"):
         children(source / "train")
     assert search(source, lambda folder: folder.name == "none") == []  # on the way it is passed by

@@ -23,7 +23,11 @@ from cxr_tfds.training.settings import TrainSettings
     ("labels", "logits", "expected"),
     [
         # log(1 + e^-2) of a right answer, log(1 + e^1) of a wrong one.
-        ([1, 0], [2.0, 1.0], {"val_loss": (math.log1p(math.exp(-2)) + math.log1p(math.exp(1))) / 2, "val_auc": 1.0}),
+        (
+            [1, 0],
+            [2.0, 1.0],
+            {"val_loss": (math.log1p(math.exp(-2)) + math.log1p(math.exp(1))) / 2, "val_auc": 1.0},
+        ),
         ([1, 0], [-1000.0, 1000.0], {"val_loss": 1000.0, "val_auc": 0.0}),
         (
             [0, 2],
@@ -47,7 +51,10 @@ def test_validation_row_worked_by_hand(labels, logits, expected):
 )
 @pytest.mark.parametrize("key", ["val_auc", "val_accuracy"])
 def test_best_epoch(rows, best, key):
-    table = [{"epoch": number, key: value, "val_loss": loss} for number, (value, loss) in enumerate(rows, 1)]
+    table = [
+        {"epoch": number, key: value, "val_loss": loss}
+        for number, (value, loss) in enumerate(rows, 1)
+    ]
     assert checkpoint.best_epoch(table) == best
 
 
@@ -66,7 +73,9 @@ def epochs(tiny_model, tmp_path, monkeypatch):
             devices=Devices(tf.distribute.get_strategy()),
             take_loss=lambda: 1.0,
             learning_rate=lambda: 0.1,
-            kept_weights=lambda: [np.full(weight.shape, wanted["value"]) for weight in model.weights],
+            kept_weights=lambda: [
+                np.full(weight.shape, wanted["value"]) for weight in model.weights
+            ],
             state=lambda: [np.zeros(3)],
             begin_epoch=lambda epoch, losses: None,
             load=lambda state: None,
@@ -87,11 +96,15 @@ WORST, BETTER, BEST = [1.0, -1.0], [0.0, 0.0], [-1.0, 1.0]
 
 
 def kept_value(run):
-    (value,) = {float(number) for weight in run.best_model().get_weights() for number in weight.ravel()}
+    (value,) = {
+        float(number) for weight in run.best_model().get_weights() for number in weight.ravel()
+    }
     return value
 
 
-def test_the_best_weights_are_those_of_a_row_of_the_history_whenever_the_run_is_killed(epochs, tmp_path, monkeypatch):
+def test_the_best_weights_are_those_of_a_row_of_the_history_whenever_the_run_is_killed(
+    epochs, tmp_path, monkeypatch
+):
     open_run, end = epochs
     run = open_run()
     end(run, 0, 1.0, BETTER)
@@ -117,12 +130,19 @@ def test_the_best_weights_are_those_of_a_row_of_the_history_whenever_the_run_is_
     assert kept_value(again) == 4.0
     assert [path.name for path in (tmp_path / "checkpoint").glob("best-*")] == ["best-3.weights.h5"]
     (tmp_path / "checkpoint" / "best-3.weights.h5").unlink()
-    with pytest.raises(InputError, match=r"best-3\.weights\.h5 is missing\. Start anew with --overwrite\."):
+    with pytest.raises(
+        InputError, match=r"best-3\.weights\.h5 is missing\. Start anew with --overwrite\."
+    ):
         open_run().restore()
 
 
 def settings(built, model, **changes):
-    named = {"dataset": "chest_xray_pneumonia/64", "data_dir": str(built), "epochs": 2, "batch_size": 8}
+    named = {
+        "dataset": "chest_xray_pneumonia/64",
+        "data_dir": str(built),
+        "epochs": 2,
+        "batch_size": 8,
+    }
     return TrainSettings(**named, model=model, augment="none", **changes)
 
 
@@ -135,7 +155,11 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(
     message = f"the loss became nan in epoch 2. The epochs before are kept in {kept}. Try a lower --learning-rate"
     with pytest.raises(InputError, match=re.escape(message)):
         training.train(settings(built, tiny_model), tmp_path)
-    assert sorted(path.name for path in kept.iterdir()) == ["best-1.weights.h5", "epoch-1.npz", "state.json"]
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "best-1.weights.h5",
+        "epoch-1.npz",
+        "state.json",
+    ]
     assert not (tmp_path / "model.keras").exists()
     assert capfd.readouterr().err.endswith("\n")  # the bar is closed: the message gets its own line
 
@@ -156,14 +180,20 @@ def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept(
 
     monkeypatch.setattr(Checkpoint, "end_epoch", spoiled)
     tiny = settings(built, tiny_model, steps_per_epoch=1, target=target)
-    with pytest.raises(InputError, match=rf"^a logit of validation became nan in epoch {epoch}\. .*--learning-rate"):
+    with pytest.raises(
+        InputError, match=rf"^a logit of validation became nan in epoch {epoch}\. .*--learning-rate"
+    ):
         training.train(tiny, tmp_path)
     assert sorted(path.read_bytes() for path in tmp_path.rglob("checkpoint/*")) == before
     assert len(before) == (0 if epoch == 1 else 3)
 
 
-def test_an_infinite_loss_in_the_first_epoch_keeps_nothing(built, tiny_model, tmp_path, monkeypatch):
+def test_an_infinite_loss_in_the_first_epoch_keeps_nothing(
+    built, tiny_model, tmp_path, monkeypatch
+):
     monkeypatch.setattr(training.Learner, "take_loss", lambda self: float("inf"))
-    with pytest.raises(InputError, match=r"^the loss became inf in epoch 1\. Try a lower --learning-rate"):
+    with pytest.raises(
+        InputError, match=r"^the loss became inf in epoch 1\. Try a lower --learning-rate"
+    ):
         training.train(settings(built, tiny_model, steps_per_epoch=1), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -20,7 +20,7 @@ from cxr_tfds.training.distributed import Devices, open_devices
 _TRAIN = """
 import contextlib, json, os, sys
 from pathlib import Path
-from cxr_tfds.cli import load_tensorflow
+from cxr_tfds.native import load_tensorflow
 load_tensorflow()
 import numpy as np
 import tensorflow as tf
@@ -106,7 +106,11 @@ def start(built, tmp_path):
     }
 
     def begin(name, devices=1, cluster=None, worker=0, **wanted):
-        wanted = {"run": str(tmp_path / name), "state": str(tmp_path / f"{name}-{worker}"), **wanted}
+        wanted = {
+            "run": str(tmp_path / name),
+            "state": str(tmp_path / f"{name}-{worker}"),
+            **wanted,
+        }
         wanted |= {"devices": devices, "settings": settings}
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
         if cluster:
@@ -174,11 +178,13 @@ def test_two_devices_and_two_machines_learn_what_one_device_learns(start, tmp_pa
         assert code == 0, errors
     code, errors = end(start("local", devices=2))
     assert code == 0, errors
-    of_chief, of_other = (state(tmp_path / f"cluster-{worker}-one.npz") for worker in range(2))
-    for mine, theirs in zip(of_chief, of_other, strict=True):
+    broadcast_from_chief, of_other = (
+        state(tmp_path / f"cluster-{worker}-one.npz") for worker in range(2)
+    )
+    for mine, theirs in zip(broadcast_from_chief, of_other, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     alone = state(tmp_path / "local-0-one.npz")
-    assert_near(of_chief, alone)
+    assert_near(broadcast_from_chief, alone)
     two, resumed = (state(tmp_path / f"local-0-{name}.npz") for name in ("two", "resumed"))
     assert_near(two, alone)
     for mine, theirs in zip(resumed, two, strict=True):
@@ -192,7 +198,8 @@ def test_a_batch_must_be_shared_out_evenly():
     devices = Devices(Strategy())
     devices.check_batch_size(33)
     with pytest.raises(
-        InputError, match="batch size 32; it is shared out to 3 devices, so give a multiple, such as 30 or"
+        InputError,
+        match="batch size 32; it is shared out to 3 devices, so give a multiple, such as 30 or",
     ):
         devices.check_batch_size(32)
 
@@ -203,7 +210,9 @@ def test_the_gpus_of_this_machine_are_all_used(monkeypatch, gpus, mirrored):
         num_replicas_in_sync = 2
 
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    monkeypatch.setattr(distributed.tf.config, "list_logical_devices", {"GPU": ["GPU"] * gpus}.__getitem__)
+    monkeypatch.setattr(
+        distributed.tf.config, "list_logical_devices", {"GPU": ["GPU"] * gpus}.__getitem__
+    )
     monkeypatch.setattr(distributed.tf.distribute, "MirroredStrategy", Mirrored)
     devices = open_devices()
     assert isinstance(devices.strategy, Mirrored) == mirrored
@@ -218,7 +227,10 @@ CLUSTER = {"worker": ["a:1", "b:1"]}
     ("config", "place"),
     [
         ({"cluster": CLUSTER, "task": {"type": "worker", "index": 1}}, (1, ("a:1", "b:1"))),
-        ({"cluster": CLUSTER | {"chief": ["c:1"]}, "task": {"type": "worker", "index": 0}}, (1, ("c:1", "a:1", "b:1"))),
+        (
+            {"cluster": CLUSTER | {"chief": ["c:1"]}, "task": {"type": "worker", "index": 0}},
+            (1, ("c:1", "a:1", "b:1")),
+        ),
         ({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}, None),
     ],
 )
@@ -241,14 +253,18 @@ def test_the_place_in_a_cluster(config, place, monkeypatch):
     ],
 )
 def test_a_cluster_that_cannot_be_read(text):
-    with pytest.raises(InputError, match=r"^TF_CONFIG=.*; expected .*the same cluster on every machine"):
+    with pytest.raises(
+        InputError, match=r"^TF_CONFIG=.*; expected .*the same cluster on every machine"
+    ):
         read_cluster(text)
 
 
 def test_a_machine_waits_for_the_others():
     own, other = free_addresses(2)
     said = []
-    wait = threading.Thread(target=wait_for_all, args=(Cluster(0, (own, other)), said.append), daemon=True)
+    wait = threading.Thread(
+        target=wait_for_all, args=(Cluster(0, (own, other)), said.append), daemon=True
+    )
     wait.start()
     wait.join(timeout=0.5)
     assert wait.is_alive()
@@ -260,9 +276,14 @@ def test_a_machine_waits_for_the_others():
 
 def test_a_machine_that_does_not_answer_is_named():
     addresses = tuple(free_addresses(2))
-    with pytest.raises(InputError, match=f"^{addresses[1]} of TF_CONFIG did not answer in 0 s. Start the same command"):
+    with pytest.raises(
+        InputError,
+        match=f"^{addresses[1]} of TF_CONFIG did not answer in 0 s. Start the same command",
+    ):
         wait_for_all(Cluster(0, addresses), str, seconds=0)
     with socket.create_server(("", 0)) as taken:
         own = f"localhost:{taken.getsockname()[1]}"
-        with pytest.raises(InputError, match=f"TF_CONFIG gives this machine {own}, which cannot be listened at"):
+        with pytest.raises(
+            InputError, match=f"TF_CONFIG gives this machine {own}, which cannot be listened at"
+        ):
             wait_for_all(Cluster(0, (own, addresses[1])), str, seconds=0)

@@ -31,7 +31,9 @@ def stored(monkeypatch):
     """Replaces the labels that stand in a dataset."""
 
     def put(**splits):
-        monkeypatch.setattr(labels, "labels_of", lambda dataset, split: tf.constant(splits[split], tf.int64))
+        monkeypatch.setattr(
+            labels, "labels_of", lambda dataset, split: tf.constant(splits[split], tf.int64)
+        )
 
     return put
 
@@ -81,7 +83,8 @@ def test_labels_that_cannot_be_used(dataset, stored, splits, message):
 def test_unknown_findings_are_counted(dataset, stored):
     stored(train=[0, 1, 2, -1], validation=[0, 1, 2], test=[0, 1, 2])
     with pytest.raises(
-        InputError, match=r"^1 of 4 images in split 'train' .* unknown finding.*or train with --target label"
+        InputError,
+        match=r"^1 of 4 images in split 'train' .* unknown finding.*or train with --target label",
     ):
         check_labels(dataset.targeted("finding"))
 
@@ -95,7 +98,9 @@ def test_a_dataset_needs_both_splits(dataset, split):
 
 def test_a_target_that_is_not_there(dataset):
     assert dataset.targeted("label") == dataset
-    with pytest.raises(InputError, match=re.escape("has no target 'finding'; it has 0 findings and a label.")):
+    with pytest.raises(
+        InputError, match=re.escape("has no target 'finding'; it has 0 findings and a label.")
+    ):
         dataclasses.replace(dataset, findings=()).targeted("finding")
 
 
@@ -106,7 +111,10 @@ def test_every_reader_gives_findings_as_labels(dataset, tmp_path, cache):
     whole = load_split(dataset, "train")
     np.testing.assert_array_equal(load_split(view, "train").labels, whole.findings)
     assert set(whole.findings) == {0, 1, 2}
-    of_image = {image.tobytes(): finding for image, finding in zip(whole.images, whole.findings, strict=True)}
+    of_image = {
+        image.tobytes(): finding
+        for image, finding in zip(whole.images, whole.findings, strict=True)
+    }
     assert len(of_image) == len(whole.images)
     batches = train_batches(view, batch_size=11, seed=0, cache=cache, cache_dir=tmp_path).take(6)
     seen = 0
@@ -119,7 +127,13 @@ def test_every_reader_gives_findings_as_labels(dataset, tmp_path, cache):
 
 def test_a_run_on_findings_is_measured_on_findings(built, tiny_model, tmp_path):
     settings = TrainSettings(
-        dataset=NAME, data_dir=str(built), target="finding", model=tiny_model, epochs=1, batch_size=8, augment="none"
+        dataset=NAME,
+        data_dir=str(built),
+        target="finding",
+        model=tiny_model,
+        epochs=1,
+        batch_size=8,
+        augment="none",
     )
     measured = training.train(settings, tmp_path)
     assert measured["test"]["images"] == 40

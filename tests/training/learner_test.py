@@ -9,7 +9,7 @@ from cxr_tfds.models import MODELS, ModelEntry
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.training.distributed import Devices
 from cxr_tfds.training.learner import Learner
-from cxr_tfds.training.objective import losses_of
+from cxr_tfds.training.objective import make_loss
 from cxr_tfds.training.settings import TrainSettings
 
 SHAPE, STEPS = (32, 32, 1), 4
@@ -24,15 +24,25 @@ def plain(monkeypatch):
         pixels = keras.Input(shape)
         x = keras.layers.Conv2D(4, 5, strides=4)(keras.layers.Rescaling(1 / 255)(pixels))
         x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
-        return keras.Model(pixels, keras.layers.Dense(1, dtype="float32")(keras.layers.Flatten()(x)))
+        return keras.Model(
+            pixels, keras.layers.Dense(1, dtype="float32")(keras.layers.Flatten()(x))
+        )
 
-    monkeypatch.setitem(MODELS, "plain", ModelEntry(build, "drawn for tests", 32, None, SHAPE, 0, 0))
+    monkeypatch.setitem(
+        MODELS, "plain", ModelEntry(build, "drawn for tests", 32, None, SHAPE, 0, 0)
+    )
 
 
 def learner(**changes):
-    settings = {"model": "plain", "augment": "none", "epochs": 1, "schedule": "constant", "learning_rate": 0.01}
+    settings = {
+        "model": "plain",
+        "augment": "none",
+        "epochs": 1,
+        "schedule": "constant",
+        "learning_rate": 0.01,
+    }
     settings = TrainSettings(dataset="drawn/32", data_dir="nowhere", **settings | changes)
-    losses = losses_of(np.array([1, 2], np.float32), settings.label_smoothing)
+    losses = make_loss(np.array([1, 2], np.float32), settings.label_smoothing)
     devices = Devices(tf.distribute.get_strategy())
     return Learner(settings, DATASET, devices, policy="float32", losses=losses, steps=STEPS)
 
@@ -61,7 +71,9 @@ def test_steps_are_those_of_fit(images, labels):
         loss=keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1),
     )
     weighted = 1 + labels[:, 0]
-    history = model.fit(images, labels, sample_weight=weighted, batch_size=4, shuffle=False, verbose=0)
+    history = model.fit(
+        images, labels, sample_weight=weighted, batch_size=4, shuffle=False, verbose=0
+    )
     ours.begin_epoch(0, [])
     stream = batches(images, labels)
     for _ in range(STEPS):
@@ -91,7 +103,10 @@ def test_the_average_worked_by_hand(images, labels):
     for step in range(STEPS):
         ours.step(stream)
         decay = min(0.3, (1 + step) / (10 + step))
-        expected = [decay * a + (1 - decay) * w for a, w in zip(expected, ours.model.get_weights(), strict=True)]
+        expected = [
+            decay * a + (1 - decay) * w
+            for a, w in zip(expected, ours.model.get_weights(), strict=True)
+        ]
     for kept, by_hand in zip(ours.kept_weights(), expected, strict=True):
         np.testing.assert_allclose(kept, by_hand, atol=1e-6)
     assert not np.allclose(ours.kept_weights()[0], ours.model.get_weights()[0], atol=1e-6)

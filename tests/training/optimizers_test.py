@@ -22,7 +22,9 @@ def test_a_cosine_rises_then_falls_to_zero():
     found = rates(100)
     assert found[:6] == pytest.approx([0, 0.02, 0.04, 0.06, 0.08, 0.1])
     for step in (20, 50, 99, 100):
-        assert found[step] == pytest.approx(0.05 * (1 + math.cos(math.pi * (step - 5) / 95)), abs=1e-6)
+        assert found[step] == pytest.approx(
+            0.05 * (1 + math.cos(math.pi * (step - 5) / 95)), abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("schedule", ["constant", "plateau"])

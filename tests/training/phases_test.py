@@ -25,7 +25,12 @@ def test_one_phase_unless_the_head_is_trained_first():
     settings = TrainSettings(dataset="a/b", data_dir="c", epochs=10, learning_rate=0.01)
     assert {phase_of(settings, epoch) for epoch in range(10)} == {Phase(0, 10, 0.01)}
     settings = TrainSettings(
-        dataset="a/b", data_dir="c", epochs=10, learning_rate=0.01, weights="imagenet", freeze_epochs=2
+        dataset="a/b",
+        data_dir="c",
+        epochs=10,
+        learning_rate=0.01,
+        weights="imagenet",
+        freeze_epochs=2,
     )
     assert [phase_of(settings, epoch) for epoch in range(4)] == [HEAD, HEAD, ALL, ALL]
 
@@ -57,8 +62,11 @@ def test_a_model_inside_a_model_is_walked_through(model):
 
 def test_layers_that_cannot_be_frozen(model):
     with pytest.raises(
-        InputError, match=r"^--freeze: tiny has no such layer\. 'frist' is not one of .*Did you mean 'first'\?"
+        InputError,
+        match=r"^--freeze: tiny has no such layer\. 'frist' is not one of .*Did you mean 'first'\?",
     ):
         train_layers(model, ALL, "frist")
-    with pytest.raises(InputError, match=re.escape("--freeze logits leaves nothing of tiny to train.")):
+    with pytest.raises(
+        InputError, match=re.escape("--freeze logits leaves nothing of tiny to train.")
+    ):
         train_layers(model, ALL, "logits")

@@ -13,7 +13,9 @@ from cxr_tfds.training.settings import TrainSettings
 
 def settings(name, **changes):
     recipe = RECIPES[name]
-    return TrainSettings(dataset="d/224", data_dir="data", model=recipe.model, **recipe.settings | changes)
+    return TrainSettings(
+        dataset="d/224", data_dir="data", model=recipe.model, **recipe.settings | changes
+    )
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -38,12 +40,34 @@ def test_the_recipe_of_edge_is_the_default():
         (
             "xray-cnn5",
             (500, 1),
-            {"optimizer": "adam", "batch_size": 16, "epochs": 25, "early_stopping": 3, "schedule": "plateau"},
+            {
+                "optimizer": "adam",
+                "batch_size": 16,
+                "epochs": 25,
+                "early_stopping": 3,
+                "schedule": "plateau",
+            },
         ),
-        ("xray-cnn5", (500, 1), {"class_weight": "balanced", "augment": "classic", "steps_per_epoch": None}),
-        ("covid-cnn4", (224, 3), {"optimizer": "adam", "batch_size": 32, "epochs": 10, "steps_per_epoch": 8}),
-        ("covid-cnn4", (224, 3), {"schedule": "constant", "early_stopping": 0, "class_weight": "none"}),
-        ("pneumonia-cnn1", (64, 3), {"optimizer": "adam", "batch_size": 32, "epochs": 10, "early_stopping": 0}),
+        (
+            "xray-cnn5",
+            (500, 1),
+            {"class_weight": "balanced", "augment": "classic", "steps_per_epoch": None},
+        ),
+        (
+            "covid-cnn4",
+            (224, 3),
+            {"optimizer": "adam", "batch_size": 32, "epochs": 10, "steps_per_epoch": 8},
+        ),
+        (
+            "covid-cnn4",
+            (224, 3),
+            {"schedule": "constant", "early_stopping": 0, "class_weight": "none"},
+        ),
+        (
+            "pneumonia-cnn1",
+            (64, 3),
+            {"optimizer": "adam", "batch_size": 32, "epochs": 10, "early_stopping": 0},
+        ),
     ],
 )
 def test_what_the_articles_stated(name, images, stated):

@@ -49,7 +49,9 @@ def everything(built, tiny_model, tmp_path):
 @pytest.fixture
 def trained(everything, tmp_path, monkeypatch):
     """Trains without measuring; `stops` are the epochs after which the run is broken off and resumed."""
-    monkeypatch.setattr(training, "finish_run", lambda model, dataset, run, config: {"weights": model.get_weights()})
+    monkeypatch.setattr(
+        training, "finish_run", lambda model, dataset, run, config: {"weights": model.get_weights()}
+    )
 
     def run(name, *stops, **changes):
         settings = TrainSettings(**everything | changes)
@@ -64,7 +66,9 @@ def trained(everything, tmp_path, monkeypatch):
                 with pytest.raises(Stop):
                     training.train(settings, tmp_path / name, resume=number > 0)
         weights = training.train(settings, tmp_path / name, resume=bool(stops))["weights"]
-        state = json.loads((tmp_path / name / "checkpoint" / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(
+            (tmp_path / name / "checkpoint" / "state.json").read_text(encoding="utf-8")
+        )
         with np.load(tmp_path / name / "checkpoint" / f"epoch-{state['epoch']}.npz") as arrays:
             return state["history"], weights, [arrays[key] for key in arrays.files]
 
@@ -105,7 +109,18 @@ def test_each_phase_trains_its_layers_alone(trained, everything, monkeypatch):
 
     monkeypatch.setattr(training, "write_scalars", keep)
     trained("phases", epochs=2, freeze_epochs=1, steps_per_epoch=2)
-    names = ["first", "first bias", "gamma", "beta", "mean", "variance", "second", "second bias", "head", "head bias"]
+    names = [
+        "first",
+        "first bias",
+        "gamma",
+        "beta",
+        "mean",
+        "variance",
+        "second",
+        "second bias",
+        "head",
+        "head bias",
+    ]
     moved = [
         [name for name, a, b in zip(names, before, after, strict=True) if not np.array_equal(a, b)]
         for before, after in itertools.pairwise(states)
@@ -118,7 +133,10 @@ def test_a_damaged_checkpoint_is_named(trained, everything, tmp_path, monkeypatc
     path = tmp_path / "whole" / "checkpoint" / "epoch-3.npz"
     settings = TrainSettings(**everything | {"epochs": 3})
     np.savez(path, np.zeros(3))
-    with pytest.raises(InputError, match=re.escape(f"{path} was written by another version of cxr-tfds. Start anew")):
+    with pytest.raises(
+        InputError,
+        match=re.escape(f"{path} was written by another version of cxr-tfds. Start anew"),
+    ):
         training.train(settings, tmp_path / "whole", resume=True)
     path.write_bytes(b"PK")
     with pytest.raises(InputError, match=re.escape(f"{path} cannot be read")):

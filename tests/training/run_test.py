@@ -17,22 +17,34 @@ import tensorflow as tf
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.evaluation import finish
 from cxr_tfds.evaluation import scoring as evaluation
 from cxr_tfds.evaluation.scoring import dataset_of, score
 from cxr_tfds.export.pack import export_run
 from cxr_tfds.reading import in_order
 from cxr_tfds.run_folder import RunConfig
-from cxr_tfds.training import checkpoint
+from cxr_tfds.training import checkpoint, finish
 from cxr_tfds.training import run as training
 from cxr_tfds.training.settings import TrainSettings
 
-FILES = ["MODEL_CARD.md", "config.json", "history.csv", "metrics.json", "model.keras", "pictures", "report.html"]
+FILES = [
+    "MODEL_CARD.md",
+    "config.json",
+    "history.csv",
+    "metrics.json",
+    "model.keras",
+    "pictures",
+    "report.html",
+]
 FILES += ["stress.json", "tensorboard"]
 
 
 def settings(built, **changes):
-    tiny = {"dataset": "chest_xray_pneumonia/64", "data_dir": str(built), "epochs": 3, "batch_size": 8}
+    tiny = {
+        "dataset": "chest_xray_pneumonia/64",
+        "data_dir": str(built),
+        "epochs": 3,
+        "batch_size": 8,
+    }
     return TrainSettings(**{**tiny, **changes})
 
 
@@ -70,7 +82,9 @@ def history(folder):
 def assert_same_run(one, other):
     assert history(one) == history(other)
     assert run_folder.read_metrics(one) == run_folder.read_metrics(other)
-    for mine, theirs in zip(*(run_folder.load_model(each).get_weights() for each in (one, other)), strict=True):
+    for mine, theirs in zip(
+        *(run_folder.load_model(each).get_weights() for each in (one, other)), strict=True
+    ):
         np.testing.assert_array_equal(mine, theirs)
 
 
@@ -98,7 +112,11 @@ def test_every_metric_has_an_interval(run):
     measured = run_folder.read_metrics(run)
     assert list(measured) == ["validation", "test"]
     for table in measured.values():
-        intervals = {name: value for name, value in table.items() if isinstance(value, dict) and "low" in value}
+        intervals = {
+            name: value
+            for name, value in table.items()
+            if isinstance(value, dict) and "low" in value
+        }
         assert {"auc", "accuracy", "sensitivity", "specificity", "brier"} <= set(intervals)
         for name, interval in intervals.items():
             assert interval["low"] >= 0, name
@@ -131,13 +149,13 @@ from cxr_tfds import run_folder
 from cxr_tfds.training import run as training
 from cxr_tfds.training.settings import TrainSettings
 
-def write_json(path, content, write=run_folder.write_json):
+def write_json(path, content, write=files.write_json):
     # Weights and best weights of the second epoch are written, its state is not.
     if path.name == "state.json" and content["epoch"] == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, content)
 
-run_folder.write_json = write_json
+files.write_json = write_json
 dataset, data_dir, run = sys.argv[1:]
 training.train(TrainSettings(dataset=dataset, data_dir=data_dir, epochs=3, batch_size=8), Path(run))
 """
@@ -146,11 +164,17 @@ training.train(TrainSettings(dataset=dataset, data_dir=data_dir, epochs=3, batch
 def test_a_killed_run_goes_on_to_the_same_weights(run, built, tmp_path):
     killed = tmp_path / "killed"
     command = [sys.executable, "-c", _KILLED, "chest_xray_pneumonia/64", str(built), str(killed)]
-    done = subprocess.run(command, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, check=False)
+    done = subprocess.run(
+        command, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, check=False
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert names(killed) == ["checkpoint", "config.json", "history.csv", "tensorboard"]
-    assert json.loads((killed / "checkpoint" / "state.json").read_text(encoding="utf-8"))["epoch"] == 1
-    with pytest.raises(InputError, match="was started with other settings: seed 0, now 1\\. Give the same ones"):
+    assert (
+        json.loads((killed / "checkpoint" / "state.json").read_text(encoding="utf-8"))["epoch"] == 1
+    )
+    with pytest.raises(
+        InputError, match="was started with other settings: seed 0, now 1\\. Give the same ones"
+    ):
         training.train(settings(built, seed=1), killed, resume=True)
     with pytest.raises(MissingData, match="the run did not finish"):
         run_folder.load_model(killed)
@@ -165,7 +189,9 @@ def fail(*_args, **_kwargs):
     raise RuntimeError("on purpose")
 
 
-def test_a_run_interrupted_after_its_last_epoch_is_measured_on_resuming(built, tiny_model, tmp_path, monkeypatch):
+def test_a_run_interrupted_after_its_last_epoch_is_measured_on_resuming(
+    built, tiny_model, tmp_path, monkeypatch
+):
     tiny = settings(built, model=tiny_model, epochs=1, augment="none", threshold_rule="youden")
     with monkeypatch.context() as patch:
         patch.setattr(finish, "write_report", fail)
@@ -192,7 +218,12 @@ def check_mixed(folder, precision):
 
 def test_mixed_float16_resumes_to_the_same_weights(built, tiny_model, tmp_path, monkeypatch):
     tiny = settings(
-        built, model=tiny_model, epochs=2, augment="none", threshold_rule="youden", precision="mixed_float16"
+        built,
+        model=tiny_model,
+        epochs=2,
+        augment="none",
+        threshold_rule="youden",
+        precision="mixed_float16",
     )
     training.train(tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -200,7 +231,9 @@ def test_mixed_float16_resumes_to_the_same_weights(built, tiny_model, tmp_path, 
         with pytest.raises(RuntimeError, match="on purpose"):
             training.train(tiny, tmp_path / "resumed")
     config = RunConfig.read(tmp_path / "resumed")
-    dataclasses.replace(config, precision="float32").write(tmp_path / "resumed")  # as if "auto" on another machine
+    dataclasses.replace(config, precision="float32").write(
+        tmp_path / "resumed"
+    )  # as if "auto" on another machine
     with pytest.raises(InputError, match="dtype policy 'float32', now 'mixed_float16'"):
         training.train(tiny, tmp_path / "resumed", resume=True)
     config.write(tmp_path / "resumed")
@@ -211,7 +244,12 @@ def test_mixed_float16_resumes_to_the_same_weights(built, tiny_model, tmp_path, 
 
 def test_a_run_in_mixed_bfloat16(built, tiny_model, tmp_path):
     tiny = settings(
-        built, model=tiny_model, epochs=1, augment="none", threshold_rule="youden", precision="mixed_bfloat16"
+        built,
+        model=tiny_model,
+        epochs=1,
+        augment="none",
+        threshold_rule="youden",
+        precision="mixed_bfloat16",
     )
     training.train(tiny, tmp_path)
     check_mixed(tmp_path, "mixed_bfloat16")
@@ -227,8 +265,16 @@ def test_a_run_reproduces_its_figures(run):
 @pytest.mark.parametrize(
     ("error", "batch_size", "advice"),
     [
-        (tf.errors.ResourceExhaustedError(None, None, "OOM"), 8, "batches of 8 images. Try --batch-size 4, with"),
-        (MemoryError(), 1, "batches of 1 images. Try a smaller model or smaller images, with --overwrite."),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "OOM"),
+            8,
+            "batches of 8 images. Try --batch-size 4, with",
+        ),
+        (
+            MemoryError(),
+            1,
+            "batches of 1 images. Try a smaller model or smaller images, with --overwrite.",
+        ),
     ],
 )
 def test_out_of_memory_says_which_batch_size_to_try(
@@ -239,7 +285,9 @@ def test_out_of_memory_says_which_batch_size_to_try(
 
     monkeypatch.setattr(training.Learner, "step", step)
     with pytest.raises(InputError, match=re.escape(f"out of memory with {advice}")):
-        training.train(settings(built, model=tiny_model, augment="none", batch_size=batch_size), tmp_path)
+        training.train(
+            settings(built, model=tiny_model, augment="none", batch_size=batch_size), tmp_path
+        )
     assert names(tmp_path) == ["config.json"]
 
 
@@ -275,12 +323,27 @@ def test_a_damaged_shard_ends_the_run(built, tmp_path, cache):
     [
         ({"batch_size": 1000}, "batch size 1000; expected 1 to "),
         ({"dataset": "chest_xray_pneumonia/96"}, "chest_xray_pneumonia/96 is not built in "),
-        ({"size": 96}, "chest_xray_pneumonia/64:1.0.0 holds images of 64 x 64; only the config `original`"),
-        ({"channels": 3}, "chest_xray_pneumonia/64:1.0.0 holds images of 64 x 64; only the config `original`"),
-        ({"model": "covid-cnn4"}, "model covid-cnn4 takes images of at least 32 x 32 pixels and 3 channels"),
-        ({"weights": "/nowhere/model.keras"}, "weights /nowhere/model.keras do not exist; expected none, imagenet or"),
+        (
+            {"size": 96},
+            "chest_xray_pneumonia/64:1.0.0 holds images of 64 x 64; only the config `original`",
+        ),
+        (
+            {"channels": 3},
+            "chest_xray_pneumonia/64:1.0.0 holds images of 64 x 64; only the config `original`",
+        ),
+        (
+            {"model": "covid-cnn4"},
+            "model covid-cnn4 takes images of at least 32 x 32 pixels and 3 channels",
+        ),
+        (
+            {"weights": "/nowhere/model.keras"},
+            "weights /nowhere/model.keras do not exist; expected none, imagenet or",
+        ),
         ({"weights": "imagenet"}, "model edge has no ImageNet weights; "),
-        ({"class_weight": "1,2,3"}, "class_weight='1,2,3' has 3 numbers; expected 2, for NORMAL, PNEUMONIA."),
+        (
+            {"class_weight": "1,2,3"},
+            "class_weight='1,2,3' has 3 numbers; expected 2, for NORMAL, PNEUMONIA.",
+        ),
     ],
 )
 def test_a_run_that_cannot_start_leaves_the_old_one_alone(run, built, tmp_path, change, message):
@@ -293,7 +356,9 @@ def test_a_run_that_cannot_start_leaves_the_old_one_alone(run, built, tmp_path, 
 
 def test_images_too_small_leave_the_old_run_alone(run, built, tmp_path):
     (tmp_path / "model.keras").write_bytes((run / "model.keras").read_bytes())
-    with pytest.raises(InputError, match="at least 94 x 94 pixels and 1 channel; the dataset has 64 x 64 x 1"):
+    with pytest.raises(
+        InputError, match="at least 94 x 94 pixels and 1 channel; the dataset has 64 x 64 x 1"
+    ):
         training.train(settings(built, model="xray-cnn5"), tmp_path)
     assert names(tmp_path) == ["model.keras"]
 
@@ -312,7 +377,9 @@ def test_a_dataset_with_other_examples_is_refused(run, built):
 
 @pytest.mark.parametrize(("has_gpu", "policy"), [(True, "mixed_float16"), (False, "float32")])
 def test_auto_precision(monkeypatch, has_gpu, policy):
-    monkeypatch.setattr(training.tf.config, "list_physical_devices", lambda kind: ["one"] if has_gpu else [])
+    monkeypatch.setattr(
+        training.tf.config, "list_physical_devices", lambda kind: ["one"] if has_gpu else []
+    )
     assert training.resolve_precision("auto") == policy
     assert training.resolve_precision("mixed_bfloat16") == "mixed_bfloat16"
 
@@ -324,9 +391,13 @@ def test_mixup_mixes_labels_as_images(built):
 
     dataset = open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)
     plain = train_batches(dataset, batch_size=8, seed=0)
-    ((_, shares), labels), (_, before) = (next(iter(batches)) for batches in (with_mixup(plain, 0.3, 2, seed=0), plain))
+    ((_, shares), labels), (_, before) = (
+        next(iter(batches)) for batches in (with_mixup(plain, 0.3, 2, seed=0), plain)
+    )
     assert 0 <= np.min(shares) < 0.2 < 0.8 < np.max(shares) <= 1
-    mixed = np.asarray(mix(before[:, :, np.newaxis, np.newaxis], shares))[:, :, 0, 0]  # labels as images of one pixel
+    mixed = np.asarray(mix(before[:, :, np.newaxis, np.newaxis], shares))[
+        :, :, 0, 0
+    ]  # labels as images of one pixel
     np.testing.assert_allclose(labels, mixed, atol=1e-6)
     again = next(iter(with_mixup(plain.skip(3), 0.3, 2, seed=0, first_batch=3)))
     (*_, fourth) = with_mixup(plain, 0.3, 2, seed=0).take(4)

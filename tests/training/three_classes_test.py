@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import probabilities, score
+from cxr_tfds.evaluation.scoring import score
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.pack import Demands, export_run
+from cxr_tfds.metrics.logits import probabilities
 from cxr_tfds.reading.datasets import DatasetName, open_dataset
 from cxr_tfds.reading.in_order import load_split
 from cxr_tfds.run_folder import RunConfig
@@ -81,7 +82,9 @@ def test_the_run_has_no_threshold_and_a_whole_report(run):
 
 @pytest.mark.parametrize("rule", ["youden", "0.4"])
 def test_a_rule_for_the_threshold_is_refused_before_training(data_dir, tmp_path, rule):
-    settings = TrainSettings(dataset=NAME, data_dir=str(data_dir), epochs=1, batch_size=8, threshold_rule=rule)
+    settings = TrainSettings(
+        dataset=NAME, data_dir=str(data_dir), epochs=1, batch_size=8, threshold_rule=rule
+    )
     message = (
         f"--threshold-rule {rule} is for two classes; chest_xray_pneumonia/64:1.0.0 has 3, NORMAL, BACTERIA, VIRUS, of "
         "which the most probable is called. Leave it out."

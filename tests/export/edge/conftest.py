@@ -48,7 +48,11 @@ def flatbuffers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("flatbuffers")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [sys.executable, __file__, folder], env=os.environ | quiet, capture_output=True, text=True, check=False
+        [sys.executable, __file__, folder],
+        env=os.environ | quiet,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return {path.stem: path.read_bytes() for path in folder.iterdir()}
@@ -60,7 +64,9 @@ def models(flatbuffers, tmp_path_factory):
     cards = {
         "int8": TWO,
         "float32": dataclasses.replace(TWO, quantization="float32"),
-        "three": dataclasses.replace(TWO, labels=("NORMAL", "BACTERIA", "VIRUS"), channels=3, threshold=None),
+        "three": dataclasses.replace(
+            TWO, labels=("NORMAL", "BACTERIA", "VIRUS"), channels=3, threshold=None
+        ),
         "dynamic": dataclasses.replace(TWO, quantization="float32"),
         "unnamed": dataclasses.replace(TWO, quantization="float32"),
     }
@@ -90,7 +96,9 @@ def infer():
     """Runs `cxr-infer` in this process."""
 
     def run(*arguments, charset="utf-8", **more):
-        return CliRunner(charset=charset).invoke(cli, [str(argument) for argument in arguments], **more)
+        return CliRunner(charset=charset).invoke(
+            cli, [str(argument) for argument in arguments], **more
+        )
 
     return run
 
@@ -112,7 +120,9 @@ def infer_apart(command_line):
 
     def run(*arguments, before="", **more):
         options = {"text": True, "check": False, **more}
-        return subprocess.run(command_line(*arguments, before=before), capture_output=True, **options)
+        return subprocess.run(
+            command_line(*arguments, before=before), capture_output=True, **options
+        )
 
     return run
 
@@ -122,7 +132,9 @@ def logits(flatbuffers, tmp_path):
     """Runs a model on pixels (M, 1, S, S, C) in a fresh process; gives (M, K)."""
 
     def run(name, runtime, pixels):
-        flatbuffer, images, answers = (tmp_path / part for part in ("model", "pixels.npy", "logits.npy"))
+        flatbuffer, images, answers = (
+            tmp_path / part for part in ("model", "pixels.npy", "logits.npy")
+        )
         flatbuffer.write_bytes(flatbuffers[name])
         np.save(images, pixels)
         done = subprocess.run(
@@ -190,7 +202,9 @@ def _convert(model, kind, signature="serving_default"):
         if kind != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if kind == "int8":
-            converter.representative_dataset = lambda: ([np.full(shape, grey, np.float32)] for grey in range(0, 256, 5))
+            converter.representative_dataset = lambda: (
+                [np.full(shape, grey, np.float32)] for grey in range(0, 256, 5)
+            )
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.int8
         return converter.convert()
@@ -205,15 +219,25 @@ def _networks():
     from cxr_tfds.export.rgb import as_rgb, with_grey, with_probabilities
 
     pixels = keras.Input((16, 16, 1))
-    x = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")(layers.Rescaling(1 / 255)(pixels))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")(
+        layers.Rescaling(1 / 255)(pixels)
+    )
     y = layers.DepthwiseConv2D(3, padding="same")(x)
-    x = layers.Concatenate()([layers.MaxPooling2D(2)(layers.Add()([x, y])), layers.AveragePooling2D(2)(y)])
-    x = layers.Flatten()(layers.Conv2D(8, 3, activation="relu")(layers.ZeroPadding2D(((2, 1), (1, 2)))(x)))
+    x = layers.Concatenate()(
+        [layers.MaxPooling2D(2)(layers.Add()([x, y])), layers.AveragePooling2D(2)(y)]
+    )
+    x = layers.Flatten()(
+        layers.Conv2D(8, 3, activation="relu")(layers.ZeroPadding2D(((2, 1), (1, 2)))(x))
+    )
     two = keras.Model(pixels, layers.Dense(1)(layers.Dense(8, activation="relu")(x)))
-    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, strides=2, activation="relu")(pixels))
+    pooled = layers.GlobalAveragePooling2D()(
+        layers.Conv2D(4, 3, strides=2, activation="relu")(pixels)
+    )
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), dtype=np.uint8)
     found = {f"network-{name}": to_tflite(two, name, images) for name in ("int8", "float32")}
-    body = to_tflite(with_grey(keras.Model(pixels, layers.Dense(3)(pooled))), "int8", as_rgb(images), rgb=True)
+    body = to_tflite(
+        with_grey(keras.Model(pixels, layers.Dense(3)(pooled))), "int8", as_rgb(images), rgb=True
+    )
     return {**found, "network-rgb": with_probabilities(body, 1.5, ("a", "b", "c"), "rgb")}
 
 

@@ -34,7 +34,9 @@ def transparent(path):
     Image.new("LA", (40, 30), (200, 255)).save(path)
 
 
-@pytest.mark.parametrize("draw", [one_pixel, one_pixel_wide, one_pixel_high, sixteen_bit, cmyk, transparent])
+@pytest.mark.parametrize(
+    "draw", [one_pixel, one_pixel_wide, one_pixel_high, sixteen_bit, cmyk, transparent]
+)
 def test_odd_images_are_answered(models, tmp_path, draw, infer_apart):
     path = tmp_path / "x.png"
     draw(path)
@@ -42,7 +44,9 @@ def test_odd_images_are_answered(models, tmp_path, draw, infer_apart):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     (row,) = json.loads(done.stdout)
-    assert row["probability"] == pytest.approx(1 / (1 + np.exp(-10)), abs=1e-4)  # grey 200: logit 10
+    assert row["probability"] == pytest.approx(
+        1 / (1 + np.exp(-10)), abs=1e-4
+    )  # grey 200: logit 10
 
 
 def animated(path):
@@ -88,7 +92,10 @@ def test_images_that_are_refused(models, tmp_path, draw, error, infer_apart):
     done = infer_apart("predict", "--model", models["float32"], path, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)[0]["error"].startswith(error)
-    assert [line.startswith(f"{path} {error}") for line in done.stderr.splitlines()] == [True, False]
+    assert [line.startswith(f"{path} {error}") for line in done.stderr.splitlines()] == [
+        True,
+        False,
+    ]
     assert done.stderr.endswith("Error: 1 of 1 images could not be read.\n")
 
 
@@ -127,7 +134,12 @@ def test_no_interpreter_installed(models, draw, version, ways, infer_apart):
 def test_a_model_that_gives_no_number(models, draw, infer_apart):
     broken = "import numpy; from cxr_tfds.export.edge.runtime import Session; "
     broken += "Session.run = lambda self, pixels: numpy.array([float('nan')]); "
-    done = infer_apart("predict", "--json", "--model", models["int8"], draw("x.png", 1), before=broken)
+    done = infer_apart(
+        "predict", "--json", "--model", models["int8"], draw("x.png", 1), before=broken
+    )
     assert done.returncode == 1
     assert json.loads(done.stdout) == []
-    assert done.stderr == "Error: The model gives [nan]; expected finite logits. Export it again with cxr-export.\n"
+    assert (
+        done.stderr
+        == "Error: The model gives [nan]; expected finite logits. Export it again with cxr-export.\n"
+    )

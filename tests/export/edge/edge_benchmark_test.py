@@ -29,7 +29,9 @@ def test_each_runtime_and_thread_count(models, folder, monkeypatch, infer):
     done = infer("benchmark", "--model", models["int8"], "--images", folder, "--json")
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
-    assert [(row["runtime"], row["threads"]) for row in rows] == [(n, t) for n in runtime.installed() for t in (1, 2)]
+    assert [(row["runtime"], row["threads"]) for row in rows] == [
+        (n, t) for n in runtime.installed() for t in (1, 2)
+    ]
     for row in rows:
         assert row["images"] == 4
         assert all(row[name] > 0 for name in _TIMES)
@@ -75,11 +77,17 @@ def test_a_process_that_does_not_answer(models, monkeypatch, code, error, infer)
 def test_no_interpreter(models, monkeypatch, infer):
     monkeypatch.setattr(runtime, "installed", lambda: ())
     code = benchmark._CHILD.replace("import child", "import child; from importlib import util")
-    monkeypatch.setattr(benchmark, "_CHILD", code.replace("child(sys", "util.find_spec = lambda name: None; child(sys"))
+    monkeypatch.setattr(
+        benchmark,
+        "_CHILD",
+        code.replace("child(sys", "util.find_spec = lambda name: None; child(sys"),
+    )
     done = infer("benchmark", "--model", models["int8"], "--json")
     assert done.exit_code == 1
     (row,) = json.loads(done.stdout)
-    assert row["error"].startswith("No interpreter is installed here. Install one with: pip install 'cxr-tfds[edge]'")
+    assert row["error"].startswith(
+        "No interpreter is installed here. Install one with: pip install 'cxr-tfds[edge]'"
+    )
 
 
 def test_no_image_that_can_be_read(models, folder, infer):
@@ -87,7 +95,9 @@ def test_no_image_that_can_be_read(models, folder, infer):
         path.unlink()
     done = infer("benchmark", "--model", models["int8"], "--images", folder, "--json")
     assert done.exit_code == 1
-    assert {row["error"] for row in json.loads(done.stdout)} == {"There is no image that can be read."}
+    assert {row["error"] for row in json.loads(done.stdout)} == {
+        "There is no image that can be read."
+    }
 
 
 def test_damaged_model(models, tmp_path, infer):

@@ -42,7 +42,9 @@ def test_threshold_and_temperature_of_the_card_count(flatbuffers, card, draw):
     assert answer.label == "NORMAL"
 
 
-@pytest.mark.parametrize(("logit", "label"), [(0.0, "PNEUMONIA"), (-1e-6, "NORMAL"), (1e4, "PNEUMONIA")])
+@pytest.mark.parametrize(
+    ("logit", "label"), [(0.0, "PNEUMONIA"), (-1e-6, "NORMAL"), (1e4, "PNEUMONIA")]
+)
 def test_decision_at_the_threshold(models, logit, label):
     answer = Classifier(models["int8"]).prediction(np.array([logit], np.float32))
     assert answer.label == label
@@ -83,10 +85,14 @@ def test_a_file_that_cannot_be_read_for_a_reason_without_a_number(tmp_path, monk
         Classifier(tmp_path / "x.tflite")
 
 
-@pytest.mark.parametrize("change", [{"size": 64}, {"channels": 3}, {"labels": ("a", "b", "c"), "threshold": None}])
+@pytest.mark.parametrize(
+    "change", [{"size": 64}, {"channels": 3}, {"labels": ("a", "b", "c"), "threshold": None}]
+)
 def test_card_that_is_not_of_this_model(flatbuffers, card, change):
     foreign = append_card(flatbuffers["int8"], dataclasses.replace(card, **change))
-    with pytest.raises(InputError, match=r"takes \(1, 32, 32, 1\) and gives 1 logits; its card says"):
+    with pytest.raises(
+        InputError, match=r"takes \(1, 32, 32, 1\) and gives 1 logits; its card says"
+    ):
         Classifier(foreign)
 
 

@@ -12,7 +12,9 @@ _INFER = ("cxr_tfds.export.edge.command", "cli")
 def unread(module, name, *arguments):
     """Runs a command whose standard output is closed before it starts to write."""
     command = [sys.executable, "-c", _CLI.format(module=module, name=name), *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         process.stdout.close()
         errors = process.stderr.read()
     return process.returncode, errors

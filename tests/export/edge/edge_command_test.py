@@ -10,17 +10,25 @@ import sys
 
 import pytest
 
-from cxr_tfds.evaluation.summary import summary
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import append_card, read_card
+from cxr_tfds.metrics.summary import summary
 
 
 @pytest.fixture
 def mixed(tmp_path, draw):
     """A folder as it comes out of a zip: four radiographs among other things."""
     folder = tmp_path / "mixed"
-    for name in ("b.png", "a.JPG", "deep/er/c.tif", "z/d.bmp", "__MACOSX/e.png", ".hidden/f.png", "._a.png"):
+    for name in (
+        "b.png",
+        "a.JPG",
+        "deep/er/c.tif",
+        "z/d.bmp",
+        "__MACOSX/e.png",
+        ".hidden/f.png",
+        "._a.png",
+    ):
         draw(name if name != "a.JPG" else "a.jpg", 150, folder=folder)
     (folder / "a.jpg").rename(folder / "a.JPG")
     for name in (".DS_Store", "Thumbs.db", "notes.txt"):
@@ -135,7 +143,9 @@ def test_every_command_refuses_a_damaged_model(models, tmp_path, draw, command, 
 
 
 @pytest.mark.parametrize("form", ["--csv", "--json", None])
-def test_names_that_standard_output_cannot_encode(models, flatbuffers, card, draw, tmp_path, infer, form):
+def test_names_that_standard_output_cannot_encode(
+    models, flatbuffers, card, draw, tmp_path, infer, form
+):
     """As where a program reads the pipe on Windows."""
     model, image = tmp_path / "model.tflite", draw("胸.png", 220)
     named = dataclasses.replace(card, labels=("正常", "Lungenentzündung"))
@@ -226,7 +236,9 @@ def test_evaluate_counts_without_bad_images(models, test_set, infer):
     assert done.exit_code == 1
     result = json.loads(done.stdout)
     assert result["images"] == 23
-    assert result["skipped"] == [{"file": str(test_set / "normal" / "0.png"), "error": "is empty (0 bytes)"}]
+    assert result["skipped"] == [
+        {"file": str(test_set / "normal" / "0.png"), "error": "is empty (0 bytes)"}
+    ]
     assert "Error: 1 of 24 images could not be read." in done.stderr
 
 
@@ -234,7 +246,9 @@ def test_evaluate_without_a_class(models, test_set, infer):
     (test_set / "normal").rename(test_set / "healthy")
     done = infer("evaluate", "--model", models["float32"], test_set)
     assert done.exit_code == 1
-    expected = "holds Pneumonia, healthy, other; expected a folder for each class: NORMAL, PNEUMONIA."
+    expected = (
+        "holds Pneumonia, healthy, other; expected a folder for each class: NORMAL, PNEUMONIA."
+    )
     assert expected in done.stderr
 
 

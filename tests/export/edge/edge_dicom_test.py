@@ -21,7 +21,12 @@ def write(path, grey, photometric="MONOCHROME2"):
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID, dataset.SOPInstanceUID = ComputedRadiographyImageStorage, generate_uid()
     dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 40, 30, 1
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
+        16,
+        12,
+        11,
+        0,
+    )
     dataset.PhotometricInterpretation = photometric
     dataset.WindowCenter, dataset.WindowWidth = _STEPS / 2, _STEPS
     dataset.PixelData = np.full((40, 30), stored, np.uint16).tobytes()
@@ -58,7 +63,9 @@ def test_files_of_folders_are_answered(models, folder, infer_apart):
 
 def test_standard_input(models, tmp_path, infer_apart):
     content = write(tmp_path / "x", 200).read_bytes()
-    done = infer_apart("predict", "--json", "--model", models["float32"], "-", input=content, text=False)
+    done = infer_apart(
+        "predict", "--json", "--model", models["float32"], "-", input=content, text=False
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["label"] == "PNEUMONIA"
 

@@ -50,8 +50,36 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         print("error", flush=True)
 """
 _WORDS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-_VALUES = (None, True, -1, 0, 2, 4097, 10**9, 10**400, 1e-320, 1e308, "", "x", "\ud800", [], ["a"], ["a", "a"])
-_VALUES += (["a", "b", "c"], ["a", "b", 3], {}, {"a": 1}, [[[]]], float("nan"), float("inf"), "pad", 33, 3)
+_VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    2,
+    4097,
+    10**9,
+    10**400,
+    1e-320,
+    1e308,
+    "",
+    "x",
+    "\ud800",
+    [],
+    ["a"],
+    ["a", "a"],
+)
+_VALUES += (
+    ["a", "b", "c"],
+    ["a", "b", 3],
+    {},
+    {"a": 1},
+    [[[]]],
+    float("nan"),
+    float("inf"),
+    "pad",
+    33,
+    3,
+)
 
 
 def flip(data, rng):
@@ -68,7 +96,9 @@ def cut(data, rng):
 def splice(data, rng):
     """A part of it is left out, doubled or put elsewhere."""
     a, b, c = sorted(rng.integers(0, len(data), 3))
-    return (data[:a] + data[b:], data[:b] + data[a:], data[:a] + data[b:c] + data[a:b] + data[c:])[rng.integers(3)]
+    return (data[:a] + data[b:], data[:b] + data[a:], data[:a] + data[b:c] + data[a:b] + data[c:])[
+        rng.integers(3)
+    ]
 
 
 def lie(data, rng):
@@ -95,7 +125,11 @@ def images():
     found = {}
     for suffix, (form, mode, options) in _FORMATS.items():
         pixels = rng.integers(0, 256, (24, 30), dtype=np.uint8)
-        image = Image.fromarray(pixels.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(pixels)
+        image = (
+            Image.fromarray(pixels.astype(np.uint16) * 257)
+            if mode == "I;16"
+            else Image.fromarray(pixels)
+        )
         file = io.BytesIO()
         (image if mode == "I;16" else image.convert(mode)).save(file, form, **options)
         found[suffix] = file.getvalue()
@@ -123,7 +157,11 @@ def test_image_bytes(models, images, tmp_path):
     rows = json.loads(done.stdout)
     assert len(rows) == 50 * len(images)
     for row in rows:
-        assert row.get("error", "-").strip() if "error" in row else row["label"] in ("NORMAL", "PNEUMONIA")
+        assert (
+            row.get("error", "-").strip()
+            if "error" in row
+            else row["label"] in ("NORMAL", "PNEUMONIA")
+        )
     answered = sum("label" in row for row in rows)
     assert 20 < answered < len(rows) - 100  # both happen
 
@@ -172,11 +210,21 @@ def test_card_that_lies(models, draw, tmp_path, name):
     place.mkdir()
     for model in ("int8", "three"):
         with zipfile.ZipFile(models[model]) as archive:
-            fields, start = json.loads(archive.read("model.json")), archive.getinfo("labels.txt").header_offset
-        for key, value in (("labels", fields["labels"][::-1]), ("threshold", 0.9), ("temperature", 2.0), ("x", 0)):
+            fields, start = (
+                json.loads(archive.read("model.json")),
+                archive.getinfo("labels.txt").header_offset,
+            )
+        for key, value in (
+            ("labels", fields["labels"][::-1]),
+            ("threshold", 0.9),
+            ("temperature", 2.0),
+            ("x", 0),
+        ):
             lie = carded(models[model].read_bytes()[:start], {**fields, key: value})
             (place / f"{model}-hashed-{key}.tflite").write_bytes(lie)
-        del fields["flatbuffer"]["card"]  # as in older files: nothing but its own checks guards a card
+        del fields["flatbuffer"][
+            "card"
+        ]  # as in older files: nothing but its own checks guards a card
         for key in fields:
             for number, value in enumerate(_VALUES):
                 changed = {**fields, key: value}
@@ -187,12 +235,29 @@ def test_card_that_lies(models, draw, tmp_path, name):
     found = outcomes(place, draw("x.png", 120), name)
     assert {"answer", "error"} == set(found.values())
     # Among the values are three labels and three channels, which are true of the model with three classes.
-    wrong = ("int8-labels-", "int8-channels-", "int8-flatbuffer-", "three-flatbuffer-", "int8-hashed", "three-hashed")
-    assert not [path for path, outcome in found.items() if outcome == "answer" and path.startswith(wrong)]
+    wrong = (
+        "int8-labels-",
+        "int8-channels-",
+        "int8-flatbuffer-",
+        "three-flatbuffer-",
+        "int8-hashed",
+        "three-hashed",
+    )
+    assert not [
+        path for path, outcome in found.items() if outcome == "answer" and path.startswith(wrong)
+    ]
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"size":' + "9" * 5_000 + "}", "null", "\ufeff{}", '{"format": 1e999}', "\0" * 1_000]
+    "text",
+    [
+        "[" * 100_000,
+        '{"size":' + "9" * 5_000 + "}",
+        "null",
+        "\ufeff{}",
+        '{"format": 1e999}',
+        "\0" * 1_000,
+    ],
 )
 def test_card_that_is_no_card(models, draw, tmp_path, text):
     with zipfile.ZipFile(models["int8"]) as archive:
@@ -210,6 +275,8 @@ def carded(flatbuffer, fields):
     buffer = io.BytesIO(flatbuffer)
     with zipfile.ZipFile(buffer, "a") as archive:
         named = labels if isinstance(labels, list) else ["NORMAL", "PNEUMONIA"]
-        archive.writestr("labels.txt", "".join(f"{label}\n" for label in named).encode("utf-8", "surrogatepass"))
+        archive.writestr(
+            "labels.txt", "".join(f"{label}\n" for label in named).encode("utf-8", "surrogatepass")
+        )
         archive.writestr("model.json", text)
     return buffer.getvalue()

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.overlay import overlay
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.listing import Found
 from cxr_tfds.export.edge.model_file import append_card
 from cxr_tfds.export.edge.overlay import Overlays
+from cxr_tfds.imaging.overlay import overlay
 
 # The logit is (mean grey - 100) / 10, and so is each place of the map, less the bias of -10.
 _CONVERT = """
@@ -41,7 +41,9 @@ def heated(tmp_path_factory, card):
     folder = tmp_path_factory.mktemp("heated")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", _CONVERT, str(folder)]
-    done = subprocess.run(command, env=os.environ | quiet, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=os.environ | quiet, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     for path in folder.iterdir():
         with_map = dataclasses.replace(card, quantization=path.name, heatmap=True, grid=(8, 8))
@@ -76,7 +78,9 @@ def test_a_model_without(models, spot):
 
 def test_map_of_the_label_with_more_classes(models, monkeypatch):
     maps = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
-    monkeypatch.setattr(runtime.Session, "run_with_heatmap", lambda *_: (np.array([0, 9, 1], np.float32), maps))
+    monkeypatch.setattr(
+        runtime.Session, "run_with_heatmap", lambda *_: (np.array([0, 9, 1], np.float32), maps)
+    )
     model = Classifier(models["three"])
     model._session.grid = (2, 2)
     answer = model.predict(np.zeros((32, 32, 3), np.uint8))
@@ -102,27 +106,42 @@ def test_overlay_by_hand():
     assert (drawn == 0.4 * 100 + 0.6 * 255).all()  # white where it is largest
     drawn = np.asarray(overlay(pixels, np.array([[3.0, 0.0]], np.float32)))
     assert drawn[0, 0].sum() > drawn[0, 1].sum() > drawn[0, 3].sum() == 300
-    drawn = np.asarray(overlay(np.zeros((2, 2, 1), np.uint8), np.array([[1, 1 / 3], [2 / 3, 0]], np.float32)))
-    assert drawn.tolist() == [[[153, 153, 153], [51, 0, 0]], [[102, 102, 0], [0, 0, 0]]]  # white, red, yellow
+    drawn = np.asarray(
+        overlay(np.zeros((2, 2, 1), np.uint8), np.array([[1, 1 / 3], [2 / 3, 0]], np.float32))
+    )
+    assert drawn.tolist() == [
+        [[153, 153, 153], [51, 0, 0]],
+        [[102, 102, 0], [0, 0, 0]],
+    ]  # white, red, yellow
 
 
 def test_overlays_of_a_folder(heated, spot, tmp_path, infer):
     (tmp_path / "bad.png").write_bytes(b"")
     out = tmp_path / "new" / "maps"
-    done = infer("predict", "--model", heated["int8"], "--json", "--heatmap-dir", out, tmp_path, spot)
+    done = infer(
+        "predict", "--model", heated["int8"], "--json", "--heatmap-dir", out, tmp_path, spot
+    )
     assert done.exit_code == 1  # one file is no image
     assert len(json.loads(done.stdout)) == 3
-    assert sorted(path.name for path in out.iterdir()) == ["000002-spot.png.png", "000003-spot.png.png"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "000002-spot.png.png",
+        "000003-spot.png.png",
+    ]
     image = Image.open(out / "000002-spot.png.png")
     assert (image.mode, image.size) == ("RGB", (32, 32))
     drawn = np.asarray(image).astype(int)
     assert drawn[28, 4].sum() > 600
-    assert drawn[4, 28, 0] - drawn[4, 28, 2] > 10  # the rest of the map is 1/6 as large: a touch of red
+    assert (
+        drawn[4, 28, 0] - drawn[4, 28, 2] > 10
+    )  # the rest of the map is 1/6 as large: a touch of red
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
-    [("plain", "The model has no heatmap. Export it with: cxr-export --heatmap"), ("heated", "is not empty. Choose")],
+    [
+        ("plain", "The model has no heatmap. Export it with: cxr-export --heatmap"),
+        ("heated", "is not empty. Choose"),
+    ],
 )
 def test_no_overlays(models, heated, spot, tmp_path, model, message, infer):
     path = models["int8"] if model == "plain" else heated["int8"]
@@ -139,7 +158,9 @@ def test_overlays_of_the_longest_names(heated, spot, tmp_path, infer, kept):
         spot.rename(tmp_path / name)
     except OSError:
         pytest.skip("such names cannot be here")
-    done = infer("predict", "--model", heated["int8"], "--csv", "--heatmap-dir", tmp_path / "maps", tmp_path)
+    done = infer(
+        "predict", "--model", heated["int8"], "--csv", "--heatmap-dir", tmp_path / "maps", tmp_path
+    )
     assert done.exit_code == 0, done.output
     assert [path.name for path in (tmp_path / "maps").iterdir()] == [f"000001-{kept}.png"]
 
@@ -149,7 +170,9 @@ def test_names_of_files_are_not_kept_in_memory(heated, spot, tmp_path, infer, mo
     kept, intern = [], sys.intern
     spot.rename(tmp_path / "of-100000.png")
     monkeypatch.setattr(sys, "intern", lambda text: kept.append(text) or intern(text))
-    done = infer("predict", "--model", heated["int8"], "--csv", "--heatmap-dir", tmp_path / "maps", tmp_path)
+    done = infer(
+        "predict", "--model", heated["int8"], "--csv", "--heatmap-dir", tmp_path / "maps", tmp_path
+    )
     assert done.exit_code == 0, done.output
     assert tmp_path.name in kept  # what is named on the command line, which is short
     assert not [text for text in kept if "of-100000" in text]
@@ -169,7 +192,14 @@ def test_overlay_that_cannot_be_written(heated, spot, tmp_path):
 def test_overlay_for_which_there_is_no_room(heated, spot, tmp_path, infer_apart):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
     done = infer_apart(
-        "predict", "--model", heated["int8"], "--json", "--heatmap-dir", tmp_path / "maps", spot, before=limit
+        "predict",
+        "--model",
+        heated["int8"],
+        "--json",
+        "--heatmap-dir",
+        tmp_path / "maps",
+        spot,
+        before=limit,
     )
     assert (done.returncode, json.loads(done.stdout)) == (1, [])
     assert done.stderr.endswith("000001-spot.png.png cannot be written: File too large.\n")

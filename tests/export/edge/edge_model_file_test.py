@@ -43,13 +43,22 @@ def test_a_model_card_too_long_to_be_read_back_is_refused(card):
 
 def test_a_file_without_model_card_stays_readable(card, content):
     assert read_model(content) == (FLATBUFFER, card)
-    with pytest.raises(InputError, match=r"^The model has no MODEL_CARD\.md inside\. Export it again with cxr-export"):
+    with pytest.raises(
+        InputError,
+        match=r"^The model has no MODEL_CARD\.md inside\. Export it again with cxr-export",
+    ):
         read_model_card(content)
 
 
-@pytest.mark.parametrize("text", [{}, {"MODEL_CARD.md": "# Cures everything\n"}, {"MODEL_CARD.md": b"\xff"}])
+@pytest.mark.parametrize(
+    "text", [{}, {"MODEL_CARD.md": "# Cures everything\n"}, {"MODEL_CARD.md": b"\xff"}]
+)
 def test_a_model_card_that_was_changed_or_taken_out_is_noticed(described, text):
-    entries = {"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": json.dumps(_fields(described)), **text}
+    entries = {
+        "labels.txt": "NORMAL\nPNEUMONIA\n",
+        "model.json": json.dumps(_fields(described)),
+        **text,
+    }
     with pytest.raises(InputError, match="is damaged"):
         read_card(_with_entries(entries))
 
@@ -68,7 +77,9 @@ def test_card_and_flatbuffer_come_back(tmp_path, card, content):
 
 
 def test_runtimes_and_heatmap_come_back(card):
-    mapped = dataclasses.replace(card, runtimes=("litert",), heatmap=True, grid=(7, 7), quantization="int16x8")
+    mapped = dataclasses.replace(
+        card, runtimes=("litert",), heatmap=True, grid=(7, 7), quantization="int16x8"
+    )
     assert read_card(append_card(FLATBUFFER, mapped)) == mapped
 
 
@@ -154,20 +165,26 @@ def test_no_tflite(data):
 
 
 def test_foreign_model():
-    with pytest.raises(InputError, match="written by another program or its end is missing: no labels inside"):
+    with pytest.raises(
+        InputError, match="written by another program or its end is missing: no labels inside"
+    ):
         read_card(FLATBUFFER)
 
 
 def test_foreign_model_with_associated_files(card):
     foreign = _with_entries({"labelmap.txt": "cat\ndog\n"})
-    with pytest.raises(InputError, match=r"no labels inside \(no model.json\)\. Export it with cxr-export"):
+    with pytest.raises(
+        InputError, match=r"no labels inside \(no model.json\)\. Export it with cxr-export"
+    ):
         read_card(foreign)
 
 
 def test_every_cut_is_noticed(content):
     messages = set()
     for length in range(len(content)):
-        with pytest.raises(InputError, match=r"no TFLite model|end is missing|is cut off after \d+ bytes") as err:
+        with pytest.raises(
+            InputError, match=r"no TFLite model|end is missing|is cut off after \d+ bytes"
+        ) as err:
             read_card(content[:length])
         messages.add(str(err.value)[-20:])
     assert len(messages) >= 3
@@ -184,7 +201,9 @@ def test_a_flipped_bit_behind_the_flatbuffer_is_noticed_or_harmless(card, descri
     for place in range(len(FLATBUFFER), len(described)):
         try:
             flipped = _flipped(described, place)
-            assert (read_model(flipped), read_model_card(flipped)) == ((FLATBUFFER, card), TEXT), place
+            assert (read_model(flipped), read_model_card(flipped)) == ((FLATBUFFER, card), TEXT), (
+                place
+            )
         except InputError:
             noticed += 1
     assert noticed > 500
@@ -193,33 +212,56 @@ def test_a_flipped_bit_behind_the_flatbuffer_is_noticed_or_harmless(card, descri
 def test_labels_that_disagree(content):
     fields = _fields(content)
     changed = _with_entries({"labels.txt": "PNEUMONIA\nNORMAL\n", "model.json": json.dumps(fields)})
-    with pytest.raises(InputError, match=r"labels.txt inside says PNEUMONIA, NORMAL, model.json says NORMAL, PN"):
+    with pytest.raises(
+        InputError, match=r"labels.txt inside says PNEUMONIA, NORMAL, model.json says NORMAL, PN"
+    ):
         read_card(changed)
 
 
 @pytest.mark.parametrize(
-    "change", [{"labels": ["PNEUMONIA", "NORMAL"]}, {"threshold": 0.9}, {"temperature": 2.0}, {"dataset": {}}]
+    "change",
+    [
+        {"labels": ["PNEUMONIA", "NORMAL"]},
+        {"threshold": 0.9},
+        {"temperature": 2.0},
+        {"dataset": {}},
+    ],
 )
 def test_a_card_that_was_edited(card, content, change):
     """In both places alike; a file from before cards had a hash can be edited so."""
     fields = {**_fields(content), **change}
-    entries = {"labels.txt": "".join(f"{label}\n" for label in fields["labels"]), "model.json": json.dumps(fields)}
-    with pytest.raises(InputError, match=r"model\.json inside was changed\. Copy it again, or export it again"):
+    entries = {
+        "labels.txt": "".join(f"{label}\n" for label in fields["labels"]),
+        "model.json": json.dumps(fields),
+    }
+    with pytest.raises(
+        InputError, match=r"model\.json inside was changed\. Copy it again, or export it again"
+    ):
         read_card(_with_entries(entries))
     del fields["flatbuffer"]["card"]
     edited = read_card(_with_entries({**entries, "model.json": json.dumps(fields)}))
-    assert dataclasses.asdict(edited) == {**dataclasses.asdict(card), **change, "labels": tuple(fields["labels"])}
+    assert dataclasses.asdict(edited) == {
+        **dataclasses.asdict(card),
+        **change,
+        "labels": tuple(fields["labels"]),
+    }
 
 
 @pytest.mark.parametrize("entry", ["labels.txt", "model.json", "MODEL_CARD.md"])
 def test_an_entry_that_fills_the_memory(described, entry):
     """16 MiB of spaces, packed to 16 KiB, are not unpacked; nor are 2 MiB read that stand there as they are."""
-    entries = {"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": json.dumps(_fields(described)), "MODEL_CARD.md": TEXT}
+    entries = {
+        "labels.txt": "NORMAL\nPNEUMONIA\n",
+        "model.json": json.dumps(_fields(described)),
+        "MODEL_CARD.md": TEXT,
+    }
     for size, packed in ((2**24, entry), (2**21, None)):
         model = _with_entries({**entries, entry: entries[entry] + " " * size}, packed)
         assert len(model) < 2**22
         tracemalloc.start()
-        with pytest.raises(InputError, match=rf"{entry} inside is packed or has more than 1,048,576 bytes \("):
+        with pytest.raises(
+            InputError, match=rf"{entry} inside is packed or has more than 1,048,576 bytes \("
+        ):
             read_card(model)
         assert tracemalloc.get_traced_memory()[1] < 2**20
         tracemalloc.stop()
@@ -247,7 +289,9 @@ def _with_entries(entries, packed=None):
     buffer = io.BytesIO(FLATBUFFER)
     with zipfile.ZipFile(buffer, "a") as archive:
         for name, text in entries.items():
-            archive.writestr(name, text, zipfile.ZIP_DEFLATED if name == packed else zipfile.ZIP_STORED)
+            archive.writestr(
+                name, text, zipfile.ZIP_DEFLATED if name == packed else zipfile.ZIP_STORED
+            )
     return buffer.getvalue()
 
 

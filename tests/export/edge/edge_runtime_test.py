@@ -59,8 +59,12 @@ def test_the_table_of_versions_is_what_tflite_runtime_carries(flatbuffers, tmp_p
     """A model's first operator is renamed to each: with the version of the table it is found, with one more not."""
     for operator, most in CARRIED.items():
         for more in (0, 1):
-            (tmp_path / f"{operator}-{more}").write_bytes(renamed(flatbuffers["int8"], operator, most + more))
-    done = subprocess.run([sys.executable, "-c", _LOAD, tmp_path], capture_output=True, text=True, check=False)
+            (tmp_path / f"{operator}-{more}").write_bytes(
+                renamed(flatbuffers["int8"], operator, most + more)
+            )
+    done = subprocess.run(
+        [sys.executable, "-c", _LOAD, tmp_path], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     for operator, most in CARRIED.items():
@@ -113,10 +117,20 @@ def test_results_are_copies(flatbuffers):
         (np.float32, 0.0, 0, {0: 0.0, 7: 7.0, 255: 255.0}),
         (np.int8, 1.0, -128, {0: -128, 128: 0, 255: 127}),
         (np.uint8, 1.0, 0, {0: 0, 128: 128, 255: 255}),
-        (np.int8, 2.0, 0, {1: 1, 2: 1, 3: 2, 5: 3, 255: 127}),  # halves away from zero: 0.5, 1.5, 2.5
+        (
+            np.int8,
+            2.0,
+            0,
+            {1: 1, 2: 1, 3: 2, 5: 3, 255: 127},
+        ),  # halves away from zero: 0.5, 1.5, 2.5
         (np.int8, 0.5, -128, {0: -128, 1: -126, 127: 126, 128: 127, 255: 127}),  # clipped above
         (np.int8, 1.0, -130, {0: -128, 1: -128, 2: -128, 3: -127}),  # clipped below
-        (np.int16, 255 / 32767, 0, {0: 0, 1: 128, 2: 257, 254: 32639, 255: 32767}),  # 1 is 128.498, 2 is 256.996
+        (
+            np.int16,
+            255 / 32767,
+            0,
+            {0: 0, 1: 128, 2: 257, 254: 32639, 255: 32767},
+        ),  # 1 is 128.498, 2 is 256.996
     ],
 )
 def test_quantization_table_by_hand(dtype, scale, zero_point, expected):
@@ -132,7 +146,9 @@ def test_quantization_table_of_another_type(dtype, scale):
         runtime.quantization_table(dtype, scale, 0)
 
 
-@pytest.mark.parametrize("pixels", [np.zeros((SIZE, SIZE, 1), np.uint8), np.zeros((1, SIZE, SIZE, 1), np.float32)])
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((SIZE, SIZE, 1), np.uint8), np.zeros((1, SIZE, SIZE, 1), np.float32)]
+)
 def test_other_pixels(flatbuffers, pixels):
     session = runtime.load(flatbuffers["int8"])
     with pytest.raises(InputError, match=r"the model takes uint8 \(1, 32, 32, 1\)"):
@@ -150,11 +166,19 @@ def test_the_command_offers_the_runtimes():
 @pytest.mark.parametrize(
     ("asked", "version", "message"),
     [
-        ("auto", (3, 11), r"No interpreter .* 'cxr-tfds\[edge\]' or pip install 'cxr-tfds\[tflite-runtime\]'$"),
+        (
+            "auto",
+            (3, 11),
+            r"No interpreter .* 'cxr-tfds\[edge\]' or pip install 'cxr-tfds\[tflite-runtime\]'$",
+        ),
         ("auto", (3, 12), r"No interpreter .* pip install 'cxr-tfds\[edge\]'$"),
         ("litert", (3, 13), r"litert is not installed here.* pip install 'cxr-tfds\[edge\]'$"),
         ("tflite-runtime", (3, 10), r"pip install 'cxr-tfds\[tflite-runtime\]'$"),
-        ("tflite-runtime", (3, 12), r"never built for Python 3.12. Take litert: .*'cxr-tfds\[edge\]'$"),
+        (
+            "tflite-runtime",
+            (3, 12),
+            r"never built for Python 3.12. Take litert: .*'cxr-tfds\[edge\]'$",
+        ),
     ],
 )
 def test_no_interpreter(monkeypatch, asked, version, message):
@@ -181,7 +205,9 @@ def test_tflite_runtime_refuses_numpy_2_before_it_crashes(monkeypatch):
         runtime.load(b"")
 
 
-@pytest.mark.parametrize(("version", "expected"), [("1.26.4", ("litert", "tflite-runtime")), ("2.1.0", ("litert",))])
+@pytest.mark.parametrize(
+    ("version", "expected"), [("1.26.4", ("litert", "tflite-runtime")), ("2.1.0", ("litert",))]
+)
 def test_what_can_be_loaded_under_this_numpy(monkeypatch, version, expected):
     monkeypatch.setattr(runtime, "installed", lambda: ("litert", "tflite-runtime"))
     monkeypatch.setattr(np, "__version__", version)

@@ -51,19 +51,30 @@ def test_the_interpreter_keeps_its_log_to_itself(models, draw, name, model, infe
 
 @pytest.mark.skipif("tflite-runtime" not in runtime.installed(), reason="needs tflite-runtime")
 def test_operator_newer_than_the_runtime(models, draw, infer_apart):
-    done = infer_apart("predict", "--model", models["dynamic"], "--runtime", "tflite-runtime", draw("x.png", 9))
+    done = infer_apart(
+        "predict", "--model", models["dynamic"], "--runtime", "tflite-runtime", draw("x.png", 9)
+    )
     assert done.returncode == 1
     assert "'FULLY_CONNECTED' version '12'" in done.stderr
-    assert done.stderr.endswith("needs a newer runtime: use --runtime litert, or export it in another format.\n")
+    assert done.stderr.endswith(
+        "needs a newer runtime: use --runtime litert, or export it in another format.\n"
+    )
 
 
-def test_a_file_that_was_exported_for_litert_only(flatbuffers, card, draw, tmp_path, infer, monkeypatch):
+def test_a_file_that_was_exported_for_litert_only(
+    flatbuffers, card, draw, tmp_path, infer, monkeypatch
+):
     """The mark is enough: the model itself would run."""
     model, image = tmp_path / "marked.tflite", draw("x.png", 150)
-    model.write_bytes(append_card(flatbuffers["int8"], dataclasses.replace(card, runtimes=("litert",))))
+    model.write_bytes(
+        append_card(flatbuffers["int8"], dataclasses.replace(card, runtimes=("litert",)))
+    )
     if "litert" in runtime.installed():
         assert infer("predict", "--model", model, image).exit_code == 0
-    for installed, asked in ((("litert", "tflite-runtime"), "tflite-runtime"), (("tflite-runtime",), "auto")):
+    for installed, asked in (
+        (("litert", "tflite-runtime"), "tflite-runtime"),
+        (("tflite-runtime",), "auto"),
+    ):
         monkeypatch.setattr(runtime, "installed", lambda names=installed: names)
         done = infer("predict", "--model", model, "--runtime", asked, image)
         assert (done.exit_code, done.stdout) == (1, "")
@@ -75,7 +86,13 @@ def test_a_file_that_was_exported_for_litert_only(flatbuffers, card, draw, tmp_p
 
 def test_no_stderr_at_all(models, draw, command_line):
     done = subprocess.run(
-        ["sh", "-c", '"$@" 2>&-', "sh", *command_line("predict", "--model", models["int8"], draw("x.png", 150))],
+        [
+            "sh",
+            "-c",
+            '"$@" 2>&-',
+            "sh",
+            *command_line("predict", "--model", models["int8"], draw("x.png", 150)),
+        ],
         stdout=subprocess.PIPE,
         check=False,
     )

@@ -45,7 +45,9 @@ def test_standard_input(models, draw, infer):
     assert first == {**second, "file": "-"}
 
 
-@pytest.mark.parametrize(("content", "error"), [(b"", "is empty (0 bytes)"), (b"text", "is no image of a known")])
+@pytest.mark.parametrize(
+    ("content", "error"), [(b"", "is empty (0 bytes)"), (b"text", "is no image of a known")]
+)
 def test_standard_input_that_is_no_image(models, content, error, infer):
     done = infer("predict", "--model", models["int8"], "--json", "-", input=content)
     assert done.exit_code == 1
@@ -98,7 +100,9 @@ def test_a_folder_that_vanishes(many, tmp_path):
         path.unlink()
     (folder / "inside").rmdir()
     assert [found.error for found in walk] == [None]
-    assert [found.error for found in images_in(folder / "inside")] == ["cannot be listed: No such file or directory"]
+    assert [found.error for found in images_in(folder / "inside")] == [
+        "cannot be listed: No such file or directory"
+    ]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -182,7 +186,10 @@ def test_interrupted_rows_are_whole(models, many, form, command_line):
         assert all(None not in row.values() for row in rows)
         count = len(rows)
     else:
-        assert all(re.fullmatch(r"PNEUMONIA  0\.\d{3} \(threshold 0\.500\)  .*\.png", x) for x in text.splitlines())
+        assert all(
+            re.fullmatch(r"PNEUMONIA  0\.\d{3} \(threshold 0\.500\)  .*\.png", x)
+            for x in text.splitlines()
+        )
         count = len(text.splitlines())
     assert text.endswith("\n")
     assert 3 <= count < 4_000
@@ -207,7 +214,9 @@ def test_interrupted_in_the_middle_of_a_write(monkeypatch):
 def test_an_ignored_interrupt_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        output.write_rows((signal.raise_signal(signal.SIGINT) or "" for _ in range(2)), output.Form(row=None))
+        output.write_rows(
+            (signal.raise_signal(signal.SIGINT) or "" for _ in range(2)), output.Form(row=None)
+        )
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
@@ -232,7 +241,9 @@ def test_full_disk(models, draw, tmp_path, form, command_line):
     options = [form] if form and form.startswith("--") else []
     with open(FULL, "wb") as full:  # noqa: PTH123
         arguments = command_line(name, "--model", models["int8"], *where, *options)
-        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 1
     assert done.stderr == "Error: Standard output cannot be written: No space left on device.\n"
 
@@ -266,10 +277,19 @@ def test_closed_pipe(models, many, command_line):
 
 def test_no_standard_output(models, draw, command_line):
     done = subprocess.run(
-        ["sh", "-c", '"$@" >&-', "sh", *command_line("predict", "--model", models["int8"], draw("x.png", 1))],
+        [
+            "sh",
+            "-c",
+            '"$@" >&-',
+            "sh",
+            *command_line("predict", "--model", models["int8"], draw("x.png", 1)),
+        ],
         stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "Error: Nothing was written: this process was started without standard output.\n"
+    assert (
+        done.stderr
+        == "Error: Nothing was written: this process was started without standard output.\n"
+    )

@@ -18,13 +18,39 @@ from cxr_tfds.export.edge.model_file import append_card
 from cxr_tfds.export.edge.structure import check_structure
 
 NETWORKS = ("network-int8", "network-float32", "network-rgb")
-_WHOLE = (-(2**31), -1000, -2, -1, 0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 32, 127, 128, 255, 1000, 65536, 2**20, 2**31 - 1)
+_WHOLE = (
+    -(2**31),
+    -1000,
+    -2,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    9,
+    16,
+    17,
+    32,
+    127,
+    128,
+    255,
+    1000,
+    65536,
+    2**20,
+    2**31 - 1,
+)
 _REAL = (0.0, -1.0, 1e30, 1e-30, float("nan"), float("inf"))
 
 
 def unpacked(flatbuffer):
     """The model as objects of the schema, to change and to pack again."""
-    return schema.ModelT.InitFromPackedBuf(bytearray(flatbuffer), 0)  # whose lists of numbers can be written
+    return schema.ModelT.InitFromPackedBuf(
+        bytearray(flatbuffer), 0
+    )  # whose lists of numbers can be written
 
 
 def packed(model):
@@ -51,16 +77,25 @@ def test_what_the_converter_writes_is_sound(flatbuffers, name):
 def test_operators_are_those_of_the_schema():
     for code, known in kernels.OPERATORS.items():
         assert getattr(schema.BuiltinOperator, known.name) == code
-        kind = next(name for name, number in vars(schema.BuiltinOptions).items() if number == known.options)
+        kind = next(
+            name for name, number in vars(schema.BuiltinOptions).items() if number == known.options
+        )
         if known.options:
-            expected = known.name.replace("_", "").removesuffix("2D").replace("REDUCEMAX", "REDUCER")
+            expected = (
+                known.name.replace("_", "").removesuffix("2D").replace("REDUCEMAX", "REDUCER")
+            )
             aliases = {
                 "AVERAGEPOOL": "POOL2D",
                 "MAXPOOL": "POOL2D",
                 "CONV": "CONV2D",
                 "DEPTHWISECONV": "DEPTHWISECONV2D",
             }
-            aliases |= {"MEAN": "REDUCER", "SUM": "REDUCER", "MAXIMUM": "MAXIMUMMINIMUM", "MINIMUM": "MAXIMUMMINIMUM"}
+            aliases |= {
+                "MEAN": "REDUCER",
+                "SUM": "REDUCER",
+                "MAXIMUM": "MAXIMUMMINIMUM",
+                "MINIMUM": "MAXIMUMMINIMUM",
+            }
             assert kind.upper() == aliases.get(expected, expected) + "OPTIONS"
 
 
@@ -79,7 +114,10 @@ def no_options(model):
 
 def options_of_another(model):
     found, _ = operator(model, "CONV_2D")
-    found.builtinOptionsType, found.builtinOptions = schema.BuiltinOptions.AddOptions, schema.AddOptionsT()
+    found.builtinOptionsType, found.builtinOptions = (
+        schema.BuiltinOptions.AddOptions,
+        schema.AddOptionsT(),
+    )
 
 
 def filter_for_more_channels(model):
@@ -125,7 +163,10 @@ def sum_of_too_fine_a_scale(model):
 
 def scales_for_other_channels(model):
     quantization = operator(model, "CONV_2D")[1][1].quantization
-    quantization.scale, quantization.zeroPoint = quantization.scale[:-1], quantization.zeroPoint[:-1]
+    quantization.scale, quantization.zeroPoint = (
+        quantization.scale[:-1],
+        quantization.zeroPoint[:-1],
+    )
 
 
 def shape_that_is_not_computed(model):
@@ -195,7 +236,8 @@ def test_a_network_that_cannot_be(flatbuffers, change, said):
     model = unpacked(flatbuffers["network-int8"])
     change(model)
     with pytest.raises(
-        InputError, match=rf"^The model is no sound network: {said}.*\. Export it again with cxr-export\.$"
+        InputError,
+        match=rf"^The model is no sound network: {said}.*\. Export it again with cxr-export\.$",
     ):
         runtime.load(packed(model))
 
@@ -204,7 +246,8 @@ def test_an_operator_that_is_not_known(flatbuffers):
     model = unpacked(flatbuffers["network-int8"])
     model.operatorCodes[0].builtinCode = schema.BuiltinOperator.WHILE
     with pytest.raises(
-        InputError, match=r"^The model has an operator of number 119; cxr-infer knows ADD, AVERAGE_POOL_2D, "
+        InputError,
+        match=r"^The model has an operator of number 119; cxr-infer knows ADD, AVERAGE_POOL_2D, ",
     ):
         runtime.load(packed(model))
 
@@ -215,7 +258,9 @@ def test_damage_under_a_hash_that_was_made_anew(flatbuffers, card, tmp_path, net
     """Fields of every table, and bytes, are others; each file ends in an answer or in one clear error."""
     card = dataclasses.replace(card, size=16)
     if network == "network-rgb":
-        card = dataclasses.replace(card, labels=("a", "b", "c"), channels=3, threshold=None, input="rgb")
+        card = dataclasses.replace(
+            card, labels=("a", "b", "c"), channels=3, threshold=None, input="rgb"
+        )
     content = flatbuffers[network]
     (tmp_path / "000-whole.tflite").write_bytes(append_card(content, card))
     rng = random.Random(f"{network} {name}")
@@ -276,9 +321,13 @@ def flip(flatbuffer, rng):
     for _ in range(rng.choice((1, 1, 2, 4))):
         place = rng.randrange(len(changed) - 4)
         if rng.random() < 0.7:
-            changed[place] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, changed[place] ^ 1 << rng.randrange(8)))
+            changed[place] = rng.choice(
+                (0, 1, 0x7F, 0x80, 0xFF, changed[place] ^ 1 << rng.randrange(8))
+            )
         else:
-            word = rng.choice((0, 1, 4, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, rng.randrange(2 * len(changed))))
+            word = rng.choice(
+                (0, 1, 4, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, rng.randrange(2 * len(changed)))
+            )
             struct.pack_into("<I", changed, place & ~3, word)
     return bytes(changed)
 

@@ -14,7 +14,11 @@ _INFER = '#!/bin/sh\necho file,label\nfor last; do :; done\nls "$last" | sed s/$
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock")
 def test_two_runs_within_a_second_answer_each_image_once(tmp_path):
-    (script,) = (x for x in README.read_text(encoding="utf-8").split("```sh\n")[1:] if x.startswith("#!/bin/sh"))
+    (script,) = (
+        x
+        for x in README.read_text(encoding="utf-8").split("```sh\n")[1:]
+        if x.startswith("#!/bin/sh")
+    )
     for name, text in {
         "answer.sh": script.partition("```")[0],
         "bin/date": _DATE,
@@ -29,7 +33,9 @@ def test_two_runs_within_a_second_answer_each_image_once(tmp_path):
     for names in (("a.png", "b.png"), (), ("c.png",), ("a.png",)):
         for name in names:
             (tmp_path / "inbox" / name).touch()
-        done = subprocess.run([tmp_path / "answer.sh"], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [tmp_path / "answer.sh"], env=environment, capture_output=True, text=True, check=False
+        )
         assert (done.returncode, done.stderr) == (0, "")
         assert not list((tmp_path / "inbox").iterdir())
     head, *rows = (tmp_path / "results.csv").read_text().splitlines()

@@ -1,0 +1,1 @@
+"""Metrics, intervals, thresholds and temperature. NumPy only."""

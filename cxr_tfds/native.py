@@ -1,0 +1,34 @@
+"""Native libraries: loading TensorFlow quietly and suppressing the log lines of C++ code."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def suppress_native_stderr() -> Iterator[None]:
+    """Sends file descriptor 2 to the null device. C++ code logs there; its errors are exceptions."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # the process has no stderr
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow without its log lines. Commands call this before they import users of it."""
+    # Otherwise C++ code logs its search for GPUs and every conversion.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with suppress_native_stderr():
+        importlib.import_module("tensorflow")

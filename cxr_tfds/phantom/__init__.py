@@ -1,0 +1,1 @@
+"""Drawn chest radiographs, and a dataset of them."""

@@ -1,0 +1,38 @@
+"""Text for people: suggestions for mistyped names and aligned tables. Standard library only."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def did_you_mean(value: str, allowed: Sequence[str]) -> str:
+    """Returns a sentence that rejects `value`, lists the allowed values and suggests the nearest."""
+    spelling = {name.casefold(): name for name in allowed}
+    containing = [name for name in spelling if value and value.casefold() in name]
+    near = containing or difflib.get_close_matches(value.casefold(), spelling, n=1, cutoff=0.45)
+    hint = f" Did you mean {spelling[near[0]]!r}?" if near else ""
+    return f"{value!r} is not one of {', '.join(map(repr, allowed))}.{hint}"
+
+
+def text_table(rows: Iterable[Sequence[object]], align: str = "") -> str:
+    """Returns rows as text with aligned columns, two spaces apart.
+
+    Args:
+      rows: The header, if any, and the rows; every cell is printed with `str`. Rows may be shorter
+        than the longest one.
+      align: One letter a column: "<" left (the default for columns not named) or ">" right.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    columns = max((len(row) for row in cells), default=0)
+    widths = [
+        max((len(row[i]) for row in cells if i < len(row)), default=0) for i in range(columns)
+    ]
+    align = align.ljust(columns, "<")
+    lines = (
+        "  ".join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=False)
+        )
+        for row in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,186 @@
+"""What every command shares: exit codes, messages without a traceback, nearest names, output folders."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from cxr_tfds.commands.base import Command, Group, NearestChoice
+from cxr_tfds.errors import BadImage, InputError, MissingData
+from cxr_tfds.files import check_new_folder
+from cxr_tfds.text import did_you_mean
+
+
+def run(work: Callable[[], object]) -> Result:
+    return CliRunner().invoke(Command("measure", callback=work), [], prog_name="cxr-measure")
+
+
+def raising(err: BaseException) -> Callable[[], object]:
+    def work() -> None:
+        raise err
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("err", "message"),
+    [
+        (
+            InputError("size=0; expected 1 to 4096 pixels."),
+            "Error: size=0; expected 1 to 4096 pixels.\n",
+        ),
+        (MissingData("no run in x"), "Error: no run in x\n"),
+        (BadImage("is empty (0 bytes)"), "Error: is empty (0 bytes)\n"),
+        (FileNotFoundError(2, "No such file or directory", "x.png"), "'x.png'\n"),
+        (PermissionError(13, "Permission denied", "x.png"), "Permission denied: 'x.png'\n"),
+        (click.ClickException("already said"), "Error: already said\n"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_message_and_exit_1(err: Exception, message: str) -> None:
+    result = run(raising(err))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.endswith(message)
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "err", [ValueError("shape"), TypeError("x"), KeyError("x"), ZeroDivisionError()]
+)
+def test_a_defect_keeps_its_traceback(err: Exception) -> None:
+    assert run(raising(err)).exception is err
+
+
+def test_done_is_exit_0_and_wrong_usage_exit_2() -> None:
+    assert run(lambda: click.echo("0.97")).stdout == "0.97\n"
+    assert run(lambda: None).exit_code == 0
+    assert run(raising(click.UsageError("no"))).exit_code == 2
+    assert CliRunner().invoke(Command("measure"), ["--nope"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [
+        ("tensorflow", "train"),
+        ("tensorflow.keras.layers", "train"),
+        ("jinja2", "train"),
+        ("pydicom", "dicom"),
+    ],
+)
+def test_a_missing_extra_is_named(module: str, extra: str) -> None:
+    result = run(raising(ModuleNotFoundError(f"No module named {module!r}", name=module)))
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: cxr-measure needs {module.partition('.')[0]}, which is not installed here. "
+        f"Install it with: pip install 'cxr-tfds[{extra}]'\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["cxr_tfds.nowhere", None])
+def test_a_missing_module_of_our_own_is_a_defect(name: str | None) -> None:
+    err = ModuleNotFoundError("No module", name=name)
+    assert run(raising(err)).exception is err
+
+
+def test_what_standard_output_cannot_encode_is_written_as_a_number() -> None:
+    command = Command("measure", callback=lambda: click.echo("胸 ü \udcff"))
+    assert CliRunner(charset="cp1252").invoke(command, []).stdout == "\\u80f8 ü \\udcff\n"
+    assert CliRunner().invoke(command, []).stdout == "胸 ü \\udcff\n"
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
+    result = run(raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    assert result.exit_code == 1
+    assert result.output == ""
+
+
+@click.group(cls=Group)
+def group() -> None: ...
+
+
+@group.command()
+def phantom() -> None:
+    raise InputError("no space")
+
+
+@group.command()
+def summary() -> None: ...
+
+
+def test_commands_of_a_group_answer_the_same_way() -> None:
+    assert isinstance(phantom, Command)
+    result = CliRunner().invoke(group, ["phantom"])
+    assert (result.exit_code, result.stderr) == (1, "Error: no space\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["phanton"],
+            "Command 'phanton' is not one of 'phantom', 'summary'. Did you mean 'phantom'?",
+        ),
+        (["PHANTOM"], "Did you mean 'phantom'?"),
+        (["train"], "Command 'train' is not one of 'phantom', 'summary'."),
+        (["--out"], "No such option"),
+    ],
+)
+def test_an_unknown_command_is_wrong_usage(args: list[str], message: str) -> None:
+    result = CliRunner().invoke(group, args)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("strech", "'strech' is not one of 'stretch', 'pad', 'crop'. Did you mean 'stretch'?"),
+        ("CROP", "'CROP' is not one of 'stretch', 'pad', 'crop'. Did you mean 'crop'?"),
+        ("", "'' is not one of 'stretch', 'pad', 'crop'."),
+        ("zoom", "'zoom' is not one of 'stretch', 'pad', 'crop'."),
+    ],
+)
+def test_unknown(value: str, message: str) -> None:
+    assert did_you_mean(value, ["stretch", "pad", "crop"]) == message
+
+
+def test_nearest_choice() -> None:
+    fit = click.Option(["--fit"], type=NearestChoice(["stretch", "pad"]))
+    command = Command("fit", params=[fit], callback=lambda fit: click.echo(fit))
+    assert CliRunner().invoke(command, ["--fit", "pad"]).stdout == "pad\n"
+    wrong = CliRunner().invoke(command, ["--fit", "stretched"])
+    assert wrong.exit_code == 2
+    assert "Invalid value for '--fit': 'stretched' is not one of 'stretch', 'pad'." in wrong.stderr
+    assert "Did you mean 'stretch'?" in wrong.stderr
+
+
+@pytest.mark.parametrize("resume", [None, False])
+def test_a_folder_that_holds_something_is_refused(resume: bool | None, tmp_path: Path) -> None:
+    (tmp_path / ".hidden").write_text("mine", encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"exists and is not empty\. Choose another folder, or give --overwrite"
+    ) as err:
+        check_new_folder(tmp_path, overwrite=False, resume=resume)
+    assert ("--resume" in str(err.value)) == (resume is not None)  # only where the command knows it
+
+
+def test_a_folder_that_may_be_written(tmp_path: Path) -> None:
+    check_new_folder(tmp_path / "new" / "deep", overwrite=False)
+    check_new_folder(tmp_path, overwrite=False)
+    (tmp_path / "model.keras").write_text("old", encoding="utf-8")
+    check_new_folder(tmp_path, overwrite=True)
+    check_new_folder(tmp_path, overwrite=False, resume=True)
+    assert (tmp_path / "model.keras").read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_file_is_no_folder(overwrite: bool, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file", encoding="utf-8")
+    with pytest.raises(InputError, match="is a file; expected a folder to write to"):
+        check_new_folder(tmp_path / "run", overwrite=overwrite)

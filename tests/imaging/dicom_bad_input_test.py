@@ -1,0 +1,213 @@
+"""DICOM that is refused, with the reason; damaged files; and what is no DICOM at all."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.sources import dicom_file, dicom_lut
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1
+
+from cxr_tfds.errors import BadImage
+from cxr_tfds.imaging.dicom import dicom_grey, is_dicom
+from cxr_tfds.imaging.pixels import radiograph
+
+# Its corners are 0 and 4095; 12 bit in 16.
+TWELVE = np.linspace(0, 4095, 24 * 40).round().astype(np.uint16).reshape(24, 40)
+LUT_OF_FOUR = [0, 85, 170, 255]
+
+
+TWELVE_BITS = {"BitsStored": 12}
+WINDOWED = TWELVE_BITS | {"WindowCenter": 2048, "WindowWidth": 4096}
+
+
+def compressed(syntax: UID, form: str, image: Image.Image, **elements: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **({"no_jp2": True} if form == "JPEG2000" else {}))
+    return dicom_file(
+        np.asarray(image), syntax, PixelData=encapsulate([buffer.getvalue()]), **elements
+    )
+
+
+EIGHT = Image.fromarray((TWELVE >> 4).astype(np.uint8))
+
+
+SMALL = (np.arange(64) * 1040).astype(np.uint16).reshape(8, 8)
+WHOLE = dicom_file(SMALL)
+LOSSLESS = dicom_file(SMALL, JPEGLosslessSV1, PixelData=encapsulate([b"\xff\xd8\xff\xd9"]))
+DEFLATED = dicom_file(SMALL, UID("1.2.840.10008.1.2.1.99"))
+UNKNOWN = WHOLE.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.9.9\0")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param(
+            dicom_file(SMALL, PixelData=None), "^is DICOM without pixel data$", id="a report"
+        ),
+        pytest.param(
+            dicom_file(SMALL, PixelData=None, FloatPixelData=bytes(256)),
+            "^is DICOM with floating-point",
+            id="float",
+        ),
+        pytest.param(
+            bytes(128) + b"DICM" + bytes(64),
+            "^(is DICOM without|cannot be decoded as)",
+            id="nothing in it",
+        ),
+        pytest.param(bytes(128) + b"DICM", "^is DICOM without pixel data$", id="preamble only"),
+        pytest.param(
+            WHOLE[:-40], "^cannot be decoded as DICOM: .*less than", id="truncated pixels"
+        ),
+        pytest.param(WHOLE[:300], "^is DICOM without pixel data$", id="truncated header"),
+        pytest.param(
+            dicom_file(SMALL, NumberOfFrames=3),
+            "^holds 3 frames; expected one image$",
+            id="multi-frame",
+        ),
+        pytest.param(dicom_file(SMALL, Rows=0), "^has 8 x 0 pixels; at least 1", id="no rows"),
+        pytest.param(
+            dicom_file(SMALL, Columns=2000),
+            r"^has 2000 x 8 pixels; .* at most 1,000",
+            id="too many pixels",
+        ),
+        pytest.param(
+            dicom_file(SMALL, Rows=None), "^cannot be decoded as DICOM: .*Rows", id="rows not told"
+        ),
+        pytest.param(
+            dicom_file(SMALL.astype(np.uint32), BitsStored=32),
+            "^has 32 bits per pixel; at most 16 are read$",
+            id="32 bit",
+        ),
+        pytest.param(
+            dicom_file(SMALL, BitsStored=12, HighBit=15),
+            "^keeps its 12 bits below bit 15",
+            id="upper bits",
+        ),
+        pytest.param(
+            dicom_file(SMALL, PhotometricInterpretation="PALETTE COLOR"),
+            "^is PALETTE COLOR; exp",
+            id="palette",
+        ),
+        pytest.param(
+            dicom_file(SMALL, RescaleSlope=0, RescaleIntercept=1),
+            "^has a rescale slope of 0",
+            id="slope 0",
+        ),
+        pytest.param(
+            dicom_file(SMALL, WindowCenter=5, WindowWidth=0),
+            "^has a window of width 0; expected 1",
+            id="width",
+        ),
+        pytest.param(
+            dicom_file(SMALL, WindowCenter=5, WindowWidth=2, VOILUTFunction="LOG"),
+            "^has the VOI LUT function 'LOG'",
+            id="f",
+        ),
+        pytest.param(
+            LOSSLESS, "^is DICOM in JPEG Lossless.*; no decoder.*pylibjpeg-libjpeg", id="no decoder"
+        ),
+        pytest.param(
+            DEFLATED, "^is DICOM in Deflated Explicit VR Little Endian; save", id="deflated"
+        ),
+        pytest.param(
+            UNKNOWN,
+            r"^is DICOM in 1\.2\.840\.10008\.9\.9\.9; no decoder for it is known$",
+            id="unknown",
+        ),
+        pytest.param(
+            dicom_file(
+                SMALL,
+                JPEG2000Lossless,
+                PixelData=encapsulate([b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(30)]),
+            ),
+            "^holds a JPEG 2000 box of 0 bytes; expected 8 or more$",
+            id="JP2 whose second box never ends",
+        ),
+        pytest.param(
+            dicom_file(
+                TWELVE[:5],
+                JPEGExtended12Bit,
+                PixelData=encapsulate([b"\xff\xd8\xff\xd9"]),
+                BitsStored=12,
+            ),
+            r"^is DICOM in JPEG Extended .* of 12 bits; no decoder for it is installed\. .*pylibjpeg-libjpeg",
+            id="12-bit JPEG, which Pillow does not read",
+        ),
+        pytest.param(
+            dicom_file((SMALL // 520).astype(np.int16)),
+            "^has no window, and its values 0 to 126 of 16 bits would come out as 1 of 256 grey levels; write a",
+            id="signed, no window",
+        ),
+        pytest.param(
+            dicom_file(
+                SMALL, JPEGBaseline8Bit, PixelData=encapsulate([b"\xff\xd8\xff\xd9"]), BitsStored=8
+            ),
+            "^cannot be decoded as DICOM: ",
+            id="damaged JPEG inside",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of what is wrong before it is refused
+def test_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImage, match=reason):
+        dicom_grey(data, 1000)
+
+
+@pytest.mark.filterwarnings("ignore:.*Bits Stored")
+def test_values_beyond_the_bits_stored_are_refused() -> None:
+    data = compressed(JPEG2000Lossless, "JPEG2000", Image.fromarray(TWELVE), BitsStored=10)
+    with pytest.raises(
+        BadImage, match=r"^has values 0 to 4095; its 10 bits stored allow 0 to 1023$"
+    ):
+        dicom_grey(data, TWELVE.size)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xd8\xff\xe0\0\x10JFIF",
+        b"\x89PNG\r\n\x1a\n",
+        b"BM" + bytes(60),
+        b"II*\0\x08\0\0\0",
+        b"\x08\0",
+        bytes(400),
+    ],
+)
+def test_other_files_are_not_taken_for_dicom(data: bytes) -> None:
+    assert not is_dicom(data)
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of damaged elements
+@pytest.mark.parametrize(
+    "seed",
+    [
+        dicom_file(TWELVE, **WINDOWED),
+        dicom_file(SMALL, preamble=False),
+        dicom_file(np.array([[10, 11]], np.uint16), VOILUTSequence=[dicom_lut(LUT_OF_FOUR, 10, 8)]),
+        compressed(JPEG2000Lossless, "JPEG2000", EIGHT),
+        compressed(JPEGBaseline8Bit, "JPEG", EIGHT),
+    ],
+    ids=["native", "bare", "lut", "jpeg 2000", "jpeg"],
+)
+def test_damaged_files_end_in_bad_image_or_an_answer(seed: bytes) -> None:
+    rng = np.random.default_rng(len(seed))
+    start = 132 if seed[128:132] == b"DICM" else 0
+    damaged = [seed[:length] for length in range(0, len(seed), max(1, len(seed) // 25))]
+    for _ in range(120):
+        changed = bytearray(seed)
+        for place in rng.integers(start, min(len(seed), 900), rng.integers(1, 6)):
+            changed[place] = rng.integers(256)
+        damaged.append(bytes(changed))
+    for data in damaged:
+        try:
+            answer = radiograph(data, 16)
+        except BadImage as err:
+            assert str(err)  # noqa: PT017 (an answer is as good)
+        else:
+            assert answer.pixels.shape == (16, 16, 1)

@@ -1,0 +1,358 @@
+"""DICOM to grey values: numbers worked by hand, transfer syntaxes, and the same on the device."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.sources import dicom_file, dicom_lut
+from PIL import Image
+from pydicom import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    RLELossless,
+)
+
+from cxr_tfds.building.fitting import Fitted, Fitting, fit_file
+from cxr_tfds.errors import BadImage
+from cxr_tfds.imaging import pixels
+from cxr_tfds.imaging.dicom import dicom_grey, is_dicom
+from cxr_tfds.imaging.pixels import radiograph
+
+ROOT = Path(__file__).parents[1]
+DEVICE = ROOT / ".venv-edge" / "bin" / "python"
+
+# Its corners are 0 and 4095; 12 bit in 16.
+TWELVE = np.linspace(0, 4095, 24 * 40).round().astype(np.uint16).reshape(24, 40)
+LUT_OF_FOUR = [0, 85, 170, 255]
+
+
+def grey(data: bytes) -> list[int]:
+    return dicom_grey(data, 1000).ravel().tolist()
+
+
+ROW = np.array([[0, 1023, 2048, 4095]], np.uint16)
+TWELVE_BITS = {"BitsStored": 12}
+SIGNED = np.array([[-2048, -1024, 0, 2047]], np.int16)
+LINEAR = {
+    "WindowCenter": 2048,
+    "WindowWidth": 2049,
+}  # from 1023.5 to 3071.5: one grey level is 8.03 values
+
+
+@pytest.mark.parametrize(
+    ("values", "elements", "expected"),
+    [
+        pytest.param(
+            np.array([[0, 7, 128, 255]], np.uint8), {}, [0, 7, 128, 255], id="8 bit as it is"
+        ),
+        pytest.param(ROW, {}, [0, 64, 128, 255], id="16 bit of which the image fills 12: unscaled"),
+        pytest.param(ROW + 1, {}, [0, 4, 8, 16], id="a value more: 16 bit, and no stretch"),
+        pytest.param(ROW * 0 + 9, TWELVE_BITS, [1, 1, 1, 1], id="one value only"),
+        pytest.param(ROW // 2, TWELVE_BITS, [0, 32, 64, 127], id="12 bit half filled: no stretch"),
+        pytest.param(
+            ROW,
+            {"RescaleSlope": -1, "RescaleIntercept": 0},
+            [255, 191, 127, 0],
+            id="unscaled, slope -1",
+        ),
+        pytest.param(
+            ROW,
+            TWELVE_BITS,
+            [0, 64, 128, 255],
+            id="12 bit, no window: the range of the bits stored",
+        ),
+        pytest.param(SIGNED, TWELVE_BITS, [0, 64, 128, 255], id="signed 12 bit"),
+        pytest.param(
+            ROW,
+            TWELVE_BITS | {"PhotometricInterpretation": "MONOCHROME1"},
+            [255, 191, 127, 0],
+            id="MONOCHROME1",
+        ),
+        pytest.param(
+            ROW,
+            TWELVE_BITS | {"RescaleSlope": 2, "RescaleIntercept": -1024},
+            [0, 64, 128, 255],
+            id="rescaled range",
+        ),
+        pytest.param(
+            ROW,
+            TWELVE_BITS | {"RescaleSlope": -1, "RescaleIntercept": 0},
+            [255, 191, 127, 0],
+            id="slope -1",
+        ),
+        pytest.param(ROW, TWELVE_BITS | LINEAR, [0, 0, 128, 255], id="window"),
+        pytest.param(
+            ROW,
+            TWELVE_BITS | LINEAR | {"PhotometricInterpretation": "MONOCHROME1"},
+            [255, 255, 127, 0],
+            id="window, then inverted",
+        ),
+        pytest.param(
+            ROW,
+            TWELVE_BITS | {"WindowCenter": [2048, 100], "WindowWidth": [2049, 2]},
+            [0, 0, 128, 255],
+            id="first of two windows",
+        ),
+        pytest.param(
+            SIGNED,
+            TWELVE_BITS
+            | {
+                "RescaleSlope": 1,
+                "RescaleIntercept": 100,
+                "WindowCenter": 100,
+                "WindowWidth": 2049,
+            },
+            [0, 0, 128, 255],  # the window is of rescaled values
+            id="rescale, then window",
+        ),
+        pytest.param(
+            ROW,
+            TWELVE_BITS | {"WindowCenter": 2048, "WindowWidth": 1},
+            [0, 0, 255, 255],  # C.11.2.1.2.1: above c - 0.5
+            id="window of width 1",
+        ),
+        pytest.param(
+            ROW,
+            TWELVE_BITS
+            | {"WindowCenter": 2048, "WindowWidth": 2050, "VOILUTFunction": "LINEAR_EXACT"},
+            [0, 0, 128, 255],
+            id="linear exact: up to 1023",
+        ),
+        pytest.param(
+            ROW,
+            TWELVE_BITS | {"WindowCenter": 2048, "WindowWidth": 4096, "VOILUTFunction": "SIGMOID"},
+            [30, 69, 128, 225],  # 255 / (1 + exp(-4 (x - 2048) / 4096))
+            id="sigmoid",
+        ),
+        pytest.param(
+            np.array([[0, 10, 11, 12, 13, 99]], np.uint16),
+            {"VOILUTSequence": [dicom_lut(LUT_OF_FOUR, 10, 8)]},
+            [0, 0, 85, 170, 255, 255],
+            id="VOI LUT",
+        ),
+        pytest.param(
+            np.array([[10, 11, 12, 13]], np.uint16),
+            {"VOILUTSequence": [dicom_lut([0, 1365, 2730, 4095], 10, 12)]} | LINEAR,
+            [0, 85, 170, 255],
+            id="VOI LUT of 12 bit, before a window",
+        ),
+        pytest.param(
+            np.array([[0, 1, 2, 3]], np.uint16),
+            {"ModalityLUTSequence": [dicom_lut(LUT_OF_FOUR[::-1], 0, 8)]},
+            [255, 170, 85, 0],
+            id="modality LUT",
+        ),
+        pytest.param(
+            ROW,
+            TWELVE_BITS | {"WindowCenter": "", "WindowWidth": ""},
+            [0, 64, 128, 255],
+            id="empty window",
+        ),
+    ],
+)
+def test_numbers_by_hand(values: np.ndarray, elements: dict[str, Any], expected: list[int]) -> None:
+    assert grey(dicom_file(values, **elements)) == expected
+
+
+WINDOWED = TWELVE_BITS | {"WindowCenter": 2048, "WindowWidth": 4096}
+
+
+@pytest.mark.parametrize(
+    ("syntax", "preamble"),
+    [
+        (ExplicitVRLittleEndian, True),
+        (ExplicitVRLittleEndian, False),
+        (ImplicitVRLittleEndian, True),
+        (ImplicitVRLittleEndian, False),
+        (ExplicitVRBigEndian, True),
+    ],
+)
+def test_native_syntaxes_agree(syntax: UID, preamble: bool) -> None:
+    data = dicom_file(TWELVE, syntax, preamble=preamble, **WINDOWED)
+    assert is_dicom(data)
+    wanted = (TWELVE / 4095 * 255 + 0.5).astype(np.uint8)
+    np.testing.assert_array_equal(dicom_grey(data, TWELVE.size), wanted)
+
+
+def compressed(syntax: UID, form: str, image: Image.Image, **elements: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **({"no_jp2": True} if form == "JPEG2000" else {}))
+    return dicom_file(
+        np.asarray(image), syntax, PixelData=encapsulate([buffer.getvalue()]), **elements
+    )
+
+
+EIGHT = Image.fromarray((TWELVE >> 4).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("data", "tolerance"),
+    [
+        pytest.param(compressed(JPEGBaseline8Bit, "JPEG", EIGHT), 3, id="JPEG"),
+        pytest.param(compressed(JPEGExtended12Bit, "JPEG", EIGHT), 3, id="JPEG extended, 8 bit"),
+        pytest.param(compressed(JPEG2000Lossless, "JPEG2000", EIGHT), 0, id="JPEG 2000"),
+        pytest.param(
+            compressed(JPEG2000Lossless, "JPEG2000", Image.fromarray(TWELVE << 4)),
+            0,
+            id="JPEG 2000, 16 bit",
+        ),
+    ],
+)
+def test_compressed_syntaxes(data: bytes, tolerance: int) -> None:
+    assert (
+        np.abs(dicom_grey(data, TWELVE.size).astype(int) - np.asarray(EIGHT)).max() <= tolerance + 1
+    )
+
+
+def test_run_length_encoding() -> None:
+    from pydicom import dcmread
+
+    dataset = dcmread(io.BytesIO(dicom_file(TWELVE, **WINDOWED)))
+    dataset.compress(RLELossless, encoding_plugin="pydicom")
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    np.testing.assert_array_equal(
+        dicom_grey(buffer.getvalue(), TWELVE.size),
+        dicom_grey(dicom_file(TWELVE, **WINDOWED), TWELVE.size),
+    )
+
+
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
+def test_a_colour_image_gives_its_luminance(photometric: str) -> None:
+    rgb = Image.merge("RGB", [EIGHT, EIGHT.rotate(180), EIGHT])
+    stored = np.asarray(rgb if photometric == "RGB" else rgb.convert("YCbCr"))
+    elements = {
+        "SamplesPerPixel": 3,
+        "PlanarConfiguration": 0,
+        "PhotometricInterpretation": photometric,
+    }
+    answer = radiograph(dicom_file(stored, **elements), 24, fit="crop")
+    wanted = np.asarray(rgb.convert("L"))[:, 8:32]
+    assert np.abs(answer.pixels[..., 0].astype(int) - wanted).max() <= 1
+    assert (answer.height, answer.width) == (24, 40)
+
+
+@pytest.mark.parametrize("fit", pixels.FITS)
+def test_it_is_fitted_like_any_other_image(fit: str) -> None:
+    buffer = io.BytesIO()
+    EIGHT.save(buffer, "PNG")
+    data = dicom_file(np.asarray(EIGHT))
+    for size, channels in ((16, 1), (33, 3)):
+        answer = radiograph(data, size, fit=fit, channels=channels)
+        wanted = radiograph(buffer.getvalue(), size, fit=fit, channels=channels)
+        np.testing.assert_array_equal(answer.pixels, wanted.pixels)
+        assert (answer.height, answer.width, answer.form) == (24, 40, "DICOM")
+
+
+def test_unused_bits_above_the_stored_ones_do_not_count() -> None:
+    assert grey(dicom_file(ROW | 0x8000, **TWELVE_BITS)) == [
+        0,
+        64,
+        128,
+        255,
+    ]  # an overlay of former times
+
+
+SMALL = (np.arange(64) * 1040).astype(np.uint16).reshape(8, 8)
+WHOLE = dicom_file(SMALL)
+
+
+def test_without_pydicom_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(
+        BadImage, match=r'^is DICOM, which needs pydicom: pip install "cxr-tfds\[dicom\]"$'
+    ):
+        radiograph(WHOLE, 8)
+
+
+def test_pydicom_loads_for_dicom_only() -> None:
+    code = "import sys, cxr_tfds.imaging.pixels, cxr_tfds.imaging.dicom; sys.exit('pydicom' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_it_is_built_but_not_stored_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    path.write_bytes(WHOLE)
+    fitted = fit_file(path, Fitting(size=8, channels=1, fit="stretch"))
+    assert isinstance(fitted, Fitted)
+    np.testing.assert_array_equal(fitted.stored, radiograph(WHOLE, 8).pixels)
+    refused = fit_file(path, Fitting(size=None, channels=1, fit="stretch"))
+    assert (
+        str(refused)
+        == "is DICOM, which may name the patient, so it is not stored as it is; build it with a size"
+    )
+
+
+@pytest.mark.skipif(not DEVICE.exists(), reason=f"no {DEVICE}: `make test` creates it")
+def test_the_device_sees_the_same_bit_for_bit(tmp_path: Path) -> None:
+    """In the environment of the device, which is without TensorFlow, with pydicom and this code beside it."""
+    import pydicom
+
+    package = Path(pydicom.__file__).parent
+    for path in (package, *package.parent.glob("pydicom-*.dist-info")):
+        (tmp_path / path.name).symlink_to(path)
+    windowed = WINDOWED | {"PhotometricInterpretation": "MONOCHROME1"}
+    files = {
+        "native.dcm": dicom_file(TWELVE, **windowed),
+        "sigmoid.dcm": dicom_file(TWELVE, **windowed, VOILUTFunction="SIGMOID"),
+        "jpeg.dcm": compressed(JPEGBaseline8Bit, "JPEG", EIGHT),
+        "2000.dcm": compressed(JPEG2000Lossless, "JPEG2000", EIGHT),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    code = """
+import hashlib, pathlib, sys
+from cxr_tfds.imaging.pixels import radiograph
+for name in sys.argv[1:]:
+    print(hashlib.sha256(radiograph(pathlib.Path(name).read_bytes(), 33).pixels.tobytes()).hexdigest())
+"""
+    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [DEVICE, "-c", code, *files],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = [
+        hashlib.sha256(radiograph(data, 33).pixels.tobytes()).hexdigest() for data in files.values()
+    ]
+    assert done.stdout.split() == wanted
+
+
+def test_the_patient_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pydicom
+
+    seen: list[str] = []
+    whole: Callable[..., Dataset] = pydicom.dcmread
+
+    def watched(*args: Any, **kwargs: Any) -> Dataset:
+        dataset = whole(*args, **kwargs)
+        seen.extend(element.keyword for element in dataset)
+        return dataset
+
+    monkeypatch.setattr(pydicom, "dcmread", watched)
+    assert b"Secret^Name" in WHOLE
+    dicom_grey(WHOLE, 1000)
+    assert "PixelData" in seen
+    assert "PatientName" not in seen
+    assert struct.pack("<HH", 0x10, 0x10) in WHOLE

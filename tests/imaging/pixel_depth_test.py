@@ -1,0 +1,158 @@
+"""Images of more than 8 bits: what range their values are taken to have. And CMYK, whose range has two senses."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from helpers.sources import encode
+from PIL import Image, ImageChops
+
+from cxr_tfds.errors import BadImage
+from cxr_tfds.imaging.pixels import radiograph
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_with_sbit(values: np.ndarray, bits: int) -> bytes:
+    """A 16-bit PNG that declares how many bits were significant before it was scaled."""
+    data = encode(values, "PNG")
+    return data[:33] + chunk(b"sBIT", bytes([bits])) + data[33:]  # behind IHDR
+
+
+def tiff_of_12_bit(values: np.ndarray) -> bytes:
+    """A TIFF with 12 bits per sample, two samples in three bytes."""
+    height, width = values.shape
+    packed = bytearray()
+    for a, b in values.reshape(-1, 2).astype(int).tolist():
+        packed += (a << 12 | b).to_bytes(3, "big")
+    tags = [
+        (256, width),
+        (257, height),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, height),
+    ]
+    tags.append((279, len(packed)))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return (
+        b"II*\0"
+        + struct.pack("<I", 8 + len(packed))
+        + packed
+        + struct.pack("<H", len(tags))
+        + entries
+        + bytes(4)
+    )
+
+
+def png_of_16_bit(values: np.ndarray) -> bytes:
+    """A PNG with 16 bits per sample, which Pillow does not write; uint16 (H, W, C), 2 to 4 channels."""
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def tiff_of_16_bit_colour(values: np.ndarray) -> bytes:
+    """A TIFF with three samples of 16 bits; uint16 (H, W, 3)."""
+    height, width, _ = values.shape
+    packed = struct.pack("<3H", 16, 16, 16) + values.astype("<u2").tobytes()
+    tags = [
+        (256, 1, width),
+        (257, 1, height),
+        (258, 3, 8),
+        (259, 1, 1),
+        (262, 1, 2),
+        (273, 1, 14),
+        (277, 1, 3),
+    ]
+    tags += [(278, 1, height), (279, 1, len(packed) - 6)]
+    entries = b"".join(struct.pack("<HHII", tag, 3, count, value) for tag, count, value in tags)
+    return (
+        b"II*\0"
+        + struct.pack("<I", 8 + len(packed))
+        + packed
+        + struct.pack("<H", len(tags))
+        + entries
+        + bytes(4)
+    )
+
+
+TWELVE = np.array([[0, 15, 16, 1023], [1024, 2047, 2048, 4095]] * 2, np.uint16)
+UPPER = TWELVE >> 4
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(encode(TWELVE, "PNG"), UPPER, id="12 bit stored unscaled in 16, PNG"),
+        pytest.param(encode(TWELVE, "TIFF"), UPPER, id="and TIFF"),
+        pytest.param(encode(TWELVE << 4, "PNG"), UPPER, id="12 bit scaled to 16"),
+        pytest.param(
+            encode(TWELVE + 1, "PNG"), (TWELVE + 1) >> 8, id="one value more than 12 bits hold: 16"
+        ),
+        pytest.param(png_with_sbit(TWELVE >> 2, 10), UPPER, id="10 bit declared and unscaled"),
+        pytest.param(png_with_sbit(TWELVE << 2, 14), UPPER, id="14 bit declared and unscaled"),
+        pytest.param(
+            png_with_sbit(TWELVE << 4, 12),
+            UPPER,
+            id="12 bit declared and scaled, as the format wants it",
+        ),
+        pytest.param(
+            png_with_sbit(TWELVE >> 4, 16), TWELVE >> 12, id="16 bit declared: dark as it says"
+        ),
+        pytest.param(png_with_sbit(TWELVE >> 8, 4), UPPER & 0xF0, id="4 bit declared"),
+        pytest.param(tiff_of_12_bit(TWELVE), UPPER, id="TIFF of 12 bits per sample"),
+        pytest.param(tiff_of_12_bit(TWELVE >> 4), UPPER >> 4, id="and dark"),
+    ],
+)
+def test_the_range_of_more_than_eight_bits(data: bytes, expected: np.ndarray) -> None:
+    np.testing.assert_array_equal(radiograph(data, 4).pixels[..., 0], expected)
+
+
+def in_colour(values: np.ndarray, channels: int) -> np.ndarray:
+    """(H, W, `channels`), opaque where there are two or four."""
+    colours = np.repeat(values[..., np.newaxis], channels, axis=-1)
+    if channels in (2, 4):
+        colours[..., -1] = 0xFFFF
+    return colours
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colours_of_sixteen_bits_keep_the_upper_eight_or_are_refused(channels: int) -> None:
+    writers = [png_of_16_bit, tiff_of_16_bit_colour] if channels == 3 else [png_of_16_bit]
+    for write in writers:
+        for scaled in (TWELVE << 4, TWELVE + 1):  # the second: 17 levels, as dark as it says
+            answer = radiograph(write(in_colour(scaled, channels)), 4)
+            np.testing.assert_array_equal(answer.pixels[..., 0], scaled >> 8)
+        with pytest.raises(
+            BadImage, match=r"^has 16-bit samples .* at most 16 levels, .*; save it as 16-bit grey"
+        ):
+            radiograph(write(in_colour(TWELVE, channels)), 4)
+
+
+def test_cmyk_with_and_without_adobe_segment() -> None:
+    grey = np.add.outer(np.arange(32) * 4, np.arange(32) * 3).astype(np.uint8)
+    cmyk = Image.fromarray(grey).convert("RGB").convert("CMYK")
+    by_adobe = encode(cmyk, "JPEG", quality=95)
+    inverted = encode(
+        ImageChops.invert(cmyk), "JPEG", quality=95
+    )  # Adobe's sense, twice: the plain values
+    at = inverted.index(b"\xff\xee")
+    assert inverted[at + 4 : at + 9] == b"Adobe"
+    (length,) = struct.unpack_from(">H", inverted, at + 2)
+    plain = inverted[:at] + inverted[at + 2 + length :]
+    for data in (by_adobe, plain):
+        assert np.abs(radiograph(data, 32).pixels[..., 0].astype(int) - grey).max() <= 3
