@@ -33,7 +33,7 @@ def evaluate(run: Path, split: str, data_dir: Path | None, stress: bool, as_json
     config = RunConfig.read(run)
     load_tensorflow()
     from cxr_tfds.evaluation import stress as under_stress
-    from cxr_tfds.metrics.table import as_text
+    from cxr_tfds.metrics.table import format_metrics
     from cxr_tfds.training.finish import measure_again
 
     table, stressed = measure_again(
@@ -42,6 +42,6 @@ def evaluate(run: Path, split: str, data_dir: Path | None, stress: bool, as_json
     if as_json:
         click.echo(json.dumps({**table, "stress": stressed} if stress else table, indent=2))
         return
-    click.echo(f"{split}:\n{as_text(table)}")
+    click.echo(f"{split}:\n{format_metrics(table)}")
     if stressed is not None:
         click.echo(f"\nunder stress:\n{under_stress.as_text(stressed)}")

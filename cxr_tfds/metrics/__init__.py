@@ -1,1 +1,1 @@
-"""Metrics, intervals, thresholds and temperature. NumPy only."""
+"""Metrics, intervals, thresholds and temperature scaling. NumPy only."""

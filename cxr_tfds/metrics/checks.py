@@ -1,4 +1,4 @@
-"""Checks of labels, scores and probabilities. NumPy only."""
+"""Checks and conversions of labels, scores and probabilities. NumPy only."""
 
 from __future__ import annotations
 
@@ -8,52 +8,59 @@ from numpy.typing import ArrayLike
 from cxr_tfds.errors import InputError
 
 
-def whole_numbers(values: ArrayLike, what: str, classes: int) -> np.ndarray:
-    """int64 (N,), 0 to classes - 1; InputError for anything else."""
+def as_labels(values: ArrayLike, classes: int) -> np.ndarray:
+    """Returns class numbers as int64 (N,), each from 0 to classes - 1.
+
+    Raises:
+      InputError: The shape or a value is different.
+    """
     array = np.asarray(values)
     if array.ndim != 1 or not array.size:
-        raise InputError(f"{what}s of shape {array.shape}; expected (N,) with N > 0.")
+        raise InputError(f"labels of shape {array.shape}; expected (N,) with N > 0.")
     wrong = array[~np.isin(array, np.arange(classes))]
     if wrong.size:
-        raise InputError(f"{what} {wrong[0]!s}; expected whole numbers from 0 to {classes - 1}.")
+        raise InputError(f"label {wrong[0]!s}; expected whole numbers from 0 to {classes - 1}.")
     return array.astype(np.int64)
 
 
-def numbers(values: ArrayLike, what: str, ndim: int = 1) -> np.ndarray:
-    """Finite float64, (N,) or (N, K); InputError for anything else."""
+def as_finite(values: ArrayLike, name: str, ndim: int = 1) -> np.ndarray:
+    """Returns finite numbers as float64, (N,) or (N, K).
+
+    Raises:
+      InputError: The shape is different, or a value is NaN or infinite.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != ndim:
-        raise InputError(
-            f"{what} of shape {array.shape}; expected {'(N,)' if ndim == 1 else '(N, K)'}."
-        )
+        expected = "(N,)" if ndim == 1 else "(N, K)"
+        raise InputError(f"{name} of shape {array.shape}; expected {expected}.")
     if not np.isfinite(array).all():
-        raise InputError(f"{what} hold {array[~np.isfinite(array)][0]}; expected finite numbers.")
+        wrong = array[~np.isfinite(array)][0]
+        raise InputError(f"{name} contain {wrong}; expected finite numbers.")
     return array
 
 
-def probabilities_of(values: ArrayLike, ndim: int = 1) -> np.ndarray:
-    """float64, 0 to 1, (N,) or (N, K); InputError for anything else."""
-    array = numbers(values, "probabilities", ndim)
+def as_probabilities(values: ArrayLike, ndim: int = 1) -> np.ndarray:
+    """Returns probabilities as float64, (N,) or (N, K), each from 0 to 1.
+
+    Raises:
+      InputError: The shape or a value is different.
+    """
+    array = as_finite(values, "probabilities", ndim)
     if array.size and not (array.min() >= 0 and array.max() <= 1):
         raise InputError(f"probabilities from {array.min():g} to {array.max():g}; expected 0 to 1.")
     return array
 
 
-def check_length(labels: np.ndarray, others: np.ndarray, what: str) -> None:
-    """Raises:
-    InputError: not one value for each label.
-    """
-    if len(others) != len(labels):
-        raise InputError(f"{len(others)} {what} for {len(labels)} labels; expected one for each.")
+def check_length(labels: np.ndarray, values: np.ndarray, name: str) -> None:
+    """Raises an InputError unless there is one value for each label."""
+    if len(values) != len(labels):
+        raise InputError(f"{len(values)} {name} for {len(labels)} labels; expected one for each.")
 
 
-def check_classes(metric: str, labels: np.ndarray, classes: int) -> None:
-    """Raises:
-    InputError: one of the classes 0 to classes - 1 has no image.
-    """
-    missing = sorted(set(range(classes)) - set(labels.tolist()))
-    if missing:
-        names = ", ".join(map(str, missing))
-        raise InputError(
-            f"{metric} is undefined: none of the {len(labels)} images is labelled {names}."
-        )
+def check_both_classes(metric: str, labels: np.ndarray) -> None:
+    """Raises an InputError unless both 0 and 1 occur among the labels."""
+    for label in (0, 1):
+        if not (labels == label).any():
+            raise InputError(
+                f"{metric} is undefined: none of the {len(labels)} images is labelled {label}."
+            )

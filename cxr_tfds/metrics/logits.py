@@ -24,14 +24,20 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def logit(probabilities: np.ndarray) -> np.ndarray:
-    """Returns log(p / (1 - p)) in float64, the inverse of `sigmoid`; p lies between 0 and 1."""
-    values = np.asarray(probabilities, dtype=np.float64)
+def logit(probabilities: np.ndarray | float, epsilon: float = 0.0) -> np.ndarray:
+    """Returns log(p / (1 - p)) in float64, the inverse of `sigmoid`, same shape.
+
+    Args:
+      probabilities: 0 to 1.
+      epsilon: Probabilities are first clipped to epsilon and 1 - epsilon, so that logits are
+        finite.
+    """
+    values = np.clip(np.asarray(probabilities, dtype=np.float64), epsilon, 1 - epsilon)
     return np.log(values) - np.log1p(-values)
 
 
 def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Returns probabilities of the finding (N,) from its logits (N,), or of K classes from (N, K)."""
+    """Returns probabilities of the finding (N,) or of each class (N, K), shaped as `logits`."""
     values = np.asarray(logits, dtype=np.float64)
     if values.ndim == 1:
         return sigmoid(values / temperature)

@@ -1,73 +1,95 @@
-"""Counts and rankings of weighted images: all resamples of a bootstrap at once. NumPy only.
+"""Bootstrap resamples as weights of images. NumPy only.
 
-Weights are float (R, N): how often each of N images is counted in each of R resamples.
+Weights are float64 (R, N): how often each of N images counts in each of R resamples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cxr_tfds.errors import InputError
 
-_WEIGHTS_AT_ONCE = 2_000_000  # resamples x images held in memory together; 16 MB of float64
+PERCENTILES = (2.5, 97.5)  # of a 95% interval
+_MAX_WEIGHTS = 2_000_000  # resamples x images in memory at a time; 16 MB of float64
+_FEWEST_DEFINED = 0.1  # part of the resamples in which a metric with an interval is defined
 
 
-class Confusion(NamedTuple):
-    """Counts of images, arrays (R,): one count a resample, (1,) where nothing was resampled."""
+def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yields weights (R, N) until `resamples` are drawn; R is at most what fits in memory.
 
-    tn: np.ndarray
-    fp: np.ndarray
-    fn: np.ndarray
-    tp: np.ndarray
+    Each resample draws as many groups as there are, with replacement (Efron 1979). All images of a
+    group get the same weight.
 
-
-def as_confusion(table: np.ndarray) -> Confusion:
-    """The four counts of a table (R, 2, 2)."""
-    return Confusion(table[:, 0, 0], table[:, 0, 1], table[:, 1, 0], table[:, 1, 1])
-
-
-def weighted_table(
-    weights: np.ndarray, labels: np.ndarray, decisions: np.ndarray, classes: int
-) -> np.ndarray:
-    """Counts of labels (rows) against decisions (columns), both 0 to classes - 1 (N,): (R, classes, classes)."""
-    counts = weights @ np.eye(classes**2)[classes * labels + decisions]
-    return counts.reshape(-1, classes, classes)
-
-
-def resample(codes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each image's group was drawn: float (R, N), R at most what fits in memory."""
+    Args:
+      groups: Group numbers from 0 (N,), see `number_groups`.
+      resamples: Number of resamples.
+      seed: Seed of the draws.
+    """
     generator = np.random.default_rng(seed)
-    shares = np.full(codes.max() + 1, 1 / (codes.max() + 1))
-    step = max(1, _WEIGHTS_AT_ONCE // len(codes))
+    shares = np.full(groups.max() + 1, 1 / (groups.max() + 1))
+    step = max(1, _MAX_WEIGHTS // len(groups))
     for start in range(0, resamples, step):
         drawn = generator.multinomial(len(shares), shares, size=min(step, resamples - start))
-        yield drawn[:, codes].astype(np.float64)
+        yield drawn[:, groups].astype(np.float64)
 
 
-def group_codes(groups: Sequence[str] | None, images: int) -> np.ndarray:
-    """A number from 0 for each image's group (N,); "" is unknown and a group of its own.
+def bootstrap_interval(value: float, resampled: np.ndarray, reason: str) -> dict[str, Any]:
+    """Returns a metric with its 95% percentile interval as `{"value", "low", "high"}`.
+
+    A value or interval that does not exist is None, and `undefined` says why.
+
+    Args:
+      value: The metric, NaN if undefined.
+      resampled: The metric in each resample; NaN values are left out.
+      reason: Why the value is NaN.
+    """
+    if np.isnan(value):
+        return {"value": None, "low": None, "high": None, "undefined": reason}
+    defined = resampled[~np.isnan(resampled)]
+    if defined.size < _FEWEST_DEFINED * resampled.size:
+        reason = "too few patients for an interval"
+        return {"value": float(value), "low": None, "high": None, "undefined": reason}
+    low, high = np.percentile(defined, PERCENTILES)
+    # Resampling adds scatter, which only increases the ECE: all resamples may lie above its value.
+    low, high = min(low, value), max(high, value)
+    return {"value": float(value), "low": float(low), "high": float(high)}
+
+
+def number_groups(groups: Sequence[str] | None, images: int) -> np.ndarray:
+    """Returns the number of each image's group, from 0 (N,).
+
+    Args:
+      groups: Patient ids (N,). An image with "" (unknown) is a group of its own. None: every image
+        is.
+      images: Number of images, N.
 
     Raises:
-      InputError: not one group for each image, or a group that is no string.
+      InputError: The number of ids is different, or an id is not a string.
     """
     if groups is None:
         return np.arange(images)
     if len(groups) != images:
         raise InputError(f"{len(groups)} groups for {images} labels; expected one for each.")
-    odd = [group for group in groups if not isinstance(group, str)]
-    if odd:
-        raise InputError(
-            f"group {odd[0]!r} is a {type(odd[0]).__name__}; expected patient ids as strings."
-        )
-    codes: dict[str | int, int] = {}
-    return np.array(
-        [codes.setdefault(group or index, len(codes)) for index, group in enumerate(groups)]
-    )
+    for group in groups:
+        if not isinstance(group, str):
+            kind = type(group).__name__
+            raise InputError(f"group {group!r} is a {kind}; expected patient ids as strings.")
+    numbers: dict[str | int, int] = {}
+    keys = (group or index for index, group in enumerate(groups))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+
+
+def confusion_tables(
+    weights: np.ndarray, labels: np.ndarray, decisions: np.ndarray, classes: int
+) -> np.ndarray:
+    """Returns weighted counts of labels (rows) and decisions (columns): (R, classes, classes)."""
+    counts = weights @ np.eye(classes**2)[classes * labels + decisions]
+    return counts.reshape(-1, classes, classes)
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The quotient; NaN where the denominator is 0."""
+    """Returns the quotient, NaN where the denominator is 0."""
     return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)

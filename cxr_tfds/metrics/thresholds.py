@@ -1,12 +1,12 @@
-"""The probability from which the finding is called, chosen on validation by a named rule. NumPy only.
+"""The decision threshold, chosen on the validation split by a named rule. NumPy only.
 
-- `youden`: makes sensitivity + specificity largest (Youden 1950).
-- `youden-stress`, the default: the same, on average over validation as it is and under each condition of
-  `cxr_tfds.evaluation.conditions` at each strength: a threshold that serves other hospitals' images, too. On 624
-  test images (Kermany et al. 2018) it had an accuracy of 0.961 under severe conditions, `youden` one of
-  0.929; without any 0.973 and 0.984 (2026-11).
-- `sensitivity>=X`: makes specificity largest among the thresholds that find at least the part X.
-- a number such as `0.5`: that probability, whatever validation says.
+- `youden`: maximizes sensitivity + specificity (Youden 1950).
+- `youden-stress` (default): the same, averaged over the original images and copies under every
+  condition and strength of `cxr_tfds.evaluation.conditions`, so that it also suits the images of
+  other hospitals. On 624 test images (Kermany et al. 2018) its accuracy was 0.961 under severe
+  conditions and 0.973 without; with `youden` it was 0.929 and 0.984 (2026-11).
+- `sensitivity>=X`: maximizes specificity among thresholds with a sensitivity of at least X.
+- a number such as `0.5`: this probability, whatever the validation split says.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.metrics.checks import check_classes, check_length, probabilities_of, whole_numbers
+from cxr_tfds.metrics.checks import as_labels, as_probabilities, check_both_classes, check_length
+from cxr_tfds.metrics.logits import logit, sigmoid
 from cxr_tfds.metrics.ranking import Ranking
 
 YOUDEN, YOUDEN_STRESS = "youden", "youden-stress"
 EXPECTED = f"{YOUDEN}, {YOUDEN_STRESS}, sensitivity>=X or X, with a number 0 < X < 1"
 _SENSITIVITY = re.compile(r"sensitivity>=(\d*\.?\d+)")
 _NUMBER = re.compile(r"\d*\.?\d+")
-_FLOOR = 1e-6  # probabilities beyond one in a million tell nothing more: logits stay finite
+_EPSILON = 1e-6  # differences between probabilities beyond one in a million mean nothing
 
 
 def check_rule(rule: str) -> None:
-    """Raises:
-    InputError: it is none of the rules above.
-    """
+    """Raises an InputError unless `rule` is one of the rules above."""
     if rule in (YOUDEN, YOUDEN_STRESS):
         return
     match = _SENSITIVITY.fullmatch(rule) or _NUMBER.fullmatch(rule)
@@ -39,42 +38,44 @@ def check_rule(rule: str) -> None:
 
 
 def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str = YOUDEN) -> float:
-    """The threshold that serves the rule best on these images; a decision is `probability >= threshold`.
+    """Returns the best threshold by `rule`; an image is positive if `probability >= threshold`.
 
-    Between two neighbouring probabilities every threshold decides alike. A model that tells validation
-    apart nearly without error leaves a wide gap; the middle of it on the scale of logits is as far
-    from the one class as from the other there, so that a shift of other images hurts least. (The middle
-    of the probabilities would lie hard against the surer class.) Of equally good gaps the widest is
-    taken, then the one nearest 0.5. Deciding everything alike is allowed too, so that a constant model
-    has an answer.
+    All thresholds between two neighbouring probabilities give the same decisions. Among the best,
+    the function takes the widest gap, then the one nearest 0.5, and returns its middle on the scale
+    of
+    logits: there both classes are equally far, so a shift in other images hurts least. (The middle
+      of
+    the probabilities would be close to the more confident class.) A threshold that gives all images
+    the same decision is allowed, so that a constant model gets one too.
 
     Args:
       labels: 0 or 1 (N,).
-      probabilities: of the finding (N,), 0 to 1.
-      rule: see above; `youden-stress` expects the images of all conditions together.
+      probabilities: Of the finding (N,), 0 to 1.
+      rule: One of the rules above. `youden-stress` expects the images of all conditions together.
 
     Raises:
-      InputError: one class only, unequal lengths, a probability outside 0 to 1, or an unknown rule.
+      InputError: A class is missing, the lengths differ, a probability is outside 0 to 1, or the
+        rule is unknown.
     """
     check_rule(rule)
     if _NUMBER.fullmatch(rule):
         return float(rule)
-    known, values = whole_numbers(labels, "label", 2), probabilities_of(probabilities)
+    known, values = as_labels(labels, 2), as_probabilities(probabilities)
     check_length(known, values, "probabilities")
-    check_classes("the threshold", known, 2)
+    check_both_classes("the threshold", known)
     ranking = Ranking(known, values)
-    positives, negatives = (counts[0] for counts in ranking.per_score())
-    # Candidate i decides the scores from distinct[i] on as positive; the last one none.
-    seen = np.append(positives[::-1].cumsum()[::-1], 0)
-    false_alarms = np.append(negatives[::-1].cumsum()[::-1], 0)
-    thresholds, widths = _candidates(ranking.distinct)
+    positives, negatives = (counts[0] for counts in ranking.counts_per_score())
+    # Threshold i predicts the finding from distinct score i on; the last one predicts it for none.
+    true = np.append(positives[::-1].cumsum()[::-1], 0)
+    false = np.append(negatives[::-1].cumsum()[::-1], 0)
+    thresholds, widths = _candidates(ranking.distinct_scores)
+    # Both merits are whole numbers, so that ties are exact.
     if match := _SENSITIVITY.fullmatch(rule):
-        enough = seen >= float(match.group(1)) * positives.sum() - 1e-9
-        # Of equally few false alarms the most sensitive: whole numbers, so that ties are exact.
-        merit = np.where(enough, seen - false_alarms * (positives.sum() + 1), -np.inf)
+        enough = true >= float(match.group(1)) * positives.sum() - 1e-9
+        # Fewest false positives, then highest sensitivity.
+        merit = np.where(enough, true - false * (positives.sum() + 1), -np.inf)
     else:
-        # Youden's index times both class sizes: whole numbers, too.
-        merit = seen * negatives.sum() - false_alarms * positives.sum()
+        merit = true * negatives.sum() - false * positives.sum()  # Youden's index x class sizes
     merit = np.where(thresholds <= 1, merit, -np.inf)
     best = merit == merit.max()
     best &= widths >= widths[best].max() - 1e-9
@@ -82,18 +83,18 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str = YOUD
     return float(chosen[np.argmin(np.abs(chosen - 0.5))])
 
 
-def _candidates(distinct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A threshold below each distinct probability and one above them all, and the width of its gap in logits.
+def _candidates(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a threshold below each distinct score and one above all, and their gaps' width in
+    logits.
 
-    The gaps at both ends have no width: they are open, and decide everything alike. Above 1 there is none
-    (it is given as 2).
+    The open gaps at both ends have width 0. Without a number above the highest score and up to 1,
+    the last threshold is 2.
     """
-    clipped = np.clip(distinct, _FLOOR, 1 - _FLOOR)
-    logits = np.log(clipped) - np.log1p(-clipped)
-    middle = 1 / (1 + np.exp(-(logits[:-1] + logits[1:]) / 2))
-    # Where two neighbours are so close that no number lies between, the upper one parts them.
-    inside = (middle > distinct[:-1]) & (middle <= distinct[1:])
-    middle = np.where(inside, middle, distinct[1:])
-    first = distinct[0] / 2
-    last = (distinct[-1] + 1) / 2 if distinct[-1] < 1 else 2.0
-    return np.concatenate([[first], middle, [last]]), np.concatenate([[0], np.diff(logits), [0]])
+    logits = logit(scores, _EPSILON)
+    middle = sigmoid((logits[:-1] + logits[1:]) / 2)
+    # No number may lie between two neighbours: the upper one separates them.
+    between = (middle > scores[:-1]) & (middle <= scores[1:])
+    middle = np.where(between, middle, scores[1:])
+    last = (scores[-1] + 1) / 2 if scores[-1] < 1 else 2.0
+    thresholds = np.concatenate([[scores[0] / 2], middle, [last]])
+    return thresholds, np.concatenate([[0], np.diff(logits), [0]])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.metrics.table import figures
+from cxr_tfds.metrics.summary import evaluate_split
 
 from .model_file import Card
 
@@ -37,4 +37,4 @@ def measured(card: Card, answers: Iterable[Answer], place: str) -> dict[str, Any
     scores = np.array(probabilities)
     if card.threshold is not None:
         scores = scores[:, 1]
-    return {**figures(known, scores, card.threshold, names=card.labels), "skipped": skipped}
+    return {**evaluate_split(known, scores, card.threshold, class_names=card.labels), "skipped": skipped}
