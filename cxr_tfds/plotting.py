@@ -1,19 +1,23 @@
-"""How pictures look: one palette, one set of axes, SVG for the page and PNG for the folder."""
+"""The palette and the matplotlib style of every plot and page.
+
+Only the functions that draw import matplotlib, so that the palette alone loads quickly.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib as mpl
-from markupsafe import Markup, escape
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER = "#1c2733", "#5b6b7b", "#d9e0e7", "#ffffff"
+MISSING = "#f3e3dd"  # background in place of an image that cannot be read
 NEGATIVE, POSITIVE = "#2f6f9f", "#cf5c36"
-# One colour a class, the negative class first; told apart by colour-blind readers, too.
+# One colour a class, the negative class first; colour-blind readers can tell them apart.
 CLASS_COLOURS = (
     NEGATIVE,
     POSITIVE,
@@ -27,10 +31,10 @@ CLASS_COLOURS = (
 TIMES = "\N{MULTIPLICATION SIGN}"
 ACCENT, SECOND = "#1f4e79", "#c98b2b"
 
-_DPI = 130  # of the PNG
-_RC: Any = {
-    "svg.fonttype": "path",  # text stays where it was measured, whatever fonts a reader has
-    "svg.hashsalt": "cxr-tfds",  # the same figures give the same file
+DPI = 130  # of PNG files
+_STYLE: Any = {
+    "svg.fonttype": "path",  # the layout does not depend on the reader's fonts
+    "svg.hashsalt": "cxr-tfds",  # the same numbers give the same file
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -58,24 +62,34 @@ _RC: Any = {
 
 
 class Picture(NamedTuple):
-    """A drawing with what a reader needs beside it."""
+    """A plot in both file formats, with its title and caption.
 
-    name: str  # of the PNG file, without ending
+    Attributes:
+      name: Name of the PNG file, without its suffix.
+      title: Heading of the plot.
+      caption: How to read the plot.
+      svg: The `<svg>` element, for an HTML page.
+      png: The same plot as a PNG file.
+    """
+
+    name: str
     title: str
-    caption: str  # how to read it
+    caption: str
     svg: Markup
     png: bytes
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Matplotlib in our style, and in the state it was in afterwards."""
-    with mpl.rc_context(_RC):
+def plot_style() -> Iterator[None]:
+    """Applies the project's matplotlib style and restores the previous one."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
         yield
 
 
-def colour_of(number: int) -> str:
-    """Of a class."""
+def class_colour(number: int) -> str:
+    """Returns the colour of class `number`; the eight colours repeat."""
     return CLASS_COLOURS[number % len(CLASS_COLOURS)]
 
 
@@ -88,7 +102,21 @@ def new_figure(
     left: float = 0.13,
     bottom: float = 0.14,
 ) -> tuple[Figure, Any]:
-    """A figure in inches with one set of axes; `left` and `bottom` are the parts that labels need."""
+    """Creates a figure with one set of axes.
+
+    Args:
+      x: Label of the x axis.
+      y: Label of the y axis.
+      width: In inches.
+      height: In inches.
+      left: Fraction of the width left free for labels.
+      bottom: Fraction of the height left free for labels.
+
+    Returns:
+      The figure and its axes.
+    """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left, bottom, 0.97 - left, 0.96 - bottom))
     axes.set_xlabel(x)
@@ -96,15 +124,15 @@ def new_figure(
     return figure, axes
 
 
-def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
-    """Draws the figure in both forms."""
+def render_picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
+    """Renders a figure as SVG, labelled for screen readers, and as PNG."""
+    from markupsafe import Markup, escape
+
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     opening = f'<svg role="img" aria-label="{escape(title)}. {escape(caption)}"'
     svg = opening + svg[svg.index("<svg") + len("<svg") :]
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
-    return Picture(
-        name, title, caption, Markup(svg), png.getvalue()
-    )  # drawn by us: nothing to escape
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    return Picture(name, title, caption, Markup(svg), png.getvalue())  # our own SVG, safe as is

@@ -23,16 +23,24 @@ def text_table(rows: Iterable[Sequence[object]], align: str = "") -> str:
         than the longest one.
       align: One letter a column: "<" left (the default for columns not named) or ">" right.
     """
-    cells = [[str(cell) for cell in row] for row in rows]
-    columns = max((len(row) for row in cells), default=0)
-    widths = [
-        max((len(row[i]) for row in cells if i < len(row)), default=0) for i in range(columns)
-    ]
-    align = align.ljust(columns, "<")
-    lines = (
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=False)
-        )
-        for row in cells
+    return "\n".join("  ".join(row).rstrip() for row in _pad_cells(rows, align))
+
+
+def markdown_table(rows: Iterable[Sequence[object]]) -> str:
+    """Returns rows as a Markdown table with aligned columns; the first row is the header."""
+    header, *body = _pad_cells(rows, "")
+    rule = "|".join("-" * (len(cell) + 2) for cell in header)
+    return "\n".join(
+        [f"| {' | '.join(header)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in body)]
     )
-    return "\n".join(line.rstrip() for line in lines)
+
+
+def _pad_cells(rows: Iterable[Sequence[object]], align: str) -> list[list[str]]:
+    cells = [[str(cell) for cell in row] for row in rows]
+    columns = max(map(len, cells), default=0)
+    widths = [max(len(row[i]) for row in cells if i < len(row)) for i in range(columns)]
+    align = align.ljust(columns, "<")
+    return [
+        [f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=False)]
+        for row in cells
+    ]
