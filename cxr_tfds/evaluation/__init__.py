@@ -1,1 +1,1 @@
-"""What a model is worth: scores, metrics, thresholds, stress."""
+"""Scores of a trained model on a split, and its stress test."""

@@ -1,8 +1,9 @@
-"""What images go through in `cxr-evaluate --stress`: other equipment, other hands, other archives.
+"""Image changes of the stress test: other equipment, other handling, other archives.
 
-Each condition changes one property of every image by a stated amount, at three strengths, with the operations
-that augmentation uses. Nothing is drawn but noise, which has its seed in the image's number: the same images
-give the same figures. No change of the label is meant: at each strength a radiologist would still read them.
+Each condition changes one property of every image by a fixed amount, in three strengths, with the
+operations of the augmentation. Only noise is random, seeded by the number of the image, so the same
+images give the same metrics. Changes do not affect the label: a radiologist could still read every
+image.
 """
 
 from __future__ import annotations
@@ -22,157 +23,152 @@ STRENGTHS = ("mild", "moderate", "severe")
 MODERATE = "moderate"
 _NOISE_SEED = 20_270
 
-# float32 images (N, S, S, C), their numbers int (N,) and an amount, to images of the same shape
+# float32 images (N, S, S, C), their indices int (N,) and an amount, to images of the same shape
 Change = Callable[[Any, np.ndarray, float], Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """One property of the image, changed.
-
-    SD is a standard deviation, px a pixel of the model's image, gamma the power of grey values from 0 to 1.
+    """A change of one image property.
 
     Attributes:
-      name: as the table shows it.
-      amounts: mild, moderate, severe.
-      wording: of an amount, with its unit.
-      leans_on: what a model leans on that loses here.
-      stands_for: what brings this about in practice.
-      change: the operation.
+      name: Name in tables.
+      amounts: Amounts of mild, moderate and severe strength.
+      unit: Format of an amount with its unit. SD is a standard deviation, px a pixel of the model's
+        image, gamma the power of grey values from 0 to 1.
+      relies_on: What a model relies on if it fails here.
+      causes: What causes this change in practice.
+      change: The operation.
     """
 
     name: str
     amounts: tuple[float, float, float]
-    wording: str
-    leans_on: str
-    stands_for: str
+    unit: str
+    relies_on: str
+    causes: str
     change: Change
 
     def amount(self, strength: str) -> float:
-        """Of a strength in `STRENGTHS`."""
+        """Returns the amount of a strength in `STRENGTHS`."""
         return self.amounts[STRENGTHS.index(strength)]
 
-    def written(self, strength: str) -> str:
-        """The amount with its unit, such as "1 px SD"."""
-        return self.wording.format(self.amount(strength))
+    def format_amount(self, strength: str) -> str:
+        """Returns the amount with its unit, such as "1 px SD"."""
+        return self.unit.format(self.amount(strength))
 
-    def apply(self, images: np.ndarray, numbers: np.ndarray, strength: str) -> np.ndarray:
-        """uint8 images (N, S, S, C), 0 to 255, changed and rounded to uint8 again, as a device would see them.
+    def apply(self, images: np.ndarray, indices: np.ndarray, strength: str) -> np.ndarray:
+        """Returns changed images, rounded to uint8 as a device would receive them.
 
         Args:
-          images: left as they are.
-          numbers: int (N,), of the images in their split: neighbours are moved and turned differently.
-          strength: one of `STRENGTHS`.
+          images: uint8 (N, S, S, C), 0 to 255.
+          indices: Their places in the split, int (N,). Neighbours are moved and rotated
+            differently.
+          strength: One of `STRENGTHS`.
         """
-        changed = self.change(images.astype(np.float32), numbers, self.amount(strength))
+        changed = self.change(images.astype(np.float32), indices, self.amount(strength))
         return np.rint(np.clip(np.asarray(changed), 0, 255)).astype(np.uint8)
 
 
-def _column(images: Any, value: float) -> np.ndarray:
+def _repeat(images: Any, value: float) -> np.ndarray:
     return np.full(len(images), value, np.float32)
 
 
-def _compressed(images: Any, numbers: np.ndarray, amount: float) -> Any:
-    return compress(images, _column(images, amount))
+def _compress(images: Any, indices: np.ndarray, quality: float) -> Any:
+    return compress(images, _repeat(images, quality))
 
 
-def _blurred(images: Any, numbers: np.ndarray, amount: float) -> Any:
-    return blur(images, _column(images, amount))
+def _blur(images: Any, indices: np.ndarray, sigma: float) -> Any:
+    return blur(images, _repeat(images, sigma))
 
 
-def _with_gamma(images: Any, numbers: np.ndarray, amount: float) -> Any:
-    return expose(
-        images, np.float32(1), np.float32(0), _column(images, amount)[:, None, None, None]
-    )
+def _change_gamma(images: Any, indices: np.ndarray, gamma: float) -> Any:
+    power = _repeat(images, gamma)[:, None, None, None]
+    return expose(images, np.float32(1), np.float32(0), power)
 
 
-def _with_contrast(images: Any, numbers: np.ndarray, amount: float) -> Any:
-    """Around the mean of each image."""
-    return expose(
-        images, _column(images, amount)[:, None, None, None], np.float32(0), np.float32(1)
-    )
+def _change_contrast(images: Any, indices: np.ndarray, gain: float) -> Any:
+    gains = _repeat(images, gain)[:, None, None, None]
+    return expose(images, gains, np.float32(0), np.float32(1))
 
 
-def _noisy(images: Any, numbers: np.ndarray, amount: float) -> Any:
-    """Gaussian and white, of its own for each image."""
-    drawn = [
-        np.random.default_rng((_NOISE_SEED, int(number))).standard_normal(
-            images.shape[1:], np.float32
+def _add_noise(images: Any, indices: np.ndarray, deviation: float) -> Any:
+    """Adds white Gaussian noise, different for each image."""
+    noise = [
+        np.random.default_rng((_NOISE_SEED, int(index))).standard_normal(
+            images.shape[1:], "float32"
         )
-        for number in numbers
+        for index in indices
     ]
-    return images + 255 * amount * np.stack(drawn)
+    return images + 255 * deviation * np.stack(noise)
 
 
-def _shifted(images: Any, numbers: np.ndarray, amount: float) -> Any:
-    """To the right, the left, down and up in turn; the edge is repeated."""
-    rows = np.tile(np.array([1, 0, 0, 0, 1, 0], np.float32), (len(numbers), 1))
-    sign, down = np.where(numbers % 2, 1, -1), numbers // 2 % 2
-    rows[:, 2] = sign * (1 - down) * amount * images.shape[2]
-    rows[:, 5] = sign * down * amount * images.shape[1]
-    return warp(ops.convert_to_tensor(images), rows)
+def _shift(images: Any, indices: np.ndarray, part: float) -> Any:
+    """Shifts to the right, left, bottom and top in turn; the edge is repeated."""
+    sign, down = np.where(indices % 2, 1, -1), indices // 2 % 2
+    return _warp(
+        images,
+        x=sign * (1 - down) * part * images.shape[2],
+        y=sign * down * part * images.shape[1],
+    )
 
 
-def _rotated(images: Any, numbers: np.ndarray, amount: float) -> Any:
-    """Left and right in turn, about the centre; the edge is repeated."""
-    angle = np.where(numbers % 2, 1, -1) * math.radians(amount)
-    cos, sin, zero = np.cos(angle), np.sin(angle), np.zeros(len(numbers))
-    rows = np.stack([cos, -sin, zero, sin, cos, zero], axis=1).astype(np.float32)
-    return warp(ops.convert_to_tensor(images), rows)
+def _rotate(images: Any, indices: np.ndarray, degrees: float) -> Any:
+    """Rotates about the centre, left and right in turn; the edge is repeated."""
+    angle = np.where(indices % 2, 1, -1) * math.radians(degrees)
+    return _warp(images, a=np.cos(angle), b=np.sin(angle))
 
 
-def _cropped(images: Any, numbers: np.ndarray, amount: float) -> Any:
-    """The middle of the image, enlarged to its whole size."""
-    rows = np.tile(np.array([1 - amount, 0, 0, 0, 1 - amount, 0], np.float32), (len(numbers), 1))
-    return warp(ops.convert_to_tensor(images), rows)
+def _crop(images: Any, indices: np.ndarray, part: float) -> Any:
+    """Enlarges the middle of the image to full size."""
+    return _warp(images, a=1 - part)
+
+
+def _warp(images: Any, *, a: Any = 1, b: Any = 0, x: Any = 0, y: Any = 0) -> Any:
+    """Warps by the matrix ((a, -b, x), (b, a, y)), see `warp`; each entry is a number or (N,)."""
+    rows = np.broadcast_arrays(a, -b, x, b, a, y, np.empty(len(images)))[:6]
+    return warp(ops.convert_to_tensor(images), np.stack(rows, axis=1).astype(np.float32))
 
 
 CONDITIONS = (
     Condition(
-        "JPEG quality", (70, 40, 15), "quality {:g}", "the fine texture that compression removes",
-        "archives, messengers and web pages that store images smaller",
-        _compressed,
+        "JPEG quality", (70, 40, 15), "quality {:g}", "fine texture that compression removes",
+        "archives, messengers and web pages that compress images", _compress,
     ),
     Condition(
         "blur", (0.5, 1.0, 2.0), "{:g} px SD", "fine detail such as sharp vessels and edges",
-        "breathing, a large focal spot, a film photographed or scanned",
-        _blurred,
+        "breathing, a large focal spot, a photographed or scanned film", _blur,
     ),
     Condition(
         "noise", (0.02, 0.04, 0.08), "{:.0%} of full scale SD", "faint texture in smooth areas",
-        "a lower dose, a larger patient, an older detector", _noisy,
+        "a lower dose, a larger patient, an older detector", _add_noise,
     ),
     Condition(
-        "darker exposure", (1.2, 1.5, 2.0), "gamma {:g}", "how bright the lungs are",
-        "a higher dose or another grey-scale curve: lungs look blacker",
-        _with_gamma,
+        "darker exposure", (1.2, 1.5, 2.0), "gamma {:g}", "the brightness of the lungs",
+        "a higher dose or another grey-scale curve", _change_gamma,
     ),
     Condition(
-        "brighter exposure", (0.83, 0.67, 0.5), "gamma {:g}", "how dark the lungs are",
-        "a lower dose or another grey-scale curve: lungs look whiter",
-        _with_gamma,
+        "brighter exposure", (0.83, 0.67, 0.5), "gamma {:g}", "the darkness of the lungs",
+        "a lower dose or another grey-scale curve", _change_gamma,
     ),
     Condition(
-        "lower contrast", (0.85, 0.7, 0.5), "contrast x {:g}", "the strength of contrast",
-        "a wider window, a higher tube voltage, scatter",
-        _with_contrast,
+        "lower contrast", (0.85, 0.7, 0.5), "contrast x {:g}", "strong contrast",
+        "a wider window, a higher tube voltage, scatter", _change_contrast,
     ),
     Condition(
-        "higher contrast", (1.15, 1.3, 1.6), "contrast x {:g}", "grey values between black and white",
-        "a narrower window, processing that sharpens for print",
-        _with_contrast,
+        "higher contrast", (1.15, 1.3, 1.6), "contrast x {:g}", "values between black and white",
+        "a narrower window, sharpening for print", _change_contrast,
     ),
     Condition(
-        "shift", (0.03, 0.06, 0.12), "{:.0%} of the side", "where the chest lies in the image",
-        "a patient not centred, another collimation", _shifted,
+        "shift", (0.03, 0.06, 0.12), "{:.0%} of the side", "the position of the chest in the image",
+        "an off-centre patient, another collimation", _shift,
     ),
     Condition(
         "rotation", (3, 7, 15), "{:g} degrees", "an upright chest",
-        "a patient who leans, a cassette at an angle", _rotated,
+        "a leaning patient, a tilted cassette", _rotate,
     ),
     Condition(
         "crop", (0.05, 0.1, 0.2), "{:.0%} of the side",
-        "what stands at the edge (markers, arms, the size of the chest)",
-        "closer collimation, borders cut off", _cropped,
+        "the edge of the image (markers, arms, the size of the chest)",
+        "closer collimation, borders cut off", _crop,
     ),
 )  # fmt: skip

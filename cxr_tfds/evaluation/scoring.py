@@ -1,4 +1,4 @@
-"""Scoring a split with a trained model, and the figures of it."""
+"""Runs a trained model over a split and computes its metrics."""
 
 from __future__ import annotations
 
@@ -10,57 +10,69 @@ import numpy as np
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.metrics.logits import decisions, probabilities
-from cxr_tfds.metrics.table import figures
-from cxr_tfds.reading.cache import labels_of
+from cxr_tfds.metrics.summary import evaluate_split
 from cxr_tfds.reading.datasets import BuiltDataset, DatasetName, open_dataset
-from cxr_tfds.reading.in_order import numpy_batches
+from cxr_tfds.reading.sequential import name_corrupt_shard, read_columns
 from cxr_tfds.run_folder import RunConfig
 
-_KEPT_BYTES = 256 << 20  # of a split's images: 5,350 of 224 x 224
+_SAMPLE_BYTES = 256 << 20  # 5,350 images of 224 x 224
+_BATCH = 64
 
 
 class Scores(NamedTuple):
-    """What a model says of a split, in the order of the records."""
+    """The output of a model for each image of a split, in stored order."""
 
     image_ids: list[str]
     patient_ids: list[str]  # "" where unknown
     labels: np.ndarray  # int64 (N,)
     logits: np.ndarray  # float32 (N,) for two classes, (N, K) for more
-    findings: list[str] | None = (
-        None  # such as "bacteria", "" where unknown; None: the dataset has none
-    )
-    temperature: float = 1.0  # of the model, which divides the logits
+    findings: list[str] | None = None  # "" where unknown; None: the dataset has no findings
+    temperature: float = 1.0  # divides the logits
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Calibrated, of the finding (N,), or of each class (N, K)."""
+        """Probabilities of the finding (N,), or of each class (N, K), after temperature scaling."""
         return probabilities(self.logits, self.temperature)
 
     def decisions(self, threshold: float | None) -> np.ndarray:
-        """Class numbers (N,): by the threshold, or the most probable class where it is None."""
+        """Returns class numbers (N,); the most probable class if there is no threshold."""
         return decisions(self.probabilities, threshold)
 
+    def select(self, indices: np.ndarray) -> Scores:
+        """Returns the scores of some of the images."""
+        return self._replace(
+            image_ids=[self.image_ids[index] for index in indices],
+            patient_ids=[self.patient_ids[index] for index in indices],
+            labels=self.labels[indices],
+            logits=self.logits[indices],
+            findings=self.findings and [self.findings[index] for index in indices],
+        )
 
-class Kept(NamedTuple):
-    """Images of a split that stay in memory: all of them, or by lot as many as fit, each class by its share."""
 
-    places: np.ndarray  # int64 (M,), rising: which of the split's images
+class ImageSample(NamedTuple):
+    """Images of a split in memory: all, or a stratified random sample of as many as fit."""
+
+    indices: np.ndarray  # int64 (M,), sorted: their places in the split
     images: np.ndarray  # uint8 (M, S, S, C)
 
 
-def dataset_of(config: RunConfig, data_dir: Path | None = None) -> BuiltDataset:
-    """The dataset a run was trained on.
+def open_run_dataset(config: RunConfig, data_dir: Path | None = None) -> BuiltDataset:
+    """Opens the dataset a run was trained on, as the run read it.
+
+    Args:
+      config: Config of the run.
+      data_dir: Folder of the dataset if it was moved.
 
     Raises:
-      MissingData: it is not where it was; the message says how to build it.
-      InputError: what stands there now has other examples than the run was trained on.
+      MissingData: The dataset does not exist; the message says how to build it.
+      InputError: The dataset's examples have changed since.
     """
     folder = Path(data_dir or config.settings["data_dir"])
     dataset = open_dataset(DatasetName.parse(config.dataset["name"]), folder)
     if dataset.fingerprint != config.dataset["fingerprint"]:
         raise InputError(
-            f"{dataset.name} in {folder} holds other examples than the run was trained on. "
-            "Train again, or point --data-dir to the dataset of the run."
+            f"{dataset.name} in {folder} has other examples than the run was trained on. Train "
+            "again, or use --data-dir to name the folder of the original dataset."
         )
     dataset = dataset.targeted(config.settings.get("target", "label"))
     if dataset.encoded:
@@ -69,82 +81,77 @@ def dataset_of(config: RunConfig, data_dir: Path | None = None) -> BuiltDataset:
 
 
 def score(model: Any, dataset: BuiltDataset, split: str, temperature: float = 1.0) -> Scores:
-    """Runs `model` over every image of `split`, unaugmented.
+    """Runs `model` over every image of `split`, without augmentation.
 
     Raises:
-      InputError: the split does not exist or is empty, or a shard is damaged.
+      InputError: The split does not exist or is empty, or a shard is corrupt.
     """
-    return score_and_keep(model, dataset, split, temperature, kept_bytes=0)[0]
+    return score_and_sample(model, dataset, split, temperature, sample_bytes=0)[0]
 
 
-def score_and_keep(
+def score_and_sample(
     model: Any,
     dataset: BuiltDataset,
     split: str,
     temperature: float = 1.0,
     *,
-    kept_bytes: int = _KEPT_BYTES,
-) -> tuple[Scores, Kept]:
-    """The same, and the images for what comes after, so that the split is read once. Raises as `score` does."""
+    sample_bytes: int = _SAMPLE_BYTES,
+) -> tuple[Scores, ImageSample]:
+    """Runs `score` and also returns images, so that later steps need not read the split again."""
     dataset.check_split(split)
-    wanted = _lot(dataset, split, kept_bytes // math.prod(dataset.shape))
-    names = dataset.findings
-    fields = ("image", "label", "image_id", "patient_id", *(["finding"] if names else []))
-    columns: dict[str, list[Any]] = {"image_id": [], "patient_id": [], "finding": []}
-    labels, logits, images = [], [], [np.empty((0, *dataset.shape), np.uint8)]
-    start = 0
-    for batch in numpy_batches(dataset, split, fields=fields):
-        for name in ("image_id", "patient_id"):
-            columns[name] += [text.decode() for text in batch[name]]
-        columns["finding"] += [
-            names[number] if number >= 0 else "" for number in batch.get("finding", ())
-        ]
-        labels.append(batch["label"])
-        logits.append(model.predict_on_batch(batch["image"]))
-        end = start + len(batch["label"])
-        first, last = np.searchsorted(wanted, (start, end))
-        images.append(batch["image"][wanted[first:last] - start])
-        start = end
+    indices = stratified_sample(dataset, split, sample_bytes // math.prod(dataset.shape))
+    columns: dict[str, list[Any]] = {"image_id": [], "patient_id": [], "label": [], "finding": []}
+    logits, images, start = [], [np.empty((0, *dataset.shape), np.uint8)], 0
+    with name_corrupt_shard(dataset):
+        for batch, _, ids in dataset.batches(split, _BATCH, with_ids=True).as_numpy_iterator():
+            for field, values in columns.items():
+                values += ids[field].tolist()
+            logits.append(model.predict_on_batch(batch))
+            first, last = np.searchsorted(indices, (start, start + len(batch)))
+            images.append(batch[indices[first:last] - start])
+            start += len(batch)
+    names = (*dataset.findings, "")  # -1 is unknown
     scores = Scores(
-        columns["image_id"],
-        columns["patient_id"],
-        np.concatenate(labels),
-        flat(np.concatenate(logits)),
-        columns["finding"] if names else None,
+        [text.decode() for text in columns["image_id"]],
+        [text.decode() for text in columns["patient_id"]],
+        np.array(columns["label"]),
+        squeeze_logits(np.concatenate(logits)),
+        [names[number] for number in columns["finding"]] if dataset.findings else None,
         temperature,
     )
-    return scores, Kept(wanted, np.concatenate(images))
+    return scores, ImageSample(indices, np.concatenate(images))
 
 
-def _lot(dataset: BuiltDataset, split: str, limit: int) -> np.ndarray:
-    """Which images are kept, rising: all, or `limit` of them, drawn from each class by its share, at least one of each.
+def stratified_sample(dataset: BuiltDataset, split: str, limit: int) -> np.ndarray:
+    """Returns sorted indices of all images of a split, or of `limit` drawn at random by class.
 
-    Without a positive or a negative among them no threshold and no AUC under stress would be defined.
+    Each class contributes in proportion to its size, at least one image: without positives or
+    negatives, neither threshold nor AUC would be defined in the stress test.
     """
     if not limit or dataset.sizes[split] <= limit:
         return np.arange(min(limit, dataset.sizes[split]))
-    labels = labels_of(dataset, split).numpy()
+    labels = read_columns(dataset, split, "label")["label"]
     drawn = np.random.default_rng(0).permutation(len(labels))
-    place = np.empty(len(labels))  # in the queue of its class, from 0 to 1
-    for label in set(labels.tolist()):
-        queue = drawn[labels[drawn] == label]
-        place[queue] = np.arange(len(queue)) / len(queue)
-    return np.sort(drawn[np.argsort(place[drawn], kind="stable")[:limit]])
+    order = np.empty(len(labels))  # place of each image in its class, from 0 to 1
+    for label in np.unique(labels):
+        members = drawn[labels[drawn] == label]
+        order[members] = np.arange(len(members)) / len(members)
+    return np.sort(drawn[np.argsort(order[drawn], kind="stable")[:limit]])
 
 
-def flat(logits: np.ndarray) -> np.ndarray:
-    """(N,) of logits (N, 1), and (N, K) as it is."""
+def squeeze_logits(logits: np.ndarray) -> np.ndarray:
+    """Returns logits (N, 1) as (N,) and logits (N, K) unchanged."""
     return logits[:, 0] if logits.shape[1] == 1 else logits
 
 
 def measure(scores: Scores, config: RunConfig) -> dict[str, Any]:
-    """The figures of a scored split, see `cxr_tfds.metrics.table`; intervals are resampled by patient."""
-    return figures(
+    """Returns the metrics of a scored split, see `evaluate_split`; patients are resampled."""
+    return evaluate_split(
         scores.labels,
         scores.probabilities,
         config.threshold,
         scores.patient_ids,
-        names=config.labels,
+        class_names=config.labels,
         findings=scores.findings,
-        ranked_by=scores.logits if scores.logits.ndim == 1 else None,
+        ranking_scores=scores.logits if scores.logits.ndim == 1 else None,
     )

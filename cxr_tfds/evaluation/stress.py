@@ -1,7 +1,7 @@
-"""How a model fares under `cxr_tfds.evaluation.conditions`, beside the same images as they are.
+"""The stress test: how a model performs under the conditions of `cxr_tfds.evaluation.conditions`.
 
-The images of another hospital differ in exposure, sharpness, compression and position. Where no such images
-are at hand this is the honest stand-in: what the model loses here, it must be expected to lose there.
+Images of another hospital differ in exposure, sharpness, compression and position. If no such
+images are available, this test is a substitute: expect losses measured here to occur there as well.
 """
 
 from __future__ import annotations
@@ -12,200 +12,181 @@ from typing import Any
 import numpy as np
 
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS, Condition
-from cxr_tfds.evaluation.scoring import Kept, Scores, flat
-from cxr_tfds.metrics.ranking import Ranking
-from cxr_tfds.metrics.resampling import group_codes, resample
-from cxr_tfds.metrics.summary import interval
+from cxr_tfds.evaluation.scoring import ImageSample, Scores, squeeze_logits
+from cxr_tfds.metrics.ranking import rank_classes
+from cxr_tfds.metrics.resampling import bootstrap_interval, bootstrap_weights, number_groups
+from cxr_tfds.text import text_table
 
 _BATCH = 64
 _RESAMPLES = 500
-_NOTABLE = 0.01  # of the AUC: less is no lean
+_NOTABLE_DROP = 0.01  # of the AUC
 
 
-def stressed_logits(
-    model: Any, images: np.ndarray, places: np.ndarray, condition: Condition, strength: str
-) -> Any:
-    """Logits of `model`, float32 (N,) or (N, K), for images (N, S, S, C) under a condition."""
+def stressed_logits(model: Any, sample: ImageSample, condition: Condition, strength: str) -> Any:
+    """Returns logits of a sample under a condition, float32 (M,) or (M, K)."""
     parts = [
         model.predict_on_batch(
             condition.apply(
-                images[start : start + _BATCH], places[start : start + _BATCH], strength
+                sample.images[start : start + _BATCH],
+                sample.indices[start : start + _BATCH],
+                strength,
             )
         )
-        for start in range(0, len(images), _BATCH)
+        for start in range(0, len(sample.images), _BATCH)
     ]
-    return flat(np.concatenate(parts))
+    return squeeze_logits(np.concatenate(parts))
 
 
-def stressed_copies(model: Any, scores: Scores, kept: Kept) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and calibrated probabilities of a split as it is and under each condition of each strength."""
-    logits = [scores.logits[kept.places]]
-    for condition in CONDITIONS:
-        logits += [
-            stressed_logits(model, kept.images, kept.places, condition, strength)
-            for strength in STRENGTHS
-        ]
-    whole = scores._replace(logits=np.concatenate(logits))
-    return np.tile(scores.labels[kept.places], len(logits)), whole.probabilities
+def score_stressed_copies(
+    model: Any, scores: Scores, sample: ImageSample
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels and probabilities of a sample and of its copies under every condition."""
+    scores = scores.select(sample.indices)
+    logits = [scores.logits] + [
+        stressed_logits(model, sample, condition, strength)
+        for condition in CONDITIONS
+        for strength in STRENGTHS
+    ]
+    copies = scores._replace(logits=np.concatenate(logits))
+    return np.tile(scores.labels, len(logits)), copies.probabilities
 
 
-def stress(
+def run_stress_test(
     model: Any,
     scores: Scores,
-    kept: Kept,
+    sample: ImageSample,
     threshold: float | None,
     strengths: Sequence[str] = STRENGTHS,
-    say: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measures `model` under every condition.
+    """Measures `model` under every condition, as `stress.json` stores it.
 
     Args:
-      model: pixels to logits.
-      scores: of the split as it is.
-      kept: the split's images.
-      threshold: decides two classes; None for more.
-      strengths: of `STRENGTHS`; the moderate one is always among them.
-      say: takes a line about how far it is.
+      model: Maps pixels to logits.
+      scores: Scores of the split.
+      sample: Images of the split.
+      threshold: Decides two classes; None for more.
+      strengths: Strengths to measure; moderate is always included.
+      report: Receives a line about the progress.
 
     Returns:
-      `images`, `clean` and `rows`: accuracy, sensitivity and specificity (of any class but the first), and where
-      it is defined the auc, with the `drop` from clean as `{"value", "low", "high"}`, resampled by patient;
-      `moderate`: the mean auc under moderate strength and its difference to clean; `verdict` in words.
+      `images`, `clean` (original images) and `rows`: accuracy, sensitivity and specificity
+      (positive is any class but the first) and auc with its `drop` from clean as `{"value", "low",
+      "high"}`, resampled by patient. `moderate`: mean auc at moderate strength and its difference
+      from clean.
+      `verdict`: the result in words. Without an AUC, `drop` and `moderate` are left out.
     """
     strengths = [strength for strength in STRENGTHS if strength in (*strengths, MODERATE)]
-    part = _part(scores, kept.places)
-    codes = group_codes(part.patient_ids, len(part.labels))
-    clean, drawn = _figures(part, threshold), _aucs(part, codes)
+    scores = scores.select(sample.indices)
+    groups = number_groups(scores.patient_ids, len(scores.labels))
+    clean, clean_aucs = _measure(scores, threshold), _resampled_aucs(scores, groups)
     rows: list[dict[str, Any]] = []
-    for number, condition in enumerate(CONDITIONS):
-        say(f"stress {number + 1} of {len(CONDITIONS)}: {condition.name}")
+    for number, condition in enumerate(CONDITIONS, 1):
+        report(f"stress test {number} of {len(CONDITIONS)}: {condition.name}")
         for strength in strengths:
-            logits = stressed_logits(model, kept.images, kept.places, condition, strength)
-            changed = part._replace(logits=logits)
+            changed = scores._replace(logits=stressed_logits(model, sample, condition, strength))
             row: dict[str, Any] = {
                 "condition": condition.name,
                 "strength": strength,
                 "amount": condition.amount(strength),
+                "written": condition.format_amount(strength),
+                **_measure(changed, threshold),
             }
-            row |= {"written": condition.written(strength), **_figures(changed, threshold)}
             if clean["auc"] is not None:
-                row["drop"] = interval(clean["auc"] - row["auc"], drawn - _aucs(changed, codes), "")
+                drops = clean_aucs - _resampled_aucs(changed, groups)
+                row["drop"] = bootstrap_interval(clean["auc"] - row["auc"], drops, "")
             rows.append(row)
-    table: dict[str, Any] = {"images": len(part.labels), "clean": clean, "rows": rows}
+    table: dict[str, Any] = {"images": len(scores.labels), "clean": clean, "rows": rows}
     if clean["auc"] is not None:
         mean = float(np.mean([row["auc"] for row in rows if row["strength"] == MODERATE]))
         table["moderate"] = {"auc": mean, "difference": mean - clean["auc"]}
     return {**table, "verdict": _verdict(table)}
 
 
-def _part(scores: Scores, places: np.ndarray) -> Scores:
-    return scores._replace(
-        image_ids=[scores.image_ids[place] for place in places],
-        patient_ids=[scores.patient_ids[place] for place in places],
-        labels=scores.labels[places],
-        logits=scores.logits[places],
-        findings=None,
-    )
-
-
-def _figures(scores: Scores, threshold: float | None) -> dict[str, float | None]:
-    decided, known = scores.decisions(threshold), scores.labels
-    sick = known > 0
-    auc = float(_aucs(scores)[0])
+def _measure(scores: Scores, threshold: float | None) -> dict[str, float | None]:
+    predicted, labels = scores.decisions(threshold), scores.labels
+    positive = labels > 0
+    auc = float(_aucs(scores, None)[0])
     return {
         "auc": None if np.isnan(auc) else auc,
-        "accuracy": float((decided == known).mean()),
-        "sensitivity": float((decided[sick] > 0).mean()) if sick.any() else None,
-        "specificity": float((decided[~sick] == 0).mean()) if not sick.all() else None,
+        "accuracy": float((predicted == labels).mean()),
+        "sensitivity": float((predicted[positive] > 0).mean()) if positive.any() else None,
+        "specificity": float((predicted[~positive] == 0).mean()) if not positive.all() else None,
     }
 
 
-def _aucs(scores: Scores, codes: np.ndarray | None = None) -> np.ndarray:
-    """Area under the curve, of K > 2 classes the mean of each against the rest: (1,), or (R,) of resamples."""
-    values = scores.logits if scores.logits.ndim == 1 else scores.probabilities.T
-    if scores.logits.ndim == 1:
-        rankings = [Ranking(scores.labels, values)]
-    else:
-        rankings = [
-            Ranking((scores.labels == k).astype(np.int64), values[k]) for k in range(len(values))
-        ]
-    if codes is None:
-        return np.mean([ranking.auc() for ranking in rankings], axis=0)
-    drawn = resample(
-        codes, _RESAMPLES, seed=0
-    )  # the same draws for every condition: the drops are paired
-    return np.concatenate(
-        [np.mean([ranking.auc(weights) for ranking in rankings], axis=0) for weights in drawn]
-    )
+def _aucs(scores: Scores, weights: np.ndarray | None) -> np.ndarray:
+    """Returns the AUC (R,), for K > 2 classes the mean of each against the rest."""
+    values = scores.logits if scores.logits.ndim == 1 else scores.probabilities
+    rankings = rank_classes(scores.labels, values)
+    return np.mean([ranking.auc(weights) for ranking in rankings], axis=0)
+
+
+def _resampled_aucs(scores: Scores, groups: np.ndarray) -> np.ndarray:
+    """Returns the AUC of each resample. All conditions share the resamples, so drops are paired."""
+    weights = bootstrap_weights(groups, _RESAMPLES, seed=0)
+    return np.concatenate([_aucs(scores, part) for part in weights])
 
 
 def _verdict(table: dict[str, Any]) -> str:
-    """Which property of the image the model leans on, in words."""
+    """Returns in words which image property the model relies on and how its decisions change."""
     if table["clean"]["auc"] is None:
-        return "With one class only there is no AUC, so nothing can be said about what the model leans on."
+        return (
+            "All images belong to one class: without an AUC, the test cannot tell which image "
+            "property the model relies on."
+        )
     moderate = [row for row in table["rows"] if row["strength"] == MODERATE]
     worst = max(moderate, key=lambda row: row["drop"]["value"])
     condition = next(each for each in CONDITIONS if each.name == worst["condition"])
-    drop, at = worst["drop"], f"{worst['condition']} of moderate strength ({worst['written']})"
-    mean = table["moderate"]
-    average = f"On average over moderate conditions the AUC is {mean['auc']:.3f}, {mean['difference']:+.3f} from clean."
-    if drop["value"] >= _NOTABLE and drop["low"] is not None and drop["low"] <= 0:
-        said = (
-            f"What the model leans on cannot be told from so few images: the AUC drops most under {at}, by "
-            f"{drop['value']:.3f}, with a 95 % interval from {drop['low']:.3f} to {drop['high']:.3f}."
+    drop, where = worst["drop"], f"{worst['condition']} at moderate strength ({worst['written']})"
+    if drop["value"] < _NOTABLE_DROP:
+        text = (
+            f"No condition at moderate strength lowers the AUC by {_NOTABLE_DROP} or more. The "
+            f"largest drop is {max(drop['value'], 0):.3f}, under {where}."
         )
-    elif drop["value"] < _NOTABLE:
-        said = (
-            f"Under no condition of moderate strength does the AUC drop by {_NOTABLE} or more. It drops most, by "
-            f"{max(drop['value'], 0):.3f}, under {at}: what the model leans on most, and not much, is "
-            f"{condition.leans_on}."
+    elif drop["low"] is not None and drop["low"] <= 0:
+        text = (
+            "There are too few images to tell which image property the model relies on. The "
+            f"largest drop of the AUC is {drop['value']:.3f} (95% CI {drop['low']:.3f} to "
+            f"{drop['high']:.3f}), under {where}."
         )
     else:
-        said = (
-            f"The model leans most on {condition.leans_on}: under {at} its AUC drops from "
-            f"{table['clean']['auc']:.3f} to {worst['auc']:.3f}. In practice this is {condition.stands_for}."
+        text = (
+            f"The model relies most on {condition.relies_on}: {where} lowers the AUC from "
+            f"{table['clean']['auc']:.3f} to {worst['auc']:.3f}. Typical causes are "
+            f"{condition.causes}."
         )
-    return f"{said} {average} {_decisions(table['clean'], moderate)}"
-
-
-def _decisions(clean: dict[str, Any], moderate: Sequence[dict[str, Any]]) -> str:
-    """What becomes of the decisions: a threshold may fail where the order of the images still holds."""
-    parts = []
-    for name in ("specificity", "sensitivity"):
-        worst = min(moderate, key=lambda row: row[name])
-        change = f"from {clean[name]:.1%} to {worst[name]:.1%} under {worst['condition']}"
-        parts.append(
-            f"{name} drops at worst {change}"
-            if worst[name] < clean[name]
-            else f"{name} never drops"
-        )
-    return f"As for its decisions, {' and '.join(parts)}."
-
-
-def as_text(table: dict[str, Any]) -> str:
-    """A line for each condition and strength, then the verdict."""
-    lines = [
-        f"{'condition':<17} {'strength':<8} {'amount':<21} {'AUC':>6} {'drop (95 %)':>25}  "
-        f"{'accuracy':>8} {'sens.':>6} {'spec.':>6}"
+    mean = table["moderate"]
+    parts = [
+        text,
+        f"Averaged over all conditions at moderate strength, the AUC is {mean['auc']:.3f} "
+        f"({mean['difference']:+.3f}).",
     ]
-    lines.append(
-        f"{'none':<17} {'':<8} {'':<21} {_number(table['clean']['auc'])} {'':>25}  {_rates(table['clean'])}"
-    )
-    for row in table["rows"]:
-        drop = row.get("drop")
-        shown = "" if drop is None else f"{drop['value']:+.4f}"
-        if drop is not None and drop["low"] is not None:
-            shown += f" ({drop['low']:+.4f} to {drop['high']:+.4f})"
-        name = f"{row['condition']:<17} {row['strength']:<8} {row['written']:<21}"
-        lines.append(f"{name} {_number(row['auc'])} {shown:>25}  {_rates(row)}")
-    return "\n".join([*lines, "", table["verdict"]])
+    # A threshold may fail while the ranking of the images, and so the AUC, still holds.
+    for name in ("sensitivity", "specificity"):
+        worst, clean = min(moderate, key=lambda row: row[name]), table["clean"][name]
+        if worst[name] < clean:
+            change = f"falls from {clean:.1%} to {worst[name]:.1%} under {worst['condition']}"
+        else:
+            change = f"stays at {clean:.1%} or higher"
+        parts.append(f"{name.capitalize()} {change}.")
+    return " ".join(parts)
 
 
-def _rates(row: dict[str, Any]) -> str:
-    return (
-        f"{_number(row['accuracy']):>8} {_number(row['sensitivity'])} {_number(row['specificity'])}"
-    )
-
-
-def _number(value: float | None) -> str:
-    return f"{'-':>6}" if value is None else f"{value:6.4f}"
+def format_stress_table(table: dict[str, Any]) -> str:
+    """Returns a line for each condition and strength, then the verdict."""
+    head = ("condition", "strength", "amount", "AUC", "drop (95% CI)", "accuracy", "sensitivity")
+    rows = [(*head, "specificity")]
+    clean = {"condition": "original images", "strength": "", "written": "", **table["clean"]}
+    for row in (clean, *table["rows"]):
+        drop, change = row.get("drop"), ""
+        if drop is not None:
+            change = f"{drop['value']:+.4f}"
+            if drop["low"] is not None:
+                change += f" ({drop['low']:+.4f} to {drop['high']:+.4f})"
+        auc, *rates = (
+            "-" if row[name] is None else f"{row[name]:.4f}"
+            for name in ("auc", "accuracy", "sensitivity", "specificity")
+        )
+        rows.append((row["condition"], row["strength"], row["written"], auc, change, *rates))
+    return f"{text_table(rows, '<<<>>>>>')}\n\n{table['verdict']}"

@@ -43,6 +43,13 @@ class Ranking:
         return divide((positive * precision).sum(axis=1), true[:, -1] * (false[:, -1] > 0))
 
 
+def rank_classes(labels: np.ndarray, scores: np.ndarray) -> list[Ranking]:
+    """Returns one ranking for scores (N,), or one of each class against the rest for (N, K)."""
+    if scores.ndim == 1:
+        return [Ranking(labels, scores)]
+    return [Ranking((labels == k).astype(np.int64), values) for k, values in enumerate(scores.T)]
+
+
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Returns the area under the ROC curve; a tie counts half.
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from cxr_tfds.errors import InputError
 from cxr_tfds.metrics.checks import as_finite, as_labels, as_probabilities, check_length
 from cxr_tfds.metrics.logits import decisions
-from cxr_tfds.metrics.ranking import Ranking
+from cxr_tfds.metrics.ranking import rank_classes
 from cxr_tfds.metrics.reliability import reliability_gaps
 from cxr_tfds.metrics.resampling import (
     bootstrap_interval,
@@ -165,13 +165,12 @@ def _overall(
     two = values.ndim == 1
     if two:
         check_length(labels, scores, "scores")
-        rankings = [Ranking(labels, scores)]
         squares, gaps = (values - labels) ** 2, reliability_gaps(values, labels)
     else:
         truth = np.eye(len(names))[labels]
-        rankings = [Ranking(truth[:, k].astype(np.int64), values[:, k]) for k in range(len(names))]
         squares = ((values - truth) ** 2).sum(axis=1)
         gaps = reliability_gaps(values.max(axis=1), predicted == labels)
+    rankings = rank_classes(labels, scores if two else values)
 
     def measure(weights: np.ndarray) -> dict[_Key, np.ndarray]:
         precision, recall, f1 = _rates(weights, labels, predicted, len(names))
