@@ -110,12 +110,12 @@ def _write(out: Path, name: str, notes: dict[str, Any]) -> None:
 
 def _sizes(run: Path) -> dict[str, int]:
     """Parameters, and bytes of the exported model."""
-    from cxr_tfds.evaluation.scoring import dataset_of
+    from cxr_tfds.evaluation.scoring import open_run_dataset
     from cxr_tfds.export.calibration import calibration_images
     from cxr_tfds.export.convert import to_tflite
 
     model = run_folder.load_model(run)
-    images = calibration_images(dataset_of(run_folder.RunConfig.read(run)), CALIBRATION)
+    images = calibration_images(open_run_dataset(run_folder.RunConfig.read(run)), CALIBRATION)
     exported = {form: len(to_tflite(model, form, images)) for form in ("float32", "int8")}
     return {"parameters": model.count_params()} | exported
 

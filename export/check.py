@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxr_tfds.evaluation.scoring import Scores, flat
+from cxr_tfds.evaluation.scoring import Scores, squeeze_logits
 from cxr_tfds.metrics.logits import decisions, probabilities
 from cxr_tfds.metrics.ranking import auc
 from cxr_tfds.metrics.temperature import fit_temperature
@@ -43,7 +43,7 @@ def exported_answers(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
     """
     with suppress_native_stderr():
         session = load(flatbuffer, RUNTIME)
-    return flat(np.stack([session.run(image[np.newaxis]) for image in images]))
+    return squeeze_logits(np.stack([session.run(image[np.newaxis]) for image in images]))
 
 
 def as_logits(given: np.ndarray, temperature: float) -> np.ndarray:

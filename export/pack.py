@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import Scores, dataset_of, score_and_keep
+from cxr_tfds.evaluation.scoring import Scores, open_run_dataset, score_and_sample
 from cxr_tfds.files import complete_file, write_json
 from cxr_tfds.metrics.logits import decisions, probabilities
 from cxr_tfds.run_folder import CARD, RunConfig, load_model
@@ -149,14 +149,14 @@ def _job(
     say: Callable[[str], None],
 ) -> _Job:
     config, about = RunConfig.read(run), _about(run)
-    dataset = dataset_of(config, data_dir)
+    dataset = open_run_dataset(config, data_dir)
     model = load_model(run)
     splits = [split for split in ("validation", "test") if dataset.sizes.get(split)]
     say(f"scoring the Keras model on {' and '.join(splits)}")
     scores, images = {}, {}
     for split in splits:
-        scores[split], kept = score_and_keep(
-            model, dataset, split, config.temperature, kept_bytes=sys.maxsize
+        scores[split], kept = score_and_sample(
+            model, dataset, split, config.temperature, sample_bytes=sys.maxsize
         )
         images[split] = as_rgb(kept.images) if rgb else kept.images
     none = np.empty((0, *dataset.shape), np.uint8)

@@ -7,7 +7,7 @@ import pytest
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import dataset_of
+from cxr_tfds.evaluation.scoring import open_run_dataset
 from cxr_tfds.export import convert
 from cxr_tfds.export.check import exported_answers
 from cxr_tfds.export.edge import model_file
@@ -17,7 +17,7 @@ from cxr_tfds.export.layers import layer_errors, quantized_except
 from cxr_tfds.export.measure import in_process
 from cxr_tfds.export.operators import operator_versions, too_new
 from cxr_tfds.models import MODELS, build_model
-from cxr_tfds.reading.in_order import load_split
+from helpers.splits import load_split
 from cxr_tfds.run_folder import RunConfig
 
 # Logits of the tiny model differ from Keras's by at most so much.
@@ -38,7 +38,7 @@ def keras_model(run):
 
 @pytest.fixture(scope="module")
 def images(run):
-    return load_split(dataset_of(RunConfig.read(run)), "train").images
+    return load_split(open_run_dataset(RunConfig.read(run)), "train").images
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import dataset_of, score
+from cxr_tfds.evaluation.scoring import open_run_dataset, score
 from cxr_tfds.export import check, pack
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
@@ -20,8 +20,8 @@ from cxr_tfds.export.edge.runtime import installed
 from cxr_tfds.export.operators import operator_versions
 from cxr_tfds.export.pack import Demands
 from cxr_tfds.metrics.logits import probabilities
-from cxr_tfds.reading import in_order
-from cxr_tfds.reading.in_order import load_split
+from cxr_tfds.reading import sequential
+from helpers.splits import load_split
 from cxr_tfds.run_folder import RunConfig
 
 FILES = ["export.json", "tiny-float32.tflite", "tiny-int8.tflite"]
@@ -46,7 +46,7 @@ def invoke(*args):
 
 @pytest.fixture(scope="module")
 def dataset(run):
-    return dataset_of(RunConfig.read(run))
+    return open_run_dataset(RunConfig.read(run))
 
 
 @pytest.fixture(scope="module")
@@ -183,18 +183,18 @@ def test_the_same_run_gives_the_same_bytes(run, exported, tmp_path):
 
 
 def test_the_command_with_a_heatmap_and_a_layer_in_float32(run, tmp_path, monkeypatch):
-    convert, read = pack.to_tflite, in_order.eval_batches
+    convert, read = pack.to_tflite, sequential.field_batches
     reads, calibrated = Counter(), []
 
-    def count(dataset, split, **options):
+    def count(dataset, split, fields, **options):
         reads[split] += 1
-        return read(dataset, split, **options)
+        return read(dataset, split, fields, **options)
 
     def spy(model, quantization, calibration, keep_float, *, rgb):
         calibrated.append(len(calibration))
         return convert(model, quantization, calibration, keep_float, rgb=rgb)
 
-    monkeypatch.setattr(in_order, "eval_batches", count)
+    monkeypatch.setattr(sequential, "field_batches", count)
     monkeypatch.setattr(pack, "to_tflite", spy)
     layer = next(
         layer.name for layer in run_folder.load_model(run).layers if "conv2d" in layer.name

@@ -8,12 +8,12 @@ import pytest
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import dataset_of
+from cxr_tfds.evaluation.scoring import open_run_dataset
 from cxr_tfds.export import convert
 from cxr_tfds.export.edge.runtime import installed, load
 from cxr_tfds.export.heatmap import with_heatmap
 from cxr_tfds.models import build_model
-from cxr_tfds.reading.in_order import load_split
+from helpers.splits import load_split
 from cxr_tfds.run_folder import RunConfig
 
 SIZE, CELL = 64, 16
@@ -80,7 +80,7 @@ def test_of_each_of_three_classes(calibration):
 @pytest.mark.parametrize(("kind", "tolerance"), [("float32", 1e-4), ("int8", 0.2)])
 def test_mean_is_the_logit_less_the_bias_in_a_trained_model(run, kind, tolerance):
     model = run_folder.load_model(run)
-    images = load_split(dataset_of(RunConfig.read(run)), "test").images[:12]
+    images = load_split(open_run_dataset(RunConfig.read(run)), "test").images[:12]
     bias = float(model.layers[-1].bias[0])
     session = load(convert.to_tflite(with_heatmap(model), kind, images), "litert")
     plain = load(convert.to_tflite(model, kind, images), "litert")

@@ -10,13 +10,14 @@ import tensorflow as tf
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation import scoring
-from cxr_tfds.evaluation.scoring import Kept, Scores, measure, score_and_keep
-from cxr_tfds.evaluation.stress import stressed_copies
+from cxr_tfds.evaluation.scoring import ImageSample, Scores, measure, score_and_sample
+from cxr_tfds.evaluation.stress import score_stressed_copies
 from cxr_tfds.export.edge.classifier import _sigmoid
 from cxr_tfds.metrics.temperature import fit_temperature
 from cxr_tfds.metrics.thresholds import best_threshold
 from cxr_tfds.models import build_model
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import finish
 
@@ -74,7 +75,7 @@ def test_the_run_folder_is_complete(finished):
 
 def test_temperature_and_threshold_are_fitted_on_validation(finished, dataset, model):
     config = RunConfig.read(finished)
-    validation, _ = score_and_keep(model, dataset, "validation")
+    validation, _ = score_and_sample(model, dataset, "validation")
     assert config.temperature == pytest.approx(
         fit_temperature(validation.labels, validation.logits)
     )
@@ -85,7 +86,7 @@ def test_temperature_and_threshold_are_fitted_on_validation(finished, dataset, m
     for split, table in run_folder.read_metrics(finished).items():
         assert table["threshold"] == config.threshold
         assert table == measure(
-            score_and_keep(model, dataset, split, config.temperature)[0], config
+            score_and_sample(model, dataset, split, config.temperature)[0], config
         )
 
 
@@ -130,10 +131,10 @@ def test_the_findings_are_measured_and_stress_is_stored(finished):
     ],
 )
 def test_the_rule_of_the_settings_is_used(dataset, model, rule, expected):
-    validation, kept = score_and_keep(model, dataset, "validation")
+    validation, kept = score_and_sample(model, dataset, "validation")
     config = finish.calibrated(model, validation, kept, config_of(dataset, rule))
     scores = validation._replace(temperature=config.temperature)
-    copies = stressed_copies(model, scores, kept)
+    copies = score_stressed_copies(model, scores, kept)
     assert config.threshold == expected(scores.labels, scores.probabilities, copies)
 
 
@@ -143,7 +144,7 @@ def test_a_validation_set_of_one_class_is_refused():
         InputError, match="the threshold is undefined: none of the 2 images is labelled 1"
     ):
         finish.calibrated(
-            None, validation, Kept(np.arange(2), np.zeros((2, 4, 4, 1))), config_of_rule("youden")
+            None, validation, ImageSample(np.arange(2), np.zeros((2, 4, 4, 1))), config_of_rule("youden")
         )
 
 
@@ -155,19 +156,19 @@ def test_three_classes_have_a_temperature_and_no_threshold():
     logits = np.random.default_rng(0).normal(0, 3, (30, 3))
     validation = Scores([""] * 30, [""] * 30, np.arange(30) % 3, logits)
     config = finish.calibrated(
-        None, validation, Kept(np.arange(0), np.empty(0)), config_of_rule("youden-stress")
+        None, validation, ImageSample(np.arange(0), np.empty(0)), config_of_rule("youden-stress")
     )
     assert config.threshold is None
     assert config.temperature > 1.5
 
 
 def test_a_part_of_a_large_split_is_kept_by_lot(dataset, model):
-    whole, everything = score_and_keep(model, dataset, "test")
-    scores, kept = score_and_keep(model, dataset, "test", kept_bytes=10 * 64 * 64)
+    whole, everything = score_and_sample(model, dataset, "test")
+    scores, kept = score_and_sample(model, dataset, "test", sample_bytes=10 * 64 * 64)
     np.testing.assert_array_equal(scores.logits, whole.logits)
-    assert len(kept.places) == len(set(kept.places)) == 10
-    assert list(kept.places) == sorted(kept.places)
-    np.testing.assert_array_equal(kept.images, everything.images[kept.places])
+    assert len(kept.indices) == len(set(kept.indices)) == 10
+    assert list(kept.indices) == sorted(kept.indices)
+    np.testing.assert_array_equal(kept.images, everything.images[kept.indices])
     assert everything.images.shape == (40, 64, 64, 1)
 
 
@@ -176,15 +177,15 @@ def test_each_class_has_its_share_of_the_lot_and_one_image_at_least(
     dataset, monkeypatch, positives, kept
 ):
     labels = np.random.default_rng(1).permutation(np.arange(40) < positives).astype(np.int64)
-    monkeypatch.setattr(scoring, "labels_of", lambda dataset, split: tf.constant(labels))
+    monkeypatch.setattr(scoring, "read_columns", lambda *_: {"label": labels})
     places = scoring._lot(dataset, "test", 8)
     assert {int(labels[places].sum())} == kept
     assert len(set(places)) == 8
 
 
 def test_a_threshold_under_stress_needs_no_more_than_an_image_of_each_class(dataset, model):
-    validation, kept = score_and_keep(model, dataset, "validation", kept_bytes=2 * 64 * 64)
-    assert sorted(validation.labels[kept.places]) == [0, 1]
+    validation, kept = score_and_sample(model, dataset, "validation", sample_bytes=2 * 64 * 64)
+    assert sorted(validation.labels[kept.indices]) == [0, 1]
     config = finish.calibrated(model, validation, kept, config_of(dataset, "youden-stress"))
     assert 0 < config.threshold < 1
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation import scoring as evaluation
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
-from cxr_tfds.reading.in_order import load_split
-from cxr_tfds.reading.pipeline import train_batches
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
+from helpers.splits import load_split
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import labels
 from cxr_tfds.training import run as training
@@ -32,7 +32,7 @@ def stored(monkeypatch):
 
     def put(**splits):
         monkeypatch.setattr(
-            labels, "labels_of", lambda dataset, split: tf.constant(splits[split], tf.int64)
+            labels, "read_columns", lambda dataset, split, _: {"label": np.array(splits[split])}
         )
 
     return put
@@ -116,11 +116,12 @@ def test_every_reader_gives_findings_as_labels(dataset, tmp_path, cache):
         for image, finding in zip(whole.images, whole.findings, strict=True)
     }
     assert len(of_image) == len(whole.images)
-    batches = train_batches(view, batch_size=11, seed=0, cache=cache, cache_dir=tmp_path).take(6)
+    batches = view.train(11, cache=cache, cache_dir=tmp_path).take(6)
     seen = 0
     for images, wanted in batches.as_numpy_iterator():
-        assert wanted.dtype == np.int64
-        assert [of_image[image.tobytes()] for image in images] == wanted.tolist()
+        assert wanted.dtype == np.float32
+        findings = [of_image[image.tobytes()] for image in images]
+        np.testing.assert_array_equal(wanted, np.eye(3)[findings])
         seen += len(images)
     assert seen == 66
 
@@ -139,5 +140,5 @@ def test_a_run_on_findings_is_measured_on_findings(built, tiny_model, tmp_path):
     assert measured["test"]["images"] == 40
     config = RunConfig.read(tmp_path)
     assert config.labels == ("NORMAL", "bacteria", "virus")
-    view = evaluation.dataset_of(config)
+    view = evaluation.open_run_dataset(config)
     assert (view.target, view.labels) == ("finding", config.labels)

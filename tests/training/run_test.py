@@ -18,9 +18,9 @@ import tensorflow as tf
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.evaluation import scoring as evaluation
-from cxr_tfds.evaluation.scoring import dataset_of, score
+from cxr_tfds.evaluation.scoring import open_run_dataset, score
 from cxr_tfds.export.pack import export_run
-from cxr_tfds.reading import in_order
+from cxr_tfds.reading import sequential
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import checkpoint, finish
 from cxr_tfds.training import run as training
@@ -58,14 +58,14 @@ def reads():
 def run(built, tmp_path_factory, reads):
     """Three epochs, uninterrupted, augmented."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    read = in_order.eval_batches
+    read = sequential.field_batches
 
-    def eval_batches(dataset, split, **more):
-        reads.append((split, more["fields"]))
-        return read(dataset, split, **more)
+    def field_batches(dataset, split, fields, **more):
+        reads.append((split, fields))
+        return read(dataset, split, fields, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(in_order, "eval_batches", eval_batches)
+        patch.setattr(sequential, "field_batches", field_batches)
         assert training.train(settings(built), folder) == run_folder.read_metrics(folder)
     return folder
 
@@ -97,7 +97,7 @@ def test_the_config_repeats_the_run(run, built):
     assert TrainSettings(**config.settings) == settings(built)
     assert config.labels == ("NORMAL", "PNEUMONIA")
     assert (config.shape, config.fit, config.precision) == ((64, 64, 1), "stretch", "float32")
-    assert dataset_of(config).fingerprint == config.dataset["fingerprint"]
+    assert open_run_dataset(config).fingerprint == config.dataset["fingerprint"]
     assert config.dataset["name"] == "chest_xray_pneumonia/64:1.0.0"
     assert config.environment["keras"] == keras.__version__
 
@@ -258,7 +258,7 @@ def test_a_run_in_mixed_bfloat16(built, tiny_model, tmp_path):
 def test_a_run_reproduces_its_figures(run):
     model, config = run_folder.load_model(run), RunConfig.read(run)
     for split, table in run_folder.read_metrics(run).items():
-        scores = score(model, dataset_of(config), split, config.temperature)
+        scores = score(model, open_run_dataset(config), split, config.temperature)
         assert evaluation.measure(scores, config) == table
 
 
@@ -367,12 +367,12 @@ def test_a_dataset_with_other_examples_is_refused(run, built):
     config = RunConfig.read(run)
     config.dataset["fingerprint"] = "0" * 64
     with pytest.raises(InputError, match="holds other examples than the run was trained on"):
-        dataset_of(config)
+        open_run_dataset(config)
     config.settings["data_dir"] = "/nowhere"
     with pytest.raises(MissingData, match="is not built in /nowhere"):
-        dataset_of(config)
+        open_run_dataset(config)
     with pytest.raises(InputError, match="holds other examples"):
-        dataset_of(config, built)
+        open_run_dataset(config, built)
 
 
 @pytest.mark.parametrize(("has_gpu", "policy"), [(True, "mixed_float16"), (False, "float32")])
@@ -386,19 +386,21 @@ def test_auto_precision(monkeypatch, has_gpu, policy):
 
 def test_mixup_mixes_labels_as_images(built):
     from cxr_tfds.augmentation.augment import mix
-    from cxr_tfds.reading.datasets import DatasetName, open_dataset
-    from cxr_tfds.reading.pipeline import train_batches, with_mixup
+    from cxr_tfds.reading.datasets import open_dataset
+    from cxr_tfds.reading.names import DatasetName
+    from cxr_tfds.reading import Shard
+    from cxr_tfds.reading.pipeline import with_mixup
 
     dataset = open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)
-    plain = train_batches(dataset, batch_size=8, seed=0)
+    plain = dataset.train(8)
     ((_, shares), labels), (_, before) = (
-        next(iter(batches)) for batches in (with_mixup(plain, 0.3, 2, seed=0), plain)
+        next(iter(batches)) for batches in (with_mixup(plain, 0.3, seed=0, shard=Shard()), plain)
     )
     assert 0 <= np.min(shares) < 0.2 < 0.8 < np.max(shares) <= 1
     mixed = np.asarray(mix(before[:, :, np.newaxis, np.newaxis], shares))[
         :, :, 0, 0
     ]  # labels as images of one pixel
     np.testing.assert_allclose(labels, mixed, atol=1e-6)
-    again = next(iter(with_mixup(plain.skip(3), 0.3, 2, seed=0, first_batch=3)))
-    (*_, fourth) = with_mixup(plain, 0.3, 2, seed=0).take(4)
+    again = next(iter(with_mixup(plain.skip(3), 0.3, seed=0, first_batch=3, shard=Shard())))
+    (*_, fourth) = with_mixup(plain, 0.3, seed=0, shard=Shard()).take(4)
     np.testing.assert_array_equal(again[0][1], fourth[0][1])
