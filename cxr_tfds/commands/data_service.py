@@ -1,4 +1,4 @@
-"""The machines of a tf.data service: `python -m cxr_tfds.commands.data_service`."""
+"""The servers of a tf.data service: `python -m cxr_tfds.commands.data_service`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import click
 
 from cxr_tfds.commands.base import Group
 from cxr_tfds.native import load_tensorflow
-from cxr_tfds.reading.service import _SCHEME, check_address
+from cxr_tfds.reading.service import SCHEME, check_address
 
 
 @click.group(cls=Group)
 def cli() -> None:
-    """Serve records to `cxr-train --data-service`."""
+    """Serve training records to `cxr-train --data-service`."""
 
 
 @cli.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=5050, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=5050,
+    show_default=True,
+    help="Port to listen on; 0 chooses a free one.",
+)
 def dispatcher(port: int) -> None:
-    """Run the dispatcher, which hands shards to workers."""
+    """Run the dispatcher, which assigns shards to workers."""
     load_tensorflow()
     import tensorflow as tf
 
@@ -30,22 +36,32 @@ def dispatcher(port: int) -> None:
 
 @cli.command()
 @click.option(
-    "--dispatcher", "address", required=True, metavar="HOST:PORT", help="Of the dispatcher."
+    "--dispatcher",
+    "address",
+    required=True,
+    metavar="HOST:PORT",
+    help="Address of the dispatcher.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="a free one",
+    help="Port to listen on.",
+)
 @click.option(
     "--host",
     default="localhost",
     show_default=True,
-    help="Name under which trainers reach this worker.",
+    help="Name under which training machines reach this worker.",
 )
 def worker(address: str, port: int, host: str) -> None:
     """Run a worker, which reads shards and sends batches."""
-    check_address(_SCHEME + address)
+    check_address(SCHEME + address)
     load_tensorflow()
     import tensorflow as tf
 
-    # TensorFlow puts the port it chose in the place of %port%.
+    # TensorFlow replaces %port% with the port it chose.
     config = tf.data.experimental.service.WorkerConfig(
         dispatcher_address=address, worker_address=f"{host}:{port or '%port%'}", port=port
     )

@@ -1,8 +1,42 @@
-"""Built datasets to batches; importing this loads no TensorFlow."""
+"""Reading built datasets as batches. Importing the package does not load TensorFlow."""
 
-CACHES = (
-    "auto",
-    "ram",
-    "file",
-    "none",
-)  # where a split is read from, see `cxr_tfds.reading.pipeline.train_batches`
+from __future__ import annotations
+
+import dataclasses
+
+from cxr_tfds.errors import InputError
+
+# What batches are read from, see `cxr_tfds.reading.datasets.BuiltDataset.train`.
+CACHES = ("auto", "ram", "file", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """The share of each epoch that one of several readers takes.
+
+    Readers with the same seed and different shards share every epoch. Their batches with the same
+    number are disjoint and together make up the batch of a single reader whose batch size is
+    `count` times larger. Every reader yields the same number of batches and none of them is empty:
+    if the last batch would leave readers without images, it is padded with the first images of the
+    epoch.
+
+    Attributes:
+      index: Number of this reader's first shard, from 0.
+      count: Number of shards of all readers together.
+      devices: Number of devices this reader feeds. It yields the batches of the shards `index`,
+        `index` + 1, … in turn, one for each device.
+
+    Raises:
+      InputError: The reader's shards are not within 0 to `count` - 1.
+    """
+
+    index: int = 0
+    count: int = 1
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        if self.devices < 1 or not 0 <= self.index <= self.count - self.devices:
+            raise InputError(
+                f"shard {self.index} of {self.count} for {self.devices} devices; expected at least "
+                "1 device and an index from 0 to count - devices."
+            )

@@ -1,101 +1,25 @@
-"""Finding a built dataset and what it says of itself."""
+"""Built datasets on disk. Importing the module does not load TensorFlow."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import json
 import logging
-import os
 import re
-import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.reading import Shard
+from cxr_tfds.reading.names import DatasetName, build_line, config_option
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SPLITS = ("train", "validation", "test")
-RECORD_BYTES = 16  # a TFRecord's length and checksums, beside its content
-_ENTRY_POINTS = "cxr_tfds.datasets"
-_NAME = re.compile(
-    r"(?P<dataset>[a-z][a-z0-9_]*)/(?P<config>[^/:]+)(?::(?P<version>\d+\.\d+\.\d+))?"
-)
+RECORD_BYTES = 16  # the length and checksums of a TFRecord, without its content
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
-_DEFAULT_CONFIG = "224"
-_FITTED_SIZE = 224  # of source files, unless another is asked for
+_FITTED_SIZE = 224  # of source files, unless another size is requested
 _NO_FINDING = "none"
-# What a word in a config's name stands for.
-_NAME_WORDS: dict[str, tuple[str, int | str | None]] = {
-    "original": ("size", None),
-    "rgb": ("channels", 3),
-    "pad": ("fit", "pad"),
-    "crop": ("fit", "crop"),
-    "source": ("split", "source"),
-}
-
-
-def default_data_dir() -> Path:
-    """Where TFDS puts datasets unless told otherwise."""
-    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetName:
-    """`dataset/config`, with `:version` where one is named; the newest version otherwise."""
-
-    dataset: str
-    config: str
-    version: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> DatasetName:
-        """Raises:
-        InputError: `text` is not `dataset/config` or `dataset/config:1.2.3`.
-        """
-        match = _NAME.fullmatch(text if "/" in text else f"{text}/{_DEFAULT_CONFIG}")
-        if match is None:
-            raise InputError(f"{text!r}; expected DATASET/CONFIG such as chest_xray_pneumonia/224.")
-        return cls(**match.groupdict())
-
-    def __str__(self) -> str:
-        return f"{self.dataset}/{self.config}" + (f":{self.version}" if self.version else "")
-
-
-def buildable_datasets() -> dict[str, str]:
-    """Names of the datasets that can be built, each with the package of its builder."""
-    return {
-        entry.name: entry.value
-        for entry in sorted(importlib.metadata.entry_points(group=_ENTRY_POINTS))
-    }
-
-
-def known_datasets(data_dir: Path) -> list[str]:
-    """Names of the datasets that can be built or stand in `data_dir`."""
-    names = set(buildable_datasets())
-    if data_dir.is_dir():
-        names |= {path.parents[2].name for path in data_dir.glob("*/*/*/dataset_info.json")}
-    return sorted(names)
-
-
-def named_settings(config: str) -> dict[str, int | str | None]:
-    """The settings a config's name stands for: "512-rgb" is size 512 and channels 3."""
-    words = config.split("-")
-    size: dict[str, int | str | None] = {"size": int(words[0])} if words[0].isdecimal() else {}
-    return size | dict(_NAME_WORDS[word] for word in words if word in _NAME_WORDS)
-
-
-def config_option(config: str) -> str:
-    """What to give to `tfds build` for the config of that name; "" for the default."""
-    if config == _DEFAULT_CONFIG:
-        return ""
-    return f"--config {shlex.quote(json.dumps({'name': config} | named_settings(config)))}"
-
-
-def build_line(name: DatasetName, data_dir: Path) -> str:
-    """The command that builds `name`."""
-    return (
-        f"tfds build {name.dataset} --imports cxr_tfds.builders --data_dir {shlex.quote(str(data_dir))} "
-        f"--manual_dir FOLDER_OF_THE_IMAGES {config_option(name.config)}"
-    ).rstrip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,15 +28,16 @@ class BuiltDataset:
 
     Attributes:
       name: dataset/config:version.
-      shape: (S, S, C) of the uint8 images it gives.
-      labels: class names of what is learned, the negative class first.
-      fit: how source images were fitted to S x S, see `cxr_tfds.imaging.pixels`.
-      fingerprint: SHA-256 over all records; two datasets with the same one hold the same examples.
-      shards: split to its files, in order.
-      shard_sizes: split to the number of examples in each of its files.
-      encoded: whether it stores source files (config `original`), which are fitted when they are read.
-      findings: names of the findings, such as bacteria and virus, finer than the labels; none where it has none.
-      target: the field that is read as the label: "label" or "finding".
+      shape: (S, S, C) of its uint8 images.
+      labels: Names of the classes to learn, the negative class first.
+      fit: How source images were fitted to S x S, see `cxr_tfds.imaging.pixels`.
+      fingerprint: SHA-256 of all examples; datasets with the same one hold the same examples.
+      shards: Split to the paths of its shards, in order.
+      shard_sizes: Split to the number of examples in each shard.
+      encoded: Whether it stores source files (config `original`), which are fitted when read.
+      findings: Names of the findings, such as bacteria and virus, which are finer than the labels;
+        empty if it has none.
+      target: The field that is read as the label: "label" or "finding".
     """
 
     name: str
@@ -126,39 +51,117 @@ class BuiltDataset:
     findings: tuple[str, ...] = ()
     target: str = "label"
 
-    def targeted(self, target: str) -> BuiltDataset:
-        """The dataset with the field `target`, "label" or "finding", read as its label wherever it is read.
+    def train(
+        self,
+        batch_size: int = 32,
+        seed: int = 0,
+        *,
+        first_epoch: int = 0,
+        cache: str = "auto",
+        cache_dir: str | Path | None = None,
+        shard: Shard = Shard(),  # noqa: B008
+        split: str = "train",
+    ) -> tf.data.Dataset:
+        """Returns endless shuffled batches for training.
+
+        An epoch is ceil(N / (batch_size * shard.count)) batches and holds every example exactly
+        once; its last batch may be smaller. The order of each epoch is a permutation drawn from
+        `seed` and the number of the epoch, whatever the cache.
+
+        Args:
+          batch_size: Images in a batch.
+          seed: Seed of the orders.
+          first_epoch: Number of the first epoch, from 0. Batches are those of an uninterrupted run
+            from this epoch on.
+          cache: "ram" holds the split as one uint8 tensor. "file" writes the fitted images to one
+            file and reads from it, which saves decoding source files in every epoch. "none" scans
+            the shards once, verifying checksums, and then reads each image from its shard. "auto"
+            is "ram" if the split fits in a quarter of the free memory, and "none" otherwise.
+          cache_dir: Folder of the file of "file"; by default next to the shards.
+          shard: Share of each epoch, if several readers share it.
+          split: Name of the split.
+
+        Returns:
+          A prefetched dataset of (images uint8 (B, S, S, C), labels float32 (B, 1)); for K > 2
+          classes the labels are one-hot, float32 (B, K).
 
         Raises:
-          InputError: it has no findings.
+          InputError: The split is empty or smaller than a batch of all readers, `cache` is unknown,
+            the cache does not fit, or a shard is corrupt.
+        """
+        from cxr_tfds.reading.pipeline import train_batches
+
+        return train_batches(
+            self,
+            batch_size=batch_size,
+            seed=seed,
+            first_epoch=first_epoch,
+            cache=cache,
+            cache_dir=cache_dir and Path(cache_dir),
+            shard=shard,
+            split=split,
+        )
+
+    def batches(
+        self, split: str, batch_size: int = 32, *, with_ids: bool = False
+    ) -> tf.data.Dataset:
+        """Returns every example of a split once, in stored order, for evaluation.
+
+        Args:
+          split: Name of the split.
+          batch_size: Images in a batch; the last one may be smaller.
+          with_ids: Whether to yield a third element, which Keras does not take: a dictionary of
+            `image_id` and `patient_id` string (B,), "" if unknown, `label` (the class number) and
+            `finding` int64 (B,), -1 if unknown.
+
+        Returns:
+          A dataset of images and labels as `train` returns them.
+
+        Raises:
+          InputError: The split does not exist or is empty.
+        """
+        from cxr_tfds.reading.sequential import evaluation_batches
+
+        return evaluation_batches(self, split, batch_size, with_ids=with_ids)
+
+    def targeted(self, target: str) -> BuiltDataset:
+        """Returns the dataset with the field `target`, "label" or "finding", as its label.
+
+        Raises:
+          InputError: The dataset has no findings.
         """
         if target == self.target:
             return self
         if target != "finding" or len(self.findings) < 2:
             raise InputError(
-                f"{self.name} has no target {target!r}; it has {len(self.findings)} findings and a label."
+                f"{self.name} has no target {target!r}; it has {len(self.findings)} findings and "
+                "a label."
             )
-        # An image without a finding is one of the negative class.
+        # An image without a finding belongs to the negative class.
         labels = tuple(self.labels[0] if name == _NO_FINDING else name for name in self.findings)
         return dataclasses.replace(self, target=target, labels=labels)
 
     def fitted(self, size: int, *, channels: int = 1, fit: str = "stretch") -> BuiltDataset:
-        """A dataset of source files, read at another size, number of channels or fit.
+        """Returns a dataset of source files with another size, number of channels or fit.
 
         Raises:
-          InputError: the images were fitted when the dataset was built, or a value is out of range.
+          InputError: The images were fitted when the dataset was built, or a value is out of range.
         """
         if not self.encoded:
             raise InputError(
-                f"{self.name} holds images of {self.shape[0]} x {self.shape[1]}; only the config `original` can be "
-                f"read at another size. Build the size you want with: {config_option(str(size)) or 'config 224'}"
+                f"{self.name} holds images of {self.shape[0]} x {self.shape[1]}; only the config "
+                "`original` can be read at another size. Build the size you want with: "
+                f"{config_option(str(size)) or 'config 224'}"
             )
-        from cxr_tfds.imaging.pixels import (
-            check_fit,  # NumPy and Pillow, which `--help` does without
-        )
+        from cxr_tfds.imaging.pixels import check_fit  # slow to import: NumPy and Pillow
 
         check_fit(size, channels, fit)
         return dataclasses.replace(self, shape=(size, size, channels), fit=fit)
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder the dataset was opened in."""
+        return Path(next(iter(self.shards.values()))[0]).parents[3]
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -166,67 +169,71 @@ class BuiltDataset:
         return {split: sum(sizes) for split, sizes in self.shard_sizes.items()}
 
     def check_split(self, split: str) -> None:
-        """Raises:
-        InputError: the dataset has no such split, or no example in it.
-        """
+        """Raises an InputError if the dataset has no such split or the split is empty."""
         if not self.sizes.get(split):
-            has = ", ".join(f"{s} ({n} images)" for s, n in self.sizes.items())
-            lacks = "example in split" if split in self.sizes else "split"
-            raise InputError(f"{self.name} has no {lacks} {split!r}; it has {has}.")
+            found = ", ".join(f"{s} ({n} images)" for s, n in self.sizes.items())
+            missing = "example in split" if split in self.sizes else "split"
+            raise InputError(f"{self.name} has no {missing} {split!r}; it has {found}.")
 
 
-def open_dataset(name: DatasetName, data_dir: Path) -> BuiltDataset:
-    """Reads what a built dataset says of itself; its builder's code is not needed.
+def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
+    """Opens a built dataset by its description; the code of its builder is not needed.
+
+    Args:
+      name: `dataset/config` or `dataset/config:version`; the newest version by default.
+      data_dir: Folder given to `tfds build --data_dir`.
 
     Raises:
-      MissingData: it is not built in `data_dir`, or a shard is missing; the message holds the
-        command that builds it.
-      InputError: it was not written by a builder of cxr-tfds, its description is damaged, or a shard is
-        not whole.
+      MissingData: The dataset is not built in `data_dir` (the message holds the command that builds
+        it), or a shard is missing.
+      InputError: The name is invalid, the dataset was not built by cxr-tfds, or its description or
+        a shard is corrupt.
     """
+    data_dir = Path(data_dir)
+    name = DatasetName.parse(name) if isinstance(name, str) else name
     folder = data_dir / name.dataset / name.config
     version = name.version or _newest(folder)
     if version is None or not (folder / version / "dataset_info.json").is_file():
         others = ", ".join(sorted(path.parent.name for path in folder.glob("*/dataset_info.json")))
-        found = f" (there is {others})" if others else ""
+        hint = f" (found {others})" if others else ""
         raise MissingData(
-            f"{name} is not built in {data_dir}{found}. Build it with:\n  {build_line(name, data_dir)}"
+            f"{name} is not built in {data_dir}{hint}. Build it with:\n"
+            f"  {build_line(name, data_dir)}"
         )
     import tensorflow_datasets as tfds
 
-    again = f"Remove {folder / version} and build it again:\n  {build_line(name, data_dir)}"
+    folder /= version
+    rebuild = f"Remove {folder} and build it again:\n  {build_line(name, data_dir)}"
     try:
-        info = tfds.builder_from_directory(folder / version).info
+        info = tfds.builder_from_directory(folder).info
         metadata = info.metadata or {}
     except Exception as err:  # TFDS, protobuf and json each raise their own
-        raise InputError(f"{folder / version} cannot be read as a dataset: {err}\n{again}") from err
+        raise InputError(f"Cannot read {folder} as a dataset: {err}\n{rebuild}") from err
     if "fingerprint" not in metadata:
         raise InputError(
-            f"{folder / version} was not built by cxr-tfds (its metadata holds no fingerprint)."
+            f"{folder} was not built by cxr-tfds: its metadata has no fingerprint. {rebuild}"
         )
-    if part := metadata.get("max_examples_per_split"):
+    if limit := metadata.get("max_examples_per_split"):
         logging.getLogger(__name__).warning(
-            "%s holds only %d examples of each split (--max_examples_per_split).",
-            folder / version,
-            part,
+            "%s holds only %d examples of each split (--max_examples_per_split).", folder, limit
         )
     splits = {s: info.splits[s] for s in SPLITS if s in info.splits}
     shards = {split: [str(path) for path in splits[split].filepaths] for split in splits}
-    for path in (path for paths in shards.values() for path in paths):
+    # Without the class names TFDS would use "0" and "1".
+    for path in (
+        folder / "label.labels.txt",
+        *(path for paths in shards.values() for path in paths),
+    ):
         if not Path(path).is_file():
-            raise MissingData(f"{path} is missing. {again}")
+            raise MissingData(f"{path} is missing. {rebuild}")
     for split, paths in shards.items():
-        stored = sum(Path(path).stat().st_size for path in paths)
-        wanted = splits[split].num_bytes + RECORD_BYTES * splits[split].num_examples
-        if stored != wanted:
+        found = sum(Path(path).stat().st_size for path in paths)
+        expected = splits[split].num_bytes + RECORD_BYTES * splits[split].num_examples
+        if found != expected:
             raise InputError(
-                f"The shards of {split} in {folder / version} have {stored:,} bytes; expected {wanted:,}, "
-                f"so they were not copied whole. {again}"
+                f"Incomplete copy: the shards of {split} in {folder} have {found:,} bytes; "
+                f"expected {expected:,}. {rebuild}"
             )
-    if not (folder / version / "label.labels.txt").is_file():  # TFDS would go on with "0" and "1"
-        raise MissingData(
-            f"{folder / version / 'label.labels.txt'}, the class names, is missing. {again}"
-        )
     encoded = info.features["image"].shape == ()
     return BuiltDataset(
         name=f"{name.dataset}/{name.config}:{version}",

@@ -1,4 +1,4 @@
-"""TFRecord shards as TFDS writes them: one parse per batch, and reading back what was written."""
+"""TFRecord shards as TFDS writes them: parsing a batch at once and reading a split back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import tensorflow as tf
 # Large enough that parsing costs little per record, small enough for images of any size.
 _READ_BACK_BATCH = 16
 _READ_BACK_AHEAD = 4  # batches
-# What a shard is read ahead by: of 256 KB, 1 MB and 8 MB the first took the least processor time for an
-# image (46, 52 and 55 microseconds at 224 x 224; x86-64, 2 cores, 2026-11).
+# Of 256 KB, 1 MB and 8 MB the first took the least CPU time: 46, 52 and 55 microseconds an image
+# at 224 x 224 (x86-64, 2 cores, 2026-11).
 _READ_BUFFER_BYTES = 256 << 10
 
 TEXT_FIELDS = ("image_id", "patient_id")
 INT_FIELDS = ("label", "finding", "height", "width")
-_KINDS = {
+_TYPES = {
     "image": tf.string,
     **dict.fromkeys(TEXT_FIELDS, tf.string),
     **dict.fromkeys(INT_FIELDS, tf.int64),
@@ -28,37 +28,36 @@ def parse_batch(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, Any]:
     """Parses N serialized examples, string (N,), in one call.
 
     Args:
-      serialized: as `shard_reader` gives them.
-      fields: any of image, label, finding, image_id, patient_id, height, width.
+      serialized: Examples as `shard_reader` yields them.
+      fields: Any of image, label, finding, image_id, patient_id, height, width.
 
     Returns:
-      `image` as the bytes stored, and texts, string (N,); the others int64 (N,).
+      Field to tensor: string (N,) for the stored bytes of `image` and for ids, else int64 (N,).
     """
     return tf.io.parse_example(
-        serialized, {f: tf.io.FixedLenFeature([], _KINDS[f]) for f in fields}
+        serialized, {f: tf.io.FixedLenFeature([], _TYPES[f]) for f in fields}
     )
 
 
-def shard_reader(shard: tf.Tensor | str) -> tf.data.TFRecordDataset:
-    """The serialized examples of one shard, in order."""
+def shard_reader(shard: tf.Tensor | str | Sequence[str]) -> tf.data.TFRecordDataset:
+    """Returns the serialized examples of one shard, or of several one after the other."""
     return tf.data.TFRecordDataset(shard, buffer_size=_READ_BUFFER_BYTES)
 
 
 def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
-    """The image ids of a split in the order written, and the SHA-256 of all its examples."""
+    """Returns the image ids of a split in stored order and the SHA-256 of all its examples."""
     ids: list[str] = []
     digest = hashlib.sha256()
-    fields = sorted(_KINDS)
+    fields = sorted(_TYPES)
     batches = (
         shard_reader(list(shards))
         .batch(_READ_BACK_BATCH)
         .map(lambda batch: parse_batch(batch, fields))
+        .prefetch(_READ_BACK_AHEAD)  # one core reads while another one hashes
     )
-    for parsed in batches.prefetch(
-        _READ_BACK_AHEAD
-    ).as_numpy_iterator():  # one core reads, another digests
+    for parsed in batches.as_numpy_iterator():
         ids += [image_id.decode() for image_id in parsed["image_id"]]
-        # Not the records' own bytes: the order of the fields in them differs from process to process.
+        # Not the serialized bytes: the order of their fields differs from process to process.
         for values in zip(*(parsed[field] for field in fields), strict=True):
             for value in values:
                 content = value if isinstance(value, bytes) else b"%d" % value

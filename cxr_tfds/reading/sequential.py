@@ -1,0 +1,174 @@
+"""A built dataset read once, in stored order: for evaluating, caching and counting."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.imaging.pixels import radiograph
+from cxr_tfds.parallel import all_cores
+from cxr_tfds.reading.datasets import RECORD_BYTES, BuiltDataset
+from cxr_tfds.reading.records import TEXT_FIELDS, parse_batch, shard_reader
+
+_ID_FIELDS = ("image_id", "patient_id", "label", "finding")
+# Part of TensorFlow's message if a data service loses examples.
+_LOST_BY_SERVICE = re.compile(
+    r"was expected to contain|(?P<why>Failed to get element from worker .*?)( \[Op:|$)"
+)
+
+
+def parse(serialized: tf.Tensor, dataset: BuiltDataset, fields: Sequence[str]) -> dict[str, Any]:
+    """Parses N serialized examples in one call.
+
+    Returns:
+      Field to tensor: `image` uint8 (N, S, S, C), fitted on the fly if the dataset stores source
+      files; texts string (N,); the others int64 (N,). `label` is the field `dataset.target`.
+    """
+    stored = {field: dataset.target if field == "label" else field for field in fields}
+    values = parse_batch(serialized, list(dict.fromkeys(stored.values())))
+    parsed = {field: values[name] for field, name in stored.items()}
+    if "image" in parsed:
+        parsed["image"] = _pixels(parsed["image"], dataset)
+    return parsed
+
+
+def _pixels(stored: tf.Tensor, dataset: BuiltDataset) -> tf.Tensor:
+    """Returns uint8 (N, S, S, C) of the stored bytes, string (N,)."""
+    if not dataset.encoded:
+        return tf.reshape(tf.io.decode_raw(stored, tf.uint8), (-1, *dataset.shape))
+    images = tf.numpy_function(
+        lambda files: fit_files(files, dataset), [stored], tf.uint8, stateful=False
+    )
+    return tf.ensure_shape(images, (None, *dataset.shape))
+
+
+def fit_files(files: Iterable[bytes], dataset: BuiltDataset) -> np.ndarray:
+    """Returns N source files as uint8 (N, S, S, C), fitted by `radiograph` on all cores."""
+    size, _, channels = dataset.shape
+    fitted = _pool().map(
+        lambda data: radiograph(data, size, fit=dataset.fit, channels=channels).pixels, files
+    )
+    return np.stack(list(fitted))
+
+
+@functools.cache
+def _pool() -> Executor:
+    return all_cores()
+
+
+def encode_labels(labels: tf.Tensor, dataset: BuiltDataset) -> tf.Tensor:
+    """Returns class numbers int64 (N,) as float32 (N, 1), or one-hot (N, K) for K > 2 classes."""
+    if len(dataset.labels) > 2:
+        return tf.one_hot(labels, len(dataset.labels))
+    return tf.cast(labels, tf.float32)[:, tf.newaxis]
+
+
+def field_batches(
+    dataset: BuiltDataset, split: str, fields: Sequence[str], *, batch_size: int = 64
+) -> tf.data.Dataset:
+    """Returns every example of a split once, in stored order, as dictionaries of `fields`.
+
+    Raises:
+      InputError: The split does not exist or is empty.
+    """
+    dataset.check_split(split)
+    return (
+        tf.data.Dataset.from_tensor_slices(dataset.shards[split])
+        .flat_map(shard_reader)
+        # A shard cut between two records is no error to TensorFlow.
+        .apply(tf.data.experimental.assert_cardinality(dataset.sizes[split]))
+        .batch(batch_size)
+        .map(lambda records: parse(records, dataset, fields), num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def evaluation_batches(
+    dataset: BuiltDataset, split: str, batch_size: int, *, with_ids: bool
+) -> tf.data.Dataset:
+    """Implements `BuiltDataset.batches`."""
+
+    def arrange(parsed: dict[str, tf.Tensor]) -> tuple:
+        batch = parsed["image"], encode_labels(parsed["label"], dataset)
+        return (*batch, {field: parsed[field] for field in _ID_FIELDS}) if with_ids else batch
+
+    fields = ("image", *_ID_FIELDS) if with_ids else ("image", "label")
+    return field_batches(dataset, split, fields, batch_size=batch_size).map(arrange)
+
+
+def read_columns(dataset: BuiltDataset, split: str, *fields: str) -> dict[str, np.ndarray]:
+    """Returns fields of a complete split without its images.
+
+    Args:
+      dataset: The dataset to read.
+      split: Name of the split.
+      *fields: Any of label, finding, image_id, patient_id, height, width.
+
+    Returns:
+      Field to its values in stored order: str (N,) for ids, int64 (N,) for the others.
+
+    Raises:
+      InputError: The split does not exist or is empty, or a shard is corrupt.
+    """
+    with name_corrupt_shard(dataset):
+        batches = list(field_batches(dataset, split, fields, batch_size=1024).as_numpy_iterator())
+    columns = {field: np.concatenate([batch[field] for batch in batches]) for field in fields}
+    texts = {
+        field: np.array([text.decode() for text in columns[field]])
+        for field in fields
+        if field in TEXT_FIELDS
+    }
+    return columns | texts
+
+
+@contextlib.contextmanager
+def name_corrupt_shard(dataset: BuiltDataset) -> Iterator[None]:
+    """Names the corrupt shard if reading `dataset` fails; TensorFlow's message names no file.
+
+    Raises:
+      InputError: A shard was changed, cut or removed after it was built, or a data service lost
+        examples.
+    """
+    try:
+        yield
+    except (
+        tf.errors.DataLossError,
+        tf.errors.FailedPreconditionError,
+        tf.errors.NotFoundError,
+    ) as err:
+        for split, shards in dataset.shards.items():
+            for shard, size in zip(shards, dataset.shard_sizes[split], strict=True):
+                if defect := _find_defect(shard, size):
+                    raise InputError(
+                        f"{shard} {defect}. Remove {Path(shard).parent} and build it again."
+                    ) from err
+        if lost := _LOST_BY_SERVICE.search(err.message):
+            raise InputError(
+                f"The data service lost examples of {dataset.name}"
+                f"{': ' + lost['why'] if lost['why'] else ''}. Every worker must have the same "
+                "files as this machine under the same path: copy them there again."
+            ) from err
+        raise
+
+
+def _find_defect(shard: str, size: int) -> str:
+    """Returns what is wrong with a shard that should hold `size` examples, or ""."""
+    count = position = 0
+    try:
+        for record in shard_reader(shard).as_numpy_iterator():
+            count += 1
+            position += RECORD_BYTES + len(record)
+    except tf.errors.NotFoundError:
+        return "is missing"
+    except tf.errors.DataLossError:
+        return f"is corrupt: example {count + 1} of {size}, at byte {position}, was changed or cut"
+    return "" if count == size else f"is corrupt: expected {size} examples, found {count}"
