@@ -1,1 +1,1 @@
-"""From an encoded file to grey levels, the same at build time and on the device."""
+"""Decoding of image files to grey values. Builders and the device share this code."""

@@ -1,9 +1,10 @@
-"""DICOM files to grey values as they are meant to be shown; pydicom loads where such a file is read.
+"""Reads the grey values of DICOM files as they are meant to be displayed.
 
-The stages and their order are those of DICOM PS3.4 N.2: stored value, modality LUT, VOI LUT, and last the
-polarity that the photometric interpretation tells. All of it depends on the stored value alone, so it is worked
-out once for each value there can be, and the image is one look-up. Only the elements named here are read:
-no name, no date, no number of a patient.
+The stages and their order are those of DICOM PS3.4 N.2: stored value, modality LUT, VOI LUT or
+window, then the polarity of the photometric interpretation. All of them depend on the stored value
+alone, so they are computed once per possible value and applied as one look-up table. Only the
+elements listed below are read: no name, date or number of a patient. pydicom is imported when a
+DICOM file is read.
 """
 
 from __future__ import annotations
@@ -19,70 +20,77 @@ from cxr_tfds.errors import BadImage
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-INSTALL = 'pip install "cxr-tfds[dicom]"'
+DETECTOR_BITS = 12  # of radiography detectors, often stored unscaled in 16 bits
+_INSTALL = 'pip install "cxr-tfds[dicom]"'
 _PREAMBLE_BYTES = 128
-# Without a preamble a file begins with an element of group 2 or 8, explicit (its type in capitals) or implicit.
-_BARE = re.compile(rb"[\x02\x08]\0..(?:[A-Z]{2}|..\0\0)", re.DOTALL)
+# Without a preamble, a file begins with an element of group 2 or 8, explicit (VR in capitals) or
+# implicit.
+_NO_PREAMBLE = re.compile(rb"[\x02\x08]\0..(?:[A-Z]{2}|..\0\0)", re.DOTALL)
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_HEADER_BYTES = 4096  # the transfer syntax stands among the first elements
+_HEADER_BYTES = 4096  # contain the transfer syntax
 _ELEMENTS = [
     "BitsAllocated", "BitsStored", "Columns", "DoubleFloatPixelData", "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths", "FloatPixelData", "HighBit", "ModalityLUTSequence", "NumberOfFrames",
-    "PhotometricInterpretation", "PixelData", "PixelRepresentation", "PlanarConfiguration", "RescaleIntercept",
-    "RescaleSlope", "Rows", "SamplesPerPixel", "VOILUTFunction", "VOILUTSequence", "WindowCenter", "WindowWidth",
+    "ExtendedOffsetTableLengths", "FloatPixelData", "HighBit", "ModalityLUTSequence",
+    "NumberOfFrames", "PhotometricInterpretation", "PixelData", "PixelRepresentation",
+    "PlanarConfiguration", "RescaleIntercept", "RescaleSlope", "Rows", "SamplesPerPixel",
+    "VOILUTFunction", "VOILUTSequence", "WindowCenter", "WindowWidth",
 ]  # fmt: skip
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-# Lossy JPEG may differ by a grey level between decoders: always the same one, the one every device has.
-_BY_PILLOW = (
-    "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91",
+# Decoders of lossy JPEG may differ by a grey level, so only Pillow is used, which every device has.
+_PILLOW_ONLY = (
+    "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91",
 )  # fmt: skip
 _JP2_SIGNATURE = b"\0\0\0\x0cjP  "
 _BOX_HEADER_BYTES = 8
-_MOST_BITS = 16
-_DETECTOR_BITS = 12
-_FEWEST_LEVELS = 16
+_MAX_BITS = 16
+_MIN_LEVELS = 16
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether a file is DICOM by its content, with or without the preamble of PS3.10 section 7.1."""
-    return data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM" or _BARE.match(data) is not None
+    """Returns whether a file is DICOM by its contents, with or without preamble (PS3.10, 7.1)."""
+    magic = data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4]
+    return magic == b"DICM" or _NO_PREAMBLE.match(data) is not None
 
 
 def dicom_grey(data: bytes, max_pixels: int) -> np.ndarray:
-    """The grey values of a DICOM file, as they are meant to be shown.
+    """Returns the grey values of a DICOM file as they are meant to be displayed.
 
-    Without a VOI LUT or window that stage is the identity (PS3.4 N.2): the whole range that Bits Stored
-    allows goes to 0 to 255, not the image's own range. As in other 16-bit files, values that all fit into 12 bits
-    are taken as 12 bits unscaled; where fewer than 16 grey levels would be left otherwise, as in CT without its
-    window, the image is refused. Of several windows or VOI LUTs the first is taken, of both the VOI LUT.
-    Overlays are left out.
+    Without a VOI LUT or window the range of Bits Stored, not that of the image, becomes 0 to 255.
+    As in other 16-bit files, values that all fit into 12 bits are read as unscaled 12-bit values.
+    An image that would keep fewer than 16 grey levels, like CT without its window, is refused. The
+    first of several windows or VOI LUTs is used, and a VOI LUT rather than a window. Overlays are
+    ignored.
 
     Returns:
-      uint8 (H, W), or (H, W, 3) of a colour image; 0 to 255, MONOCHROME2.
+      uint8 (H, W), or (H, W, 3) for a colour image; 0 to 255, MONOCHROME2.
 
     Raises:
-      BadImage: pydicom or a decoder is not installed, there are no pixels, several frames or more than
-        `max_pixels`, or the file is damaged or of a kind that is not read.
+      BadImage: pydicom or a decoder is not installed; the file is corrupt or of an unsupported
+        kind; or it has no pixels, several frames or more than `max_pixels`.
     """
     try:
         from pydicom import dcmread
     except ModuleNotFoundError:
-        raise BadImage(f"is DICOM, which needs pydicom: {INSTALL}") from None
-    if _DEFLATED in data[:_HEADER_BYTES]:  # pydicom would unpack it to whatever size it has
+        raise BadImage(f"DICOM, which needs pydicom: {_INSTALL}") from None
+    if _DEFLATED in data[:_HEADER_BYTES]:  # pydicom would decompress it to any size
         raise BadImage(
-            "is DICOM in Deflated Explicit VR Little Endian; save it in another transfer syntax"
+            "DICOM in Deflated Explicit VR Little Endian; save it in another transfer syntax"
         )
     try:
         dataset = dcmread(io.BytesIO(data), force=True, specific_tags=_ELEMENTS)
         _check(dataset, max_pixels)
         values, photometric = _stored_values(dataset)
-        if photometric not in _GREY:
-            return _colour(values, photometric)
-        return _shown(dataset, values, photometric)
+        if photometric in _GREY:
+            return _display_values(dataset, values, photometric)
+        if values.dtype.itemsize > 1:
+            raise BadImage(f"{photometric} with 16 bits per sample; expected 8")
+        # Y is the grey value, with the weights that Pillow uses for RGB.
+        return np.ascontiguousarray(values[..., 0]) if photometric.startswith("YBR") else values
     except BadImage:
         raise
-    except Exception as err:  # neither pydicom nor its decoders promise a closed set
+    except Exception as err:  # pydicom and its decoders raise many kinds
         reason = " ".join(str(err).split()) or type(err).__name__
         raise BadImage(f"cannot be decoded as DICOM: {reason}") from err
 
@@ -90,179 +98,150 @@ def dicom_grey(data: bytes, max_pixels: int) -> np.ndarray:
 def _check(dataset: Dataset, max_pixels: int) -> None:
     if "PixelData" not in dataset:
         floating = "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
-        raise BadImage(f"is DICOM {'with floating-point' if floating else 'without'} pixel data")
+        raise BadImage(f"DICOM {'with floating-point' if floating else 'without'} pixel data")
     if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
-        raise BadImage(f"holds {frames} frames; expected one image")
+        raise BadImage(f"{frames} frames; expected one image")
     if not 0 < dataset.Rows * dataset.Columns <= max_pixels:
         raise BadImage(
-            f"has {dataset.Columns} x {dataset.Rows} pixels; at least 1 and at most {max_pixels:,} are allowed"
+            f"{dataset.Columns} x {dataset.Rows} pixels; expected at least 1 and at most "
+            f"{max_pixels:,}"
         )
     bits = int(dataset.BitsStored)
-    if not 1 <= bits <= _MOST_BITS:
-        raise BadImage(f"has {bits} bits per pixel; at most {_MOST_BITS} are read")
+    if not 1 <= bits <= _MAX_BITS:
+        raise BadImage(f"{bits} bits per pixel; expected at most {_MAX_BITS}")
     if dataset.get("HighBit", bits - 1) != bits - 1:
-        raise BadImage(
-            f"keeps its {bits} bits below bit {dataset.HighBit}; expected them in the lowest {bits}"
-        )
+        raise BadImage(f"{bits} bits below bit {dataset.HighBit}; expected the lowest {bits} bits")
     if (photometric := dataset.PhotometricInterpretation) not in _GREY + _COLOUR:
-        raise BadImage(f"is {photometric}; expected one of {', '.join(_GREY + _COLOUR)}")
+        raise BadImage(
+            f"photometric interpretation {photometric}; expected one of "
+            f"{', '.join(_GREY + _COLOUR)}"
+        )
 
 
 def _stored_values(dataset: Dataset) -> tuple[np.ndarray, str]:
-    """Integers (H, W) or (H, W, 3) as decoded, and the photometric interpretation they have then."""
+    """Returns decoded integers (H, W) or (H, W, 3) and their photometric interpretation."""
+    from pydicom import uid
     from pydicom.pixels import get_decoder
-    from pydicom.uid import (
-        UID,
-        ExplicitVRBigEndian,
-        ExplicitVRLittleEndian,
-        ImplicitVRLittleEndian,
-        JPEGExtended12Bit,
-    )
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is None:  # without a preamble; what is compressed always has one
+    if syntax is None:  # no preamble, so not compressed
         implicit, little = dataset.original_encoding
-        syntax = (
-            ImplicitVRLittleEndian
-            if implicit
-            else ExplicitVRLittleEndian
-            if little
-            else ExplicitVRBigEndian
-        )
+        explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        syntax = uid.ImplicitVRLittleEndian if implicit else explicit
         dataset.file_meta.TransferSyntaxUID = syntax
-    syntax = UID(syntax)
+    syntax = uid.UID(syntax)
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        raise BadImage(f"is DICOM in {syntax.name}; no decoder for it is known") from None
-    by_pillow = syntax in _BY_PILLOW and not (
-        syntax == JPEGExtended12Bit and dataset.BitsStored > 8
-    )
+        raise BadImage(f"DICOM in {syntax.name}, for which no decoder exists") from None
+    # Pillow reads JPEG Extended with 8 bits only.
+    extended = syntax == uid.JPEGExtended12Bit and dataset.BitsStored > 8
+    by_pillow = syntax in _PILLOW_ONLY and not extended
     if not decoder.is_available or (not by_pillow and decoder.available_plugins == ("pillow",)):
-        ways = "; ".join(decoder.missing_dependencies)
         raise BadImage(
-            f"is DICOM in {syntax.name} of {dataset.BitsStored} bits; no decoder for it is installed. "
-            f"One of these reads it: {ways}"
+            f"DICOM in {syntax.name} with {dataset.BitsStored} bits; no decoder is installed. "
+            f"Any of these reads it: {'; '.join(decoder.missing_dependencies)}"
         )
     if syntax.is_encapsulated:
         _check_boxes(dataset.PixelData)
     plugin = "pillow" if by_pillow else ""
-    only_one: Any = {
-        "allow_excess_frames": False
-    }  # an option that pydicom 3.0.2 types as a dict of options
-    values, said = decoder.as_array(dataset, raw=True, decoding_plugin=plugin, **only_one)
-    return values, str(said["photometric_interpretation"])
+    # pydicom 3.0.2 annotates this option as a dict of options.
+    options: Any = {"allow_excess_frames": False}
+    values, properties = decoder.as_array(dataset, raw=True, decoding_plugin=plugin, **options)
+    return values, str(properties["photometric_interpretation"])
 
 
 def _check_boxes(encapsulated: bytes) -> None:
-    """Refuses what pydicom 3.0.2 would read without end: a JP2 box before the codestream that is 0 bytes long."""
+    """Refuses a JP2 box of 0 bytes before the codestream: pydicom 3.0.2 would loop forever."""
     at = encapsulated.find(_JP2_SIGNATURE)
     while 0 <= at < len(encapsulated) and encapsulated[at + 4 : at + 8] != b"jp2c":
         length = int.from_bytes(encapsulated[at : at + 4], "big")
         if length < _BOX_HEADER_BYTES:
-            raise BadImage(
-                f"holds a JPEG 2000 box of {length} bytes; expected {_BOX_HEADER_BYTES} or more"
-            )
+            raise BadImage(f"JPEG 2000 box of {length} bytes; expected {_BOX_HEADER_BYTES} or more")
         at += length
 
 
-def _colour(values: np.ndarray, photometric: str) -> np.ndarray:
-    if values.dtype.itemsize > 1:
-        raise BadImage(f"is {photometric} with 16 bits per sample; expected 8")
-    if photometric.startswith(
-        "YBR"
-    ):  # Y is the grey value, by the weights Pillow uses for RGB, too
-        return np.ascontiguousarray(values[..., 0])
-    return values
-
-
-def _shown(dataset: Dataset, values: np.ndarray, photometric: str) -> np.ndarray:
+def _display_values(dataset: Dataset, values: np.ndarray, photometric: str) -> np.ndarray:
+    """Returns uint8 (H, W), 0 to 255, MONOCHROME2, of stored values (H, W)."""
     signed = int(dataset.PixelRepresentation)
     bits = int(dataset.BitsStored)
     lowest = -(1 << bits - 1) if signed else 0
     highest = lowest + (1 << bits) - 1
-    if values.min() < lowest or values.max() > highest:
-        raise BadImage(
-            f"has values {values.min()} to {values.max()}; its {bits} bits stored allow {lowest} to {highest}"
-        )
-    unscaled = not signed and bits > _DETECTOR_BITS and values.max() < 1 << _DETECTOR_BITS
-    every = np.arange(lowest, highest + 1, dtype=np.int32)
-    part = _part_of_range(dataset, every, _DETECTOR_BITS if unscaled else bits)
+    low, high = values.min(), values.max()
+    if low < lowest or high > highest:
+        raise BadImage(f"values {low} to {high}; {bits} bits stored allow {lowest} to {highest}")
+    unscaled = not signed and bits > DETECTOR_BITS and high < 1 << DETECTOR_BITS
+    window = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    stored = np.arange(lowest, highest + 1, dtype=np.int32)
+    fractions = _fractions(dataset, stored, DETECTOR_BITS if unscaled else bits, window)
     if photometric == "MONOCHROME1":
-        part = 1 - part
-    table = np.floor(part * 255 + 0.5).astype(np.uint8)
+        fractions = 1 - fractions
+    table = np.floor(fractions * 255 + 0.5).astype(np.uint8)
     shown = table[values.astype(np.int32) - lowest]
     levels = int(shown.max()) - int(shown.min()) + 1
-    if (
-        bits > 8
-        and levels < _FEWEST_LEVELS
-        and values.min() < values.max()
-        and not _has_voi(dataset)
-    ):
+    has_voi = dataset.get("VOILUTSequence") or None not in window
+    if bits > 8 and levels < _MIN_LEVELS and low < high and not has_voi:
         raise BadImage(
-            f"has no window, and its values {values.min()} to {values.max()} of {bits} bits would come out as "
-            f"{levels} of 256 grey levels; write a window into it"
+            f"no window, and values {low} to {high} of {bits} bits would become {levels} of 256 "
+            "grey levels; add a window to the file"
         )
     return shown
 
 
-def _has_voi(dataset: Dataset) -> bool:
-    window = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
-    return bool(dataset.get("VOILUTSequence")) or None not in window
-
-
-def _part_of_range(dataset: Dataset, every: np.ndarray, bits_filled: int) -> np.ndarray:
-    """What each stored value is shown as, float64 0 to 1, before polarity.
+def _fractions(
+    dataset: Dataset,
+    stored: np.ndarray,
+    bits_used: int,
+    window: tuple[float | None, float | None],
+) -> np.ndarray:
+    """Returns the displayed value of each stored value, float64, 0 to 1, before polarity.
 
     Args:
-      every: each stored value there can be, in order.
-      bits_filled: how many bits the range has where no window tells it.
+      dataset: The elements of the file.
+      stored: All possible stored values, sorted.
+      bits_used: Bits that span the range if there is no window.
+      window: Center and width, or None.
     """
     from pydicom.pixels import apply_modality_lut, apply_voi
 
     if dataset.get("RescaleSlope") == 0:
-        raise BadImage("has a rescale slope of 0, which makes all values one")
-    values = apply_modality_lut(every, dataset)
+        raise BadImage("rescale slope of 0, which makes all values equal")
+    values = apply_modality_lut(stored, dataset)
     if dataset.get("VOILUTSequence"):
         bits = dataset.VOILUTSequence[0].LUTDescriptor[2]
         found = apply_voi(np.rint(values).astype(np.int32), dataset)
         return np.clip(found / ((1 << bits) - 1), 0, 1)
-    center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    center, width = window
     if center is not None and width is not None:
-        return _window(
-            values.astype(np.float64), center, width, str(dataset.get("VOILUTFunction") or "LINEAR")
-        )
+        function = str(dataset.get("VOILUTFunction") or "LINEAR")
+        return _apply_window(values.astype(np.float64), center, width, function)
     if dataset.get("ModalityLUTSequence"):
         low, high = 0, (1 << dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
-    else:
-        low, high = sorted(
-            (values[0], values[(1 << bits_filled) - 1])
-        )  # slope and intercept are linear
+    else:  # slope and intercept are linear
+        low, high = sorted((values[0], values[(1 << bits_used) - 1]))
     return np.clip((values - low) / (high - low), 0, 1)
 
 
 def _first(value: object) -> float | None:
-    """A number, or the first of several."""
+    """Returns a number, or the first of several."""
     if value is None or value == "":
         return None
     return float(value if isinstance(value, (str, int, float)) else next(iter(value)))  # type: ignore[call-overload]
 
 
-def _window(values: np.ndarray, center: float, width: float, function: str) -> np.ndarray:
-    """PS3.3 C.11.2.1.2 (LINEAR) and C.11.2.1.3 (SIGMOID, LINEAR_EXACT), with an output of 0 to 1."""
-    if not width >= (1 if function == "LINEAR" else np.finfo(float).tiny):
-        raise BadImage(
-            f"has a window of width {width:g}; expected {'1 or more' if function == 'LINEAR' else 'more'}"
-        )
+def _apply_window(values: np.ndarray, center: float, width: float, function: str) -> np.ndarray:
+    """Returns values 0 to 1 by PS3.3 C.11.2.1.2 (LINEAR) and C.11.2.1.3 (other functions)."""
+    least = 1 if function == "LINEAR" else np.finfo(float).tiny
+    if not width >= least:
+        expected = "1 or more" if function == "LINEAR" else "a positive width"
+        raise BadImage(f"window of width {width:g}; expected {expected}")
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
     elif function != "LINEAR_EXACT":
-        raise BadImage(
-            f"has the VOI LUT function {function!r}; expected LINEAR, LINEAR_EXACT or SIGMOID"
-        )
+        raise BadImage(f"VOI LUT function {function!r}; expected LINEAR, LINEAR_EXACT or SIGMOID")
     sloped = (values - center) / (width or 1) + 0.5
-    return np.where(
-        values <= center - width / 2, 0, np.where(values > center + width / 2, 1, sloped)
-    )
+    # Clipping alone would be wrong for a LINEAR window of width 1, which is a step.
+    sloped = np.where(values > center + width / 2, 1, sloped)
+    return np.where(values <= center - width / 2, 0, sloped)

@@ -1,10 +1,11 @@
-"""What the JPEG standard says of quantization, for those who look at files and those who imitate them."""
+"""JPEG quantization tables and the quality they correspond to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# The luminance table that libjpeg scales by quality, row by row, which is vertical frequency: ITU-T T.81, table K.1.
+# Luminance table that libjpeg scales by quality, row by row; rows are vertical frequencies.
+# Source: ITU-T T.81, table K.1.
 # fmt: off
 STANDARD_TABLE = (
     16, 11, 10, 16, 24, 40, 51, 61,
@@ -17,16 +18,14 @@ STANDARD_TABLE = (
     72, 92, 95, 98, 112, 100, 103, 99,
 )
 # fmt: on
-_CLIPPED = 255  # the largest value of a baseline table: it tells no scale
+_CLIPPED = 255  # largest value of a baseline table; the value before clipping is unknown
 
 
 def jpeg_quality(table: Sequence[int]) -> int:
-    """The quality, 1 to 100, at which libjpeg would write a luminance table nearest to `table`, 64 values.
-
-    The inverse of how libjpeg scales its standard table; of another encoder's table the nearest.
+    """Returns the libjpeg quality, 1 to 100, whose luminance table is nearest to `table`.
 
     Args:
-      table: row by row, as Pillow gives it.
+      table: 64 values, row by row, as Pillow gives them.
     """
     pairs = [
         (value, standard)
@@ -35,8 +34,6 @@ def jpeg_quality(table: Sequence[int]) -> int:
     ]
     if not pairs:
         return 1
-    scale = (
-        100 * sum(value for value, _ in pairs) / sum(standard for _, standard in pairs)
-    )  # percent
-    quality = (200 - scale) / 2 if scale <= 100 else 5000 / scale
+    percent = 100 * sum(value for value, _ in pairs) / sum(standard for _, standard in pairs)
+    quality = (200 - percent) / 2 if percent <= 100 else 5000 / percent
     return min(100, max(1, round(quality)))

@@ -1,7 +1,7 @@
-"""The one pixel function: encoded file to greyscale array, the same at build time and on the device.
+"""Turns an encoded image file into a square greyscale array. Needs only Pillow and NumPy.
 
-Pillow and NumPy only. What a model was trained on is what it sees on the device, bit for bit,
-because builders, the pipeline and `cxr-infer` all call `radiograph`.
+Builders, the input pipeline and `cxr-infer` all call `radiograph`, so a model sees the same pixels
+on the device, bit for bit, as in training.
 """
 
 from __future__ import annotations
@@ -16,55 +16,56 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.imaging.dicom import dicom_grey, is_dicom
+from cxr_tfds.imaging.dicom import DETECTOR_BITS, dicom_grey, is_dicom
 
 FITS = ("stretch", "pad", "crop")
 MAX_PIXELS = 100_000_000
 MAX_SIZE = 4096
 
-# Tried one by one on the content; naming them keeps Pillow from loading formats no radiograph comes in.
+# Pillow then loads no decoder for other formats.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "PPM", "WEBP", "JPEG2000")
-# What files of these formats, and DICOM, are called: where nothing but a name tells a radiograph from other files.
+# Suffixes of these formats and of DICOM, for places where only a name identifies an image file.
 SUFFIXES = frozenset({
-    ".bmp", ".dcm", ".dicom", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".pnm",
-    ".ppm", ".tif", ".tiff", ".webp",
+    ".bmp", ".dcm", ".dicom", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo",
+    ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 })  # fmt: skip
-_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 turn the image by a quarter
-_PHOTOMETRIC = 262  # TIFF tag; 0 is MONOCHROME1, white is zero
+_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 rotate by 90 degrees
+_PHOTOMETRIC = 262  # TIFF tag; 0 is MONOCHROME1 (white is zero)
 _BITS_PER_SAMPLE = 258  # TIFF tag
-_DETECTOR_BITS = 12  # what radiography detectors give, and what is often stored unscaled in 16 bits
 _PNG_SIGNATURE_BYTES = 8
-_PNG_DEPTH_AT = 24  # of IHDR, which comes first
-# What decoders raise on damaged bytes: Pillow promises OSError, and more comes through.
+_PNG_DEPTH_AT = 24  # offset of the bit depth in a PNG file
+# Pillow promises OSError for corrupt bytes, but its decoders raise all of these.
 _DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    ArithmeticError,
-    AttributeError,
-    MemoryError,
-    struct.error,
-)
-_ONE_IMAGE_OF_SEVERAL = ("MPO",)  # a JPEG whose first image is the photograph, the others previews
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError,
+    AttributeError, MemoryError, struct.error,
+)  # fmt: skip
 
 
 class Radiograph(NamedTuple):
-    """A fitted image and what is known of its source."""
+    """A decoded image, fitted to a square, and what is known of its source file.
+
+    `radiograph` leaves the last three fields empty; `cxr_tfds.building.fitting` sets them.
+    """
 
     pixels: np.ndarray  # uint8 (S, S, C), 0 to 255, MONOCHROME2: bone is bright
-    height: int  # of the source, pixels, upright
+    height: int  # of the source in pixels, upright
     width: int
-    form: str = ""  # how the source was stored: JPEG, PNG, ...
-    mode: str = ""  # and in which colours: L, RGB, ..., as Pillow names them
-    quantization: Sequence[int] = ()  # a JPEG's table for luminance, 64 values
+    format: str = ""  # of the source: JPEG, PNG, …, DICOM
+    mode: str = ""  # colour mode of the source as Pillow names it: L, RGB, …
+    quantization: Sequence[int] = ()  # luminance quantization table of a JPEG, 64 values
+    file_size: int = 0  # bytes
+    checksum: int = 0  # 64 bits
+    source: bytes = b""  # the file itself, if a dataset stores it
+
+
+DecodeResult = Radiograph | BadImage
 
 
 def check_fit(size: int, channels: int, fit: str) -> None:
-    """Raises:
-    InputError: the size is not 1 to 4096, the channels are not 1 or 3, or the fit is unknown.
+    """Checks the settings of `radiograph`.
+
+    Raises:
+      InputError: The size is not 1 to 4096, the channels are not 1 or 3, or the fit is unknown.
     """
     if not isinstance(size, Integral) or not 1 <= size <= MAX_SIZE:
         raise InputError(f"size={size!r}; expected a whole number of pixels, 1 to {MAX_SIZE}.")
@@ -76,163 +77,164 @@ def check_fit(size: int, channels: int, fit: str) -> None:
         raise InputError(f"fit={fit!r}; expected one of {', '.join(FITS)}.")
 
 
+def decode(data: bytes, size: int, *, fit: str = "stretch", channels: int = 1) -> DecodeResult:
+    """Returns what `radiograph` returns, or the `BadImage` that it raises.
+
+    Raises:
+      InputError: Size, fit or channels are out of range.
+    """
+    try:
+        return radiograph(data, size, fit=fit, channels=channels)
+    except BadImage as err:
+        return BadImage(err.reason, err.path)  # without a traceback, which would keep `data` alive
+
+
 def radiograph(data: bytes, size: int, *, fit: str = "stretch", channels: int = 1) -> Radiograph:
-    """Decodes an image file, makes it greyscale and fits it to `size` x `size`.
+    """Returns an image file decoded, converted to greyscale and fitted to `size` x `size`.
 
     Args:
-      data: the file's bytes; the format is recognised by content, never by name.
+      data: Contents of the file. The format is recognised by contents, never by name.
       size: S, the side of the square in pixels.
-      fit: "stretch" scales both sides to S; "pad" keeps the aspect and centres on black;
-        "crop" keeps the aspect and cuts the centre. The default is "stretch": in the Kaggle
-        pneumonia set the aspect differs by class, so padding would paint the label into the border.
+      fit: "stretch" scales both sides to S; "pad" keeps the aspect ratio and centres the image on
+        black; "crop" keeps the aspect ratio and cuts out the centre. The default is "stretch"
+        because the aspect ratio in the Kaggle pneumonia set differs by class: padding would show
+        the label at the border.
       channels: 1, or 3 to repeat the grey value.
 
     Returns:
       `Radiograph`: pixels uint8 (S, S, channels), 0 to 255, and the upright size of the source.
 
     Raises:
-      BadImage: the bytes are empty, no image, truncated, of no or more than 100 million pixels, or DICOM
-        that cannot be read, see `cxr_tfds.imaging.dicom`.
-      InputError: size, fit or channels are out of range.
+      BadImage: The file is empty, not an image, truncated, has no or more than 100 million pixels,
+        or is DICOM that `cxr_tfds.imaging.dicom` cannot read.
+      InputError: Size, fit or channels are out of range.
     """
     check_fit(size, channels, fit)
     if is_dicom(data):
         shown = Image.fromarray(dicom_grey(data, MAX_PIXELS))
-        return Radiograph(
-            _array(_fit(shown.convert("L"), size, fit), channels),
-            *shown.size[::-1],
-            "DICOM",
-            shown.mode,
-        )
+        pixels = _array(_fit(shown.convert("L"), size, fit), channels)
+        return Radiograph(pixels, shown.height, shown.width, "DICOM", shown.mode)
     image = _open(data)
     width, height = image.size
     form, mode, tables = image.format or "", image.mode, getattr(image, "quantization", {})
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-        turned = orientation in (5, 6, 7, 8)
-        # A JPEG is decoded at the smallest eighth that still covers S: several times faster, and the
-        # inverse DCT at reduced size is an area average, so nothing aliases.
+        # A JPEG is decoded at the smallest eighth that still covers S: several times faster, and
+        # the inverse DCT at reduced size is an area average, so nothing aliases.
         drafted = image.draft("L", (size, size)) is not None
         if drafted:
-            # In pieces of 64 KB, Pillow's default, it takes 1 % longer.
+            # Pillow's default, 64 KB at a time, takes 1 % longer.
             image.decodermaxblock = len(data)  # type: ignore[attr-defined]
-        plain = (
-            drafted and image.mode == "L" and orientation == 1
-        )  # each copy costs 3 % of the decoding
+        plain = drafted and image.mode == "L" and orientation == 1
+        # Each copy costs 3 % of the decoding time.
         grey = image if plain else ImageOps.exif_transpose(_grey(image, data))
         pixels = _array(_fit(grey, size, fit), channels)
     except BadImage:
         raise
     except _DECODER_ERRORS as err:
-        raise BadImage(f"cannot be decoded as {image.format}: {_reason(err)}") from err
+        raise BadImage(f"cannot be decoded as {form}: {_reason(err)}") from err
     if not drafted:
-        width, height = grey.size  # Pillow turns a TIFF by itself, before or while it is loaded
-    elif turned:
+        width, height = grey.size  # Pillow itself rotates a TIFF, before or while it loads it
+    elif orientation in (5, 6, 7, 8):
         width, height = height, width
     return Radiograph(pixels, height, width, form, mode, tables.get(0, ()))
 
 
-def _array(fitted: Image.Image, channels: int) -> np.ndarray:
-    """uint8 (S, S, channels) of a grey image."""
-    grey = np.array(fitted)[..., np.newaxis]
-    return grey if channels == 1 else np.repeat(grey, channels, axis=-1)
+def _array(grey: Image.Image, channels: int) -> np.ndarray:
+    pixels = np.array(grey)[..., np.newaxis]
+    return pixels if channels == 1 else np.repeat(pixels, channels, axis=-1)
 
 
 def _open(data: bytes) -> Image.Image:
-    """Reads the header only."""
+    """Returns an image of which only the header is read."""
     if not data:
-        raise BadImage("is empty (0 bytes)")
+        raise BadImage("empty file (0 bytes)")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        frames = getattr(image, "n_frames", 1)  # reads on, to the last frame
+        frames = getattr(image, "n_frames", 1)  # reads the file up to the last frame
     except UnidentifiedImageError as err:
-        raise BadImage(f"is no image of a known format ({', '.join(FORMATS)})") from err
+        raise BadImage(f"not an image in a known format ({', '.join(FORMATS)})") from err
     except Image.DecompressionBombError as err:
-        raise BadImage(f"has more than the {MAX_PIXELS:,} pixels allowed") from err
+        raise BadImage(f"more than the {MAX_PIXELS:,} pixels allowed") from err
     except _DECODER_ERRORS as err:
-        raise BadImage(f"has a header that cannot be read: {_reason(err)}") from err
-    if image.width * image.height == 0:
-        raise BadImage(f"has no pixels ({image.width} x {image.height})")
-    if image.width * image.height > MAX_PIXELS:
+        raise BadImage(f"unreadable header: {_reason(err)}") from err
+    if not 0 < image.width * image.height <= MAX_PIXELS:
         raise BadImage(
-            f"has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are allowed"
+            f"{image.width} x {image.height} pixels; expected at least 1 and at most {MAX_PIXELS:,}"
         )
-    if frames > 1 and image.format not in _ONE_IMAGE_OF_SEVERAL:
-        raise BadImage(f"holds {frames} frames; expected one image")
+    # An MPO file is a photograph in JPEG, followed by previews.
+    if frames > 1 and image.format != "MPO":
+        raise BadImage(f"{frames} frames; expected one image")
     return image
 
 
 def _grey(image: Image.Image, data: bytes) -> Image.Image:
-    """Mode L; of 16-bit values the upper 8 of `_depth`, MONOCHROME1 is inverted, transparency lies on black."""
+    """Returns the image in mode L, MONOCHROME2, with transparent parts black."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:
-            raise BadImage(
-                f"has values {values.min()} to {values.max()}; expected 16 bit (0 to 65535)"
-            )
+            raise BadImage(f"values {values.min()} to {values.max()}; expected 16 bits, 0 to 65535")
         bits = _depth(image, data, int(values.max()))
-        if (
-            getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
-        ):  # Pillow inverts such a TIFF at 8 bit only
+        # Pillow inverts MONOCHROME1 TIFFs of 8 bits only.
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
             values = (1 << bits) - 1 - values
-        grey = Image.fromarray(
-            (values >> bits - 8 if bits > 8 else values << 8 - bits).astype(np.uint8)
-        )
+        upper = values >> bits - 8 if bits > 8 else values << 8 - bits
+        grey = Image.fromarray(upper.astype(np.uint8))
         grey.info.update(image.info)
         return grey
     if image.mode == "F":
-        raise BadImage("holds floating-point pixels of unknown range; save it with 8 or 16 bit")
+        raise BadImage("floating-point pixels of unknown range; save the image with 8 or 16 bits")
     _check_levels(image, data)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer)
-        image.info.update(layer.info)  # the orientation is among it
+        image.info.update(layer.info)  # keeps the orientation
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        # Adobe stores CMYK inverted and says so in a segment of its own; Pillow inverts without looking for it.
+        # Adobe stores CMYK inverted and marks it in a segment; Pillow inverts without that mark.
         image = ImageChops.invert(image)
     return image.convert("L")
 
 
 def _check_levels(image: Image.Image, data: bytes) -> None:
-    """Refuses a colour image, or one with alpha, of 16-bit samples that are all but black in their upper 8 bits.
+    """Refuses 16-bit colour, or grey with alpha, that seems to hold unscaled 12-bit values.
 
-    Pillow reads no more of these, so the range of what was stored unscaled cannot be told as `_depth` does.
+    Pillow reads only the upper 8 bits of these samples, where such an image is nearly black.
+    `_depth`, which detects the same in greyscale images, needs all bits.
     """
     declared = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
     if max((data[_PNG_DEPTH_AT],) if image.format == "PNG" else declared) < 16:
         return
     extrema: Any = image.getextrema()  # of each band
-    highest = max(
-        high for band, (_, high) in zip(image.getbands(), extrema, strict=True) if band != "A"
-    )
-    if highest < 1 << _DETECTOR_BITS - 8:
+    bands = zip(image.getbands(), extrema, strict=True)
+    if max(high for band, (_, high) in bands if band != "A") < 1 << DETECTOR_BITS - 8:
         raise BadImage(
-            f"has 16-bit samples in mode {image.mode}, whose upper 8 bits are read, and there at most 16 levels, as "
-            "of 12-bit values stored unscaled; save it as 16-bit greyscale"
+            f"16-bit samples in mode {image.mode} that seem to be unscaled {DETECTOR_BITS}-bit "
+            "values: only 16 grey levels would remain; save the image as 16-bit greyscale"
         )
 
 
 def _depth(image: Image.Image, data: bytes, highest: int) -> int:
-    """How many bits the range of a 16-bit greyscale image has: what its file declares, else 16 or 12.
+    """Returns how many bits span the range of a 16-bit greyscale image.
 
-    A TIFF declares its bits per sample. A PNG is scaled to 16 bits by its specification, whatever its sBIT
-    chunk says was significant before; where no value passes that many bits, it was not. Without sBIT, and in a
-    16-bit TIFF, the same goes for 12 bits: taken as 16 such an image would have 16 grey levels at most, all but
-    black.
+    A TIFF declares its bits per sample. A PNG should be scaled to 16 bits, whatever its sBIT chunk
+    declares as significant; if no value exceeds those bits, it was not scaled. Without sBIT, and in
+    a 16-bit TIFF, the same test is made with 12 bits, which detectors deliver: read as 16 bits,
+    such an image would have at most 16 grey levels and be nearly black.
     """
-    if image.format == "TIFF" and (declared := image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]) < 16:  # type: ignore[attr-defined]
-        return declared
-    if image.format not in (
-        "TIFF",
-        "PNG",
-    ):  # Pillow scales PGM and JPEG 2000 by the depth they declare
+    unscaled = DETECTOR_BITS
+    if image.format == "TIFF":
+        declared = image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]  # type: ignore[attr-defined]
+        if declared < 16:
+            return declared
+    elif image.format == "PNG":
+        unscaled = _significant_bits(data) or DETECTOR_BITS
+    else:  # Pillow scales PGM and JPEG 2000 by their declared depth
         return 16
-    unscaled = (_significant_bits(data) if image.format == "PNG" else None) or _DETECTOR_BITS
     return unscaled if highest < 1 << unscaled else 16
 
 
 def _significant_bits(png: bytes) -> int | None:
-    """What the sBIT chunk of a greyscale PNG says, 1 to 16; None without one."""
+    """Returns the bits that the sBIT chunk of a greyscale PNG declares, 1 to 16, or None."""
     at = _PNG_SIGNATURE_BYTES
     while at + 8 <= len(png):
         length, kind = struct.unpack_from(">I4s", png, at)
@@ -245,12 +247,11 @@ def _significant_bits(png: bytes) -> int | None:
 
 
 def _fit(grey: Image.Image, size: int, fit: str) -> Image.Image:
-    bilinear = Image.Resampling.BILINEAR  # Pillow's covers every source pixel when it reduces
+    bilinear = Image.Resampling.BILINEAR  # in Pillow it averages all source pixels when it reduces
     if fit == "pad":
-        # Not `ImageOps.pad`: it fails where the short side would round to no pixel.
-        inner = grey.resize(
-            [max(1, round(size * side / max(grey.size))) for side in grey.size], bilinear
-        )
+        # `ImageOps.pad` fails if the short side rounds to 0 pixels.
+        sides = [max(1, round(size * side / max(grey.size))) for side in grey.size]
+        inner = grey.resize(sides, bilinear)
         square = Image.new("L", (size, size))
         square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
         return square

@@ -23,7 +23,8 @@ from helpers.sources import build, draw_image, draw_source, published, read
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.sources import kaggle
 
 SPLITS = ("train", "validation", "test")
@@ -107,16 +108,16 @@ def test_all_bad_files_are_named_at_once_and_nothing_is_left(source: Path, tmp_p
     root = source / "chest_xray"
     whole = (root / "train/NORMAL/IM-0001-0001.jpeg").read_bytes()
     bad = {
-        root / "train/NORMAL/IM-0001-0001.jpeg": (b"", "is empty (0 bytes)"),
+        root / "train/NORMAL/IM-0001-0001.jpeg": (b"", "empty file (0 bytes)"),
         root / "train/NORMAL/IM-0002-0001.jpeg": (whole[:-60], "cannot be decoded as JPEG: "),
-        root / "train/PNEUMONIA/notes.txt": (b"see ward 3", "is no image of a known format"),
+        root / "train/PNEUMONIA/notes.txt": (b"see ward 3", "not an image in a known format"),
         root / "val/NORMAL/IM-0031-0001.jpeg": (
             b"<html>404</html>",
-            "is no image of a known format",
+            "not an image in a known format",
         ),
     }
     for path in (root / "test/NORMAL").iterdir():
-        bad[path] = (b"", "is empty (0 bytes)")
+        bad[path] = (b"", "empty file (0 bytes)")
     for path in (
         root / "test/PNEUMONIA"
     ).iterdir():  # with it the whole split: TFDS by itself would stop there
@@ -160,7 +161,7 @@ def test_bad_files_are_left_out_on_request_and_listed(source: Path, tmp_path: Pa
         header, *rows = csv.reader(file)
     assert header == ["image_id", "reason"]
     assert [row[0] for row in rows] == left_out
-    assert rows[0][1] == "is empty (0 bytes)"
+    assert rows[0][1] == "empty file (0 bytes)"
     assert list(report_of(builder)["bad_images"]) == left_out
     assert report_of(builder)["splits"]["test"]["classes"] == {"NORMAL": 4, "PNEUMONIA": 5}
     with pytest.raises(

@@ -35,7 +35,7 @@ def raising(err: BaseException) -> Callable[[], object]:
             "Error: size=0; expected 1 to 4096 pixels.\n",
         ),
         (MissingData("no run in x"), "Error: no run in x\n"),
-        (BadImage("is empty (0 bytes)"), "Error: is empty (0 bytes)\n"),
+        (BadImage("empty file (0 bytes)"), "Error: empty file (0 bytes)\n"),
         (FileNotFoundError(2, "No such file or directory", "x.png"), "'x.png'\n"),
         (PermissionError(13, "Permission denied", "x.png"), "Permission denied: 'x.png'\n"),
         (click.ClickException("already said"), "Error: already said\n"),

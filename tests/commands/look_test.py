@@ -60,7 +60,7 @@ def test_summary_counts_what_a_build_would_see(odd: Path) -> None:
     assert table[2:] == [["train", "7", "3", "4", "7", "0"], ["test", "3", "2", "1", "3", "0"]]
     assert "- test/Healthy/p0_b.png = train/Healthy/p0_a.png" in lines
     assert "- p0: train and test" in lines
-    assert "- train/Healthy/p3_a.png is empty (0 bytes)" in lines
+    assert "- train/Healthy/p3_a.png empty file (0 bytes)" in lines
     assert lines[-1] == "Junk that is not read, such as .DS_Store: 2 files."
     (healthy,) = [line for line in lines if line.startswith("Healthy")]
     assert (
@@ -78,7 +78,7 @@ def test_summary_as_json_of_a_zip(odd: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert report["splits"]["train"]["classes"] == {"Fibrosis": 4, "Healthy": 3}
-    assert report["bad_images"] == {"train/Healthy/p3_a.png": "is empty (0 bytes)"}
+    assert report["bad_images"] == {"train/Healthy/p3_a.png": "empty file (0 bytes)"}
     assert list(report["files"]) == ["Healthy", "Fibrosis"]  # the negative class first
     assert report["files"]["Fibrosis"]["modes"] == {"RGB": 5}
     assert report["files"]["Fibrosis"]["height"] == {"smallest": 40, "median": 40.0, "largest": 40}
@@ -215,7 +215,7 @@ def test_preview_names_what_cannot_be_used_and_escapes_names(odd: Path, tmp_path
     assert run("preview", source, "--out", page).exit_code == 0
     text = page.read_text(encoding="utf-8")
     assert "cannot be used" in text
-    assert "is empty (0 bytes)" in text
+    assert "empty file (0 bytes)" in text
     assert "&lt;i&gt;Ü" in text
     assert "<i>" not in text
     assert run("preview", source, "--out", tmp_path / "page.png").exit_code == 0

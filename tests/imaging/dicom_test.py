@@ -29,13 +29,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxr_tfds.building.fitting import Fitted, Fitting, fit_file
+from cxr_tfds.building.fitting import FitSettings, fit_file
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging import pixels
 from cxr_tfds.imaging.dicom import dicom_grey, is_dicom
-from cxr_tfds.imaging.pixels import radiograph
+from cxr_tfds.imaging.pixels import Radiograph, radiograph
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEVICE = ROOT / ".venv-edge" / "bin" / "python"
 
 # Its corners are 0 and 4095; 12 bit in 16.
@@ -258,7 +258,7 @@ def test_it_is_fitted_like_any_other_image(fit: str) -> None:
         answer = radiograph(data, size, fit=fit, channels=channels)
         wanted = radiograph(buffer.getvalue(), size, fit=fit, channels=channels)
         np.testing.assert_array_equal(answer.pixels, wanted.pixels)
-        assert (answer.height, answer.width, answer.form) == (24, 40, "DICOM")
+        assert (answer.height, answer.width, answer.format) == (24, 40, "DICOM")
 
 
 def test_unused_bits_above_the_stored_ones_do_not_count() -> None:
@@ -277,7 +277,7 @@ WHOLE = dicom_file(SMALL)
 def test_without_pydicom_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(
-        BadImage, match=r'^is DICOM, which needs pydicom: pip install "cxr-tfds\[dicom\]"$'
+        BadImage, match=r'^DICOM, which needs pydicom: pip install "cxr-tfds\[dicom\]"$'
     ):
         radiograph(WHOLE, 8)
 
@@ -287,17 +287,13 @@ def test_pydicom_loads_for_dicom_only() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_it_is_built_but_not_stored_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "a.dcm"
-    path.write_bytes(WHOLE)
-    fitted = fit_file(path, Fitting(size=8, channels=1, fit="stretch"))
-    assert isinstance(fitted, Fitted)
-    np.testing.assert_array_equal(fitted.stored, radiograph(WHOLE, 8).pixels)
-    refused = fit_file(path, Fitting(size=None, channels=1, fit="stretch"))
-    assert (
-        str(refused)
-        == "is DICOM, which may name the patient, so it is not stored as it is; build it with a size"
-    )
+def test_datasets_store_pixels_but_not_the_file() -> None:
+    decoded = fit_file(WHOLE, FitSettings(size=8))
+    assert isinstance(decoded, Radiograph)
+    np.testing.assert_array_equal(decoded.pixels, radiograph(WHOLE, 8).pixels)
+    refused = fit_file(WHOLE, FitSettings(size=None))
+    assert isinstance(refused, BadImage)
+    assert "may name the patient" in refused.reason
 
 
 @pytest.mark.skipif(not DEVICE.exists(), reason=f"no {DEVICE}: `make test` creates it")
@@ -319,7 +315,7 @@ def test_the_device_sees_the_same_bit_for_bit(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     code = """
 import hashlib, pathlib, sys
-from cxr_tfds.imaging.pixels import radiograph
+from cxr_tfds.imaging.pixels import Radiograph, radiograph
 for name in sys.argv[1:]:
     print(hashlib.sha256(radiograph(pathlib.Path(name).read_bytes(), 33).pixels.tobytes()).hexdigest())
 """

@@ -138,7 +138,8 @@ def test_colours_of_sixteen_bits_keep_the_upper_eight_or_are_refused(channels: i
             answer = radiograph(write(in_colour(scaled, channels)), 4)
             np.testing.assert_array_equal(answer.pixels[..., 0], scaled >> 8)
         with pytest.raises(
-            BadImage, match=r"^has 16-bit samples .* at most 16 levels, .*; save it as 16-bit grey"
+            BadImage,
+            match=r"^16-bit samples in mode .* only 16 grey levels would remain; save the image as 16-bit greyscale$",
         ):
             radiograph(write(in_colour(TWELVE, channels)), 4)
 

@@ -275,10 +275,10 @@ FRAMES = {"save_all": True, "append_images": [GREY.rotate(90)]}
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        pytest.param(b"", r"^is empty \(0 bytes\)$", id="empty"),
-        pytest.param(b"patient;finding\n1;normal\n", "^is no image of a known format", id="text"),
-        pytest.param(b"%PDF-1.7\n" + bytes(200), "^is no image of a known format", id="pdf"),
-        pytest.param(b"\xff\xd8\xff", "^is no image of a known format", id="jpeg, 3 bytes"),
+        pytest.param(b"", r"^empty file \(0 bytes\)$", id="empty"),
+        pytest.param(b"patient;finding\n1;normal\n", "^not an image in a known format", id="text"),
+        pytest.param(b"%PDF-1.7\n" + bytes(200), "^not an image in a known format", id="pdf"),
+        pytest.param(b"\xff\xd8\xff", "^not an image in a known format", id="jpeg, 3 bytes"),
         pytest.param(
             JPEG[: len(JPEG) * 2 // 3], "^cannot be decoded as JPEG: .*truncated", id="jpeg, half"
         ),
@@ -291,36 +291,40 @@ FRAMES = {"save_all": True, "append_images": [GREY.rotate(90)]}
         pytest.param(png_header(8, 8), "^cannot be decoded as PNG: ", id="png, header only"),
         pytest.param(
             encode(GREY, "TIFF")[:300],
-            "^(cannot be decoded|is no image|has a header)",
+            "^(cannot be decoded|not an image|unreadable header)",
             id="tiff, start",
         ),
-        pytest.param(png_header(0, 8), r"^has no pixels \(0 x 8\)$|^is no image", id="no width"),
-        pytest.param(png_header(8, 0), r"^has no pixels \(8 x 0\)$|^is no image", id="no height"),
+        pytest.param(
+            png_header(0, 8), r"^0 x 8 pixels; expected at least 1|^not an image", id="no width"
+        ),
+        pytest.param(
+            png_header(8, 0), r"^8 x 0 pixels; expected at least 1|^not an image", id="no height"
+        ),
         pytest.param(
             b"P5 10000 10001 255\n",
-            "^has 10000 x 10001 pixels; at most 100,000,000",
+            "^10000 x 10001 pixels; expected .* at most 100,000,000",
             id="100 million",
         ),
         pytest.param(
-            png_header(2**31 - 1, 2**31 - 1), "^has more than the 100,000,000 pixels", id="bomb"
+            png_header(2**31 - 1, 2**31 - 1), "^more than the 100,000,000 pixels", id="bomb"
         ),
         pytest.param(
-            encode(GREY, "GIF", **FRAMES), "^holds 2 frames; expected one image", id="gif, animated"
+            encode(GREY, "GIF", **FRAMES), "^2 frames; expected one image", id="gif, animated"
         ),
-        pytest.param(encode(GREY, "PNG", **FRAMES), "^holds 2 frames", id="png, animated"),
-        pytest.param(encode(GREY, "WEBP", **FRAMES), "^holds 2 frames", id="webp, animated"),
-        pytest.param(encode(GREY, "TIFF", **FRAMES), "^holds 2 frames", id="tiff, two pages"),
+        pytest.param(encode(GREY, "PNG", **FRAMES), "^2 frames", id="png, animated"),
+        pytest.param(encode(GREY, "WEBP", **FRAMES), "^2 frames", id="webp, animated"),
+        pytest.param(encode(GREY, "TIFF", **FRAMES), "^2 frames", id="tiff, two pages"),
         pytest.param(
             encode(RAMP.astype(np.float32), "TIFF"),
-            "^holds floating-point pixels",
+            "^floating-point pixels",
             id="tiff, float",
         ),
         pytest.param(
             encode(RAMP.astype(np.int32) * 999, "TIFF"),
-            r"^has values 0 to \d+; expected 16",
+            r"^values 0 to \d+; expected 16",
             id="32 bit",
         ),
-        pytest.param(encode(RAMP.astype(np.int32) - 5, "TIFF"), "^has values -5 to", id="negative"),
+        pytest.param(encode(RAMP.astype(np.int32) - 5, "TIFF"), "^values -5 to", id="negative"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
@@ -332,7 +336,7 @@ def test_refused(data: bytes, reason: str) -> None:
 def test_the_pixel_limit_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixels, "MAX_PIXELS", RAMP.size)
     radiograph(PNG, 8)
-    with pytest.raises(BadImage, match=r"has 41 x 24 pixels; at most 960 are allowed"):
+    with pytest.raises(BadImage, match=r"^41 x 24 pixels; expected at least 1 and at most 960$"):
         radiograph(encode(np.zeros((24, 41), np.uint8), "PNG"), 8)
 
 
