@@ -56,7 +56,8 @@ class Steps:
 
 
 def _dataset():
-    from cxr_tfds.reading.datasets import DatasetName, open_dataset
+    from cxr_tfds.reading.datasets import open_dataset
+    from cxr_tfds.reading.names import DatasetName
 
     return open_dataset(DatasetName.parse("chest_xray_pneumonia/224"), DATA / "built")
 
@@ -67,14 +68,13 @@ def fit() -> measure.Measure:
     import numpy as np
 
     from cxr_tfds.models import build_model
-    from cxr_tfds.reading.in_order import load_split
     from cxr_tfds.training.run import resolve_precision
 
     dataset = _dataset()
-    whole = load_split(dataset, "train")
+    arrays = zip(*dataset.batches("train", 256).as_numpy_iterator(), strict=True)
     # Whole batches, and so many that a measurement is one call.
     images, labels = (
-        np.tile(of[: IMAGES // BATCH * BATCH], (10, *[1] * (of.ndim - 1))) for of in whole[:2]
+        np.concatenate([np.concatenate(array)[: IMAGES // BATCH * BATCH]] * 10) for array in arrays
     )
     keras.config.set_dtype_policy(resolve_precision("auto"))
     model = build_model(MODEL, dataset.shape, 2)
@@ -92,7 +92,7 @@ def fit() -> measure.Measure:
 
         model.fit(
             images,
-            labels.astype(np.float32)[:, np.newaxis],
+            labels,
             batch_size=BATCH,
             verbose=0,
             callbacks=[Stop()],
@@ -107,7 +107,7 @@ def ours(augment: str) -> measure.Measure:
     """What `cxr-train` does between two epochs' ends."""
     import numpy as np
 
-    from cxr_tfds.reading.pipeline import train_batches
+    from cxr_tfds.reading import Shard
     from cxr_tfds.training.distributed import open_devices
     from cxr_tfds.training.learner import Learner
     from cxr_tfds.training.objective import make_loss
@@ -128,13 +128,8 @@ def ours(augment: str) -> measure.Measure:
     learner = Learner(
         settings, dataset, devices, policy=policy, losses=losses, steps=IMAGES // BATCH
     )
-    batches = train_batches(
-        dataset,
-        batch_size=BATCH // devices.replicas,
-        seed=0,
-        parts=devices.replicas,
-        workers=devices.replicas,
-    )
+    replicas = devices.replicas
+    batches = dataset.train(BATCH // replicas, shard=Shard(0, replicas, replicas))
     stream = iter(devices.distribute(batches))
 
     def measured(seconds: float) -> measure.Figures:

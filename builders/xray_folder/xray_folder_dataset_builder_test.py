@@ -13,7 +13,8 @@ from helpers.sources import DrawnSource, Records, build, draw_image, published, 
 
 from cxr_tfds.builders.xray_folder.xray_folder_dataset_builder import Builder, XrayFolderConfig
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
 
 CLASSES = ("Edema", "Normal", "TB")
 

@@ -37,7 +37,7 @@ from cxr_tfds.building.splits import (
 )
 from cxr_tfds.building.tfds_command import check_config, fail, is_running, overwrite_requested
 from cxr_tfds.errors import BadImage, InputError, MissingData
-from cxr_tfds.reading.datasets import config_option
+from cxr_tfds.reading.names import config_option
 from cxr_tfds.reading.records import read_back
 from cxr_tfds.sources import SourceImage, check_links, kaggle
 

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from cxr_tfds.building.tfds_command import fail
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import check_fit
-from cxr_tfds.reading.datasets import config_option, named_settings
+from cxr_tfds.reading.names import config_option, named_settings
 
 SPLIT_POLICIES = ("patient", "source")
 BAD_IMAGE_POLICIES = ("error", "skip")

@@ -23,7 +23,7 @@ from cxr_tfds.building.fitting import Fitting
 from cxr_tfds.building.splits import source_splits
 from cxr_tfds.building.tfds_command import config_settings
 from cxr_tfds.errors import BadImage, InputError, MissingData
-from cxr_tfds.reading.datasets import buildable_datasets
+from cxr_tfds.reading.names import buildable_datasets
 from cxr_tfds.sources import SourceImage, check_links, is_junk
 from cxr_tfds.sources.classes import check_reading, patients_of, scan_classes
 from cxr_tfds.sources.kermany import described

@@ -11,7 +11,7 @@ from cxr_tfds.models import reference
 from cxr_tfds.models.backbones import backbone_model
 from cxr_tfds.models.edge import edge
 from cxr_tfds.models.weights import IMAGENET, NEW, find_weights, load_weights
-from cxr_tfds.reading.datasets import config_option
+from cxr_tfds.reading.names import config_option
 from cxr_tfds.text import did_you_mean
 
 Shape = tuple[int, int, int]

@@ -18,7 +18,8 @@ from cxr_tfds.building.beam import checked_runner
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.engines import EXECUTOR
 from cxr_tfds.errors import InputError
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
 
 NAME = DatasetName("chest_xray_pneumonia", "64")
 

@@ -25,7 +25,8 @@ from cxr_tfds.building import engines
 from cxr_tfds.building.engines import EXECUTOR, IMAGES_PER_TASK, fit_all, scheduler_address
 from cxr_tfds.building.fitting import Fitted, Fitting
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
 
 SMALL = Fitting(size=32, channels=1, fit="stretch")
 

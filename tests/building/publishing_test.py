@@ -27,7 +27,8 @@ from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.publishing import disk_is_full, only_build
 from cxr_tfds.errors import InputError
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
 
 NAME = DatasetName("chest_xray_pneumonia", "64")
 OVERWRITE = {"download_mode": tfds.GenerateMode.REUSE_CACHE_IF_EXISTS}

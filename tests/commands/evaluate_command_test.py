@@ -11,7 +11,8 @@ from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
 from cxr_tfds.files import write_json
 from cxr_tfds.models import build_model
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import finish
 
@@ -58,14 +59,14 @@ def test_prints_the_figures_and_stores_them(run):
 def test_measuring_one_split_keeps_the_figures_of_the_others(run, monkeypatch):
     """Those of another process, too, that come while this one scores."""
     write_json(run / "metrics.json", {"train": {"images": 2}})
-    score = finish.score_and_keep
+    score = finish.score_and_sample
 
     def meanwhile(*args):
         write_json(run / "metrics.json", {"train": {"images": 2}, "test": {"images": 1}})
         write_json(run / "stress.json", {"test": {"images": 1}})
         return score(*args)
 
-    monkeypatch.setattr(finish, "score_and_keep", meanwhile)
+    monkeypatch.setattr(finish, "score_and_sample", meanwhile)
     result = invoke(run, "--split", "validation", "--json")
     assert result.exit_code == 0, result.output
     measured = run_folder.read_metrics(run)

@@ -193,11 +193,12 @@ def test_training_commands_name_the_extra(tmp_path):
 def test_pixels_of_the_device_are_those_of_the_records(phantom, shared_or_none, tmp_path):
     """Bit for bit, on JPEG, PNG, RGB and RGBA, real files among them where there are some."""
     import tensorflow_datasets as tfds
+    from helpers.splits import load_split
 
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
     from cxr_tfds.building.config import RadiographConfig
-    from cxr_tfds.reading.datasets import DatasetName, open_dataset
-    from cxr_tfds.reading.in_order import load_split
+    from cxr_tfds.reading.datasets import open_dataset
+    from cxr_tfds.reading.names import DatasetName
 
     folder = tmp_path / "chest_xray" / "train"
     sources = sorted((phantom / "chest_xray" / "train").glob("*/*"))[:8] + shared_or_none

@@ -12,7 +12,8 @@ from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import MODERATE
 from cxr_tfds.evaluation.scoring import Kept, Scores, measure
 from cxr_tfds.evaluation.stress import stress
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.report.page import Measured, write_report
 from cxr_tfds.run_folder import RunConfig
 

@@ -11,8 +11,9 @@ import pytest
 
 from cxr_tfds.evaluation.scoring import Scores
 from cxr_tfds.models import build_model
-from cxr_tfds.plotting import drawing
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.plotting import plot_style
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.report import card, history
 from cxr_tfds.report.data import DataFacts, facts_of
 from cxr_tfds.report.diagram import layer_boxes, picture_of, stages
@@ -57,7 +58,7 @@ def test_a_deep_model_is_drawn_in_stages():
         ("max pool", 16),
     ]
     assert sum(box.parameters for box in few) == model.count_params()
-    with drawing():
+    with plot_style():
         assert "stages" not in picture_of(model).caption
         assert picture_of(model).caption.startswith("Layers gathered")
 
@@ -202,7 +203,7 @@ def test_limits_without_warnings_and_without_a_test_split():
 def test_a_history_of_any_shape(tmp_path, content, pictures):
     if content is not None:
         (tmp_path / "history.csv").write_text(content, encoding="utf-8")
-    with drawing():
+    with plot_style():
         assert [
             picture.name for picture in history.pictures_of(history.read_history(tmp_path))
         ] == pictures

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
+from helpers.splits import load_split
 
 from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
@@ -16,8 +17,8 @@ from cxr_tfds.evaluation.scoring import score
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.pack import Demands, export_run
 from cxr_tfds.metrics.logits import probabilities
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
-from cxr_tfds.reading.in_order import load_split
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training.run import train
 from cxr_tfds.training.settings import TrainSettings
