@@ -1,32 +1,43 @@
-# make demo   the whole way, on drawn radiographs; SOURCE=FOLDER EPOCHS=N for real ones
-# make test   everything, the device environment included
-# make lint   ruff and mypy
+# make demo       run the complete way on drawn radiographs; SOURCE=FOLDER EPOCHS=N for real ones
+# make test       run lint and every test, the device environment included
+# make test-fast  run the quick tests only (about a minute)
+# make lint       run ruff, mypy and the import contracts
+# make docs       build the documentation into site/
+# make pictures   draw the pictures of the documentation again
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test lint clean
+.PHONY: demo test test-fast test-device lint docs pictures clean
 
 PYTHON ?= python3.11
-# TensorFlow's C++ side otherwise logs its search for GPUs at every start.
+# Without this TensorFlow logs its search for GPUs at every start.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-BIN := .venv/bin
-EDGE := .venv-edge/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := .venv/$(SCRIPTS)
+EDGE := .venv-edge/$(SCRIPTS)
+DEVICE := .venv-device/$(SCRIPTS)
 CODE := $(shell find cxr_tfds builders export -name '*.py' -not -name '*_test.py' -o -name '*.j2')
 
-# The workstation: everything, installed from the checkout.
-.venv/.done: setup.cfg constraints/workstation-3.11.txt
+# Constraint files exist for the Python version that was tested most.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+constrain = $(addprefix -c ,$(wildcard constraints/$(1)-$(VERSION).txt))
+INSTALL := pip install --disable-pip-version-check -q
+
+# The workstation: all extras that development needs, installed from the checkout.
+.venv/.done: setup.cfg $(wildcard constraints/workstation-*.txt)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints/workstation-3.11.txt -e '.[train,dev]'
+	$(BIN)/python -m $(INSTALL) $(call constrain,workstation) -e '.[train,dev,docs]'
 	touch $@
 
-# The device: tflite-runtime and no TensorFlow, installed from the wheel.
-.venv-edge/.done: .venv/.done constraints/device-3.11.txt $(CODE)
+# The device: an interpreter and no TensorFlow, installed from the wheel.
+# tflite-runtime exists for Python 3.10 and 3.11; later versions get LiteRT.
+.venv-edge/.done: .venv/.done $(wildcard constraints/device-*.txt) $(CODE)
 	rm -rf build/lib build/bdist.* dist
 	$(BIN)/python -m build --wheel --no-isolation . > build.log || { cat build.log; exit 1; }
 	rm build.log
 	$(PYTHON) -m venv --clear .venv-edge
-	$(EDGE)/pip install --disable-pip-version-check -q -c constraints/device-3.11.txt "$$(ls dist/*.whl)[tflite-runtime]"
+	$(EDGE)/python -m $(INSTALL) $(call constrain,device) "$$(ls dist/*.whl)[$(if $(filter 3.10 3.11,$(VERSION)),tflite-runtime,edge)]"
 	touch $@
 
 SOURCE ?=
@@ -44,17 +55,47 @@ demo: .venv/.done .venv-edge/.done
 	$(EDGE)/cxr-infer predict --model $(MODEL) "$$(ls "$(IMAGES)"/test/*/* | head -n 1)" "$$(ls "$(IMAGES)"/test/*/* | tail -n 1)" | tee $(WHERE)/prediction.txt
 	@printf '\n%s\n' '--- The Keras model ---'; cat $(WHERE)/metrics.txt
 	@printf '\n%s\n' '--- The exported files ---'; cat $(WHERE)/export.txt
-	@printf '\n%s\n' '--- On the device: tflite-runtime, no TensorFlow ---'; cat $(WHERE)/prediction.txt
-	@printf '\n%s\n' '--- Made here ---'; ls -d "$(IMAGES)" $(WHERE)/data/*/*/* $(WHERE)/run/* $(WHERE)/export/*
+	@printf '\n%s\n' '--- On the device, without TensorFlow ---'; cat $(WHERE)/prediction.txt
+	@printf '\n%s\n' '--- Files written ---'; ls -d "$(IMAGES)" $(WHERE)/data/*/*/* $(WHERE)/run/* $(WHERE)/export/*
 
-# Two processes, not one for each core: each loads TensorFlow. A file stays in one, for what its tests share.
+# Two processes instead of one for each core, because each loads TensorFlow. All tests of a file
+# run in one process, which shares what they build.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 test: lint .venv-edge/.done
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST)
+
+test-fast: .venv/.done
+	$(PYTEST) -m 'not slow'
+
+# The device side on any system: the wheel with LiteRT, then the files that `make demo` exported.
+# The demo may have run on another machine.
+test-device:
+	$(PYTHON) -m venv --clear .venv-device
+	$(DEVICE)/python -m pip wheel --disable-pip-version-check -q --no-deps -w dist .
+	$(DEVICE)/python -m $(INSTALL) "$$(ls dist/*.whl)[edge,dicom]"
+	$(DEVICE)/cxr-infer info --model $(MODEL)
+	$(DEVICE)/cxr-infer predict --model $(MODEL) "$(IMAGES)/test" --csv
+	$(DEVICE)/cxr-infer evaluate --model $(MODEL) "$(IMAGES)/test"
+	$(DEVICE)/cxr-infer benchmark --model $(MODEL)
+
+# import-linter needs the layout of the wheel: builders/ and export/ inside cxr_tfds/.
+LAYOUT := build/layout
 
 lint: .venv/.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy cxr_tfds export builders
+	rm -rf $(LAYOUT) && mkdir -p $(LAYOUT)/cxr_tfds
+	ln -s $(CURDIR)/cxr_tfds/* $(CURDIR)/builders $(CURDIR)/export $(LAYOUT)/cxr_tfds/
+	cd $(LAYOUT) && $(CURDIR)/$(BIN)/lint-imports --no-logo --no-cache $(CURDIR)/pyproject.toml
+
+docs: .venv/.done
+	$(BIN)/mkdocs build --strict --quiet --site-dir site
+
+# The report page needs chromium (Debian: apt-get install -y chromium); without it that picture stays.
+pictures: .venv/.done
+	$(BIN)/python tools/pictures.py --out docs/pictures
 
 clean:
-	rm -rf .venv .venv-edge build dist demo
+	rm -rf .venv .venv-edge .venv-device build dist demo site

@@ -1,4 +1,4 @@
-"""For the tests of all packages."""
+"""Fixtures for the tests of all packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHARED_DATA = Path(__file__).parents[1] / "shared" / "data"
 
 @pytest.fixture(autouse=True)
 def _no_kaggle_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test downloads anything with the credentials of whoever runs it."""
+    """Hides the Kaggle credentials of the user, which would let a test download a dataset."""
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "no_kaggle"))
     for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -19,7 +19,7 @@ def _no_kaggle_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of real images, which stands beside a development checkout only."""
+    """Returns the folder of real images, which only some checkouts have. Skips without it."""
     if not _SHARED_DATA.is_dir():
         pytest.skip(f"no real images in {_SHARED_DATA}")
     return _SHARED_DATA
