@@ -1,1 +1,1 @@
-"""Chest X-Ray Images (Pneumonia), Kermany et al. 2018, as sold on Kaggle by paultimothymooney."""
+"""Chest X-Ray Images (Pneumonia), Kermany et al. 2018, from Kaggle (paultimothymooney)."""

@@ -8,11 +8,11 @@ import tensorflow_datasets as tfds
 
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.sources import SourceImage, scan_splits
-from cxr_tfds.sources.kermany import FINDINGS, PATIENT_NAMES, described
+from cxr_tfds.sources.kermany import FINDINGS, PATIENT_NAMES, parse_names
 
 
 class Builder(RadiographBuilder):
-    """Builder of `chest_xray_pneumonia`; see README.md beside this file."""
+    """Builds `chest_xray_pneumonia`, see README.md in this folder."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
@@ -23,8 +23,10 @@ class Builder(RadiographBuilder):
     PATIENT_NAMES = PATIENT_NAMES
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: kaggle datasets download paultimothymooney/chest-xray-pneumonia -p FOLDER
-Then build it, the zip as it is: tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER
-(To try without it, draw a stand-in: cxr-data phantom --out FOLDER)"""
+Build it:     tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER
+There is no need to extract the zip.
+To try it without the data, draw a stand-in: cxr-data phantom --out FOLDER"""
 
     def scan(self, source: Path) -> list[SourceImage]:
-        return described(scan_splits(source, "chest_xray", self.CLASSES))
+        """Returns the images, with patient and finding from their file names."""
+        return parse_names(scan_splits(source, "chest_xray", self.CLASSES))

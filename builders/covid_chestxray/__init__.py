@@ -1,1 +1,1 @@
-"""COVID-19 radiographs of the ieee8023 collection against normals of a Kaggle pneumonia folder."""
+"""COVID-19 radiographs of the ieee8023 collection and normals of a Kaggle pneumonia folder."""

@@ -1,4 +1,4 @@
-"""COVID-19 radiographs (Cohen et al. 2020) against normals drawn from a Kaggle pneumonia folder."""
+"""COVID-19 radiographs (Cohen et al. 2020) and normal radiographs of a Kaggle pneumonia folder."""
 
 from __future__ import annotations
 
@@ -13,38 +13,47 @@ from absl import logging
 
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import RadiographConfig
-from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources import Place, SourceImage, check_links, open_source, search
-from cxr_tfds.sources.ieee8023 import FINDINGS, TABLE, UNLABELLED, choose, read_table, terms
-from cxr_tfds.sources.layout import expect_single
-from cxr_tfds.sources.normals import draw_normals, find_normals, normal_patient
-from cxr_tfds.sources.places import children, listing
+from cxr_tfds.errors import InputError
+from cxr_tfds.sources import SourceImage, check_links, find_root
+from cxr_tfds.sources.ieee8023 import (
+    FINDINGS,
+    TABLE,
+    UNLABELLED,
+    choose_images,
+    read_table,
+    split_terms,
+)
+from cxr_tfds.sources.normals import draw_normals, find_normals
+from cxr_tfds.sources.paths import list_children
 
-_LAYOUT = f"""\
+_EXPECTED = f"""\
 Expected layout:
   {TABLE}
   images/*.jpg, *.jpeg, *.png
-  chest_xray/          (normals: here, beside this folder, or named by the config)
+  chest_xray/          (normals: here, next to this folder, or set by the config)
     train/NORMAL/*.jpeg"""
 _NORMALS = """\
-Put the folder chest_xray of a Kaggle pneumonia set (kaggle datasets download paultimothymooney/chest-xray-pneumonia)
-into the folder of metadata.csv or beside it, or name it: --config '{"name": "224-mine", "normals": "/path/to/it"}'"""
+Put the folder chest_xray of a Kaggle pneumonia set into the folder of metadata.csv or next to it:
+  kaggle datasets download paultimothymooney/chest-xray-pneumonia
+or give its path: --config '{"name": "224-mine", "normals": "/path/to/it"}'"""
 _FINDING = "COVID-19"
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class CovidChestxrayConfig(RadiographConfig):
-    """Which images of the collection are taken, and how they are stored and split.
+    """Selects the images, and how they are stored and split.
 
     Attributes:
-      view: one view, several with commas between them ("PA, AP"), or "any".
-      modality: as in the table.
-      finding: a part of what the table says: "COVID-19" is in "COVID-19, ARDS" and "Pneumonia/Viral/COVID-19".
-      normals: folder or zip of a Kaggle pneumonia set, where it is not in or beside the folder of the table.
-      seed: of the draw among the normals.
+      view: One view, several separated by commas ("PA, AP"), or "any".
+      modality: A modality of the table.
+      finding: One term of a finding: "COVID-19" matches "COVID-19, ARDS" and
+        "Pneumonia/Viral/COVID-19".
+      normals: Folder or zip of a Kaggle pneumonia set, if it is neither in the folder of the table
+        nor next to it.
+      seed: Seed of the drawn normals.
 
     Raises:
-      InputError: a value is not as described, see also `RadiographConfig`.
+      InputError: A value is not allowed, see also `RadiographConfig`.
     """
 
     view: str = "PA"
@@ -54,42 +63,42 @@ class CovidChestxrayConfig(RadiographConfig):
     seed: int = 0
 
     def check(self) -> None:
+        """Checks the settings. Raises InputError if a value is not allowed."""
         super().check()
         if self.split == "source":
             raise InputError(
-                'split="source": the collection has no splits of its own. Leave the setting out.'
+                'split="source": the collection has no splits of its own. Remove the setting.'
             )
         for name in ("view", "modality", "finding"):
             if not (isinstance(value := getattr(self, name), str) and value.strip()):
-                raise InputError(f"{name}={value!r}; expected a text, as in {TABLE}.")
-        if (
-            terms(self.finding) & {UNLABELLED, "no finding", "unknown"}
-            or len(terms(self.finding)) != 1
-        ):
+                raise InputError(f"{name}={value!r}; expected text, as in {TABLE}.")
+        terms = split_terms(self.finding)
+        if len(terms) != 1 or terms & {UNLABELLED, "no finding", "unknown"}:
             raise InputError(
                 f"finding={self.finding!r}; expected one finding, such as {_FINDING!r}."
             )
         if self.normals is not None and not (isinstance(self.normals, str) and self.normals):
             raise InputError(f"normals={self.normals!r}; expected a folder or zip, or null.")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise InputError(f"seed={self.seed!r}; expected a whole number.")
+            raise InputError(f"seed={self.seed!r}; expected an integer.")
 
     def stored(self) -> dict[str, Any]:
-        # Another folder of normals makes another dataset, but a local path stays out of it.
-        normals = (
-            self.normals
-            and hashlib.sha256(str(Path(self.normals).expanduser().resolve()).encode()).hexdigest()
-        )
-        chosen = {name: getattr(self, name) for name in ("view", "modality", "finding", "seed")}
-        return super().stored() | chosen | {"normals_sha256": normals and normals[:16]}
+        """Returns the settings that identify the dataset, without local paths."""
+        digest = None
+        if self.normals:
+            path = str(Path(self.normals).expanduser().resolve())
+            digest = hashlib.sha256(path.encode()).hexdigest()[:16]
+        names = ("view", "modality", "finding", "seed")
+        settings = {name: getattr(self, name) for name in names}
+        return super().stored() | settings | {"normals_sha256": digest}
 
 
 class Builder(RadiographBuilder):
-    """Builder of `covid_chestxray`; see README.md beside this file."""
+    """Builds `covid_chestxray`, see README.md in this folder."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
-    BUILDER_CONFIGS = [
+    BUILDER_CONFIGS = [  # noqa: RUF012
         CovidChestxrayConfig(name="224", description="224 x 224 greyscale, raw uint8")
     ]
     builder_config: CovidChestxrayConfig
@@ -98,12 +107,13 @@ class Builder(RadiographBuilder):
     CUTS_TEST = True
     HOMEPAGE = "https://github.com/ieee8023/covid-chestxray-dataset"
     PATIENT_NAMES = (
-        f"the column patientid of {TABLE}; of normals IM-0115-0001.jpeg, NORMAL2-IM-0927-0001.jpeg"
+        f"the column patientid of {TABLE}; for normals IM-0115-0001.jpeg, NORMAL2-IM-0927-0001.jpeg"
     )
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: git clone --depth 1 https://github.com/ieee8023/covid-chestxray-dataset FOLDER
 and normals:  kaggle datasets download paultimothymooney/chest-xray-pneumonia -p FOLDER
-Then build it, the zip as it is: tfds build covid_chestxray --imports cxr_tfds.builders --manual_dir FOLDER"""
+Build it:     tfds build covid_chestxray --imports cxr_tfds.builders --manual_dir FOLDER
+There is no need to extract the zip."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         finding = self.builder_config.finding.strip()
@@ -112,92 +122,62 @@ Then build it, the zip as it is: tfds build covid_chestxray --imports cxr_tfds.b
         return super()._info()
 
     def scan(self, source: Path) -> list[SourceImage]:
+        """Returns the selected images of the table and as many normals."""
         config = self.builder_config
-        root = _table_folder(source)
+        root = find_root(
+            source, _EXPECTED, lambda folder: (folder / TABLE).is_file(), content=TABLE
+        )
         check_links(source, [root / TABLE])
         rows = read_table((root / TABLE).read_bytes())
-        places = {
-            f"{folder}/{place.name}": place
+        paths = {
+            f"{folder}/{path.name}": path
             for folder in sorted({row.folder for row in rows})
             if (root / folder).is_dir()
-            for place in children(root / folder)
-            if place.is_file()
+            for path in list_children(root / folder)
+            if path.is_file()
         }
-        chosen, notes = choose(
-            rows, places, view=config.view, modality=config.modality, finding=config.finding.strip()
+        images, notes = choose_images(
+            rows,
+            paths,
+            view=config.view,
+            modality=config.modality,
+            finding=config.finding.strip(),
+            label=self.CLASSES[1],
         )
-        images = [
-            SourceImage(
-                places[image.place],
-                "train",
-                self.CLASSES[1],
-                image.finding,
-                f"{self.CLASSES[1]}/{image.place}",
-                image.patient_id,
-            )
-            for image in chosen
-        ]
         self.notes += notes
         if config.modality.casefold() != "x-ray":
             self.notes.append(
-                f"Modality {config.modality} against radiographs: the modality alone tells the class."
+                f"Modality {config.modality} and radiographs: the modality alone reveals the class."
             )
-        return images + self._normals(source, len(images))
+        return images + self._draw_normals(source, len(images))
 
-    def _normals(self, source: Path, count: int) -> list[SourceImage]:
-        if self.builder_config.normals is None:
-            looked = [source, source.absolute().parent / "chest_xray"]
-        else:
-            looked = [Path(self.builder_config.normals).expanduser()]
-        self._normals_folder, files = find_normals(looked, _NORMALS)
-        drawn = draw_normals(files, count, self.builder_config.seed)
-        patients = len({normal_patient(file) or file.image_id for file in drawn})
-        self.notes.append(
-            f"{len(drawn)} of {len(files)} normal radiographs of {patients} patients were drawn from a Kaggle "
-            f"pneumonia set (seed {self.builder_config.seed})."
-        )
+    def _draw_normals(self, source: Path, count: int) -> list[SourceImage]:
+        config = self.builder_config
+        folders = [source, source.absolute().parent / "chest_xray"]
+        if config.normals is not None:
+            folders = [Path(config.normals).expanduser()]
+        self._normals_folder, found = find_normals(folders, _NORMALS)
+        drawn = draw_normals(found, count, config.seed)
+        patients = len({image.patient_id or image.image_id for image in drawn})
+        self.notes += [
+            f"{len(drawn)} of {len(found)} normal radiographs, of {patients} patients, were drawn "
+            f"from a Kaggle pneumonia set (seed {config.seed}).",
+            "The normals are children, the others mostly adults: a model can succeed by "
+            "recognizing age. See README.md.",
+        ]
         if len(drawn) < count:
             logging.warning(
                 "Only %d normal radiographs for %d of %s.", len(drawn), count, self.CLASSES[1]
             )
-        self.notes.append(
-            "The normals are children, the others mostly adults: a model can succeed by telling age. See README.md."
-        )
         return [
-            SourceImage(
-                file.path,
-                "train",
-                self.CLASSES[0],
-                "none",
-                f"NORMAL/{_in_split(file)}",
-                normal_patient(file),
+            image._replace(  # the split is part of the id: a file name may occur in two splits
+                split="train", image_id=f"NORMAL/{image.split}/{image.path.name}"
             )
-            for file in drawn
+            for image in drawn
         ]
 
     def check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
-        drawn = [image.path for image in images if image.label == self.CLASSES[0]]
-        check_links(self._normals_folder, drawn)
+        """Refuses links that lead out of the source, or out of the folder of the normals."""
+        normals = [image.path for image in images if image.label == self.CLASSES[0]]
+        check_links(self._normals_folder, normals)
         check_links(source, (image.path for image in images if image.label != self.CLASSES[0]))
-
-
-def _in_split(file: Any) -> str:
-    """Split and name: a name may stand in two splits of the Kaggle set."""
-    return f"{file.split}/{file.path.name}"
-
-
-def _table_folder(source: Path) -> Place:
-    """The folder that holds the table.
-
-    Raises:
-      MissingData: there is none, or no folder of images beside it.
-      InputError: there are several.
-    """
-    try:
-        places = open_source(source)
-    except MissingData as err:
-        raise MissingData(f"{err}\n{_LAYOUT}") from None
-    for top in places:
-        if found := search(top, lambda folder: (folder / TABLE).is_file()):
-            return expect_single(found, source)
-    raise MissingData(f"No {TABLE} in {source}\nFound there: {listing(places[-1])}\n{_LAYOUT}")

@@ -8,36 +8,27 @@ import tensorflow_datasets as tfds
 
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.sources import SourceImage
-from cxr_tfds.sources.covid_ct import CLASSES, origin, scan_slices
+from cxr_tfds.sources.covid_ct import CLASSES, scan_slices
 
 
 class Builder(RadiographBuilder):
-    """Builder of `covid_ct`; see README.md beside this file."""
+    """Builds `covid_ct`, see README.md in this folder."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
     CLASSES = CLASSES
-    FINDINGS = ("COVID-19",)  # what the others show is not told
+    FINDINGS = ("COVID-19",)  # the source does not state what the other slices show
     HOMEPAGE = "https://github.com/UCSD-AI4H/COVID-CT"
-    PATIENT_NAMES = "the paper or figure stands for it: 2020.02.25.20021568-p23-108%0.png, 35%0.jpg"
+    PATIENT_NAMES = "papers and figures: 2020.02.25.20021568-p23-108%0.png, 35%0.jpg"
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: git clone --depth 1 https://github.com/UCSD-AI4H/COVID-CT FOLDER
-Then build it, its zips as they are: tfds build covid_ct --imports cxr_tfds.builders --manual_dir FOLDER"""
+Build it:     tfds build covid_ct --imports cxr_tfds.builders --manual_dir FOLDER
+There is no need to extract its zips."""
 
     def scan(self, source: Path) -> list[SourceImage]:
-        found = scan_slices(source)
-        self.notes += found.notes
-        images = [
-            SourceImage(
-                file.path,
-                file.split,
-                file.class_name,
-                "COVID-19" if file.class_name == "COVID" else None,
-                file.image_id,
-                origin(file.path.name),
-            )
-            for file in found.files
-        ]
+        """Returns the slices. A paper of the test split is left out of the other splits."""
+        images, notes = scan_slices(source)
+        self.notes += notes
         if self.builder_config.split == "source":
             return images
         tested = {image.patient_id for image in images if image.split == "test"} - {""}
@@ -46,7 +37,7 @@ Then build it, its zips as they are: tfds build covid_ct --imports cxr_tfds.buil
         ]
         if len(kept) < len(images):
             self.notes.append(
-                f"Slices of train and validation left out because their paper has others in test: "
-                f'{len(images) - len(kept)}. "split": "source" keeps them.'
+                f"Slices of train and validation left out because the test split has others of "
+                f'their paper: {len(images) - len(kept)}. "split": "source" keeps them.'
             )
         return kept

@@ -1,1 +1,1 @@
-"""Pneumonia X-Ray Images: the radiographs of Kermany et al. 2018 with another split, by pcbreviglieri on Kaggle."""
+"""Pneumonia X-Ray Images (pcbreviglieri, Kaggle): Kermany et al. 2018 with another split."""

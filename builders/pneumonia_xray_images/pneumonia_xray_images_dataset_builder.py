@@ -1,4 +1,4 @@
-"""Paediatric chest radiographs, normal or opacity (Kermany et al. 2018, split anew on Kaggle)."""
+"""Paediatric chest radiographs, normal or opacity (Kermany et al. 2018 with another split)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import tensorflow_datasets as tfds
 
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.sources import SourceImage, scan_splits
-from cxr_tfds.sources.kermany import FINDINGS, PATIENT_NAMES, described
+from cxr_tfds.sources.kermany import FINDINGS, PATIENT_NAMES, parse_names
 
 
 class Builder(RadiographBuilder):
-    """Builder of `pneumonia_xray_images`; see README.md beside this file."""
+    """Builds `pneumonia_xray_images`, see README.md in this folder."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
@@ -23,7 +23,9 @@ class Builder(RadiographBuilder):
     PATIENT_NAMES = PATIENT_NAMES
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: kaggle datasets download pcbreviglieri/pneumonia-xray-images -p FOLDER
-Then build it, the zip as it is: tfds build pneumonia_xray_images --imports cxr_tfds.builders --manual_dir FOLDER"""
+Build it:     tfds build pneumonia_xray_images --imports cxr_tfds.builders --manual_dir FOLDER
+There is no need to extract the zip."""
 
     def scan(self, source: Path) -> list[SourceImage]:
-        return described(scan_splits(source, "pneumonia_xray_images", self.CLASSES))
+        """Returns the images, with patient and finding from their file names."""
+        return parse_names(scan_splits(source, "pneumonia_xray_images", self.CLASSES))

@@ -1,1 +1,1 @@
-"""Anyone's folder of radiographs, one folder a class."""
+"""Any folder of radiographs with one folder per class."""

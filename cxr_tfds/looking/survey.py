@@ -25,8 +25,8 @@ from cxr_tfds.building.tfds_command import config_settings
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.reading.names import buildable_datasets
 from cxr_tfds.sources import SourceImage, check_links, is_junk
-from cxr_tfds.sources.classes import check_reading, patients_of, scan_classes
-from cxr_tfds.sources.kermany import described
+from cxr_tfds.sources.classes import check_reader_settings, parse_patients, scan_classes
+from cxr_tfds.sources.kermany import parse_names
 
 _FITTED = Fitting(size=224, channels=1, fit="stretch")
 _SAME_READER = (
@@ -81,19 +81,15 @@ def scan(source: Path, dataset: str | None, config: Mapping[str, Any]) -> Scanne
 
 def _scan_classes(source: Path, config: Mapping[str, Any]) -> Scanned:
     classes, negative, pattern = (config.get(name) for name in _SAME_READER)
-    check_reading(classes, negative, pattern)
+    check_reader_settings(classes, negative, pattern)
     try:
         found = scan_classes(source, classes, negative)
     except MissingData as err:
         raise MissingData(f"{err}\nFor the layout of a dataset by name give --dataset.") from None
-    check_links(source, (file.path for file in found.files))
-    images = described(found.files)
+    check_links(source, (image.path for image in found.images))
+    images = parse_names(found.images)
     if pattern:
-        patients = patients_of(found, pattern)
-        images = [
-            image._replace(patient_id=patient)
-            for image, patient in zip(images, patients, strict=True)
-        ]
+        images = parse_patients(found._replace(images=images), pattern)
     if not any(image.finding for image in images):
         images = [image._replace(finding=image.label) for image in images]
     return Scanned(source, images, found.classes, [])
@@ -202,7 +198,7 @@ def count_junk(source: Path) -> int:
     if not source.is_dir():
         return 0
     return sum(
-        path.is_file() and any(is_junk(Path(part)) for part in path.relative_to(source).parts)
+        path.is_file() and any(map(is_junk, path.relative_to(source).parts))
         for path in source.rglob("*")
     )
 

@@ -1,20 +1,20 @@
-"""Sources of radiographs: folders and zips, which of their files are images, what split and class they stand in.
+"""Finds the radiographs of a source: which files are images, and their split and class.
 
-Nothing is decoded here. Works without TensorFlow, so a source can be looked at before it is built.
+A source is a folder, a zip or a table of images. Nothing here decodes an image or loads TensorFlow,
+so a source can be inspected before it is built.
 """
 
 from cxr_tfds.sources.image import SourceImage
-from cxr_tfds.sources.layout import SourceFile, scan_splits
-from cxr_tfds.sources.opening import open_source
-from cxr_tfds.sources.places import Place, check_links, is_junk, search
+from cxr_tfds.sources.layout import scan_splits
+from cxr_tfds.sources.opening import find_root, open_source
+from cxr_tfds.sources.paths import SourcePath, check_links, is_junk
 
 __all__ = [
-    "Place",
-    "SourceFile",
     "SourceImage",
+    "SourcePath",
     "check_links",
+    "find_root",
     "is_junk",
     "open_source",
     "scan_splits",
-    "search",
 ]

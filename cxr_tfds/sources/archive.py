@@ -1,271 +1,212 @@
-"""Zips, read where they are: nothing is unpacked to disk.
+"""Reads files inside zips without extracting them to disk.
 
-An entry is checked by what the zip's directory says of it before a byte is unpacked, and unpacked to no
-more than that. An entry knows its place in the file, so any number of threads and processes can read at
-once, each with a file handle of its own (a `zipfile.ZipFile` would need one per thread, and its directory
-in memory each time).
+Entries are checked against the zip's directory before anything is decompressed. Each path knows its
+position in the zip, so any thread or process can read it, also after pickling. A `zipfile.ZipFile`
+would load the complete directory into each of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.sources.names import SPLIT_NAMES
-from cxr_tfds.sources.places import is_junk, shown
+from cxr_tfds.sources.paths import SPLIT_NAMES, check_links, is_junk, printable
 
-# What an entry may unpack to. The largest image that is decoded has 100 million pixels, 600 MB as 16-bit colour.
+# The largest image that is decoded has 100 million pixels: 600 MB as 16-bit colour.
 MAX_ENTRY_BYTES = 1 << 30
-# Deflate packs zeros 1,030 times smaller and radiographs hardly at all. Small entries may be empty pages.
+# Deflate shrinks zeros 1,030 times and radiographs hardly at all. Small entries may be empty pages.
 MAX_RATIO = 200
-_RATIO_COUNTS_FROM = 1 << 20
+_MIN_BYTES_FOR_RATIO = 1 << 20
+_ENCRYPTED = 0x1  # general purpose flag, APPNOTE.TXT 4.4.4
+_UNIX = 3  # "version made by", 4.4.2: the upper half of the external attributes is st_mode
+_LOCAL_HEADER_BYTES = 30  # 4.3.7
 
-_ENCRYPTED = 0x1  # general purpose flag, section 4.4.4 of the format's APPNOTE.TXT
-_LOCAL_HEADER_BYTES = 30  # section 4.3.7
-_HOSTS_WITH_MODES = 3  # "version made by" UNIX: the attributes' upper half is st_mode
 
+@dataclasses.dataclass(frozen=True)
+class ZipPath:
+    """A path inside one or several zips, see `cxr_tfds.sources.SourcePath`.
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ZipEntry:
-    """One file in a zip."""
+    Attributes:
+      path: The zip, or the folder with the zips, and the path inside.
+      archive: The zip of a file.
+      info: The zip's directory entry of a file; None for a folder or if nothing exists.
+      load_children: Returns the content of a folder by name; None for anything else.
+      conflict: Path of a different file with the same name in another zip, or "".
+    """
 
-    archive: str  # path of the zip
-    inner: str  # path in it
-    offset: int  # of its header, bytes
-    packed: int  # bytes
-    size: int  # bytes, unpacked
-    crc: int
-    deflated: bool
-    rival: str = ""  # another file of this name, in another zip
+    path: str
+    archive: str = ""
+    info: zipfile.ZipInfo | None = dataclasses.field(default=None, compare=False)
+    load_children: Callable[[], dict[str, ZipPath]] | None = None
+    conflict: str = ""
 
     @property
     def name(self) -> str:
-        return self.inner.rpartition("/")[2]
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
 
-    @property
-    def suffix(self) -> str:
-        return PurePosixPath(self.name).suffix
+    @functools.cached_property
+    def children(self) -> dict[str, ZipPath]:
+        """The content of a folder by name, loaded on first use."""
+        return self.load_children() if self.load_children else {}
 
     def is_dir(self) -> bool:
-        return False
+        """Returns whether this is a folder."""
+        return self.load_children is not None
 
     def is_file(self) -> bool:
-        return True
+        """Returns whether this is a file."""
+        return self.info is not None
 
-    def iterdir(self) -> Iterator[ZipPlace]:
-        raise NotADirectoryError(str(self))
+    def iterdir(self) -> Iterator[ZipPath]:
+        """Returns the content of a folder."""
+        return iter(self.children.values())
 
-    def __truediv__(self, name: str) -> ZipPlace:
-        return ZipFolder(f"{self}/{name}")
-
-    def __str__(self) -> str:
-        return f"{self.archive}/{self.inner}"
-
-    def check_alone(self) -> None:
-        """Raises:
-        InputError: two zips hold different files of this name.
-        """
-        if self.rival:
+    def check_unique(self) -> None:
+        """Raises InputError if another zip has a different file with the same name."""
+        if self.conflict:
             raise InputError(
-                f"{shown(self)} and {shown(self.rival)} differ and have one name. Keep one of the two."
+                f"Conflicting files: {printable(self)} and {printable(self.conflict)} have the "
+                "same name but different contents. Remove one."
             )
 
     def read_bytes(self) -> bytes:
-        """The entry, unpacked.
+        """Returns the decompressed content, never more than the zip's directory announces.
 
         Raises:
-          BadImage: it is damaged, or not what the zip's directory says.
-          InputError: see `check_alone`.
-          OSError: the zip cannot be read.
+          BadImage: The entry is corrupt or differs from the zip's directory.
+          InputError: See `check_unique`.
+          OSError: The zip cannot be read, or this is not a file.
         """
-        self.check_alone()
+        self.check_unique()
+        if self.info is None:
+            raise FileNotFoundError(self.path)
         with Path(self.archive).open("rb") as file:
-            file.seek(self.offset)
+            file.seek(self.info.header_offset)
             header = file.read(_LOCAL_HEADER_BYTES)
             if len(header) < _LOCAL_HEADER_BYTES or header[:4] != b"PK\3\4":
-                raise BadImage("is not where the zip's directory says")
-            file.seek(sum(struct.unpack("<HH", header[26:])), 1)  # past its name and extra field
-            data = file.read(self.packed)
-        if self.deflated:
+                raise BadImage("corrupt in the zip: not at its listed position")
+            name_bytes, extra_bytes = struct.unpack("<HH", header[26:])
+            file.seek(name_bytes + extra_bytes, 1)
+            data = file.read(self.info.compress_size)
+        if self.info.compress_type == zipfile.ZIP_DEFLATED:
             try:
-                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, self.size + 1)
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, self.info.file_size + 1)
             except zlib.error as err:
-                raise BadImage(f"is damaged in the zip: {err}") from err
-        if len(data) != self.size or zlib.crc32(data) != self.crc:
-            raise BadImage("is damaged in the zip: length or checksum differ")
+                raise BadImage(f"corrupt in the zip: {err}") from err
+        if len(data) != self.info.file_size or zlib.crc32(data) != self.info.CRC:
+            raise BadImage("corrupt in the zip: wrong length or checksum")
         return data
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ZipFolder:
-    """A folder of one or several zips; one that was not found has no members and exists in neither sense."""
-
-    path: str
-    members: dict[str, ZipPlace] | None = None
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
-
-    @property
-    def suffix(self) -> str:
-        return PurePosixPath(self.name).suffix
-
-    @property
-    def known(self) -> dict[str, ZipPlace]:
-        if self.members is None:
-            raise FileNotFoundError(str(self))
-        return self.members
-
-    def is_dir(self) -> bool:
-        return self.members is not None
-
-    def is_file(self) -> bool:
-        return False
-
-    def iterdir(self) -> Iterator[ZipPlace]:
-        return iter(self.known.values())
-
-    def read_bytes(self) -> bytes:
-        raise (
-            IsADirectoryError(str(self))
-            if self.members is not None
-            else FileNotFoundError(str(self))
-        )
-
-    def __truediv__(self, name: str) -> ZipPlace:
-        place: ZipPlace = self
+    def __truediv__(self, name: str) -> ZipPath:
+        path = self
         for part in PurePosixPath(name).parts:
-            members = place.members if isinstance(place, ZipFolder) else None
-            place = (members or {}).get(part) or ZipFolder(f"{place}/{part}")
-        return place
+            path = path.children.get(part) or ZipPath(f"{path}/{part}")
+        return path
 
     def __str__(self) -> str:
         return self.path
 
 
-ZipPlace = ZipEntry | ZipFolder
-_Placed = tuple[
-    tuple[str, ...], ZipEntry | None
-]  # the parts of a path and the file there; None is a folder
+def open_archives(source: Path, archives: Sequence[Path]) -> ZipPath:
+    """Returns one folder with the content of all zips, which are opened on first use.
 
-
-def open_archives(source: Path, archives: Sequence[Path]) -> ZipFolder:
-    """One folder that holds what all the zips hold.
-
-    A zip named for a split that holds no folder of one (`train.zip` with `NORMAL/…`), and a zip of bare
-    files (`NORMAL.zip`), stand in a folder of the zip's name.
-
-    Raises:
-      InputError: a zip is damaged or encrypted, an entry leads out of the folder, is a link, or unpacks to
-        too much, or a file stands where another zip has a folder.
+    A zip gets a folder with its own name if it holds only files, such as `NORMAL.zip`, or if it is
+    named after a split and holds no split folder, such as `train.zip`. On first use the folder
+    raises InputError if a zip is incomplete, is reached through a link out of `source` or fails
+    `check_entries`, or if a path is a file in one zip and a folder in another.
     """
-    top = ZipFolder(str(source), {})
-    for archive in archives:
-        entries = _entries(archive)
-        inside = (archive.stem,) if _needs_own_folder(archive.stem, entries) else ()
-        for parts, entry in entries:
-            _put(top, inside + parts, entry)
-    return top
+
+    def load() -> dict[str, ZipPath]:
+        check_links(source, archives)
+        root = ZipPath(str(source), load_children=dict)
+        for archive in archives:
+            entries = _read_entries(archive)
+            top_names = {parts[0].casefold() for parts, _ in entries}
+            needs_folder = all(len(parts) == 1 and leaf.is_file() for parts, leaf in entries) or (
+                archive.stem.casefold() in SPLIT_NAMES and not top_names & set(SPLIT_NAMES)
+            )
+            for parts, leaf in entries:
+                _insert(root, [archive.stem, *parts] if needs_folder else parts, leaf)
+        return root.children
+
+    return ZipPath(str(source), load_children=load)
 
 
-def _needs_own_folder(stem: str, entries: Sequence[_Placed]) -> bool:
-    names_split = stem.casefold() in SPLIT_NAMES and not any(
-        p[0].casefold() in SPLIT_NAMES for p, _ in entries
-    )
-    return names_split or all(len(parts) == 1 and entry for parts, entry in entries)
+def _insert(folder: ZipPath, parts: Sequence[str], leaf: ZipPath) -> None:
+    is_last = len(parts) == 1
+    new = leaf if is_last else ZipPath(f"{folder}/{parts[0]}", load_children=dict)
+    existing = folder.children.setdefault(parts[0], new)
+    if existing.is_dir() != new.is_dir():
+        raise InputError(f"{printable(existing)} is both a file and a folder. Pack the zip again.")
+    if not is_last:
+        _insert(existing, parts[1:], leaf)
+    elif (a := existing.info) and (b := leaf.info) and (a.file_size, a.CRC) != (b.file_size, b.CRC):
+        # Reported once it is read: the README files of two zips may well differ.
+        folder.children[parts[0]] = dataclasses.replace(existing, conflict=str(leaf))
 
 
-def _put(top: ZipFolder, parts: tuple[str, ...], entry: ZipEntry | None) -> None:
-    folder = top
-    for part in parts if entry is None else parts[:-1]:
-        below = folder.known.setdefault(part, ZipFolder(f"{folder}/{part}", {}))
-        if not isinstance(below, ZipFolder):
-            raise InputError(f"{shown(below)} is a file and a folder. Pack the zip again.")
-        folder = below
-    if entry is None:
-        return
-    there = folder.known.setdefault(parts[-1], entry)
-    if isinstance(there, ZipFolder):
-        raise InputError(f"{shown(there)} is a file and a folder. Pack the zip again.")
-    if (there.size, there.crc) != (
-        entry.size,
-        entry.crc,
-    ):  # no matter until it is read, such as a README
-        folder.known[parts[-1]] = dataclasses.replace(there, rival=str(entry))
-
-
-def _entries(archive: Path) -> list[_Placed]:
-    """The files and folders of a zip that are no junk."""
+def _read_entries(archive: Path) -> list[tuple[list[str], ZipPath]]:
+    """Returns the parts of each path in a zip and the path itself, without junk."""
     try:
         with zipfile.ZipFile(archive) as file:
             infos = file.infolist()
-        whole = archive.stat().st_size
     except OSError as err:
-        raise InputError(f"{archive} cannot be read: {err.strerror or err}.") from err
+        raise InputError(f"Cannot read {archive}: {err.strerror or err}.") from err
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as err:
-        raise InputError(f"{archive} is no whole zip: {err}. Copy or download it again.") from err
-    if sum(info.compress_size for info in infos) > whole:
-        raise InputError(
-            f"{archive} holds entries that overlap, or is not whole. Copy or download it again."
-        )
-    found: list[_Placed] = []
+        message = f"{archive} is not a complete zip: {err}. Copy or download it again."
+        raise InputError(message) from err
+    check_entries(archive, infos)
+    entries = []
     for info in infos:
-        parts = _parts(archive, info)
-        if not any(is_junk(ZipFolder(part)) for part in parts):
-            found.append((parts, None if info.is_dir() else _entry(archive, info, parts)))
-    return found
+        path = _get_inner_path(info)
+        if info.is_dir():
+            entry = ZipPath(f"{archive}/{path}", load_children=dict)
+        else:
+            entry = ZipPath(f"{archive}/{path}", str(archive), info)
+        if not any(map(is_junk, path.parts)):
+            entries.append((list(path.parts), entry))
+    return entries
 
 
-def _parts(archive: Path, info: zipfile.ZipInfo) -> tuple[str, ...]:
-    path = PurePosixPath(info.filename.replace("\\", "/"))  # some Windows tools write backslashes
-    if path.is_absolute() or ".." in path.parts or not path.parts or path.parts[0].endswith(":"):
-        raise _refused(archive, info, "leads out of the folder")
-    return path.parts
+def _get_inner_path(info: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(info.filename.replace("\\", "/"))  # some Windows tools write backslashes
 
 
-def _entry(archive: Path, info: zipfile.ZipInfo, parts: tuple[str, ...]) -> ZipEntry:
-    if info.create_system == _HOSTS_WITH_MODES and stat.S_ISLNK(info.external_attr >> 16):
-        raise _refused(archive, info, "is a link")
-    if info.flag_bits & _ENCRYPTED:
-        raise _refused(
-            archive, info, "is encrypted", "Unpack it with its password and give the folder."
-        )
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        method = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
-        raise _refused(archive, info, f"is packed by {method}", "Unpack it and give the folder.")
-    if info.file_size > MAX_ENTRY_BYTES:
-        raise _refused(
-            archive,
-            info,
-            f"unpacks to {info.file_size:,} bytes; at most {MAX_ENTRY_BYTES:,} are allowed",
-        )
-    if info.file_size > max(_RATIO_COUNTS_FROM, MAX_RATIO * info.compress_size):
-        raise _refused(
-            archive,
-            info,
-            f"unpacks to {info.file_size:,} bytes, more than {MAX_RATIO} times what is packed",
-        )
-    return ZipEntry(
-        archive=str(archive),
-        inner="/".join(parts),
-        offset=info.header_offset,
-        packed=info.compress_size,
-        size=info.file_size,
-        crc=info.CRC,
-        deflated=info.compress_type == zipfile.ZIP_DEFLATED,
-    )
+def check_entries(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
+    """Checks that every entry of a zip is safe and readable, before any is decompressed.
 
-
-def _refused(archive: Path, info: zipfile.ZipInfo, what: str, remedy: str = "") -> InputError:
-    remedy = (
-        remedy
-        or "Such a zip is not to be trusted; get it from its source, or pack it again without this entry."
-    )
-    return InputError(f"{archive}: the entry {info.filename!r} {what}. {remedy}")
+    Raises:
+      InputError: Entries overlap, or one points outside the folder, is a link, is encrypted, uses
+        an unsupported compression or decompresses to too many bytes.
+    """
+    if sum(info.compress_size for info in infos) > archive.stat().st_size:
+        raise InputError(f"{archive} has overlapping entries or is incomplete. Download it again.")
+    for info in infos:
+        path = _get_inner_path(info)
+        remedy = "Do not trust this zip. Download it again, or pack it again without this entry."
+        if not path.parts or path.is_absolute() or ".." in path.parts or path.parts[0][-1] == ":":
+            problem = "points outside the folder"
+        elif info.create_system == _UNIX and stat.S_ISLNK(info.external_attr >> 16):
+            problem = "is a link"
+        elif info.flag_bits & _ENCRYPTED:
+            problem = "is encrypted"
+            remedy = "Extract the zip with its password and give the folder."
+        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            method = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
+            problem = f"uses the unsupported compression {method}"
+            remedy = "Extract the zip and give the folder."
+        elif info.file_size > MAX_ENTRY_BYTES:
+            problem = f"has {info.file_size:,} bytes; at most {MAX_ENTRY_BYTES:,} are allowed"
+        elif info.file_size > max(_MIN_BYTES_FOR_RATIO, MAX_RATIO * info.compress_size):
+            problem = f"has {info.file_size:,} bytes, over {MAX_RATIO} times its compressed size"
+        else:
+            continue
+        raise InputError(f"{archive}: entry {info.filename!r} {problem}. {remedy}")

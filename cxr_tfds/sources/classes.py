@@ -1,4 +1,4 @@
-"""Folders of anyone: which of their folders are classes, and which class is the negative one."""
+"""Lists the images of any folder whose subfolders are classes, and finds the negative class."""
 
 from __future__ import annotations
 
@@ -8,247 +8,254 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import (
     Layout,
-    SourceFile,
     check_copy,
-    class_files,
-    class_images,
-    expect_single,
-    named_as_image,
-    split_files,
+    has_image_suffix,
+    list_checked_images,
+    list_class_images,
+    list_split_images,
 )
-from cxr_tfds.sources.names import SPLIT_NAMES
-from cxr_tfds.sources.opening import open_source
-from cxr_tfds.sources.places import Place, children, listing, search, shown, subfolders
+from cxr_tfds.sources.opening import find_root
+from cxr_tfds.sources.paths import (
+    SPLIT_NAMES,
+    SourcePath,
+    list_children,
+    list_subfolders,
+    printable,
+    summarize_folder,
+)
 
-# What the class without the finding is called, without case and without what is no letter.
-NEGATIVE_NAMES = (
-    "normal",
-    "negative",
-    "neg",
-    "healthy",
-    "nofinding",
-    "nofindings",
-    "noncovid",
-    "noncovid19",
-    "control",
-    "controls",
-    "none",
-)
-_NEGATIONS = ("no", "non", "not", "without")  # before another class's name: non-TB beside TB
+# Names of the class without the finding, compared without case, spaces and punctuation.
+NEGATIVE_NAMES = {
+    "normal", "negative", "neg", "healthy", "nofinding", "nofindings", "noncovid", "noncovid19",
+    "control", "controls", "none",
+}  # fmt: skip
+_NEGATIONS = ("no", "non", "not", "without")  # before another class's name: non-TB and TB
 _EXPECTED = """\
-Expected layout, two or more classes, their names as you like:
+Expected layout, with two or more classes of any name:
   train/CLASS/…  val/CLASS/… (optional)  test/CLASS/… (optional)
 or
   CLASS/…"""
 
 
-class Found(NamedTuple):
-    """A source whose classes were found in it."""
+class ClassFolders(NamedTuple):
+    """A source and the classes found in it.
 
-    files: list[SourceFile]  # sorted by id
-    classes: tuple[str, ...]  # the negative class first
-    has_splits: bool  # whether the source has splits of its own
+    Attributes:
+      images: The images, sorted by id.
+      classes: The class names, the negative class first.
+      has_splits: Whether the source has its own splits.
+    """
+
+    images: list[SourceImage]
+    classes: tuple[str, ...]
+    has_splits: bool
 
 
 def scan_classes(
     source: Path, classes: Sequence[str] | None = None, negative: str | None = None
-) -> Found:
-    """The files of a `split/class/…` or `class/…` layout; class folders may hold folders.
+) -> ClassFolders:
+    """Returns the images of a `split/class/…` or `class/…` layout with its classes.
+
+    Class folders may contain folders.
 
     Args:
-      source: holds the layout, or up to three folders down a folder that does, extracted or in zips; or a zip.
-      classes: class names, the negative class first; None takes the folders' names. Folders may differ in case.
-      negative: the negative class, where its name does not say so.
+      source: Zip, or folder with the layout at most three levels down, extracted or in zips.
+      classes: Class names, the negative class first; None takes the folder names. Folder names are
+        compared without case.
+      negative: The negative class; None recognizes it by its name.
 
     Raises:
-      MissingData: there is no such layout.
-      InputError: there are less than two classes, a class is in one split only or is empty, two differ only
-        in case, a name is unusable, or which class is the negative one is not clear; see `scan_splits` for more.
+      MissingData: There is no such layout.
+      InputError: There are fewer than two classes, a class is empty or missing in a split, names
+        are unusable, or the negative class is unclear; see `scan_splits` for more.
     """
+    root = find_root(Path(source), _EXPECTED, lambda folder: _has_classes(folder, classes))
+    subfolders = list_subfolders(root)
+    has_splits = _has_splits(subfolders)
+    copies = [] if has_splits else _find_copies(subfolders)
+    if classes is not None:
+        names = list(classes)
+    elif has_splits:
+        names = _get_class_names(_get_train_folder(root))
+    else:
+        names = _get_class_names(root, copies)
+        _check_are_classes([folder for folder in subfolders if folder not in copies])
+    if len({name.casefold() for name in names}) < max(2, len(names)):
+        raise InputError(
+            f"classes {', '.join(names)}; expected two or more that differ in more than case."
+        )
+    layout = Layout("FOLDER", names, nested=True)
+    if has_splits:
+        images = list_split_images(root, layout)
+    else:
+        images = list_checked_images(root, layout, ignored=copies)
+        for copy in copies:
+            check_copy(root, images, copy, list_class_images(copy, layout))
     try:
-        places = open_source(Path(source))
-    except MissingData as err:
-        raise MissingData(f"{err}\n{_EXPECTED}") from None
-    for top in places:
-        if found := search(top, lambda folder: _holds_classes(folder, classes)):
-            return _scan(expect_single(found, source), classes, negative)
-    raise MissingData(
-        f"No radiographs in {source}\nFound there: {listing(places[-1])}\n{_EXPECTED}"
-    )
+        ordered = _order_classes(names, negative, are_given=classes is not None)
+    except InputError as err:
+        if classes is None and not any(has_image_suffix(image.path) for image in images):
+            raise MissingData(
+                f"No file in the folders of {root} has the name of an image.\n"
+                f"Found there: {summarize_folder(root)}\n{_EXPECTED}\n"
+                f"If the files are radiographs: {err}"
+            ) from None
+        raise
+    return ClassFolders(sorted(images, key=lambda image: image.image_id), ordered, has_splits)
 
 
-def check_reading(classes: object, negative: object, patient: object) -> None:
-    """Checks settings that say how to read a folder: those of `scan_classes`, and the pattern of `patients_of`.
+def check_reader_settings(classes: object, negative: object, patient: object) -> None:
+    """Checks the settings of `scan_classes` and `parse_patients`.
 
     Raises:
-      InputError: one is of another kind, or the pattern is no regular expression.
+      InputError: A setting has the wrong type, or `patient` is not a valid regular expression.
     """
     if classes is not None and not (
         isinstance(classes, list | tuple)
         and all(isinstance(name, str) and name for name in classes)
     ):
-        raise InputError(f'classes={classes!r}; expected names in a list: ["Normal", "Fibrosis"].')
+        raise InputError(f'classes={classes!r}; expected a list: ["Normal", "Fibrosis"].')
     for name, value in (("negative", negative), ("patient", patient)):
         if value is not None and not (isinstance(value, str) and value):
-            raise InputError(f"{name}={value!r}; expected a text.")
+            raise InputError(f"{name}={value!r}; expected text.")
     try:
         re.compile(str(patient or ""))
     except re.error as err:
-        raise InputError(f"patient={patient!r} is no regular expression: {err}.") from err
+        raise InputError(f"patient={patient!r} is not a regular expression: {err}.") from err
 
 
-def patients_of(found: Found, pattern: str) -> list[str]:
-    """The patient of each file: the first group of `pattern`, or its whole match, below the class folder.
+def parse_patients(folders: ClassFolders, pattern: str) -> list[SourceImage]:
+    """Returns the images with the patient that a pattern finds in the path below the class folder.
 
-    "" where it does not match.
+    Args:
+      folders: The source.
+      pattern: Regular expression. Its first group, or else the complete match, is the patient;
+        the patient is "" if it does not match.
 
     Raises:
-      InputError: it matches nowhere.
+      InputError: The pattern matches no image.
     """
-    above = 2 if found.has_splits else 1  # parts of an id above what stands below the class folder
-    below = [file.image_id.split("/", above)[above] for file in found.files]
-    matches = [re.search(pattern, name) for name in below]
+    depth = 2 if folders.has_splits else 1  # parts of an id before the path in the class folder
+    names = [image.image_id.split("/", depth)[depth] for image in folders.images]
+    matches = [re.search(pattern, name) for name in names]
     if not any(matches):
         raise InputError(
-            f"patient={pattern!r} matches no file name; the names are like {', '.join(below[:3])}."
+            f"patient={pattern!r} matches no file name. Examples of names: {', '.join(names[:3])}."
         )
+    patients = [((m[1] if m.re.groups else m[0]) or "") if m else "" for m in matches]
     return [
-        ((match[1] if match.re.groups else match[0]) or "") if match else "" for match in matches
+        image._replace(patient_id=patient)
+        for image, patient in zip(folders.images, patients, strict=True)
     ]
 
 
-def _holds_classes(folder: Place, classes: Sequence[str] | None) -> bool:
-    below = subfolders(folder)
-    if any(place.name.casefold() in SPLIT_NAMES for place in below):
+def _has_splits(folders: Sequence[SourcePath]) -> bool:
+    return any(folder.name.casefold() in SPLIT_NAMES for folder in folders)
+
+
+def _has_classes(folder: SourcePath, classes: Sequence[str] | None) -> bool:
+    subfolders = list_subfolders(folder)
+    if _has_splits(subfolders):
         return True
-    if classes is not None:
-        return bool({c.casefold() for c in classes} & {place.name.casefold() for place in below})
-    return len(below) > 1
-
-
-def _scan(root: Place, classes: Sequence[str] | None, negative: str | None) -> Found:
-    below = subfolders(root)
-    has_splits = any(place.name.casefold() in SPLIT_NAMES for place in below)
-    copies = [] if has_splits else _copies(below)
-    folder = _train(root) if has_splits else root
     if classes is None:
-        names = _class_names(folder, [place for place in subfolders(folder) if place not in copies])
-        if not has_splits:
-            _check_no_datasets([place for place in below if place not in copies])
-    else:
-        names = list(classes)
-    _check_distinct(names)
-    layout = Layout("FOLDER", names, {name.casefold(): name for name in names}, nested=True)
-    if has_splits:
-        files = split_files(root, layout)
-    else:
-        files = class_files(root, "train", "", layout, beside=copies)
-        for copy in copies:
-            check_copy(root, copy, files, class_images(copy, "", layout))
-    try:
-        ordered = _negative_first(names, negative, given=classes is not None)
-    except InputError as err:
-        if classes is None and not any(named_as_image(file.path) for file in files):
-            raise MissingData(
-                f"No file in the folders of {root} is named as an image.\nFound there: {listing(root)}\n{_EXPECTED}\n"
-                f"If they are radiographs all the same: {err}"
-            ) from None
-        raise
-    return Found(sorted(files, key=lambda file: file.image_id), ordered, has_splits)
+        return len(subfolders) > 1
+    return bool({c.casefold() for c in classes} & {path.name.casefold() for path in subfolders})
 
 
-def _train(root: Place) -> Place:
-    for place in subfolders(root):
-        if SPLIT_NAMES.get(place.name.casefold()) == "train":
-            return place
-    raise MissingData(f"{root} holds no train split.\nFound there: {listing(root)}\n{_EXPECTED}")
+def _get_train_folder(root: SourcePath) -> SourcePath:
+    for folder in list_subfolders(root):
+        if SPLIT_NAMES.get(folder.name.casefold()) == "train":
+            return folder
+    raise MissingData(
+        f"{root} has no train split.\nFound there: {summarize_folder(root)}\n{_EXPECTED}"
+    )
 
 
-def _copies(folders: Sequence[Place]) -> list[Place]:
-    """The folders that hold two or more of their neighbours again."""
+def _find_copies(folders: Sequence[SourcePath]) -> list[SourcePath]:
+    """Returns the folders that contain two or more of their neighbours again."""
     names = {folder.name.casefold() for folder in folders}
     return [
         folder
         for folder in folders
-        if len(names & {p.name.casefold() for p in subfolders(folder)}) > 1
+        if len(names & {path.name.casefold() for path in list_subfolders(folder)}) > 1
     ]
 
 
-def _class_names(folder: Place, folders: Sequence[Place]) -> list[str]:
-    by_spelling: dict[str, Place] = {}
-    for place in folders:
-        first = by_spelling.setdefault(place.name.casefold(), place)
-        if first is not place:
+def _get_class_names(folder: SourcePath, ignored: Sequence[SourcePath] = ()) -> list[str]:
+    by_spelling: dict[str, SourcePath] = {}
+    for path in list_subfolders(folder):
+        if path in ignored:
+            continue
+        if first := by_spelling.get(path.name.casefold()):
             raise InputError(
-                f"{first} and {place} differ only in case. Merge or rename one of them."
+                f"{first} and {path} differ only in case. Merge them or rename one of them."
             )
-        if place.name != place.name.strip() or not place.name.isprintable():
-            raise InputError(f"{str(place)!a}: no class can have such a name. Rename the folder.")
-    if len(folders) < 2:
+        if path.name != path.name.strip() or not path.name.isprintable():
+            raise InputError(f"{str(path)!a}: not usable as a class name. Rename the folder.")
+        by_spelling[path.name.casefold()] = path
+    if len(by_spelling) < 2:
         raise InputError(
-            f"{folder} holds fewer than two class folders.\nFound there: {listing(folder)}\n{_EXPECTED}"
+            f"{folder} has fewer than two class folders.\nFound there: {summarize_folder(folder)}\n"
+            f"{_EXPECTED}"
         )
-    return [place.name for place in folders]
+    return [path.name for path in by_spelling.values()]
 
 
-def _check_no_datasets(folders: Sequence[Place]) -> None:
-    """Folders that hold no file but the same folders are splits or datasets by other names, not classes."""
-    inside = [{place.name.casefold() for place in subfolders(folder)} for folder in folders]
+def _check_are_classes(folders: Sequence[SourcePath]) -> None:
+    """Refuses folders that contain nothing but the same subfolders: they are splits or datasets."""
+    inside = [{path.name.casefold() for path in list_subfolders(folder)} for folder in folders]
     common = set.intersection(*inside)
     if len(common) > 1 and all(
-        len(names) == len(children(f)) for names, f in zip(inside, folders, strict=True)
+        len(names) == len(list_children(f)) for names, f in zip(inside, folders, strict=True)
     ):
         raise InputError(
-            f"{', '.join(shown(folder) for folder in folders)} each hold {', '.join(sorted(common))}: they look like "
-            "splits or datasets, not like classes. Name splits train, val and test, give one of the folders, or name "
-            "the classes with the setting `classes`."
+            f"{', '.join(map(printable, folders))} all contain {', '.join(sorted(common))}: they "
+            "look like splits or datasets, not classes. Name the splits train, val and test, give "
+            "one of the folders, or list the classes in the setting `classes`."
         )
 
 
-def _check_distinct(names: Sequence[str]) -> None:
-    if len({name.casefold() for name in names}) < max(2, len(names)):
-        raise InputError(
-            f"classes {', '.join(names)}; expected two or more that differ in more than case."
-        )
-
-
-def _negative_first(names: Sequence[str], negative: str | None, *, given: bool) -> tuple[str, ...]:
-    spelled = {name.casefold(): name for name in names}
+def _order_classes(
+    names: Sequence[str], negative: str | None, *, are_given: bool
+) -> tuple[str, ...]:
+    """Returns the class names with the negative class first."""
+    spellings = {name.casefold(): name for name in names}
     if negative is not None:
-        if negative.casefold() not in spelled:
-            raise InputError(f"negative={negative!r} is none of the classes {', '.join(names)}.")
-        first = spelled[negative.casefold()]
+        if negative.casefold() not in spellings:
+            raise InputError(f"negative={negative!r} is not one of the classes {', '.join(names)}.")
+        first = spellings[negative.casefold()]
     else:
-        known = [name for name in names if _reads_negative(name, names)]
-        if given and known in ([], [names[0]]):
-            first = names[0]  # the classes are given in order
-        elif len(known) == 1 and not given:
-            first = known[0]
+        found = [name for name in names if _sounds_negative(name, names)]
+        if are_given and found in ([], [names[0]]):
+            first = names[0]
+        elif len(found) == 1 and not are_given:
+            first = found[0]
         else:
             raise InputError(
-                f"Which of the classes {', '.join(names)} is the negative one, without the finding? Say it with "
-                f'--config \'{{"name": "224-mine", "negative": "{names[0]}"}}\', if it is that one.'
+                f"Which of the classes {', '.join(names)} is the negative class, without the "
+                f"finding? If it is {names[0]}, add "
+                f'--config \'{{"name": "224-mine", "negative": "{names[0]}"}}\'.'
             )
     return (first, *(name for name in names if name != first))
 
 
-def _reads_negative(name: str, names: Sequence[str]) -> bool:
-    bare, *others = ("".join(words) for words in _own_words([name, *names]))
-    whole = "".join(_words(name))
-    return bool({bare, whole} & set(NEGATIVE_NAMES)) or any(
-        bare == no + other for no in _NEGATIONS for other in others
+def _sounds_negative(name: str, names: Sequence[str]) -> bool:
+    short, *others = ("".join(words) for words in _remove_common_prefix([name, *names]))
+    return bool({short, "".join(_split_words(name))} & NEGATIVE_NAMES) or any(
+        short == negation + other for negation in _NEGATIONS for other in others
     )
 
 
-def _own_words(names: Sequence[str]) -> list[list[str]]:
-    """The words of each name without those that all begin with: of CT_COVID and CT_NonCOVID without "ct"."""
-    words = [_words(name) for name in names]
+def _remove_common_prefix(names: Sequence[str]) -> list[list[str]]:
+    """Returns the words of each name without shared first words: "ct" of CT_COVID, CT_NonCOVID."""
+    words = [_split_words(name) for name in names]
     while all(len(own) > 1 and own[0] == words[0][0] for own in words):
         words = [own[1:] for own in words]
     return words
 
 
-def _words(name: str) -> list[str]:
+def _split_words(name: str) -> list[str]:
     return re.findall(r"[^\W_]+", name.casefold())

@@ -1,53 +1,53 @@
-"""The slices of COVID-CT: their folders, the lists that split them, and what their names tell.
+"""Lists the CT slices of COVID-CT, with the splits of its lists and the paper of each slice.
 
-Source: Zhao, Zhang, He, Xie (2020), https://arxiv.org/abs/2003.13865, https://github.com/UCSD-AI4H/COVID-CT. The
-slices were cut out of the figures of papers. No name tells a patient, but many tell the paper or figure.
+The slices were cut from figures of papers. No file name contains a patient, but many contain the
+paper or figure. Source: Zhao, Zhang, He, Xie (2020), https://arxiv.org/abs/2003.13865,
+https://github.com/UCSD-AI4H/COVID-CT.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources import Place, SourceFile, check_links, open_source, scan_splits, search
-from cxr_tfds.sources.layout import Layout, class_images, expect_single, named_folders
-from cxr_tfds.sources.places import children, listing, shown
+from cxr_tfds.sources.image import SourceImage
+from cxr_tfds.sources.layout import Layout, find_named_folders, list_class_images, scan_splits
+from cxr_tfds.sources.opening import find_in, open_source
+from cxr_tfds.sources.paths import (
+    SourcePath,
+    check_links,
+    format_names,
+    list_children,
+    printable,
+    summarize_folder,
+)
 
 CLASSES = ("NonCOVID", "COVID")
-SPELLINGS = {
+_SPELLINGS = {
     "CT_COVID": "COVID", "CT-COVID": "COVID", "CT_NonCOVID": "NonCOVID", "CT-NonCOVID": "NonCOVID",
-    "CT_Non-COVID": "NonCOVID", "CT-Non-COVID": "NonCOVID", "Non-COVID": "NonCOVID", "Non_COVID": "NonCOVID",
-    "Non COVID": "NonCOVID",
+    "CT_Non-COVID": "NonCOVID", "CT-Non-COVID": "NonCOVID", "Non-COVID": "NonCOVID",
+    "Non_COVID": "NonCOVID", "Non COVID": "NonCOVID",
 }  # fmt: skip
-LAYOUTS = """\
+_LAYOUT = Layout("covid_ct", CLASSES, _SPELLINGS)
+_EXPECTED = """\
 Expected layout, one of
-  train/CT_COVID, train/CT_NonCOVID, and the same in val/ and, if you have it, test/
-  CT_COVID, CT_NonCOVID and Data-split/COVID/trainCT_COVID.txt, Data-split/NonCOVID/trainCT_NonCOVID.txt, val…, test…
-    (the zips of Images-processed/ may stay packed)"""
-_NAME = "covid_ct"
+  train/CT_COVID, train/CT_NonCOVID, and the same in val/ and test/ (optional)
+  CT_COVID, CT_NonCOVID (or their zips in Images-processed/), and the lists
+    Data-split/COVID/trainCT_COVID.txt, Data-split/NonCOVID/trainCT_NonCOVID.txt, val…, test…"""
 _LIST_SPLITS = {"train": "train", "val": "validation", "test": "test"}
-_PACKED = "Images-processed"  # where the repository keeps CT_COVID.zip and CT_NonCOVID.zip
-_NAMED_AT_MOST = 5
+_ZIP_FOLDER = "Images-processed"  # where the repository keeps CT_COVID.zip and CT_NonCOVID.zip
 
 # Papers: 2020.02.25.20021568-p23-108%0.png (DOI, page, object, part), PIIS0140673620301549_0%1.png.
 _PAPER = re.compile(r"(?P<paper>.+?)-p\d+-\d|(?P<pii>PIIS\d+)")
-# Slices without COVID: 35%0.jpg is part 0 of figure 35, 34.jpg a whole figure. 1029.png tells nothing.
+# Slices without COVID: 35%0.jpg is part 0 of figure 35, 34.jpg a complete figure.
 _FIGURE = re.compile(r"(\d+)%\d+\.\w+|(\d+)\.jpe?g", re.IGNORECASE)
 
 
-class Slices(NamedTuple):
-    """What was found."""
-
-    files: list[SourceFile]
-    notes: list[str]
-
-
-def origin(name: str) -> str:
-    """The paper or figure a slice was cut from, as its file name tells; "" if it does not."""
+def parse_origin(name: str) -> str:
+    """Returns the paper or figure that a file name contains, or "" for names like 1029.png."""
     if match := _PAPER.match(name):
         return f"paper-{match['paper'] or match['pii']}"
     if match := _FIGURE.fullmatch(name):
@@ -55,122 +55,109 @@ def origin(name: str) -> str:
     return ""
 
 
-def scan_slices(source: Path) -> Slices:
-    """The slices in either layout, sorted by id.
+def scan_slices(source: Path) -> tuple[list[SourceImage], list[str]]:
+    """Returns the slices in either layout, sorted by id, and notes for the build report.
+
+    The patient of a slice is its paper or figure.
 
     Raises:
-      MissingData: there is neither.
-      InputError: a split lacks a class, a list names a file twice or lists disagree; see also `scan_splits`.
+      MissingData: Neither layout is there.
+      InputError: A class is missing, a list names a file twice, or see `scan_splits`.
     """
+    notes: list[str] = []
     try:
-        return Slices(scan_splits(source, _NAME, CLASSES, spellings=SPELLINGS), [])
+        images = scan_splits(source, _LAYOUT.name, CLASSES, _SPELLINGS)
     except MissingData:
-        return _scan_flat(Path(source))
+        images, notes = _scan_lists(Path(source))
+    findings = {"COVID": "COVID-19", "NonCOVID": None}  # tumours, other pneumonias or nothing
+    return [
+        image._replace(finding=findings[image.label], patient_id=parse_origin(image.path.name))
+        for image in images
+    ], notes
 
 
-def _scan_flat(source: Path) -> Slices:
-    names = {name.casefold(): name for name in CLASSES} | {
-        key.casefold(): name for key, name in SPELLINGS.items()
-    }
-    layout = Layout(_NAME, CLASSES, names)
-    try:
-        tops = open_source(source)
-    except MissingData as err:
-        raise MissingData(f"{err}\n{LAYOUTS}") from None
-    packed = (
-        [path for path in (source / _PACKED, source.parent / _PACKED) if path.is_dir()]
-        if source.is_dir()
-        else []
-    )
-    for path in packed:
+def _scan_lists(source: Path) -> tuple[list[SourceImage], list[str]]:
+    """Returns the slices of a source whose splits are in lists, and notes on unlisted files."""
+    tops = open_source(source, _EXPECTED)
+    zip_folders = [folder / _ZIP_FOLDER for folder in (source, source.parent)]
+    zip_folders = [path for path in zip_folders if source.is_dir() and path.is_dir()]
+    for path in zip_folders:
         check_links(path.parent, [path])
-    images = [*tops, *(top for path in packed for top in open_source(path))]
-    roots = (
-        root for top in images for root in search(top, lambda folder: _has_classes(folder, layout))
-    )
-    if (found := next(roots, None)) is None:
-        raise MissingData(f"No slices in {source}\nFound there: {listing(tops[-1])}\n{LAYOUTS}")
-    places = dict(class_images(found, "", layout))
-    lists = {class_name: _lists(tops, class_name, source) for class_name in CLASSES}
-    return _listed(places, lists)
+    image_tops = [*tops, *(top for path in zip_folders for top in open_source(path, _EXPECTED))]
+    root = find_in(image_tops, _has_images, source)
+    if root is None:
+        raise MissingData(
+            f"No slices in {source}\nFound there: {summarize_folder(tops[-1])}\n{_EXPECTED}"
+        )
+    unlisted = {image.image_id: image for image in list_class_images(root, _LAYOUT)}
+    images: list[SourceImage] = []
+    missing: list[str] = []
+    for class_name in CLASSES:
+        for split, names in _read_lists(tops, class_name, source).items():
+            for name in names:
+                image = unlisted.pop(f"{class_name}/{name}", None)
+                if image is None:
+                    missing.append(f"{class_name}/{name}")
+                else:
+                    images.append(image._replace(split=split, image_id=f"{split}/{image.image_id}"))
+    notes = []
+    if missing:
+        notes.append(f"Listed slices without a file: {len(missing)} ({format_names(missing)}).")
+    if unlisted:
+        notes.append(f"Slices left out, in no list: {len(unlisted)} ({format_names([*unlisted])}).")
+    found = {(image.split, image.label) for image in images}
+    for split in sorted({"train", *(split for split, _ in found)}):
+        for class_name in CLASSES:
+            if (split, class_name) not in found:
+                raise InputError(
+                    f"split {split}: none of the listed {class_name} slices exists. "
+                    "Download all slices."
+                )
+    return sorted(images, key=lambda image: image.image_id), notes
 
 
-def _has_classes(folder: Place, layout: Layout) -> bool:
-    # The folders of the lists are called COVID and NonCOVID, too.
-    found = named_folders(folder, layout.spellings)
+def _has_images(folder: SourcePath) -> bool:
+    # The folders of the lists are named COVID and NonCOVID, too.
+    found = find_named_folders(folder, _LAYOUT.spellings)
     return set(found) == set(CLASSES) and all(
         any(
-            not (place.is_dir() or place.name.casefold().endswith(".txt"))
-            for place in children(below)
+            not path.is_dir() and not path.name.casefold().endswith(".txt")
+            for path in list_children(class_folder)
         )
-        for below in found.values()
+        for class_folder in found.values()
     )
 
 
-def _lists(tops: Sequence[Place], class_name: str, source: Path) -> dict[str, list[str]]:
-    """Split to the file names of its list. Those of an earlier split lie deeper, and the nearest are taken."""
-    for top in tops:
-        if found := search(top, lambda folder: (folder / f"trainCT_{class_name}.txt").is_file()):
-            folder = expect_single(found, source)
-            listed = {
-                split: folder / f"{prefix}CT_{class_name}.txt"
-                for prefix, split in _LIST_SPLITS.items()
-            }
-            check_links(source, listed.values())
-            return {split: _names(place) for split, place in listed.items() if place.is_file()}
-    raise MissingData(
-        f"The slices in {source} stand in no splits, and trainCT_{class_name}.txt, the list that makes them, is not "
-        f"there.\n{LAYOUTS}\nOr build them as xray_folder, which cuts splits itself."
-    )
+def _read_lists(tops: Sequence[SourcePath], class_name: str, source: Path) -> dict[str, list[str]]:
+    """Returns split to listed file names. Deeper folders hold the lists of an older split."""
+
+    def get_list(folder: SourcePath, prefix: str) -> SourcePath:
+        return folder / f"{prefix}CT_{class_name}.txt"
+
+    folder = find_in(tops, lambda folder: get_list(folder, "train").is_file(), source)
+    if folder is None:
+        raise MissingData(
+            f"The slices in {source} are not in split folders, and their list "
+            f"trainCT_{class_name}.txt is missing.\n{_EXPECTED}\n"
+            "To let the build cut the splits, use xray_folder."
+        )
+    lists = {split: get_list(folder, prefix) for prefix, split in _LIST_SPLITS.items()}
+    check_links(source, lists.values())
+    names = {split: _read_names(path) for split, path in lists.items() if path.is_file()}
+    counts = Counter(name for of_split in names.values() for name in of_split)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        raise InputError(
+            f"The lists of {class_name} name {len(repeated)} files twice: "
+            f"{format_names(repeated)}. Keep each in one list."
+        )
+    return names
 
 
-def _names(place: Place) -> list[str]:
+def _read_names(path: SourcePath) -> list[str]:
     try:
-        text = place.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as err:
         raise InputError(
-            f"{shown(place)} is not UTF-8. Save it as UTF-8, or download it again."
+            f"{printable(path)} is not UTF-8. Save it as UTF-8, or download it again."
         ) from err
     return [re.split(r"[/\\]", line.strip())[-1] for line in text.splitlines() if line.strip()]
-
-
-def _listed(
-    places: Mapping[str, Place], lists: Mapping[str, Mapping[str, Sequence[str]]]
-) -> Slices:
-    """Gives each listed slice its split; `places` is keyed by class/name."""
-    files: dict[str, SourceFile] = {}
-    lost: list[str] = []
-    for class_name, splits in lists.items():
-        counts = Counter(name for names in splits.values() for name in names)
-        if twice := [name for name, count in counts.items() if count > 1]:
-            raise InputError(
-                f"The lists of {class_name} name {len(twice)} files twice: {', '.join(twice[:_NAMED_AT_MOST])}. "
-                "Leave each in one list."
-            )
-        for split, names in splits.items():
-            for name in names:
-                key = f"{class_name}/{name}"
-                if key in places:
-                    files[key] = SourceFile(places[key], split, class_name, f"{split}/{key}")
-                else:
-                    lost.append(key)
-    notes = [
-        f"{what}: {len(keys)} ({', '.join(sorted(keys)[:_NAMED_AT_MOST])}{', …' * (len(keys) > _NAMED_AT_MOST)})."
-        for keys, what in (
-            (lost, "Slices of the lists without a file"),
-            (set(places) - set(files), "Slices in no list, which are left out"),
-        )
-        if keys
-    ]
-    _check_classes(files)
-    return Slices(sorted(files.values(), key=lambda file: file.image_id), notes)
-
-
-def _check_classes(files: Mapping[str, SourceFile]) -> None:
-    counts = Counter((file.split, file.class_name) for file in files.values())
-    for split in {"train", *(split for split, _ in counts)}:
-        for class_name in CLASSES:
-            if not counts[split, class_name]:
-                raise InputError(
-                    f"split {split}: none of the {class_name} slices of its list is there. Get the slices whole."
-                )

@@ -1,7 +1,8 @@
-"""The table of the COVID-19 image data collection (`metadata.csv`), and which of its images are asked for.
+"""Reads the table of the COVID-19 image data collection (`metadata.csv`) and selects its images.
 
-Source: Cohen, Morrison, Dao, Roth, Duong, Ghassemi (2020), https://github.com/ieee8023/covid-chestxray-dataset,
-columns as in its SCHEMA.md. They were renamed over time, so they are found by name and never by position.
+Source: Cohen, Morrison, Dao, Roth, Duong, Ghassemi (2020),
+https://github.com/ieee8023/covid-chestxray-dataset, with the columns of its SCHEMA.md. The columns
+were renamed over time, so they are found by name, never by position.
 """
 
 from __future__ import annotations
@@ -15,61 +16,65 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.sources.image import SourceImage
+from cxr_tfds.sources.paths import SourcePath
 
 TABLE = "metadata.csv"
-UNLABELLED = "todo"  # what stands in `finding` until somebody has read the source
+UNLABELLED = "todo"  # value of `finding` until somebody has read the publication
 ANY_VIEW = "any"
 _REQUIRED = ("patientid", "finding", "view", "filename")
-_OPTIONAL = ("modality", "folder")  # not there before March 2020
+_OPTIONAL = ("modality", "folder")  # absent before March 2020
 _DEFAULT_FOLDER = "images"
-_CT_VIEWS = ("ct", "axial", "coronal")  # how CT is told where there is no column for the modality
-_PREFIX = "ieee8023-"
+_CT_VIEWS = ("ct", "axial", "coronal")  # in tables without a column for the modality
 
-# Findings by what newer tables call them, "Pneumonia/Viral/COVID-19", and older ones, "COVID-19".
+# Newer tables write "Pneumonia/Viral/COVID-19", older ones "COVID-19".
 FINDINGS = (
-    "none", "COVID-19", "COVID-19, ARDS", "SARS", "MERS", "Influenza", "Varicella", "Herpes", "ARDS",
-    "Streptococcus", "Staphylococcus", "Klebsiella", "Legionella", "Mycoplasma", "Chlamydophila", "E.Coli",
-    "Nocardia", "Pneumocystis", "Aspergillosis", "Tuberculosis", "Lipoid", "Aspiration",
+    "none", "COVID-19", "COVID-19, ARDS", "SARS", "MERS", "Influenza", "Varicella", "Herpes",
+    "ARDS", "Streptococcus", "Staphylococcus", "Klebsiella", "Legionella", "Mycoplasma",
+    "Chlamydophila", "E.Coli", "Nocardia", "Pneumocystis", "Aspergillosis", "Tuberculosis",
+    "Lipoid", "Aspiration",
 )  # fmt: skip
 
 
 class Row(NamedTuple):
-    """An image as the table describes it; text stripped of blanks around it."""
+    """A row of the table, with surrounding spaces removed from each value.
+
+    Attributes:
+      line: Line number in the table.
+      patient_id: The patient, or "" if unknown.
+      finding: The finding as written in the table.
+      view: View position, such as "PA".
+      modality: "X-ray" or "CT".
+      folder: Folder of the image, relative to the folder of the table.
+      filename: Name of the image file.
+    """
 
     line: int
-    patient_id: str  # "" where unknown
+    patient_id: str
     finding: str
     view: str
     modality: str
-    folder: str  # below the table's own folder
+    folder: str
     filename: str
 
     @property
-    def place(self) -> str:
-        """Of the image, below the table's folder."""
+    def image_path(self) -> str:
+        """Path of the image, relative to the folder of the table."""
         return f"{self.folder}/{self.filename}"
 
 
-class Chosen(NamedTuple):
-    """One image that was asked for and is there."""
-
-    place: str
-    patient_id: str  # the same for all whom the table gives an image in common
-    finding: str | None  # one of FINDINGS; None where it is none of them
-
-
 def read_table(data: bytes) -> list[Row]:
-    """The rows of `metadata.csv`.
+    """Returns the rows of `metadata.csv`.
 
     Raises:
-      InputError: it is no CSV in UTF-8, lacks a column or has it twice, or a file name leads out of its folder.
+      InputError: The data is not a CSV in UTF-8, lacks a column or has it twice, or a file name
+        points outside its folder.
     """
     try:
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        header = next(reader, [])
-        columns = _columns(header)
+        columns = _find_columns(next(reader, []))
         rows = [
-            _row(reader.line_num, values, columns)
+            _parse_row(reader.line_num, values, columns)
             for values in reader
             if any(map(str.strip, values))
         ]
@@ -80,34 +85,35 @@ def read_table(data: bytes) -> list[Row]:
     except csv.Error as err:
         raise InputError(f"{TABLE}, line {reader.line_num}: {err}. Download it again.") from err
     if not rows:
-        raise InputError(f"{TABLE} holds no rows. Download it again.")
+        raise InputError(f"{TABLE} has no rows. Download it again.")
     return rows
 
 
-def _columns(header: Sequence[str]) -> dict[str, int]:
-    """Position of each column that is read; "Patientid", "patient_id" and " patientid" are one."""
+def _find_columns(header: Sequence[str]) -> dict[str, int]:
+    """Returns name to position; "Patientid", "patient_id" and " patientid" are the same name."""
     found: dict[str, int] = {}
     for number, name in enumerate(header):
         key = re.sub(r"[\W_]", "", name).casefold()
         if key in found and key in _REQUIRED + _OPTIONAL:
-            raise InputError(f"{TABLE} has the column {key!r} twice. Keep one of them.")
+            raise InputError(f"{TABLE} has the column {key!r} twice. Remove one.")
         found[key] = number
     if missing := [name for name in _REQUIRED if name not in found]:
         raise InputError(
-            f"{TABLE} has no column {', '.join(missing)}; it has {', '.join(filter(None, header)) or 'none'}. "
-            "Expected the table of ieee8023/covid-chestxray-dataset."
+            f"{TABLE} has no column {', '.join(missing)}; it has "
+            f"{', '.join(filter(None, header)) or 'none'}. Expected the table of "
+            "ieee8023/covid-chestxray-dataset."
         )
     return found
 
 
-def _row(line: int, values: Sequence[str], columns: Mapping[str, int]) -> Row:
-    def value(column: str) -> str:
-        at = columns.get(column, len(values))
-        return values[at].strip() if at < len(values) else ""
+def _parse_row(line: int, values: Sequence[str], columns: Mapping[str, int]) -> Row:
+    def get_value(column: str) -> str:
+        position = columns.get(column, len(values))
+        return values[position].strip() if position < len(values) else ""
 
-    view = value("view")
-    modality = value("modality") or ("CT" if view.casefold() in _CT_VIEWS else "X-ray")
-    folder, filename = value("folder") or _DEFAULT_FOLDER, value("filename")
+    view = get_value("view")
+    modality = get_value("modality") or ("CT" if view.casefold() in _CT_VIEWS else "X-ray")
+    folder, filename = get_value("folder") or _DEFAULT_FOLDER, get_value("filename")
     parts = PurePosixPath(folder).parts
     if (
         re.search(r"[/\\\0]", filename)
@@ -116,117 +122,132 @@ def _row(line: int, values: Sequence[str], columns: Mapping[str, int]) -> Row:
         or {"..", "/"} & set(parts)
     ):
         raise InputError(
-            f"{TABLE}, line {line}: {folder}/{filename} leads out of its folder; expected a plain file name. "
-            "Such a table is not to be trusted; get it from its source."
+            f"{TABLE}, line {line}: {folder}/{filename} points outside its folder; expected a "
+            "plain file name. Do not trust this table. Download it again."
         )
-    patient = f"{_PREFIX}{value('patientid')}" if value("patientid") else ""
-    return Row(line, patient, value("finding"), view, modality, "/".join(parts), filename)
+    patient = get_value("patientid")
+    patient_id = f"ieee8023-{patient}" if patient else ""
+    return Row(line, patient_id, get_value("finding"), view, modality, "/".join(parts), filename)
 
 
-def terms(finding: str) -> set[str]:
-    """The parts of a finding, casefolded: both of "COVID-19, ARDS", all of "Pneumonia/Viral/COVID-19"."""
+def split_terms(finding: str) -> set[str]:
+    """Returns the case-folded parts of a finding such as "COVID-19, ARDS" or "Pneumonia/Viral"."""
     return {part.strip().casefold() for part in re.split(r"[,;/]", finding)} - {""}
 
 
-def named_finding(finding: str) -> str | None:
-    """The name among FINDINGS, None where there is none."""
-    found = terms(finding)
-    if found == {"no finding"}:
+def normalize_finding(finding: str) -> str | None:
+    """Returns the name in FINDINGS for a finding of the table, or None if there is none."""
+    terms = split_terms(finding)
+    if terms == {"no finding"}:
         return "none"
-    if {"covid-19", "ards"} <= found:
+    if {"covid-19", "ards"} <= terms:
         return "COVID-19, ARDS"
-    found = {
+    terms = {
         "mers" if term == "mers-cov" else term.removesuffix(" bacterial pneumonia")
-        for term in found
+        for term in terms
     }
-    return next((name for name in FINDINGS[1:] if name.casefold() in found), None)
+    return next((name for name in FINDINGS[1:] if name.casefold() in terms), None)
 
 
-def choose(
-    rows: Sequence[Row], there: Iterable[str], *, view: str, modality: str, finding: str
-) -> tuple[list[Chosen], list[str]]:
-    """The images that are asked for and there, and what a reader of the table should know.
+def choose_images(
+    rows: Sequence[Row],
+    paths: Mapping[str, SourcePath],
+    *,
+    view: str,
+    modality: str,
+    finding: str,
+    label: str,
+) -> tuple[list[SourceImage], list[str]]:
+    """Returns the images that match the criteria, sorted by path, and notes for the build report.
 
     Args:
-      rows: the whole table.
-      there: places of the images, as in `Row.place`.
-      view: one view, several with commas between them, or "any".
-      modality: such as "X-ray".
-      finding: such as "COVID-19", a part of what the table says.
+      rows: The complete table.
+      paths: Existing image files by `Row.image_path`.
+      view: One view, several separated by commas, or "any".
+      modality: Such as "X-ray".
+      finding: One term of a finding, such as "COVID-19".
+      label: Class of the images.
 
     Raises:
-      InputError: none is left; the message tells what values there are.
+      InputError: No image matches. The message lists the existing values.
     """
     rows = [row for row in rows if row.filename]
-    files = set(there)
     views = {name.strip().casefold() for name in view.split(",")}
-    asked = [
+    matching = [
         row
         for row in rows
         if (ANY_VIEW in views or row.view.casefold() in views)
         and row.modality.casefold() == modality.casefold()
-        and finding.casefold() in terms(row.finding)
+        and finding.casefold() in split_terms(row.finding)
     ]
-    wanted = {row.place for row in asked}
-    disputed = {row.place for row in set(rows).difference(asked)} & wanted
-    patients = _patients(rows)
-    chosen: dict[str, Chosen] = {}
-    for row in asked:
-        if row.place in files - disputed:
-            chosen.setdefault(
-                row.place,
-                Chosen(row.place, patients.get(row.place, ""), named_finding(row.finding)),
+    others = {row.image_path for row in set(rows).difference(matching)}
+    disputed = {row.image_path for row in matching} & others
+    patients = _merge_patients(rows)
+    chosen: dict[str, SourceImage] = {}
+    for row in matching:
+        key = row.image_path
+        if key in paths and key not in disputed:
+            image = SourceImage(
+                paths[key],
+                "train",
+                label,
+                f"{label}/{key}",
+                normalize_finding(row.finding),
+                patients.get(key, ""),
             )
+            chosen.setdefault(key, image)
     if not chosen:
-        raise InputError(_nothing(rows, files, view, modality, finding, len(asked)))
-    what = f"view {view}, modality {modality} and finding {finding}"
-    repeated = sum(count > 1 for count in Counter(row.place for row in rows).values())
+        criteria = f"view={view!r}, modality={modality!r}, finding={finding!r}"
+        raise InputError(f"{criteria}: {_explain_no_match(rows, paths, len(matching))}")
+
+    def count_missing(rows: Iterable[Row]) -> int:
+        return sum(row.image_path not in paths for row in rows)
+
+    repeated = sum(count > 1 for count in Counter(row.image_path for row in rows).values())
     notes = [
-        f"{TABLE} has {len(rows)} rows, {len(asked)} of {what}; without an image here, of these: "
-        f"{sum(row.place not in files for row in asked)}, of all: {sum(row.place not in files for row in rows)}.",
-        f"Images without a row: {len(files - {row.place for row in rows})}.",
-        f"Rows not labelled yet ({UNLABELLED!r}): {sum(terms(row.finding) == {UNLABELLED} for row in rows)}.",
-        f"File names in several rows, whose patients are taken for one: {repeated}.",
+        f"{TABLE} has {len(rows)} rows, {count_missing(rows)} without an image file. Of these rows "
+        f"{len(matching)} match view {view}, modality {modality} and finding {finding}, "
+        f"{count_missing(matching)} without an image file.",
+        f"Images without a row: {len(set(paths) - {row.image_path for row in rows})}.",
+        f"Rows without a label ({UNLABELLED!r}): "
+        f"{sum(split_terms(row.finding) == {UNLABELLED} for row in rows)}.",
+        f"File names in several rows, whose patients count as one: {repeated}.",
     ]
-    if lost := disputed & files:
-        notes.append(
-            f"Images left out because some of their rows are asked for and some are not: {len(lost)}."
-        )
-    return [chosen[place] for place in sorted(chosen)], notes
+    if conflicting := disputed & set(paths):
+        notes.append(f"Images left out because only some of their rows match: {len(conflicting)}.")
+    return [chosen[key] for key in sorted(chosen)], notes
 
 
-def _patients(rows: Iterable[Row]) -> dict[str, str]:
-    """The patient of each place: of those whom images in common join, one person under several numbers, the first.
+def _merge_patients(rows: Iterable[Row]) -> dict[str, str]:
+    """Returns image path to patient.
 
-    A place of which no row tells a patient is left out.
+    Patients who share an image are one person with several numbers, and get the first number.
     """
-    leader: dict[str, str] = {}
+    leaders: dict[str, str] = {}
 
-    def first(patient: str) -> str:
-        while leader[patient] != patient:
-            patient = leader[patient]
+    def find_leader(patient: str) -> str:
+        while leaders[patient] != patient:
+            patient = leaders[patient]
         return patient
 
-    by_place: dict[str, str] = {}
+    by_path: dict[str, str] = {}
     for row in rows:
         if row.patient_id:
-            leader.setdefault(row.patient_id, row.patient_id)
-            leader[first(row.patient_id)] = first(by_place.setdefault(row.place, row.patient_id))
-    return {place: first(patient) for place, patient in by_place.items()}
+            leaders.setdefault(row.patient_id, row.patient_id)
+            first = by_path.setdefault(row.image_path, row.patient_id)
+            leaders[find_leader(row.patient_id)] = find_leader(first)
+    return {path: find_leader(patient) for path, patient in by_path.items()}
 
 
-def _nothing(
-    rows: Sequence[Row], files: set[str], view: str, modality: str, finding: str, asked: int
-) -> str:
-    found = f"{asked} rows are so, and none of their images is here" if asked else "no row is so"
-    here = [row for row in rows if row.place in files]
-
-    def values(column: str) -> str:
-        counts = Counter(getattr(row, column) or "(empty)" for row in here)
-        return ", ".join(f"{value} ({count})" for value, count in counts.most_common(12)) or "none"
-
-    return (
-        f"view={view!r}, modality={modality!r}, finding={finding!r}: {found}. Of the {len(here)} rows whose image "
-        f"is here\n  the views are {values('view')}\n  the modalities {values('modality')}\n"
-        f"  the findings {values('finding')}"
-    )
+def _explain_no_match(rows: Sequence[Row], paths: Mapping[str, SourcePath], matches: int) -> str:
+    """Returns what is wrong and the values of the rows whose image exists, most frequent first."""
+    problem = "no row matches"
+    if matches:
+        problem = f"{matches} rows match, but none of their image files exist"
+    existing = [row for row in rows if row.image_path in paths]
+    lines = [f"{problem}. Values of the {len(existing)} rows with an image file:"]
+    for column in ("view", "modality", "finding"):
+        counts = Counter(getattr(row, column) or "(empty)" for row in existing)
+        values = ", ".join(f"{value} ({count})" for value, count in counts.most_common(12))
+        lines.append(f"  {column}: {values or 'none'}")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Kaggle's datasets, downloaded through TFDS where credentials are found. Credentials are never shown."""
+"""Downloads datasets from Kaggle through TFDS if there are credentials, which are never printed."""
 
 from __future__ import annotations
 
@@ -10,73 +10,64 @@ from typing import Any
 
 from cxr_tfds.errors import InputError
 
-GET_CREDENTIALS = (
-    "Or let the build download it: pip install kaggle, and put a token of https://www.kaggle.com/settings in "
-    "~/.kaggle/kaggle.json, in KAGGLE_API_TOKEN, or in KAGGLE_USERNAME and KAGGLE_KEY."
-)
-_HIDDEN = "[hidden]"
+GET_CREDENTIALS = """\
+To download it during the build instead: pip install kaggle, create a token at
+https://www.kaggle.com/settings and store it in ~/.kaggle/kaggle.json, in KAGGLE_API_TOKEN, or in
+KAGGLE_USERNAME and KAGGLE_KEY."""
 
 
-def credentials() -> list[str]:
-    """The secrets the kaggle command would use, to be kept out of messages; empty without credentials."""
-    environment = os.environ
-    secrets = [environment[name] for name in ("KAGGLE_API_TOKEN",) if environment.get(name)]
-    if environment.get("KAGGLE_USERNAME") and environment.get("KAGGLE_KEY"):
-        secrets += [environment["KAGGLE_KEY"], environment["KAGGLE_USERNAME"]]
-    for folder in _config_folders():
-        secrets += _of_file(folder / "kaggle.json")
+def find_credentials() -> list[str]:
+    """Returns the secrets that the kaggle command would use; empty without credentials."""
+    secrets = [os.environ.get("KAGGLE_API_TOKEN", "")]
+    if os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"):
+        secrets += [os.environ["KAGGLE_KEY"], os.environ["KAGGLE_USERNAME"]]
+    if given := os.environ.get("KAGGLE_CONFIG_DIR"):
+        folders = [Path(given)]
+    else:
+        config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+        folders = [Path("~/.kaggle").expanduser(), Path(config, "kaggle").expanduser()]
+    for folder in folders:
+        secrets += _read_key_file(folder / "kaggle.json")
         token = folder / "access_token"
         if token.is_file():
             secrets.append(token.read_text(encoding="utf-8", errors="replace").strip())
     return [secret for secret in secrets if secret]
 
 
-def _config_folders() -> list[Path]:
-    if given := os.environ.get("KAGGLE_CONFIG_DIR"):
-        return [Path(given)]
-    config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return [Path("~/.kaggle").expanduser(), Path(config, "kaggle").expanduser()]
-
-
-def _of_file(path: Path) -> list[str]:
+def _read_key_file(path: Path) -> list[str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return [str(content["key"]), str(content["username"])]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # absent, or nothing the kaggle command could use
+    except (OSError, ValueError, KeyError, TypeError):  # the kaggle command could not use it either
         return []
 
 
 def download(dl_manager: Any, dataset: str) -> Path:
-    """Downloads and unpacks a dataset below TFDS's download folder, once; later builds find it there.
+    """Returns the folder of a downloaded and extracted dataset. Later builds reuse it.
 
     Args:
       dl_manager: TFDS's `DownloadManager`.
       dataset: OWNER/NAME on Kaggle.
 
     Raises:
-      InputError: the kaggle command is missing or failed; no credential is in the message.
+      InputError: The kaggle command is missing or failed. The message contains no credentials.
     """
     if shutil.which("kaggle") is None:
         raise InputError(
-            f"Kaggle credentials are there, but not the kaggle command that would download {dataset}. "
-            "Install it with: pip install kaggle"
+            f"Found Kaggle credentials, but not the kaggle command to download {dataset}. "
+            "Install it: pip install kaggle"
         )
-    secrets = credentials()
+    secrets = find_credentials()
     try:
         return Path(dl_manager.download_kaggle_data(dataset))
-    except Exception as err:  # TFDS raises what the command made of it
-        reason = hidden(str(err).strip(), secrets)
-        # Not chained: the original would be printed with what it says.
-        raise InputError(f"Kaggle did not give {dataset}:\n{reason}") from None
+    except Exception as err:  # TFDS passes on the failure in various exceptions
+        reason = hide_secrets(str(err).strip(), secrets)
+        # Not chained: the traceback would print the original message.
+        raise InputError(f"Kaggle could not provide {dataset}:\n{reason}") from None
 
 
-def hidden(text: str, secrets: list[str]) -> str:
-    """`text` without any of the secrets."""
+def hide_secrets(text: str, secrets: list[str]) -> str:
+    """Returns `text` with each secret replaced by "[hidden]"."""
     for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, _HIDDEN)
+        text = text.replace(secret, "[hidden]")
     return text

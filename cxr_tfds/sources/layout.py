@@ -1,281 +1,273 @@
-"""The layouts radiographs come in: split/class/file, and which copy of a doubled one is read."""
+"""Lists the images of a `split/class/file` layout and handles copies of a layout inside itself."""
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
+import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import NamedTuple
 
-from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import SUFFIXES
-from cxr_tfds.sources.archive import ZipEntry
-from cxr_tfds.sources.names import SPLIT_NAMES
-from cxr_tfds.sources.opening import open_source
-from cxr_tfds.sources.places import Place, children, listing, search, shown, subfolders
+from cxr_tfds.sources.archive import ZipPath
+from cxr_tfds.sources.image import SourceImage
+from cxr_tfds.sources.opening import find_root
+from cxr_tfds.sources.paths import (
+    SPLIT_NAMES,
+    SourcePath,
+    find_folders,
+    format_names,
+    format_rows,
+    list_children,
+    list_subfolders,
+    printable,
+    summarize_folder,
+)
 
-_NAMED_AT_MOST = 10
 _log = logging.getLogger(__name__)
 
 
-class SourceFile(NamedTuple):
-    """One image file of a source.
-
-    `image_id` is `split/class/name` in the spelling of the dataset (`class/name` where the source has no
-    splits), whatever the folder's own spelling and place, so an id stays the same between copies of a source.
-    """
-
-    path: Place
-    split: str  # of the source: train, validation or test
-    class_name: str
-    image_id: str
-
-
-class Layout(NamedTuple):
-    """The classes to look for and how the layout is described to a person.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The class folders of a source.
 
     Attributes:
-      name: the layout's own folder, such as "chest_xray".
-      classes: class names in the order of the dataset.
-      spellings: casefolded folder name to class.
-      nested: whether class folders may hold folders.
+      name: Usual name of the top folder, such as "chest_xray".
+      classes: Class names in the order of the dataset.
+      other_spellings: Further folder names, compared without case, and their class.
+      nested: Whether class folders may contain folders.
     """
 
     name: str
     classes: Sequence[str]
-    spellings: Mapping[str, str]
+    other_spellings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     nested: bool = False
 
+    @functools.cached_property
+    def spellings(self) -> dict[str, str]:
+        """Case-folded folder name to class."""
+        names = {name: name for name in self.classes} | dict(self.other_spellings)
+        return {name.casefold(): class_name for name, class_name in names.items()}
+
     def __str__(self) -> str:
-        places = "  ".join(f"{self.name}/train/{class_name}/…" for class_name in self.classes)
-        return f"Expected layout:\n  {places}\n  and the same in val/ and test/, both optional"
+        folders = "  ".join(f"{self.name}/train/{class_name}/…" for class_name in self.classes)
+        return f"Expected layout:\n  {folders}\n  and the same in val/ and test/, both optional"
 
 
 def scan_splits(
-    source: Path, name: str, classes: Sequence[str], *, spellings: Mapping[str, str] | None = None
-) -> list[SourceFile]:
-    """The files of a `split/class/file` layout, sorted by id.
+    source: Path, name: str, classes: Sequence[str], spellings: Mapping[str, str] | None = None
+) -> list[SourceImage]:
+    """Returns the images of a `split/class/file` layout, sorted by id.
 
     Args:
-      source: holds the splits, or up to three folders down a folder that does, extracted or in zips; or a zip.
-      name: the layout's own folder, such as "chest_xray".
-      classes: class names in the order of the dataset; folders may differ in case.
-      spellings: further names of class folders, compared without case, to the class they stand for.
+      source: Zip, or folder with the layout at most three levels down, extracted or in zips.
+      name: Usual name of the top folder, such as "chest_xray".
+      classes: Class names in the order of the dataset. Folder names are compared without case.
+      spellings: Further names of class folders, and their class.
 
     Raises:
-      MissingData: there is no such folder, it is empty, or it holds no train split.
-      InputError: a split lacks a class, holds a folder that is none or a class is empty, two folders
-        claim the same split or class, a class folder holds folders, a file name is not UTF-8, there are
-        several such layouts, a nested copy differs from the outer one, a zip is refused, or two zips hold
-        different images of one name.
+      MissingData: There is no such layout.
+      InputError: The layout is ambiguous or incomplete, or contains files outside class folders,
+        unreadable folders, file names that are not UTF-8 or a zip that is refused.
     """
-    names = {c.casefold(): c for c in classes} | {
-        key.casefold(): c for key, c in (spellings or {}).items()
-    }
-    layout = Layout(name, classes, names)
-    try:
-        places = open_source(Path(source))
-    except MissingData as err:
-        raise MissingData(f"{err}\n{layout}") from None
-    # A folder with all classes comes first: in TFDS's own manual_dir the sets of several datasets lie together.
-    for least, top in itertools.product((len(classes), 1), places):
-        if found := search(top, lambda folder: _classes_in_train(folder, layout) >= least):  # noqa: B023
-            root = expect_single(found, source)
-            if top is places[0] and len(places) > 1:
-                _log.info("The zips in %s are not read: %s stands there extracted.", source, root)
-            return sorted(split_files(root, layout), key=lambda file: file.image_id)
-    raise MissingData(f"No radiographs in {source}\nFound there: {listing(places[-1])}\n{layout}")
+    layout = Layout(name, classes, spellings or {})
+    # Prefer a folder with all classes: TFDS's default manual_dir holds several datasets.
+    root = find_root(
+        Path(source),
+        str(layout),
+        lambda folder: count_train_classes(folder, layout) == len(classes),
+        lambda folder: count_train_classes(folder, layout) > 0,
+    )
+    return sorted(list_split_images(root, layout), key=lambda image: image.image_id)
 
 
-def _classes_in_train(folder: Place, layout: Layout) -> int:
-    """How many of the classes the train split in `folder` holds; 0 without one."""
-    train = [
-        place for place in subfolders(folder) if SPLIT_NAMES.get(place.name.casefold()) == "train"
+def count_train_classes(folder: SourcePath, layout: Layout) -> int:
+    """Returns how many classes the train split in `folder` has, 0 if there is no train split."""
+    return len(
+        {
+            layout.spellings[below.name.casefold()]
+            for path in list_subfolders(folder)
+            if SPLIT_NAMES.get(path.name.casefold()) == "train"
+            for below in list_subfolders(path)
+            if below.name.casefold() in layout.spellings
+        }
+    )
+
+
+def list_split_images(root: SourcePath, layout: Layout) -> list[SourceImage]:
+    """Returns the images of all splits in `root`. Raises InputError like `scan_splits`."""
+    splits = find_named_folders(root, SPLIT_NAMES)
+    images = [
+        image
+        for split, folder in splits.items()
+        for image in list_checked_images(folder, layout, split, f"{split}/")
     ]
-    names = {below.name.casefold() for place in train for below in subfolders(place)}
-    return len({layout.spellings[name] for name in names if name in layout.spellings})
-
-
-def expect_single(found: Sequence[Place], source: Path) -> Place:
-    """The only one of `found`.
-
-    Raises:
-      InputError: there are several.
-    """
-    if len(found) > 1:
-        rows = "\n".join(f"  {shown(place)}" for place in found[:_NAMED_AT_MOST])
-        raise InputError(f"{source} holds {len(found)} sources:\n{rows}\nName one of them.")
-    return found[0]
-
-
-def split_files(root: Place, layout: Layout) -> list[SourceFile]:
-    """The files of all splits in `root`. Raises as `scan_splits` does."""
-    splits = named_folders(root, SPLIT_NAMES)
-    files = [
-        file
-        for split, folder in sorted(splits.items())
-        for file in class_files(folder, split, f"{split}/", layout)
-    ]
-    copied = _check_copies(root, files, layout)
-    if unread := [
-        shown(place.name)
-        for place in children(root)
-        if place not in (*splits.values(), *copied) and (place.is_dir() or named_as_image(place))
+    copies = _check_nested_copies(root, images, layout)
+    if ignored := [
+        path.name
+        for path in list_children(root)
+        if path not in (*splits.values(), *copies) and (path.is_dir() or has_image_suffix(path))
     ]:
-        _log.warning(
-            "Beside the splits of %s and not read: %s.", root, ", ".join(unread[:_NAMED_AT_MOST])
+        _log.warning("Ignored next to the splits of %s: %s.", root, format_names(ignored))
+    return images
+
+
+def list_class_images(
+    folder: SourcePath, layout: Layout, split: str = "train", prefix: str = ""
+) -> list[SourceImage]:
+    """Returns the images in the class folders of `folder`; `prefix` precedes the class in ids."""
+    return [
+        SourceImage(path, split, class_name, f"{prefix}{class_name}/{inner_path}")
+        for class_name, class_folder in find_named_folders(folder, layout.spellings).items()
+        for inner_path, path in _walk_files(class_folder, layout.nested)
+    ]
+
+
+def list_checked_images(
+    folder: SourcePath,
+    layout: Layout,
+    split: str = "train",
+    prefix: str = "",
+    ignored: Sequence[SourcePath] = (),
+) -> list[SourceImage]:
+    """Returns the images in the class folders of `folder`, which must contain nothing else.
+
+    Args:
+      folder: A split, or a source without splits.
+      layout: The classes; each must have images.
+      split: The split of the images.
+      prefix: Precedes the class in the ids.
+      ignored: Further folders that are allowed.
+
+    Raises:
+      InputError: A class is missing or empty, or there is another folder or an image file.
+    """
+    class_folders = find_named_folders(folder, layout.spellings)
+    for path in list_children(folder):
+        if path.is_dir() and path not in (*class_folders.values(), *ignored):
+            raise InputError(
+                f"{printable(path)} is not one of the classes {', '.join(layout.classes)}. "
+                "Rename or remove it; otherwise its images would be left out."
+            )
+        if not path.is_dir() and has_image_suffix(path):
+            raise InputError(
+                f"{printable(path)} is outside the class folders. Move it into one or remove it."
+            )
+    if missing := set(layout.classes) - set(class_folders):
+        raise InputError(
+            f"{folder} has no folder {', '.join(sorted(missing))}.\n"
+            f"Found there: {summarize_folder(folder)}\n{layout}"
         )
-    return files
+    images = list_class_images(folder, layout, split, prefix)
+    if empty := set(layout.classes) - {image.label for image in images}:
+        raise InputError(f"{class_folders[min(empty)]} contains no images.\n{layout}")
+    return images
 
 
-def class_files(
-    folder: Place, split: str, prefix: str, layout: Layout, *, beside: Sequence[Place] = ()
-) -> list[SourceFile]:
-    """The files in the class folders of `folder`; `prefix` comes before the class in their ids.
+def find_named_folders(folder: SourcePath, names: Mapping[str, str]) -> dict[str, SourcePath]:
+    """Returns the subfolders that `names` lists, by the value in `names`.
 
-    Further folders are refused, except those in `beside`.
-
-    Raises:
-      InputError: see `scan_splits`.
-    """
-    class_folders = named_folders(folder, layout.spellings)
-    for place in children(folder):
-        if place.is_dir() and place.name.casefold() not in layout.spellings and place not in beside:
-            raise InputError(
-                f"{shown(place)} is none of the classes {', '.join(layout.classes)}. Rename it or take it away, "
-                "so that no image is left out unnoticed."
-            )
-        if not place.is_dir() and named_as_image(place):
-            raise InputError(
-                f"{shown(place)} lies beside the class folders. Put it in one of them or take it away."
-            )
-    files = []
-    for class_name in layout.classes:
-        if class_name not in class_folders:
-            raise InputError(
-                f"{folder} holds no folder {class_name}.\nFound there: {listing(folder)}\n{layout}"
-            )
-        found = [
-            SourceFile(place, split, class_name, f"{prefix}{class_name}/{below}")
-            for below, place in _images(class_folders[class_name], nested=layout.nested)
-        ]
-        if not found:
-            raise InputError(f"{class_folders[class_name]} holds no images.\n{layout}")
-        files += found
-    return files
-
-
-def named_folders(folder: Place, names: Mapping[str, str]) -> dict[str, Place]:
-    """Sub-folders by what `names` (keyed without case) calls them; the others are left out.
+    Args:
+      folder: Where to look.
+      names: Case-folded folder name to split or class.
 
     Raises:
-      InputError: two folders stand for one name.
+      InputError: Two folders stand for the same split or class.
     """
-    found: dict[str, Place] = {}
-    for place in subfolders(folder):
-        wanted = names.get(place.name.casefold())
-        if wanted is None:
-            continue
-        if wanted in found:
-            raise InputError(
-                f"{found[wanted]} and {place} both stand for {wanted!r}. Merge or remove one of them."
-            )
-        found[wanted] = place
+    found: dict[str, SourcePath] = {}
+    for path in list_subfolders(folder):
+        name = names.get(path.name.casefold())
+        if name in found:
+            raise InputError(f"{found[name]} and {path} both mean {name!r}. Merge or remove one.")
+        if name is not None:
+            found[name] = path
     return found
 
 
-def _images(folder: Place, *, nested: bool, above: str = "") -> Iterator[tuple[str, Place]]:
-    """Each file with its path below the class folder."""
-    for place in children(folder):
-        if place.name.encode(errors="ignore").decode() != place.name:
-            raise InputError(f"{str(place)!a}: the file name is not valid UTF-8. Rename the file.")
-        if place.is_file():
-            if isinstance(place, ZipEntry):
-                place.check_alone()
-            yield above + place.name, place
-        elif not place.is_dir():
-            if isinstance(place, Path) and place.exists():  # reading a pipe would never end
-                raise InputError(f"{shown(place)} is neither a file nor a folder. Take it away.")
-            yield above + place.name, place  # a link to nowhere: named with the other bad files
-        elif nested:
-            if isinstance(place, Path) and Path(str(folder)).resolve().is_relative_to(
-                place.resolve()
+def _walk_files(
+    folder: SourcePath, nested: bool, prefix: str = ""
+) -> Iterator[tuple[str, SourcePath]]:
+    """Yields each file with its path below the class folder."""
+    for path in list_children(folder):
+        if path.name.encode(errors="ignore").decode() != path.name:
+            raise InputError(f"{str(path)!a}: the file name is not valid UTF-8. Rename the file.")
+        if path.is_file():
+            if isinstance(path, ZipPath):
+                path.check_unique()
+            yield prefix + path.name, path
+        elif not path.is_dir():
+            if isinstance(path, Path) and path.exists():  # reading a pipe would never end
+                raise InputError(f"{printable(path)} is not a regular file. Remove it.")
+            yield prefix + path.name, path  # a broken link is reported with the unreadable images
+        elif not nested:
+            raise InputError(
+                f"{printable(path)} is a folder among images. Move its images up or remove it."
+            )
+        else:
+            if isinstance(path, Path) and Path(str(folder)).resolve().is_relative_to(
+                path.resolve()
             ):
                 raise InputError(
-                    f"{shown(place)} is a link to a folder that holds it. Remove the link."
+                    f"{printable(path)} links to a folder that contains it. Remove it."
                 )
-            yield from _images(place, nested=True, above=f"{above}{place.name}/")
-        else:
-            raise InputError(
-                f"{shown(place)} is a folder among images. Move its images up or take it away."
-            )
+            yield from _walk_files(path, nested, f"{prefix}{path.name}/")
 
 
-def named_as_image(place: Place) -> bool:
-    """Whether a file's name says that it is an image; inside class folders all files are, whatever their names."""
-    return PurePath(place.name).suffix.casefold() in SUFFIXES
+def has_image_suffix(path: SourcePath) -> bool:
+    """Returns whether a file name ends like an image. In class folders all files are images."""
+    return PurePath(path.name).suffix.casefold() in SUFFIXES
 
 
-def _check_copies(root: Place, files: Sequence[SourceFile], layout: Layout) -> list[Place]:
-    """Of a layout that holds a copy of itself only the outer one is read, if nothing is lost by that.
+def _check_nested_copies(
+    root: SourcePath, images: Sequence[SourceImage], layout: Layout
+) -> list[SourcePath]:
+    """Returns the folders next to the splits that contain a copy of the layout, which is ignored.
 
-    The Kaggle zip of the pneumonia radiographs holds every image twice, again under chest_xray/chest_xray.
-
-    Returns:
-      The folders in `root` that hold copies.
+    The Kaggle pneumonia zip holds every image twice, again under chest_xray/chest_xray.
     """
-    holding = []
-    for below in subfolders(root):
-        if below.name.casefold() in SPLIT_NAMES:
+    holders = []
+    for folder in list_subfolders(root):
+        if folder.name.casefold() in SPLIT_NAMES:
             continue
-        for copy in search(below, lambda place: _classes_in_train(place, layout) > 0):
-            inside = [
-                named
-                for split, folder in sorted(named_folders(copy, SPLIT_NAMES).items())
-                for named in class_images(folder, f"{split}/", layout)
+        for copy in find_folders(folder, lambda path: count_train_classes(path, layout) > 0):
+            copied = [
+                image
+                for split, split_folder in find_named_folders(copy, SPLIT_NAMES).items()
+                for image in list_class_images(split_folder, layout, split, f"{split}/")
             ]
-            check_copy(root, copy, files, inside)
-            holding.append(below)
-    return holding
-
-
-def class_images(folder: Place, prefix: str, layout: Layout) -> list[tuple[str, Place]]:
-    """Id and place of what the class folders in `folder` hold, whatever else is there."""
-    return [
-        (f"{prefix}{class_name}/{below}", place)
-        for class_name, class_folder in sorted(named_folders(folder, layout.spellings).items())
-        for below, place in _images(class_folder, nested=layout.nested)
-    ]
+            check_copy(root, images, copy, copied)
+            holders.append(folder)
+    return holders
 
 
 def check_copy(
-    root: Place, copy: Place, files: Sequence[SourceFile], inside: Sequence[tuple[str, Place]]
+    root: SourcePath, images: Sequence[SourceImage], copy: SourcePath, copied: Sequence[SourceImage]
 ) -> None:
-    """Compares the images inside a copy (id and place) with the files read instead of them.
+    """Checks that a copy adds nothing to the images that are read instead of it.
 
     Raises:
-      InputError: the copy holds an image that the outer one lacks, or has with another content.
+      InputError: The copy has an image that is missing in `images` or has different content there.
     """
-    read = {file.image_id: file.path for file in files}
+    originals = {image.image_id: image.path for image in images}
     differing = [
-        shown(place)
-        for image_id, place in inside
-        if image_id not in read or _content_key(read[image_id]) != _content_key(place)
+        image.path
+        for image in copied
+        if image.image_id not in originals
+        or _get_content_key(originals[image.image_id]) != _get_content_key(image.path)
     ]
     if differing:
-        rows = "\n".join(f"  {path}" for path in differing[:_NAMED_AT_MOST])
         raise InputError(
-            f"{copy} looks like a copy of {root}, but {len(differing)} of its images are not there or differ:\n"
-            f"{rows}\nTake one of the two away, or name the one to read."
+            f"{copy} looks like a copy of {root}, but {len(differing)} of its images are missing "
+            f"there or differ:\n{format_rows(differing)}\nRemove one of the two, or give its path."
         )
 
 
-def _content_key(place: Place) -> tuple[int, ...]:
-    """Equal for files of equal content, without reading them: size, and the checksum where a zip has it."""
-    if isinstance(place, ZipEntry):
-        return place.size, place.crc
+def _get_content_key(path: SourcePath) -> tuple[int, ...]:
+    """Returns the file size, and in a zip the checksum: equal for equal files, without reading."""
+    if isinstance(path, ZipPath) and path.info:
+        return path.info.file_size, path.info.CRC
     try:
-        return (Path(str(place)).stat().st_size,)
-    except OSError:  # a link to nowhere is named when it is read
+        return (Path(str(path)).stat().st_size,)
+    except OSError:  # a broken link is reported when it is read
         return (-1,)

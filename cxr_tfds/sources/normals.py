@@ -1,4 +1,4 @@
-"""Normal radiographs from a Kaggle pneumonia folder, to stand against a finding whose source has none."""
+"""Draws normal radiographs from a Kaggle pneumonia folder, for a source that has none."""
 
 from __future__ import annotations
 
@@ -8,51 +8,47 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxr_tfds.errors import MissingData
-from cxr_tfds.sources import SourceFile, scan_splits
-from cxr_tfds.sources.kermany import parse_name
+from cxr_tfds.sources.image import SourceImage
+from cxr_tfds.sources.kermany import parse_names
+from cxr_tfds.sources.layout import scan_splits
 
 _CLASSES = ("NORMAL", "PNEUMONIA")
 _SPELLINGS = {"Opacity": "PNEUMONIA"}  # in pcbreviglieri/pneumonia-xray-images
 
 
-def find_normals(places: Sequence[Path], remedy: str) -> tuple[Path, list[SourceFile]]:
-    """The first of `places` that holds a Kaggle pneumonia folder, and its normal radiographs of all splits.
+def find_normals(sources: Sequence[Path], remedy: str) -> tuple[Path, list[SourceImage]]:
+    """Returns the first source that is a Kaggle pneumonia folder, and its normal radiographs.
 
     Raises:
-      MissingData: none of them does; the message ends with `remedy`.
-      InputError: the folder is not whole, see `cxr_tfds.sources.scan_splits`.
+      MissingData: There is no such source. The message ends with `remedy`.
+      InputError: The folder is incomplete, see `cxr_tfds.sources.scan_splits`.
     """
-    for place in places:
+    for source in sources:
         try:
-            files = scan_splits(place, "chest_xray", _CLASSES, spellings=_SPELLINGS)
+            images = scan_splits(source, "chest_xray", _CLASSES, _SPELLINGS)
         except MissingData:
             continue
-        return place, [file for file in files if file.class_name == "NORMAL"]
-    looked = "\n".join(f"  {place}" for place in places)
-    raise MissingData(f"No normal radiographs. Looked for train/NORMAL in\n{looked}\n{remedy}")
+        return source, parse_names(image for image in images if image.label == "NORMAL")
+    folders = "\n".join(f"  {source}" for source in sources)
+    raise MissingData(f"No normal radiographs. Searched for train/NORMAL in\n{folders}\n{remedy}")
 
 
-def draw_normals(files: Sequence[SourceFile], count: int, seed: int) -> list[SourceFile]:
-    """`count` of the files, or all if there are fewer; one of each patient before a second of any.
+def draw_normals(images: Sequence[SourceImage], count: int, seed: int) -> list[SourceImage]:
+    """Returns up to `count` images, one of each patient before a second one of any.
 
-    Patients and their images come in the order of a hash, which is the same on every machine and moves
-    little when images are added.
+    Patients and their images are ordered by a hash. The order is the same on every machine and
+    changes little when images are added.
     """
-    by_patient: dict[str, list[SourceFile]] = defaultdict(list)
-    for file in sorted(files, key=lambda file: _order(seed, file.image_id)):
-        by_patient[normal_patient(file) or file.image_id].append(file)
-    turns = [
-        (turn, _order(seed, patient), file)
-        for patient, of_patient in by_patient.items()
-        for turn, file in enumerate(of_patient)
+    by_patient: dict[str, list[SourceImage]] = defaultdict(list)
+    for image in sorted(images, key=lambda image: _hash(seed, image.image_id)):
+        by_patient[image.patient_id or image.image_id].append(image)
+    rounds = [
+        (number, _hash(seed, patient), image)
+        for patient, own_images in by_patient.items()
+        for number, image in enumerate(own_images)
     ]
-    return [file for _, _, file in sorted(turns, key=lambda item: item[:2])[:count]]
+    return [image for _, _, image in sorted(rounds, key=lambda item: item[:2])[:count]]
 
 
-def normal_patient(file: SourceFile) -> str:
-    """The patient as the name tells, "" if it does not."""
-    return parse_name(file.path.name).patient_id
-
-
-def _order(seed: int, text: str) -> bytes:
+def _hash(seed: int, text: str) -> bytes:
     return hashlib.sha256(f"{seed} {text}".encode()).digest()

@@ -1,75 +1,89 @@
-"""Where a source may stand: in a folder, or in the zips that lie in it, which are opened only when they are needed."""
+"""Finds the folder that holds the images: in the source folder, or in zips inside it."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cxr_tfds.errors import MissingData
-from cxr_tfds.sources.archive import ZipFolder, open_archives
-from cxr_tfds.sources.places import Place, check_links, children
+from cxr_tfds.sources.archive import open_archives
+from cxr_tfds.sources.paths import (
+    SourcePath,
+    expect_single,
+    find_folders,
+    list_children,
+    summarize_folder,
+)
+
+_log = logging.getLogger(__name__)
 
 
-def open_source(source: Path) -> list[Place]:
-    """Where a source may stand: the folder itself, then what is in the zips that lie in it; or in the zip itself.
+def open_source(source: Path, expected: str) -> list[SourcePath]:
+    """Returns where to look for images: the folder, then the content of its zips, if any.
 
-    Looking into the second opens the zips.
+    Zips are opened on first use, see `cxr_tfds.sources.archive.open_archives`.
+
+    Args:
+      source: Folder or zip.
+      expected: Description of the layout, for the error message.
 
     Raises:
-      MissingData: `source` does not exist, or is a file and no zip.
-      InputError: it is a zip that is damaged or may not be opened, see `cxr_tfds.sources.archive`.
+      MissingData: `source` does not exist, or is a file but not a zip.
     """
-    source = Path(source)
-    if source.is_file():
-        if source.suffix.casefold() != ".zip":
-            raise MissingData(f"No radiographs in {source}\nIt is a file, and no zip.")
+    if source.is_file() and source.suffix.casefold() == ".zip":
         return [open_archives(source, [source])]
     if not source.is_dir():
-        raise MissingData(f"No radiographs in {source}\nIt does not exist.")
+        problem = "The file is not a zip." if source.is_file() else "It does not exist."
+        raise MissingData(f"No radiographs in {source}\n{problem}\n{expected}")
     zips = [
-        Path(source, place.name)
-        for place in children(source)
-        if place.name.casefold().endswith(".zip")
+        source / path.name
+        for path in list_children(source)
+        if path.name.casefold().endswith(".zip") and path.is_file()
     ]
-    zips = [path for path in zips if path.is_file()]
-    return [source, Zips(source, zips)] if zips else [source]
+    return [source, open_archives(source, zips)] if zips else [source]
 
 
-class Zips:
-    """What is in the zips of a folder, as one folder.
+def find_root(
+    source: Path,
+    expected: str,
+    *accepts: Callable[[SourcePath], bool],
+    content: str = "radiographs",
+) -> SourcePath:
+    """Returns the folder of a source that holds the images, at most three levels down.
 
-    Looking into it opens them, and raises InputError where a zip is damaged, may not be opened, or is a link out of
-    the folder: beside a source that stands there extracted it is no matter what else was downloaded.
+    If an extracted copy exists, zip files next to it are ignored.
+
+    Args:
+      source: Folder or zip.
+      expected: Description of the layout, for the error message.
+      accepts: Tests of a folder. A later test is used only if no folder passes the earlier ones.
+      content: What is searched for, for the error message.
+
+    Raises:
+      MissingData: No folder passes any test.
+      InputError: Several folders pass, or a zip is refused.
     """
+    tops = open_source(source, expected)
+    for accept in accepts:
+        if root := find_in(tops, accept, source):
+            if len(tops) > 1 and isinstance(root, Path):
+                _log.info("Zip files in %s are ignored: using the extracted %s.", source, root)
+            return root
+    raise MissingData(
+        f"No {content} in {source}\nFound there: {summarize_folder(tops[-1])}\n{expected}"
+    )
 
-    def __init__(self, source: Path, archives: Sequence[Path]) -> None:
-        self._source = source
-        self._archives = archives
 
-    @functools.cached_property
-    def _opened(self) -> ZipFolder:
-        check_links(self._source, self._archives)
-        return open_archives(self._source, self._archives)
+def find_in(
+    tops: Sequence[SourcePath], accept: Callable[[SourcePath], bool], source: Path
+) -> SourcePath | None:
+    """Returns the only accepted folder of the first place that has any, or None.
 
-    @property
-    def name(self) -> str:
-        return self._source.name
-
-    def is_dir(self) -> bool:
-        return True
-
-    def is_file(self) -> bool:
-        return False
-
-    def iterdir(self) -> Iterator[Place]:
-        return self._opened.iterdir()
-
-    def read_bytes(self) -> bytes:
-        raise IsADirectoryError(str(self))
-
-    def __truediv__(self, name: str) -> Place:
-        return self._opened / name
-
-    def __str__(self) -> str:
-        return str(self._source)
+    Raises:
+      InputError: Several folders are accepted on the same level.
+    """
+    for top in tops:
+        if found := find_folders(top, accept):
+            return expect_single(found, source)
+    return None

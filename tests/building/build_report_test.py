@@ -18,7 +18,7 @@ CLASSES = ("NORMAL", "PNEUMONIA")
 
 def image(image_id: str, patient: str = "", finding: str | None = None) -> SourceImage:
     split, label, _ = image_id.split("/")
-    return SourceImage(Path("nowhere"), split, label, finding, image_id, patient)
+    return SourceImage(Path("nowhere"), split, label, image_id, finding, patient)
 
 
 def fact(content: str) -> Facts:

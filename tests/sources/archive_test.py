@@ -14,7 +14,7 @@ import pytest
 
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.sources import archive as archives
-from cxr_tfds.sources.archive import ZipEntry, open_archives
+from cxr_tfds.sources.archive import ZipPath, open_archives
 from cxr_tfds.sources.layout import scan_splits
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -174,7 +174,7 @@ def test_entries_that_lead_elsewhere_are_refused(
 def test_bombs_are_refused_before_they_are_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ZipEntry, "read_bytes", lambda self: pytest.fail("was unpacked"))
+    monkeypatch.setattr(ZipPath, "read_bytes", lambda self: pytest.fail("was unpacked"))
     bomb = FILES | {"train/NORMAL/bomb.jpeg": bytes(2 << 20)}
     pack(tmp_path / "archive.zip", bomb)
     with pytest.raises(

@@ -27,19 +27,19 @@ def test_class_folders_without_splits(tmp_path: Path) -> None:
     found = scan_classes(draw(tmp_path, *FLAT))
     assert found.classes == ("Normal", "Fibrosis")
     assert not found.has_splits
-    assert [file.image_id for file in found.files] == [
+    assert [file.image_id for file in found.images] == [
         "Fibrosis/b.png",
         "Fibrosis/ward 3/c.png",
         "Normal/a.png",
     ]
-    assert {file.split for file in found.files} == {"train"}
+    assert {file.split for file in found.images} == {"train"}
 
 
 def test_class_folders_in_splits_of_any_spelling(tmp_path: Path) -> None:
     found = scan_classes(draw(tmp_path, *SPLIT))
     assert found.classes == ("Normal", "TB")
     assert found.has_splits
-    assert [file.image_id for file in found.files] == [
+    assert [file.image_id for file in found.images] == [
         "test/Normal/c.png",
         "test/TB/d.png",
         "train/Normal/a.png",
@@ -49,15 +49,15 @@ def test_class_folders_in_splits_of_any_spelling(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", [FLAT, SPLIT])
 def test_wrapped_and_zipped(layout: Sequence[str], tmp_path: Path) -> None:
-    wanted = [file.image_id for file in scan_classes(draw(tmp_path / "plain", *layout)).files]
+    wanted = [file.image_id for file in scan_classes(draw(tmp_path / "plain", *layout)).images]
     wrapped = draw(tmp_path / "wrapped" / "my data" / "v2", *layout, "__MACOSX/x/._a.png").parents[
         1
     ]
-    assert [file.image_id for file in scan_classes(wrapped).files] == wanted
+    assert [file.image_id for file in scan_classes(wrapped).images] == wanted
     with zipfile.ZipFile(tmp_path / "archive.zip", "w") as file:
         for path in layout:
             file.writestr(f"my data/{path}", path)
-    assert [file.image_id for file in scan_classes(tmp_path / "archive.zip").files] == wanted
+    assert [file.image_id for file in scan_classes(tmp_path / "archive.zip").images] == wanted
 
 
 def test_of_a_nested_copy_the_outer_one_is_read(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_of_a_nested_copy_the_outer_one_is_read(tmp_path: Path) -> None:
     draw(tmp_path / "data" / "data", *FLAT)
     found = scan_classes(tmp_path)
     assert found.classes == ("Normal", "Fibrosis")
-    assert len(found.files) == 3
+    assert len(found.images) == 3
     draw(tmp_path / "data" / "data", "Normal/more.png")
     with pytest.raises(InputError, match=r"looks like a copy of .*\n  .*more\.png"):
         scan_classes(tmp_path)
@@ -220,4 +220,4 @@ def test_a_link_to_another_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more/x.png").touch()
     (tmp_path / "train/TB/more").symlink_to("../../more")
-    assert "train/TB/more/x.png" in [file.image_id for file in scan_classes(tmp_path).files]
+    assert "train/TB/more/x.png" in [file.image_id for file in scan_classes(tmp_path).images]

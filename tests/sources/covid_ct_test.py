@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources.covid_ct import origin, scan_slices
+from cxr_tfds.sources.covid_ct import parse_origin, scan_slices
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from cxr_tfds.sources.covid_ct import origin, scan_slices
     ],
 )
 def test_what_a_name_tells(name: str, expected: str) -> None:
-    assert origin(name) == expected
+    assert parse_origin(name) == expected
 
 
 def put(path: Path, text: str = "x") -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.ieee8023 import FINDINGS, Chosen, Row, choose, named_finding, read_table
+from cxr_tfds.sources.ieee8023 import FINDINGS, Chosen, Row, choose, normalize_finding, read_table
 
 NEW = "patientid,offset,finding,view,modality,folder,filename,license"
 OLD = "Patientid,offset,sex,age,finding,survival,view,date,location,filename,doi, url,license,notes"
@@ -101,7 +101,7 @@ def test_names_that_lead_out_of_the_folder(folder: str, filename: str) -> None:
     ],
 )
 def test_findings_of_old_and_new_tables(finding: str, name: str | None) -> None:
-    assert named_finding(finding) == name
+    assert normalize_finding(finding) == name
     assert name is None or name in FINDINGS
 
 

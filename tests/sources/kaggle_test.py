@@ -1,4 +1,4 @@
-"""Kaggle credentials: found where the kaggle command finds them, and never shown."""
+"""Kaggle credentials: found where the kaggle command finds them, and never printable."""
 
 from __future__ import annotations
 
@@ -37,38 +37,38 @@ def _command(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_credentials_there_are_none(folder: Path) -> None:
-    assert kaggle.credentials() == []
+    assert kaggle.find_credentials() == []
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"username": "ada"}', "not json"])
 def test_a_file_without_credentials(content: str, folder: Path) -> None:
     (folder / "kaggle.json").write_text(content, encoding="utf-8")
-    assert kaggle.credentials() == []
+    assert kaggle.find_credentials() == []
 
 
 def test_where_credentials_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "kaggle.json").write_text(json.dumps(SECRETS), encoding="utf-8")
-    assert set(kaggle.credentials()) == set(SECRETS.values())
+    assert set(kaggle.find_credentials()) == set(SECRETS.values())
     (folder / "kaggle.json").unlink()
     (folder / "access_token").write_text("KGAT_token\n", encoding="utf-8")
-    assert kaggle.credentials() == ["KGAT_token"]
+    assert kaggle.find_credentials() == ["KGAT_token"]
     (folder / "access_token").unlink()
     monkeypatch.setenv("KAGGLE_KEY", "key")
-    assert kaggle.credentials() == []  # of use with a user name only
+    assert kaggle.find_credentials() == []  # of use with a user name only
     monkeypatch.setenv("KAGGLE_USERNAME", "ada")
-    assert set(kaggle.credentials()) == {"key", "ada"}
+    assert set(kaggle.find_credentials()) == {"key", "ada"}
     monkeypatch.setenv("KAGGLE_API_TOKEN", "token")
-    assert set(kaggle.credentials()) == {"key", "ada", "token"}
+    assert set(kaggle.find_credentials()) == {"key", "ada", "token"}
 
 
 def test_the_home_folder_is_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_CONFIG_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    assert kaggle.credentials() == []
+    assert kaggle.find_credentials() == []
     (tmp_path / ".kaggle").mkdir()
     (tmp_path / ".kaggle/kaggle.json").write_text(json.dumps(SECRETS), encoding="utf-8")
-    assert set(kaggle.credentials()) == set(SECRETS.values())
+    assert set(kaggle.find_credentials()) == set(SECRETS.values())
 
 
 @pytest.mark.usefixtures("_command")
@@ -91,8 +91,8 @@ def test_a_failed_download_shows_no_credential(
     expected = "Kaggle did not give owner/name:\n401 for {'username': '[hidden]', 'key': '[hidden]'}, token [hidden]"
     assert str(caught.value) == expected
     assert caught.value.__suppress_context__
-    shown = caplog.text + "".join(capfd.readouterr())
-    assert not [secret for secret in (*SECRETS.values(), "and-more") if secret in shown]
+    printable = caplog.text + "".join(capfd.readouterr())
+    assert not [secret for secret in (*SECRETS.values(), "and-more") if secret in printable]
 
 
 def test_without_the_command_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

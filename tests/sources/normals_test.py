@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources import SourceFile
+from cxr_tfds.sources import SourceImage
 from cxr_tfds.sources.normals import draw_normals, find_normals, normal_patient
 
 
-def files(*patients: int) -> list[SourceFile]:
+def files(*patients: int) -> list[SourceImage]:
     """As many images of patient 0, 1, … as given."""
     names = [
         f"IM-{patient:04}-{n:04}.jpeg"
         for patient, count in enumerate(patients)
         for n in range(count)
     ]
-    return [SourceFile(Path(name), "train", "NORMAL", f"train/NORMAL/{name}") for name in names]
+    return [SourceImage(Path(name), "train", "NORMAL", f"train/NORMAL/{name}") for name in names]
 
 
-def ids(drawn: list[SourceFile]) -> list[str]:
+def ids(drawn: list[SourceImage]) -> list[str]:
     return [file.image_id for file in drawn]
 
 
@@ -55,7 +55,7 @@ def test_the_seed_decides_and_the_order_of_the_files_does_not() -> None:
 
 def test_images_of_unknown_patients_count_each_as_one() -> None:
     pool = [
-        SourceFile(Path(f"{n}.jpg"), "train", "NORMAL", f"train/NORMAL/{n}.jpg") for n in range(4)
+        SourceImage(Path(f"{n}.jpg"), "train", "NORMAL", f"train/NORMAL/{n}.jpg") for n in range(4)
     ]
     assert len(draw_normals(pool, 4, seed=0)) == 4
 

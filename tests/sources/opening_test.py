@@ -11,7 +11,7 @@ import pytest
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.classes import scan_classes
 from cxr_tfds.sources.layout import scan_splits
-from cxr_tfds.sources.places import FOLLOW_LINKS
+from cxr_tfds.sources.paths import FOLLOW_LINKS
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 IDS = [f"{split}/{name}/a.jpeg" for split in ("test", "train") for name in CLASSES]
@@ -23,7 +23,7 @@ def by_splits(source: Path) -> list[str]:
 
 
 def by_classes(source: Path) -> list[str]:
-    return [file.image_id for file in scan_classes(source, CLASSES).files]
+    return [file.image_id for file in scan_classes(source, CLASSES).images]
 
 
 each_way = pytest.mark.parametrize("scan", [by_splits, by_classes])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.places import FOLLOW_LINKS, check_links, children, search, shown
+from cxr_tfds.sources.paths import FOLLOW_LINKS, check_links, list_children, find_folders, printable
 
 
 @pytest.fixture
@@ -80,18 +80,18 @@ def test_a_folder_without_permission(
             os, "access", lambda path, mode: path.name != "train" or not mode & os.X_OK
         )
     with pytest.raises(InputError, match=r"train cannot be read: permission denied"):
-        children(source / "train")
-    assert search(source, lambda folder: folder.name == "none") == []  # on the way it is passed by
+        list_list_children(source / "train")
+    assert find_folders(source, lambda folder: folder.name == "none") == []  # on the way it is passed by
 
 
 def test_search_takes_the_nearest_level(tmp_path: Path) -> None:
     for path in ("a/x", "b/c/x", "d/x", "a/x/x", "__MACOSX/x"):
         (tmp_path / path).mkdir(parents=True, exist_ok=True)
-    found = search(tmp_path, lambda folder: folder.name == "x")
+    found = find_folders(tmp_path, lambda folder: folder.name == "x")
     assert found == [tmp_path / "a/x", tmp_path / "d/x"]
-    assert search(tmp_path, lambda folder: folder.name == "y") == []
+    assert find_folders(tmp_path, lambda folder: folder.name == "y") == []
 
 
-def test_a_name_is_shown_on_one_line() -> None:
-    assert shown("ä/b.jpeg") == "ä/b.jpeg"
-    assert shown("a\nb") == "'a\\nb'"
+def test_a_name_is_printable_on_one_line() -> None:
+    assert printable("ä/b.jpeg") == "ä/b.jpeg"
+    assert printable("a\nb") == "'a\\nb'"
