@@ -1,6 +1,6 @@
 """The run folder: what `cxr-train` writes and `cxr-evaluate` and `cxr-export` read.
 
-Files appear whole or not at all: written beside, then renamed. Loads no TensorFlow until a model is.
+Loads no TensorFlow before a model is loaded.
 """
 
 from __future__ import annotations
@@ -18,19 +18,14 @@ from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.files import complete_file, remove_abandoned, write_json
 
 FORMAT = 2
-CONFIG, MODEL, HISTORY, METRICS, STRESS = (
-    "config.json",
-    "model.keras",
-    "history.csv",
-    "metrics.json",
-    "stress.json",
-)
+CONFIG, MODEL, HISTORY = "config.json", "model.keras", "history.csv"
+METRICS, STRESS = "metrics.json", "stress.json"
 REPORT, CARD, PICTURES, CHECKPOINT = "report.html", "MODEL_CARD.md", "pictures", "checkpoint"
 TENSORBOARD = "tensorboard"
-# What `cxr_tfds.report` writes to the folder of pictures; of the images rightly called a sheet for each class.
+# What `cxr_tfds.report` writes to the folder of pictures.
 _OWN_PICTURES = (
-    "calibration", "confusion", "false-alarms", "loss", "metrics", "missed", "model", "precision-recall",
-    "right-[0-9]*", "roc", "scores", "stress", "thresholds", "wrong",
+    "confusion", "correct-[0-9]*", "errors", "false-negatives", "false-positives", "loss",
+    "metrics", "precision-recall", "reliability", "roc", "scores", "stress", "thresholds",
 )  # fmt: skip
 
 History = list[dict[str, Any]]
@@ -38,19 +33,20 @@ History = list[dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """`config.json`: everything needed to repeat a run and to use its model.
+    """The content of `config.json`: everything needed to repeat a run and to use its model.
 
     Attributes:
-      settings: of the run, see `cxr_tfds.training.settings.TrainSettings`.
-      dataset: name with version, and fingerprint of the dataset it was trained on.
-      labels: class names, the negative class first.
+      settings: Settings of the run, see `cxr_tfds.training.settings.TrainSettings`.
+      dataset: "name" (with version) and "fingerprint" of the dataset.
+      labels: Class names, the negative class first.
       shape: (S, S, C) of the images.
-      fit: how source images are fitted to S x S.
-      precision: the Keras dtype policy it was trained in.
-      environment: versions of what it was trained with.
-      temperature: what logits are divided by before they become probabilities; fitted on validation.
-      threshold: the calibrated probability from which the finding is called, None before it is chosen
-        or with more than two classes. The rule it is chosen by is in the settings.
+      fit: How source images are fitted to S x S.
+      precision: Keras dtype policy of the training.
+      environment: Versions of the software used for training.
+      temperature: Divisor of the logits, fitted on validation.
+      threshold: Smallest probability that is predicted positive; None before it is chosen or with
+        more than two classes.
+      format: Version of the file format.
     """
 
     settings: dict[str, Any]
@@ -65,103 +61,129 @@ class RunConfig:
     format: int = FORMAT
 
     def write(self, run: Path) -> None:
+        """Writes `config.json` to a run folder."""
         write_json(run / CONFIG, dataclasses.asdict(self))
 
     @classmethod
     def read(cls, run: Path) -> RunConfig:
-        """Raises:
-        MissingData: `run` is no run folder.
-        InputError: it was written by another version of cxr-tfds, or is damaged.
+        """Reads the config of a run folder.
+
+        Raises:
+          MissingData: `run` is not a run folder.
+          InputError: The file is from another version of cxr-tfds or corrupt.
         """
         path = run / CONFIG
         if not path.is_file():
-            what = f"is not a run folder (no {CONFIG})" if run.exists() else "does not exist"
-            raise MissingData(f"{run} {what}. Make one with: cxr-train --out {run} …")
+            problem = f"is not a run folder (no {CONFIG})" if run.exists() else "does not exist"
+            raise MissingData(f"{run} {problem}. Make a run folder with: cxr-train --out {run} …")
+        return cls.read_file(path)
+
+    @classmethod
+    def read_file(cls, path: Path) -> RunConfig:
+        """Reads a config from a file of any name.
+
+        Raises:
+          InputError: The file is from another version of cxr-tfds or not a config.
+        """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content.get("format") != FORMAT:
+            if (found := content.get("format")) != FORMAT:
                 raise InputError(
-                    f"{path} has format {content.get('format')}; this version reads {FORMAT}. Train the run again."
+                    f"{path} has format {found}; this version of cxr-tfds reads format {FORMAT}. "
+                    "Train again."
                 )
             config = cls(**content)
             return dataclasses.replace(config, labels=tuple(config.labels), shape=(*config.shape,))
         except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as err:
-            raise InputError(f"{path} is damaged: {err}") from err
+            raise InputError(
+                f"{path} is corrupt: {err}. Expected the {CONFIG} that cxr-train writes."
+            ) from err
 
 
 def read_metrics(run: Path, name: str = METRICS) -> dict[str, Any]:
-    """Figures by split, or with `name` STRESS those under stress; none before the run is measured.
+    """Returns the metrics of a run by split; empty before it is measured.
+
+    Args:
+      run: Run folder.
+      name: `METRICS`, or `STRESS` for the metrics under stress.
 
     Raises:
-      InputError: the file is damaged.
+      InputError: The file is corrupt.
     """
     path = run / name
+    if not path.is_file():
+        return {}
     try:
-        tables = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if not isinstance(tables, dict) or not all(
-            isinstance(table, dict) for table in tables.values()
-        ):
-            raise InputError(
-                f"{path} is damaged: expected a table for each split. Remove it and measure again."
-            )
-        return tables
+        tables = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as err:
-        raise InputError(f"{path} is damaged: {err}. Remove it and measure again.") from err
+        raise InputError(f"{path} is corrupt: {err}. Remove it and measure again.") from err
+    if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+        raise InputError(
+            f"{path} is corrupt: expected an object for each split. Remove it and measure again."
+        )
+    return tables
 
 
 def save_model(model: Any, run: Path) -> None:
-    with complete_file(run / MODEL) as beside:
-        model.save(beside)
+    """Saves a Keras model as `model.keras`."""
+    with complete_file(run / MODEL) as path:
+        model.save(path)
 
 
 def load_model(run: Path) -> Any:
-    """The trained Keras model, float32.
+    """Returns the trained Keras model, float32.
 
     Raises:
-      MissingData: the run has no model yet.
-      InputError: the file is damaged.
+      MissingData: The run has no model yet.
+      InputError: The file is corrupt.
     """
     path = run / MODEL
     if not path.is_file():
         raise MissingData(
-            f"{path} does not exist: the run did not finish. Go on with: cxr-train --out {run} --resume"
+            f"{path} does not exist because the run is not finished. Continue it with: "
+            f"cxr-train --out {run} --resume"
         )
     import keras
 
     try:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as err:
-        raise InputError(f"{path} is damaged. Train the run again.") from err
+        raise InputError(f"{path} is corrupt. Train again.") from err
 
 
 def own_pictures(run: Path) -> list[Path]:
-    """The pictures of a report; others in their folder are someone's own."""
+    """Returns the pictures of the report; other files in their folder belong to the user."""
     return [path for name in _OWN_PICTURES for path in (run / PICTURES).glob(f"{name}.png")]
 
 
 def clear(run: Path) -> None:
-    """Removes the files of a run from `run`, those left half written included, and nothing else."""
+    """Removes the files of a run, including abandoned temporary files, and nothing else."""
     remove_abandoned(run)
     for name in (CONFIG, MODEL, HISTORY, METRICS, STRESS, REPORT, CARD):
         (run / name).unlink(missing_ok=True)
     for path in [*own_pictures(run), *(run / TENSORBOARD).glob("events.out.tfevents.*")]:
         path.unlink()
     for folder in (run / PICTURES, run / TENSORBOARD):
-        with contextlib.suppress(OSError):  # someone's own files stay, and their folder
+        with contextlib.suppress(OSError):  # a folder that holds files of the user stays
             folder.rmdir()
     shutil.rmtree(run / CHECKPOINT, ignore_errors=True)
 
 
 def best_epoch(history: History) -> int:
-    """Number of the best epoch, from 1."""
+    """Returns the number of the best epoch, from 1.
+
+    It has the highest validation AUC, or accuracy with more than two classes; of equal epochs the
+    one with the lower validation loss.
+    """
     key = "val_auc" if "val_auc" in history[0] else "val_accuracy"
     return int(max(history, key=lambda row: (row[key], -row["val_loss"]))["epoch"])
 
 
 def write_history(run: Path, history: History) -> None:
+    """Writes `history.csv`, one row per epoch."""
     with (
-        complete_file(run / HISTORY) as beside,
-        beside.open("w", newline="", encoding="utf-8") as file,
+        complete_file(run / HISTORY) as path,
+        path.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()
@@ -169,16 +191,15 @@ def write_history(run: Path, history: History) -> None:
 
 
 def read_history(run: Path) -> History:
-    """The epochs of `history.csv`; none where a run has no such file."""
+    """Returns the numeric columns of `history.csv`; no rows if the run has no such file."""
     path = run / HISTORY
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [_numbers(row) for row in csv.DictReader(file)]
+        return [_numeric_columns(row) for row in csv.DictReader(file)]
 
 
-def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    """The columns that are numbers."""
+def _numeric_columns(row: dict[str, Any]) -> dict[str, float]:
     numbers = {}
     for name, value in row.items():
         with contextlib.suppress(TypeError, ValueError):

@@ -1,1 +1,1 @@
-"""`report.html`, `MODEL_CARD.md` and the pictures of a run. Importing the package alone loads nothing."""
+"""`report.html`, `MODEL_CARD.md` and the pictures of a run. Importing the package loads nothing."""

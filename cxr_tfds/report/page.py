@@ -1,10 +1,10 @@
-"""`report.html`: one self-contained page about a run, beside it `MODEL_CARD.md` and the pictures as PNG."""
+"""Writes `report.html`, a self-contained page, with `MODEL_CARD.md` and PNG pictures."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,121 +13,133 @@ from markupsafe import Markup
 
 from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import CONDITIONS, STRENGTHS
-from cxr_tfds.evaluation.scoring import Kept, Scores
+from cxr_tfds.evaluation.scoring import ImageSample, Scores
 from cxr_tfds.files import complete_file
-from cxr_tfds.plotting import TIMES, Picture, colour_of, drawing
+from cxr_tfds.plotting import TIMES, Picture, class_colour, plot_style
 from cxr_tfds.reading.datasets import BuiltDataset
-from cxr_tfds.report import card, curves, diagram, gallery, history, robustness
-from cxr_tfds.report.data import facts_of
+from cxr_tfds.report.dataset import summarize_dataset
+from cxr_tfds.report.gallery import collect_examples
+from cxr_tfds.report.model_card import DISCLAIMER, metric_label, write_sections
+from cxr_tfds.report.plots import plot_scores
+from cxr_tfds.report.stress_plot import plot_stress
+from cxr_tfds.report.training_plots import plot_training
 from cxr_tfds.run_folder import RunConfig
 
 _HEADLINE = ("auc", "accuracy", "sensitivity", "specificity")
-_HEADLINE_CLASSES = ("auc", "accuracy", "balanced_accuracy")
+_HEADLINE_MANY = ("auc", "accuracy", "balanced_accuracy")
 
 
-class Measured(NamedTuple):
-    """What was found out about a run."""
+class RunResults(NamedTuple):
+    """What a report is about."""
 
     dataset: BuiltDataset
     model: Any  # Keras
-    split: str  # the one the page is about
-    scores: Scores  # of that split
-    kept: Kept  # its images
-    tables: dict[str, Any]  # `metrics.json`, by split
-    stress: dict[str, Any] | None  # `stress.json` of that split
+    split: str  # the split of the scores, the sample and the stress test
+    scores: Scores
+    sample: ImageSample
+    metrics: dict[str, Any]  # content of `metrics.json`, by split
+    stress: dict[str, Any] | None  # the split's table in `stress.json`, if measured
 
 
-def write_report(run: Path, config: RunConfig, found: Measured) -> None:
-    """Writes the page, the card and the pictures into the run folder; each file appears whole."""
-    table = found.tables[found.split]
-    past = history.read_history(run)
-    with drawing():
-        scored = curves.pictures_of(found.scores, table, config.labels, config.threshold)
-        groups, sheets = gallery.groups_of(
-            found.model, found.scores, found.kept, config.labels, config.threshold
+def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
+    """Writes the report, the model card and the pictures to the run folder."""
+    split, stress, labels = results.split, results.stress, config.labels
+    metrics, scores = results.metrics[split], results.scores
+    history = run_folder.read_history(run)
+    with plot_style():
+        score_pictures = plot_scores(scores, metrics, labels, config.threshold)
+        groups, sheets = collect_examples(
+            results.model, scores, results.sample, labels, config.threshold
         )
-        training = history.pictures_of(past)
-        stress = robustness.picture_of(found.stress) if found.stress else None
-        layers = diagram.picture_of(found.model)
-    data = facts_of(found.dataset, found.split, found.scores)
-    sections = card.sections(config, found.model, found.split, table, found.stress, data)
+        training_pictures = plot_training(history)
+        stress_picture = plot_stress(stress) if stress else None
+    data = summarize_dataset(results.dataset, split, scores)
+    sections = write_sections(config, results.model, split, metrics, stress, data)
+    headline = _HEADLINE_MANY if config.threshold is None else _HEADLINE
+    context = {
+        "run": run.resolve().name,
+        "path": shlex.quote(str(run.resolve())),
+        "config": config,
+        "split": split,
+        "metrics": metrics,
+        "all_metrics": results.metrics,
+        "metric_names": [
+            name for name, value in metrics.items() if isinstance(value, dict) and "low" in value
+        ],
+        "headline": headline,
+        "counts": _describe_counts(config, metrics),
+        "model": results.model,
+        "layers": _layer_rows(results.model),
+        "data": data,
+        "sections": sections,
+        "disclaimer": DISCLAIMER,
+        "score_pictures": score_pictures,
+        "groups": groups,
+        "training_pictures": training_pictures,
+        "epochs": len(history),
+        "stress": stress,
+        "stress_picture": stress_picture,
+        "causes": {condition.name: condition.causes for condition in CONDITIONS},
+        "strengths": STRENGTHS,
+        "class_colour": class_colour,
+        "times": TIMES,
+    }
     environment = Environment(
         loader=PackageLoader("cxr_tfds.report", ""), undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"spelled": card.spelled, "percent": _percent, "breakable": _breakable}
-    facts = {
-        "run": run.resolve().name, "config": config, "table": table, "split": found.split, "sections": sections,
-    }  # fmt: skip
+    environment.filters |= {
+        "metric_label": metric_label,
+        "percent": lambda value: "undefined" if value is None else f"{100 * value:.1f}%",
+        "breakable": _breakable,
+    }
     page = environment.overlay(autoescape=True).get_template("report.html.j2")
-    _write(
-        run / run_folder.REPORT,
-        page.render(
-            **facts,
-            path=shlex.quote(str(run.resolve())),
-            model=found.model,
-            no_device=card.NO_DEVICE,
-            headline=[
-                name
-                for name in (_HEADLINE if config.threshold is not None else _HEADLINE_CLASSES)
-                if name in table
-            ],
-            in_numbers=in_numbers(config, table),
-            scored=scored,
-            groups=groups,
-            training=training,
-            epochs=len(past),
-            stress=found.stress,
-            stress_picture=stress,
-            conditions={condition.name: condition for condition in CONDITIONS},
-            strengths=STRENGTHS,
-            layers=layers,
-            data=data,
-            tables=found.tables,
-            metrics=[
-                name for name, value in table.items() if isinstance(value, dict) and "low" in value
-            ],
-            colour=colour_of,
-            times=TIMES,
-        ),
-    )
-    _write(run / run_folder.CARD, environment.get_template("model_card.md.j2").render(**facts))
-    shown = [*scored, *training, *([stress] if stress else []), layers, *sheets]
-    _write_pictures(run, shown)
+    card = environment.get_template("model_card.md.j2")
+    for name, template in ((run_folder.REPORT, page), (run_folder.CARD, card)):
+        with complete_file(run / name) as temporary:
+            temporary.write_text(template.render(context), encoding="utf-8")
+    stress_pictures = [stress_picture] if stress_picture else []
+    _write_pictures(run, [*score_pictures, *training_pictures, *stress_pictures, *sheets])
 
 
-def in_numbers(config: RunConfig, table: dict[str, Any]) -> str:
-    """The figures of two classes as counts of images, which most people read more easily."""
+def _describe_counts(config: RunConfig, metrics: dict[str, Any]) -> str:
+    """Returns the metrics of two classes as counts, which most people find easier to read."""
     if config.threshold is None:
         return ""
-    counts = table["confusion_matrix"]
-    sick, well = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
-    parts = [
-        f"Of {sick} images with {config.labels[1]} the model finds {counts['tp']} and misses {counts['fn']}."
-    ] * bool(sick)
-    parts += [f"Of {well} with {config.labels[0]} it calls {counts['fp']} falsely."] * bool(well)
-    return " ".join(parts)
+    counts, (negative, positive) = metrics["confusion_matrix"], config.labels
+    sentences = []
+    if positives := counts["tp"] + counts["fn"]:
+        sentences.append(
+            f"Of {positives} images labelled {positive}, the model detects {counts['tp']} and "
+            f"misses {counts['fn']}."
+        )
+    if negatives := counts["tn"] + counts["fp"]:
+        sentences.append(
+            f"Of {negatives} images labelled {negative}, it predicts {counts['fp']} as {positive}."
+        )
+    return " ".join(sentences)
 
 
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.1f} %"
-
-
-def _write(path: Path, text: str) -> None:
-    with complete_file(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+def _layer_rows(model: Any) -> list[tuple[str, str, str, int]]:
+    """Returns name, type, output shape and number of parameters of each layer."""
+    rows = []
+    for layer in model.layers:
+        output = layer.output[0] if isinstance(layer.output, (list, tuple)) else layer.output
+        shape = f" {TIMES} ".join("?" if side is None else str(side) for side in output.shape[1:])
+        rows.append((layer.name, type(layer).__name__, shape, layer.count_params()))
+    return rows
 
 
 def _breakable(name: str) -> Markup:
-    """A file's name that may be broken after / and _ rather than within a word."""
+    """Returns a file name that may be broken after / and _ instead of within a word."""
     return Markup("<wbr>").join(re.split(r"(?<=[/_])", name))
 
 
-def _write_pictures(run: Path, pictures: Sequence[Picture]) -> None:
-    """Those of an earlier report go: a run that is wrong about nothing any more has no such sheet."""
+def _write_pictures(run: Path, pictures: Iterable[Picture]) -> None:
+    """Replaces the pictures of an earlier report: a model without errors has no sheet of errors."""
     folder = run / run_folder.PICTURES
     folder.mkdir(exist_ok=True)
-    for old in run_folder.own_pictures(run):
-        old.unlink()
-    for each in pictures:
-        with complete_file(folder / f"{each.name}.png") as beside:
-            beside.write_bytes(each.png)
+    for path in run_folder.own_pictures(run):
+        path.unlink()
+    for picture in pictures:
+        with complete_file(folder / f"{picture.name}.png") as temporary:
+            temporary.write_bytes(picture.png)

@@ -1,4 +1,4 @@
-"""The end of a run: what the trained model is worth, and the files that say so."""
+"""Fits the decision of a trained model, measures the model and writes the result files."""
 
 from __future__ import annotations
 
@@ -13,123 +13,128 @@ import keras
 
 from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import MODERATE
-from cxr_tfds.evaluation.scoring import Kept, Scores, dataset_of, measure, score_and_keep
-from cxr_tfds.evaluation.stress import stress, stressed_copies
+from cxr_tfds.evaluation.scoring import (
+    ImageSample,
+    Scores,
+    measure,
+    open_run_dataset,
+    score_and_sample,
+)
+from cxr_tfds.evaluation.stress import run_stress_test, score_stressed_copies
 from cxr_tfds.files import write_json
 from cxr_tfds.metrics.temperature import fit_temperature
 from cxr_tfds.metrics.thresholds import YOUDEN_STRESS, best_threshold
 from cxr_tfds.reading.datasets import BuiltDataset
-from cxr_tfds.report.page import Measured, write_report
+from cxr_tfds.report.page import RunResults, write_report
 from cxr_tfds.run_folder import RunConfig
 
 
 def finish_run(
     model: keras.Model, dataset: BuiltDataset, run: Path, config: RunConfig
 ) -> dict[str, Any]:
-    """Fits temperature and threshold on validation, then scores the test split, once; writes all a finished run has.
+    """Fits temperature and threshold on validation, measures the test split, and writes all files.
 
     Returns:
       The content of `metrics.json`.
 
     Raises:
-      InputError: validation holds one class only.
+      InputError: The validation split holds only one class.
     """
-    validation, kept = score_and_keep(model, dataset, "validation")
-    config = calibrated(model, validation, kept, config)
-    scores = {"validation": validation._replace(temperature=config.temperature)}
-    split = "validation"
+    scores, sample = score_and_sample(model, dataset, "validation")
+    config = fit_decision(model, scores, sample, config)
+    split, scores = "validation", scores._replace(temperature=config.temperature)
+    metrics = {split: measure(scores, config)}
     if dataset.sizes.get("test"):
         split = "test"
-        scores[split], kept = score_and_keep(model, dataset, split, config.temperature)
-    measured: dict[str, Any] = {name: measure(of, config) for name, of in scores.items()}
-    # The severest changes are left to `cxr-evaluate --stress`: they would triple the time this takes.
-    stressed = stress(model, scores[split], kept, config.threshold, (MODERATE,), say=_say)
+        scores, sample = score_and_sample(model, dataset, split, config.temperature)
+        metrics[split] = measure(scores, config)
+    # Only moderate strength: severe stress is left to `cxr-evaluate --stress`, which takes three
+    # times as long.
+    stress = run_stress_test(model, scores, sample, config.threshold, (MODERATE,), report=_print)
     config.write(run)
-    write_json(run / run_folder.METRICS, measured)
-    write_json(run / run_folder.STRESS, {split: stressed})
-    write_report(
-        run, config, Measured(dataset, model, split, scores[split], kept, measured, stressed)
-    )
-    run_folder.save_model(model, run)  # last: a run with a model is a finished run
+    write_json(run / run_folder.METRICS, metrics)
+    write_json(run / run_folder.STRESS, {split: stress})
+    write_report(run, config, RunResults(dataset, model, split, scores, sample, metrics, stress))
+    run_folder.save_model(model, run)  # last: a run folder with a model is a finished run
     shutil.rmtree(run / run_folder.CHECKPOINT)
-    return measured
+    return metrics
 
 
-def measure_again(
-    run: Path,
-    config: RunConfig,
-    split: str,
-    data_dir: Path | None = None,
+def evaluate(
+    run: str | Path,
+    split: str = "test",
     *,
-    stressed: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Measures a finished run on a split, writes its figures, and the report anew where it is about this split.
+    data_dir: str | Path | None = None,
+    stress: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measures a finished run on a split and updates its metrics, and its report for that split.
 
     Args:
-      run: the run folder.
-      config: what stands in it.
-      split: of the run's dataset.
-      data_dir: where that stands, if it moved.
-      stressed: measure under stress, too, at every strength.
-      say: takes a line about how far it is.
+      run: Run folder.
+      split: Split of the dataset of the run.
+      data_dir: Folder that contains the dataset; the one used for training by default.
+      stress: Whether to measure under stress too, at every strength.
+      report: Takes a line of progress.
 
     Returns:
-      The split's figures, and those under stress where asked for.
+      The metrics of the split; with `stress` also those under stress, as "stress".
 
     Raises:
-      MissingData: the run has no model, or its dataset is not there.
-      InputError: the dataset has no such split, or a file of the run is damaged.
+      MissingData: The run or its dataset does not exist, or the run is not finished.
+      InputError: The dataset has no such split, or a file of the run is corrupt.
     """
+    run = Path(run)
+    config = RunConfig.read(run)
     for name in (run_folder.METRICS, run_folder.STRESS):
-        run_folder.read_metrics(
-            run, name
-        )  # a damaged file is told now, not after minutes of scoring
-    dataset = dataset_of(config, data_dir)
+        run_folder.read_metrics(run, name)  # reports a corrupt file before minutes of scoring
+    dataset = open_run_dataset(config, data_dir and Path(data_dir))
     dataset.check_split(split)
     model = run_folder.load_model(run)
-    scores, kept = score_and_keep(model, dataset, split, config.temperature)
-    table = measure(scores, config)
-    under = stress(model, scores, kept, config.threshold, say=say) if stressed else None
-    tables = _with_split(run, run_folder.METRICS, split, table)
-    stresses = _with_split(run, run_folder.STRESS, split, under)
+    scores, sample = score_and_sample(model, dataset, split, config.temperature)
+    metrics = measure(scores, config)
+    all_metrics = _update(run, run_folder.METRICS, split, metrics)
+    if stress:
+        stressed = run_stress_test(model, scores, sample, config.threshold, report=report)
+        all_stress = _update(run, run_folder.STRESS, split, stressed)
+    else:
+        all_stress = run_folder.read_metrics(run, run_folder.STRESS)
     if split == ("test" if dataset.sizes.get("test") else "validation"):
-        write_report(
-            run, config, Measured(dataset, model, split, scores, kept, tables, stresses.get(split))
-        )
-    return table, under
+        found = RunResults(dataset, model, split, scores, sample, all_metrics, all_stress.get(split))
+        write_report(run, config, found)
+    return {**metrics, "stress": stressed} if stress else metrics
 
 
-def _with_split(run: Path, name: str, split: str, table: dict[str, Any] | None) -> dict[str, Any]:
-    """The tables of a file of the run with that of `split`, which it is given here; None leaves it as it is.
+def _update(run: Path, name: str, split: str, table: dict[str, Any]) -> dict[str, Any]:
+    """Writes the table of one split to a file of the run and returns the tables of all splits.
 
-    Read just before it is written: another split may have been measured meanwhile.
+    Reads the file just before writing it, because another process may have measured another split.
     """
-    tables = run_folder.read_metrics(run, name)
-    if table is not None:
-        tables[split] = table
-        write_json(run / name, tables)
+    tables = run_folder.read_metrics(run, name) | {split: table}
+    write_json(run / name, tables)
     return tables
 
 
-def calibrated(model: keras.Model, validation: Scores, kept: Kept, config: RunConfig) -> RunConfig:
-    """The config with the temperature and the threshold that validation asks for.
+def fit_decision(
+    model: keras.Model, scores: Scores, sample: ImageSample, config: RunConfig
+) -> RunConfig:
+    """Returns `config` with the temperature and the threshold that fit the validation split.
 
     Raises:
-      InputError: validation holds one class only.
+      InputError: The split holds only one class.
     """
-    temperature = fit_temperature(validation.labels, validation.logits)
+    temperature = fit_temperature(scores.labels, scores.logits)
     config = dataclasses.replace(config, temperature=temperature, threshold=None)
-    if validation.logits.ndim > 1:
+    if scores.logits.ndim > 1:
         return config
     rule = config.settings["threshold_rule"]
-    scores = validation._replace(temperature=temperature)
-    labels, values = scores.labels, scores.probabilities
+    scores = scores._replace(temperature=temperature)
+    labels, probabilities = scores.labels, scores.probabilities
     if rule == YOUDEN_STRESS:
-        _say("scoring validation under each condition, for the threshold")
-        labels, values = stressed_copies(model, scores, kept)
-    return dataclasses.replace(config, threshold=best_threshold(labels, values, rule))
+        _print("scoring validation under each condition to choose the threshold")
+        labels, probabilities = score_stressed_copies(model, scores, sample)
+    return dataclasses.replace(config, threshold=best_threshold(labels, probabilities, rule))
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr)  # noqa: T201

@@ -1,0 +1,187 @@
+"""The model card: what a model is for, how well it performs, and its limitations."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from cxr_tfds.metrics.table import class_and_finding_rows, format_metric
+from cxr_tfds.models import MODELS, multiply_adds
+from cxr_tfds.plotting import TIMES
+from cxr_tfds.report.dataset import DatasetSummary
+from cxr_tfds.run_folder import RunConfig
+
+DISCLAIMER = (
+    "Not a medical device. For research and teaching only. Not for diagnosis, screening or "
+    "treatment."
+)
+_METRICS = (
+    "auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "ece",
+)  # fmt: skip
+_LABELS = {
+    "auc": "AUC",
+    "ppv": "positive predictive value (PPV)",
+    "npv": "negative predictive value (NPV)",
+    "f1": "F1 score",
+    "brier": "Brier score",
+    "ece": "expected calibration error (ECE)",
+}
+_PREVALENCES = (0.01, 0.1)
+
+
+class Section(NamedTuple):
+    """A titled list of plain-text points."""
+
+    title: str
+    lines: list[str]
+
+
+def write_sections(
+    config: RunConfig,
+    model: Any,
+    split: str,
+    metrics: dict[str, Any],
+    stress: dict[str, Any] | None,
+    data: DatasetSummary,
+) -> list[Section]:
+    """Returns the content of the model card, for `MODEL_CARD.md` and the report.
+
+    Args:
+      config: Config of the run.
+      model: The Keras model.
+      split: The split of `metrics` and `stress`.
+      metrics: The split's table in `metrics.json`.
+      stress: The split's table in `stress.json`, if measured.
+      data: Summary of the dataset.
+    """
+    return [
+        Section("Intended use", _intended_use(config)),
+        Section("Model", _model(config, model)),
+        Section(f"Performance on the {split} split", _performance(metrics)),
+        Section("Stress test", [stress["verdict"] if stress else "Not measured."]),
+        Section("Data", _data(config, data)),
+        Section("Limitations", _limitations(config, split, metrics, data)),
+    ]
+
+
+def metric_label(name: str) -> str:
+    """Returns the name of a metric for people."""
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def _intended_use(config: RunConfig) -> list[str]:
+    return [
+        DISCLAIMER,
+        f"Classifies radiographs as {_join(config.labels)}, to compare methods, to teach, and to "
+        "try classification on small devices.",
+        "Must not be used for decisions about patients. No authority has approved it, and its "
+        "benefit has not been studied.",
+    ]
+
+
+def _model(config: RunConfig, model: Any) -> list[str]:
+    name, temperature = config.settings["model"], f"{config.temperature:.3f}"
+    lines = [
+        f"{name}, {model.count_params():,} parameters, {multiply_adds(model) / 1e6:,.0f} million "
+        "multiply-adds per image."
+    ]
+    if name in MODELS:
+        lines.append(f"Source: {MODELS[name].source}.")
+    side = f" {TIMES} ".join(map(str, config.shape))
+    lines.append(f"Input: {side} grey values from 0 to 255 (fit: {config.fit}).")
+    if len(config.labels) > 2:
+        lines.append(
+            "Output: one logit per class. Probabilities are the softmax of logits / "
+            f"{temperature} (temperature)."
+        )
+    else:
+        lines.append(
+            f"Output: the logit of {config.labels[1]}. Its probability is the sigmoid of logit / "
+            f"{temperature} (temperature)."
+        )
+    if config.threshold is not None:
+        lines.append(
+            f"{config.labels[1]} is predicted from a probability of {config.threshold:.3f}. This "
+            "threshold was chosen on the validation split by the rule "
+            f"{config.settings.get('threshold_rule', 'youden')}."
+        )
+    return lines
+
+
+def _performance(metrics: dict[str, Any]) -> list[str]:
+    names = [name for name in _METRICS if name in metrics]
+    rows = [(metric_label(name), format_metric(metrics[name], 3)) for name in names]
+    return [
+        f"{metrics['images']:,} images. Confidence intervals (CI) are from a bootstrap that "
+        "resamples patients, or images where the patient is unknown.",
+        *(f"{name}: {text}" for name, text in rows + class_and_finding_rows(metrics, 3)),
+    ]
+
+
+def _data(config: RunConfig, data: DatasetSummary) -> list[str]:
+    lines = [data.description] if data.description else []
+    if data.source:
+        lines.append(f"Source: {data.source}")
+    if data.label_source:
+        lines.append(f"Labels: {data.label_source}")
+    for split, counts in data.splits.items():
+        classes = ", ".join(f"{name} {count:,}" for name, count in counts.classes.items())
+        known = counts.patients is not None
+        patients = f"{counts.patients:,} patients" if known else "patients unknown"
+        lines.append(f"{split}: {counts.images:,} images, {patients} ({classes})")
+    name, fingerprint = config.dataset["name"], config.dataset["fingerprint"]
+    return [*lines, f"Dataset {name}, fingerprint {fingerprint[:16]}…"]
+
+
+def _limitations(
+    config: RunConfig, split: str, metrics: dict[str, Any], data: DatasetSummary
+) -> list[str]:
+    lines = [
+        f"The model knows only {_join(config.labels)}. It assigns one of them to every image, even "
+        "if the image shows something else.",
+        "It was tested only on patients, views and equipment like those in its training data. "
+        "Elsewhere, performance is usually lower and the threshold may not fit.",
+    ]
+    if split != "test":
+        lines.append(
+            "There is no test split: temperature and threshold were fitted on the same images that "
+            "were measured here."
+        )
+    lines += [f"Dataset warning: {warning.rstrip('.')}." for warning in data.warnings]
+    if not data.warnings:
+        lines.append(
+            "The build found no file property, such as size or JPEG quality, that separates the "
+            "classes."
+            if data.searched_for_shortcuts
+            else "The dataset was not checked for properties outside the lungs that separate the "
+            "classes."
+        )
+    if any(counts.without_patient for counts in data.splits.values()):
+        lines.append(
+            "The patients of some images are unknown: images of one patient may be in two splits."
+        )
+    if text := _predictive_values(config, metrics):
+        lines.append(text)
+    return lines
+
+
+def _predictive_values(config: RunConfig, metrics: dict[str, Any]) -> str:
+    """Returns a sentence about positive predictions where the finding is rarer, or ""."""
+    if config.threshold is None:
+        return ""
+    sensitivity, specificity = metrics["sensitivity"]["value"], metrics["specificity"]["value"]
+    if sensitivity is None or specificity is None or (sensitivity == 0 and specificity == 1):
+        return ""
+    parts = []
+    for prevalence in _PREVALENCES:
+        true, false = prevalence * sensitivity, (1 - prevalence) * (1 - specificity)
+        parts.append(f"{true / (true + false):.0%} if {prevalence:.0%} of people had it")
+    counts, name = metrics["confusion_matrix"], config.labels[1]
+    share = (counts["tp"] + counts["fn"]) / metrics["images"]
+    return (
+        f"{share:.0%} of the measured images show {name}. At the same sensitivity and specificity, "
+        f"the share of correct positive predictions would be {' and '.join(parts)}."
+    )
+
+
+def _join(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
