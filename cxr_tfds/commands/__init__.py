@@ -1,1 +1,1 @@
-"""The commands of the workstation: cxr-data, cxr-train, cxr-evaluate. Importing one loads no TensorFlow."""
+"""The commands of the workstation. Importing one of them loads no TensorFlow."""

@@ -10,6 +10,7 @@ import click
 from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command
 from cxr_tfds.native import load_tensorflow
+from cxr_tfds.run_folder import RunConfig
 
 
 @click.command(cls=Command)
@@ -19,29 +20,32 @@ from cxr_tfds.native import load_tensorflow
 @click.option(
     "--stress",
     is_flag=True,
-    help="Measure under JPEG loss, blur, noise, exposure, contrast, shift, rotation and crop, too, at three strengths.",
+    help="Measure also under JPEG compression, blur, noise, exposure, contrast, shift, rotation "
+    "and crop, each at three strengths.",
 )
 @options.as_json
 def evaluate(run: Path, split: str, data_dir: Path | None, stress: bool, as_json: bool) -> None:
-    """Measure the model of RUN on a split, at the threshold chosen on validation.
+    """Measure the model of the run folder RUN on a split, at the threshold of the run.
 
-    Brings metrics.json up to date; where the report is about this split, report.html, MODEL_CARD.md and pictures/; with
-    --stress stress.json. Nothing else in RUN is touched.
+    Updates metrics.json and, with --stress, stress.json. If the report is about this split, also
+    updates report.html, MODEL_CARD.md and pictures/. Changes nothing else in RUN.
     """
-    from cxr_tfds.run_folder import RunConfig
-
-    config = RunConfig.read(run)
+    RunConfig.read(run)  # reports a missing run before TensorFlow is loaded
     load_tensorflow()
-    from cxr_tfds.evaluation import stress as under_stress
+    from cxr_tfds.evaluation.stress import format_stress_table
     from cxr_tfds.metrics.table import format_metrics
-    from cxr_tfds.training.finish import measure_again
+    from cxr_tfds.training.finish import evaluate as evaluate_run
 
-    table, stressed = measure_again(
-        run, config, split, data_dir, stressed=stress, say=lambda line: click.echo(line, err=True)
+    metrics = evaluate_run(
+        run,
+        split,
+        data_dir=data_dir,
+        stress=stress,
+        report=lambda line: click.echo(line, err=True),
     )
     if as_json:
-        click.echo(json.dumps({**table, "stress": stressed} if stress else table, indent=2))
+        click.echo(json.dumps(metrics, indent=2))
         return
-    click.echo(f"{split}:\n{format_metrics(table)}")
-    if stressed is not None:
-        click.echo(f"\nunder stress:\n{under_stress.as_text(stressed)}")
+    click.echo(f"{split}:\n{format_metrics(metrics)}")
+    if stress:
+        click.echo(f"\nunder stress:\n{format_stress_table(metrics['stress'])}")

@@ -12,10 +12,15 @@ from cxr_tfds.reading.datasets import SPLITS
 data_dir = click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder given to `tfds build --data_dir`.  [default: where the run found it]",
+    show_default="the folder used for training",
+    help="Folder that contains the built dataset (the --data_dir of `tfds build`).",
 )
 run = click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 split = click.option(
-    "--split", type=NearestChoice(SPLITS), default="test", show_default=True, help="Which images."
+    "--split",
+    type=NearestChoice(SPLITS),
+    default="test",
+    show_default=True,
+    help="Split of the dataset to measure.",
 )

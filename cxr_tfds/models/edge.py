@@ -1,4 +1,4 @@
-"""`edge`, the model of our own."""
+"""`edge`, the default network."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from cxr_tfds.models.head import logits
 
 
 def edge(shape: tuple[int, int, int], classes: int) -> Any:
-    """A small residual CNN for int8: plain convolutions, batch norm, ReLU, one pooling, one dense unit a class.
+    """Returns a small residual CNN for int8: convolutions, batch norm, ReLU, pooling and one dense.
 
-    Only CONV_2D, ADD, MUL, MEAN and FULLY_CONNECTED remain after conversion, all with per-channel
-    int8 kernels in tflite-runtime 2.14 and LiteRT. Batch norm folds into the convolutions. Scaling to
-    0..1 is a pure factor, so that zero padding means black before and after quantization.
-    The stem reduces by four at once: at 224 pixels the first full-resolution maps would otherwise
-    cost more than all the rest. Pooling then dense gives the class activation map exactly
-    (Zhou et al. 2016, https://arxiv.org/abs/1512.04150).
+    After conversion only CONV_2D, ADD, MUL, MEAN and FULLY_CONNECTED remain, all with per-channel
+    int8 kernels in tflite-runtime 2.14 and LiteRT; batch norm folds into the convolutions. Scaling
+    to 0..1 is a pure factor, so that zero padding means black before and after quantization.
+
+    The stem reduces the image by four at once: at 224 pixels, feature maps of full resolution would
+    cost more than all other layers. Pooling followed by one dense layer gives an exact class
+    activation map (Zhou et al. 2016, https://arxiv.org/abs/1512.04150).
     """
     from keras import Input, Model, layers
 

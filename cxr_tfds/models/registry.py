@@ -1,4 +1,4 @@
-"""The models by name."""
+"""The registry of models."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.models import reference
 from cxr_tfds.models.backbones import backbone_model
 from cxr_tfds.models.edge import edge
-from cxr_tfds.models.weights import IMAGENET, NEW, find_weights, load_weights
+from cxr_tfds.models.weights import IMAGENET, NEW, check_weights, load_weights
 from cxr_tfds.reading.names import config_option
-from cxr_tfds.text import did_you_mean
+from cxr_tfds.text import did_you_mean, text_table
 
 Shape = tuple[int, int, int]
 
 
 class ModelEntry(NamedTuple):
-    """A model and what `--list-models` says of it.
+    """A model and its properties.
 
     Attributes:
-      build: takes the shape of the images and the number of classes, gives a Keras model with new weights.
-      source: where it comes from, in a line.
-      smallest: side of the smallest images it takes, pixels.
-      channels: those it takes; None: any.
-      shape: of the images it was made for, (S, S, C).
-      parameters: of the model for two classes at `shape`.
-      multiply_adds: of the same, for one image.
-      pretrained: whether there are ImageNet weights for it.
+      build: Returns a Keras model with random weights for an image shape and a number of classes.
+      source: Publication or origin.
+      smallest: Side of the smallest images it takes, in pixels.
+      channels: Numbers of channels it takes; None: any.
+      shape: (S, S, C) of the images it was made for.
+      parameters: Number of parameters for two classes at `shape`.
+      multiply_adds: Multiply-add operations of that model for one image.
+      pretrained: Whether ImageNet weights exist.
     """
 
     build: Callable[[Shape, int], Any]
@@ -53,8 +53,9 @@ _XRAY_CNN5 = (
     "medical-x-ray-%EF%B8%8F-image-classification-using-convolutional-neural-network-9a6d33b1c2a"
 )
 _DESCRIBED = "after its published description"
+_PARTLY_DESCRIBED = f"{_DESCRIBED}; sizes chosen"
 _ALEXNET = "after AlexNet, https://doi.org/10.1145/3065386; sizes chosen"
-# The last two numbers are measured, of a model for two classes; tests build the models and compare.
+# Tests build the models and compare the numbers of parameters and multiply-adds.
 MODELS: dict[str, ModelEntry] = {
     "edge": ModelEntry(edge, "cxr-tfds", 32, None, (224, 224, 1), 349_505, 92_976_224),
     "xray-cnn5": ModelEntry(
@@ -67,13 +68,7 @@ MODELS: dict[str, ModelEntry] = {
         reference.pneumonia_cnn1, _DESCRIBED, 32, (3,), (64, 64, 3), 3_937_409, 7_257_600
     ),
     "ct-cnn3": ModelEntry(
-        reference.ct_cnn3,
-        f"{_DESCRIBED}; sizes chosen",
-        32,
-        (1,),
-        (128, 128, 1),
-        4_288_129,
-        159_907_968,
+        reference.ct_cnn3, _PARTLY_DESCRIBED, 32, (1,), (128, 128, 1), 4_288_129, 159_907_968
     ),
     "alexnet-gray": ModelEntry(
         reference.alexnet_gray, _ALEXNET, 57, (1,), (224, 224, 1), 14_212_801, 1_018_133_504
@@ -97,72 +92,64 @@ MODELS: dict[str, ModelEntry] = {
 
 
 def build_model(name: str, shape: Shape, classes: int, *, weights: str = NEW) -> Any:
-    """A model that maps pixels 0 to 255 (N, S, S, C) to logits, float32.
+    """Builds a model that maps pixels 0 to 255 (N, S, S, C) to float32 logits.
 
     Args:
-      name: of `MODELS`.
+      name: Name in `MODELS`.
       shape: (S, S, C) of the images.
-      classes: at least 2; two give logits (N, 1), K more give (N, K).
-      weights: "none", "imagenet" or a path, see `cxr_tfds.models.weights.find_weights`.
+      classes: At least 2; two classes give logits (N, 1), K > 2 classes (N, K).
+      weights: "none", "imagenet" or a path, see `cxr_tfds.models.weights.check_weights`.
 
     Raises:
-      InputError: the model is unknown or does not take such images, or its weights cannot be had.
+      InputError: The model is unknown, does not take such images, or has no such weights.
     """
     check_shape(name, shape)
-    path = find_weights(name, weights)
+    check_weights(name, weights)
     model = MODELS[name].build(shape, classes)
-    if path is not None:
-        load_weights(model, path)
+    load_weights(model, weights)
     return model
 
 
 def check_shape(name: str, shape: Shape) -> None:
-    """Raises:
-    InputError: the model is unknown, or images of `shape` (S, S, C) are too small for it or have other channels.
+    """Checks that a model takes images of `shape` (S, S, C).
+
+    Raises:
+      InputError: The model is unknown, or the images are too small or have other channels.
     """
     if name not in MODELS:
         raise InputError(f"model: {did_you_mean(name, list(MODELS))}")
     entry = MODELS[name]
     side, channels = shape[0], shape[2]
-    large_enough, fitting = (
-        side >= entry.smallest,
-        entry.channels is None or channels in entry.channels,
-    )
-    if large_enough and fitting:
+    is_large_enough = side >= entry.smallest
+    has_channels = entry.channels is None or channels in entry.channels
+    if is_large_enough and has_channels:
         return
-    takes = f"at least {entry.smallest} x {entry.smallest} pixels"
+    expected = f"at least {entry.smallest} x {entry.smallest} pixels"
     if entry.channels is not None:
-        takes += f" and {' or '.join(map(str, entry.channels))} channel{'' if entry.channels == (1,) else 's'}"
-    size = side if large_enough else entry.shape[0]
-    wanted = channels if fitting else entry.shape[2]
+        plural = "" if entry.channels == (1,) else "s"
+        expected += f" and {' or '.join(map(str, entry.channels))} channel{plural}"
+    size = side if is_large_enough else entry.shape[0]
+    wanted = channels if has_channels else entry.shape[2]
     option = config_option(f"{size}-rgb" if wanted == 3 else str(size))
     raise InputError(
-        f"model {name} takes images of {takes}; the dataset has {side} x {side} x {channels}. Build one that fits "
-        f"with: tfds build … {option or '(the config 224)'}, or give --size {size} --channels {wanted} where it holds "
-        "source files (config original)."
+        f"Model {name} takes images of {expected}; the dataset has {side} x {side} x {channels}. "
+        f"Build a suitable one with: tfds build … {option or '(the config 224)'}, or, if it holds "
+        f"source files (config original), add --size {size} --channels {wanted}."
     )
 
 
 def list_models() -> str:
-    """A table: name, images it was made for, parameters and multiply-adds for these, ImageNet weights, source."""
+    """Returns a table of the models, their images, sizes, weights and sources."""
     rows = [("model", "images", "parameters", "multiply-adds", "weights", "source")]
     for name, entry in MODELS.items():
-        cost = f"{entry.multiply_adds / 1e6:,.0f} M"
-        weights = IMAGENET if entry.pretrained else ""
         rows.append(
             (
                 name,
                 "x".join(map(str, entry.shape)),
                 f"{entry.parameters:,}",
-                cost,
-                weights,
+                f"{entry.multiply_adds / 1e6:,.0f} M",
+                IMAGENET if entry.pretrained else "",
                 entry.source,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        f"{name:<{widths[0]}}  {images:<{widths[1]}}  {parameters:>{widths[2]}}  {cost:>{widths[3]}}  "
-        f"{weights:<{widths[4]}}  {source}"
-        for name, images, parameters, cost, weights, source in rows
-    ]
-    return "\n".join(lines)
+    return text_table(rows, "<<>><<")

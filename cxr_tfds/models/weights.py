@@ -1,9 +1,8 @@
-"""Trained weights for a new model: ImageNet's, a file of a backbone's, or those of an earlier run."""
+"""Trained weights for a new model: ImageNet's, those of a backbone file, or those of a run."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,69 +10,72 @@ from typing import Any
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.models.backbones import BACKBONES, WEIGHTS_URL, bare
+from cxr_tfds.models.backbones import BACKBONES, bare_network
 
 NEW, IMAGENET = "none", "imagenet"
 _LOGITS = "logits"
 
 
-def find_weights(name: str, weights: str) -> Path | None:
-    """The file that `weights` stands for, None for new weights; fetches ImageNet's unless they are there.
+def check_weights(name: str, weights: str) -> None:
+    """Checks that a model can start from these weights, without reading or downloading them.
 
     Args:
-      name: of the model.
-      weights: "none", "imagenet", or the path of a file: model.keras of a run of the same model, or, for a
-        network of `keras.applications`, .weights.h5 or .h5 with its weights without the top layers.
+      name: Name of the model.
+      weights: "none", "imagenet", or the path of a file: model.keras of a run of the same model,
+        or, for a network of `keras.applications`, an .h5 file of its weights without the top
+        layers.
 
     Raises:
-      InputError: the model has no such weights, the file does not exist or is of another kind, or the
-        weights cannot be fetched.
+      InputError: The model has no such weights, or the file does not exist or has the wrong type.
+    """
+    if weights == NEW or (weights == IMAGENET and name in BACKBONES):
+        return
+    if weights == IMAGENET:
+        raise InputError(
+            f"Model {name} has no ImageNet weights; these models do: {', '.join(BACKBONES)}. "
+            f"Give --weights {NEW} or the {run_folder.MODEL} of a run of {name}."
+        )
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(
+            f"--weights {path} {problem}; expected {NEW}, {IMAGENET} or a file, such as "
+            f"{run_folder.MODEL}."
+        )
+    if path.name != run_folder.MODEL and not (path.suffix == ".h5" and name in BACKBONES):
+        other = " or an .h5 file of its network without the top layers" * (name in BACKBONES)
+        raise InputError(
+            f"--weights {path}: {name} takes the {run_folder.MODEL} of a run of {name}{other}."
+        )
+
+
+def load_weights(model: Any, weights: str) -> None:
+    """Loads checked weights into all layers of `model` before its logits.
+
+    The logits are loaded too if the weights are from a run with the same number of classes.
+
+    Raises:
+      InputError: The download fails, the file is corrupt, or it holds the weights of another
+        network or image size.
     """
     if weights == NEW:
-        return None
-    if weights == IMAGENET:
-        if name not in BACKBONES:
-            raise InputError(
-                f"model {name} has no ImageNet weights; {', '.join(BACKBONES)} have. Give --weights {NEW}, or the "
-                f"{run_folder.MODEL} of a run of {name}."
-            )
-        return _imagenet(name)
+        return
     path = Path(weights).expanduser()
-    if path.is_dir():
-        raise InputError(
-            f"weights {path}: a folder; expected a file, such as {path / run_folder.MODEL}."
-        )
-    if not path.is_file():
-        raise InputError(f"weights {path} do not exist; expected {NEW}, {IMAGENET} or a file.")
-    if path.name != run_folder.MODEL and not (path.suffix == ".h5" and name in BACKBONES):
-        others = ", or the .h5 of its network without the top layers" if name in BACKBONES else ""
-        raise InputError(
-            f"weights {path}: {name} takes the {run_folder.MODEL} of a run of {name}{others}."
-        )
-    return path
-
-
-def load_weights(model: Any, path: Path) -> None:
-    """Puts the weights of a file that `find_weights` gave into all layers of `model` before its logits.
-
-    The logits take theirs from a run with as many classes, and stay new otherwise.
-
-    Raises:
-      InputError: the file is damaged, or holds the weights of another network or another image size.
-    """
     if path.name == run_folder.MODEL:
         other = run_folder.load_model(path.parent)
         if other.name != model.name:
-            raise InputError(f"weights {path}: of model {other.name}; expected {model.name}.")
+            raise InputError(
+                f"--weights {path} is of model {other.name}; expected model {model.name}."
+            )
     else:
-        other = _backbone(model, path)
-    source, target = ([of.get_layer(name) for name in backbone_layers(of)] for of in (other, model))
+        other = _trained_backbone(model, weights)
+    source, target = ([m.get_layer(name) for name in backbone_layers(m)] for m in (other, model))
     if _shapes(source) != _shapes(target):
         raise InputError(
-            f"weights {path}: their layers do not fit {model.name} for images of {_size(model)}; they were trained "
-            f"on {_size(other)}."
+            f"--weights {path} does not fit {model.name} for images of {_image_size(model)}; it is "
+            f"for images of {_image_size(other)}."
         )
-    heads = [layer for of in (other, model) for layer in of.layers if layer.name == _LOGITS]
+    heads = [layer for m in (other, model) for layer in m.layers if layer.name == _LOGITS]
     if len(heads) == 2 and _shapes(heads[:1]) == _shapes(heads[1:]):
         source.append(heads[0])
         target.append(heads[1])
@@ -82,46 +84,32 @@ def load_weights(model: Any, path: Path) -> None:
 
 
 def backbone_layers(model: Any) -> list[str]:
-    """Names of the layers that trained weights go into, in their order: all that have weights but the logits.
-
-    To freeze one, set its `trainable` to False before the optimizer is built: Keras then leaves its weights
-    as they are, and a batch norm normalizes with the mean and variance it was loaded with, in training, too.
-    """
+    """Returns the names of all layers with weights except the logits, in order."""
     return [layer.name for layer in model.layers if layer.weights and layer.name != _LOGITS]
 
 
-def _imagenet(name: str) -> Path:
-    import keras
-
-    backbone = BACKBONES[name]
-    url = f"{WEIGHTS_URL}{backbone.folder}/{backbone.file}"
+def _trained_backbone(model: Any, weights: str) -> Any:
+    """Returns the bare network of `model` with ImageNet weights or those of a file."""
+    shape = (*model.input_shape[1:3], 3)
+    if weights == IMAGENET:
+        try:
+            # Keras prints the progress of its download, but stdout is for results.
+            with contextlib.redirect_stdout(sys.stderr):
+                return bare_network(model.name, IMAGENET, input_shape=shape)
+        except Exception as err:  # without a network, Keras raises a bare Exception
+            raise InputError(
+                f"Cannot download the ImageNet weights of {model.name}: {err}. Download the file "
+                "on a machine with a network and give its path to --weights."
+            ) from err
+    body = bare_network(model.name, input_shape=shape)
     try:
-        with contextlib.redirect_stdout(
-            sys.stderr
-        ):  # Keras tells of its progress; stdout is for results
-            return Path(
-                keras.utils.get_file(
-                    backbone.file, url, cache_subdir="models", file_hash=backbone.md5
-                )
-            )
-    except Exception as err:  # `get_file` raises a bare one where there is no network
-        place = Path(os.environ.get("KERAS_HOME", "~/.keras")) / "models" / backbone.file
-        raise InputError(
-            f"the ImageNet weights of {name} cannot be fetched: {err}. Download {url} where there is a network and "
-            f"put it at {place}, or give its path to --weights."
-        ) from err
-
-
-def _backbone(model: Any, path: Path) -> Any:
-    """The network as Keras builds it, with the weights of `path`."""
-    body = bare(model.name, input_shape=(*model.input_shape[1:3], 3))
-    try:
-        body.load_weights(path)
-    except Exception as err:  # Keras and h5py each raise their own
+        body.load_weights(Path(weights).expanduser())
+    except Exception as err:  # Keras and h5py have different exceptions
         function = BACKBONES[model.name].function
+        reason = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise InputError(
-            f"weights {path}: not those of {function} without its top layers (include_top=False), or damaged: "
-            f"{str(err).splitlines()[0] if str(err) else type(err).__name__}"
+            f"--weights {weights} is corrupt or does not hold the weights of {function} without "
+            f"its top layers (include_top=False): {reason}"
         ) from err
     return body
 
@@ -130,5 +118,5 @@ def _shapes(layers: Sequence[Any]) -> list[list[tuple[int, ...]]]:
     return [[tuple(variable.shape) for variable in layer.weights] for layer in layers]
 
 
-def _size(model: Any) -> str:
+def _image_size(model: Any) -> str:
     return " x ".join(map(str, model.input_shape[1:]))

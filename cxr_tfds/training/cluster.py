@@ -1,4 +1,4 @@
-"""The machines of a run, as `TF_CONFIG` names them; loads no TensorFlow.
+"""The machines of a run, as `TF_CONFIG` lists them. Loads no TensorFlow.
 
 See https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable.
 """
@@ -15,86 +15,96 @@ from typing import NamedTuple
 from cxr_tfds.errors import InputError
 
 _ROLES = ("chief", "worker")
-_PATIENCE_SECONDS = 600.0
-_ANSWER_SECONDS = 2.0
+_WAIT_SECONDS = 600.0
+_CONNECT_SECONDS = 2.0
 _PAUSE_SECONDS = 0.2
+_EXPECTED = (
+    'expected {"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}} '
+    "with the same cluster on every machine; a chief is optional"
+)
 
 
 class Cluster(NamedTuple):
-    """Number of this machine, from 0, which is the chief, and the HOST:PORT of all."""
+    """The machines of a run.
+
+    Attributes:
+      worker: Number of this machine, from 0, which is the chief.
+      addresses: HOST:PORT of each machine.
+    """
 
     worker: int
     addresses: tuple[str, ...]
 
     @property
-    def chief(self) -> bool:
+    def is_chief(self) -> bool:
+        """Whether this machine is the chief, which alone writes files."""
         return self.worker == 0
 
 
 def read_cluster(text: str | None = None) -> Cluster | None:
-    """The machines of a `TF_CONFIG`; None without one, or with one machine only.
+    """Returns the machines of a `TF_CONFIG`, or None if it is empty or lists one machine only.
 
     Args:
-      text: the environment's if not given.
+      text: JSON text; the environment variable `TF_CONFIG` by default.
 
     Raises:
-      InputError: it is no JSON of a cluster of workers, with one of them as its task.
+      InputError: The text is not the JSON of a cluster of workers whose task is one of them.
     """
     text = os.environ.get("TF_CONFIG", "") if text is None else text
     if not text:
         return None
-    expected = (
-        'expected {"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}, '
-        "the same cluster on every machine; there may be a chief, too"
-    )
     try:
         config = json.loads(text)
         tasks = {
-            (role, i): str(of)
+            (role, i): str(address)
             for role in _ROLES
-            for i, of in enumerate(config["cluster"].get(role, ()))
+            for i, address in enumerate(config["cluster"].get(role, ()))
         }
-        others = set(config["cluster"]) - set(_ROLES)
+        other_roles = set(config["cluster"]) - set(_ROLES)
         own = config["task"]["type"], int(config["task"]["index"])
     except (json.JSONDecodeError, TypeError, KeyError, AttributeError, ValueError) as err:
-        raise InputError(f"TF_CONFIG={text!r} cannot be read; {expected}.") from err
-    if (
-        others
-        or own not in tasks
-        or not all(of.rpartition(":")[2].isdecimal() for of in tasks.values())
-    ):
+        raise InputError(f"Invalid TF_CONFIG {text!r}; {_EXPECTED}.") from err
+    have_ports = all(address.rpartition(":")[2].isdecimal() for address in tasks.values())
+    if other_roles or own not in tasks or not have_ports:
         raise InputError(
-            f"TF_CONFIG={text!r} has task {own} and roles {', '.join(config['cluster'])}; {expected}."
+            f"Invalid TF_CONFIG {text!r} with task {own} and roles "
+            f"{', '.join(config['cluster'])}; {_EXPECTED}."
         )
     return Cluster(list(tasks).index(own), tuple(tasks.values())) if len(tasks) > 1 else None
 
 
 def wait_for_all(
-    cluster: Cluster, say: Callable[[str], object], *, seconds: float = _PATIENCE_SECONDS
+    cluster: Cluster, report: Callable[[str], object], *, seconds: float = _WAIT_SECONDS
 ) -> None:
-    """Returns when every machine has answered at its port; each listens at its own meanwhile.
+    """Waits until every machine answers at its port, and listens at the own port meanwhile.
 
-    TensorFlow's own wait for the others cannot be interrupted, and has no end that could be set.
+    TensorFlow's own wait cannot be interrupted and has no time limit.
+
+    Args:
+      cluster: The machines.
+      report: Takes a line of progress.
+      seconds: Time limit.
 
     Raises:
-      InputError: one does not answer, or the port of this machine cannot be had.
+      InputError: A machine does not answer in time, or this machine cannot listen at its port.
     """
     own = cluster.addresses[cluster.worker]
     missing = [address for address in cluster.addresses if address != own]
     deadline = time.monotonic() + seconds
-    say(f"waiting for {', '.join(missing)}")
+    report(f"waiting for {', '.join(missing)}")
     try:
         listening = socket.create_server(("", int(own.rpartition(":")[2])))
     except OSError as err:
         raise InputError(
-            f"TF_CONFIG gives this machine {own}, which cannot be listened at: {err}."
+            f"This machine cannot listen at its address in TF_CONFIG, {own}: {err}. "
+            "Choose a free port."
         ) from err
     with listening:
         while missing := [address for address in missing if not _answers(address)]:
             if time.monotonic() > deadline:
                 raise InputError(
-                    f"{', '.join(missing)} of TF_CONFIG did not answer in {seconds:.0f} s. Start the same command on "
-                    "every machine, each with its own task in TF_CONFIG."
+                    f"No answer from {', '.join(missing)} of TF_CONFIG in {seconds:.0f} s. Start "
+                    "the same command on every machine, each with its own task in TF_CONFIG."
                 )
             time.sleep(_PAUSE_SECONDS)
 
@@ -102,7 +112,7 @@ def wait_for_all(
 def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
     except OSError:
         return False
     return True

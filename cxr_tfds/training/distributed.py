@@ -1,9 +1,10 @@
-"""Where a run computes: one device, the GPUs of this machine, or several machines that `TF_CONFIG` names.
+"""The devices of a run: one device, the GPUs of one machine, or the machines in `TF_CONFIG`.
 
-Whatever the devices, a step takes the same images: `batch_size` of them, of which each device gets its
-share; gradients are summed over all, and batch norm takes its statistics over all. Without augmentation, mixup and
-dropout the weights differ from those of one device by rounding alone; of these each device draws its own. Tested with
-two logical devices of a CPU, and with two processes. See https://www.tensorflow.org/guide/distributed_training.
+A step takes the same `batch_size` images on any number of devices: each device gets its share, and
+gradients and batch-norm statistics are summed over all. Without augmentation, mixup and dropout the
+weights differ from those of one device only by rounding; with them each device draws its own random
+numbers. Tested with two logical devices of a CPU and with two processes.
+See https://www.tensorflow.org/guide/distributed_training.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.reading.pipeline import to_accelerator
 from cxr_tfds.training.cluster import read_cluster, wait_for_all
 
-# What TensorFlow raises in those that are left when a machine of the cluster is gone.
-_LOST = (
+# What TensorFlow raises in the remaining processes if a machine of the cluster is lost.
+_LOST_WORKER_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -35,12 +36,12 @@ _LOST = (
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """The devices of a run and this process's place among its machines.
+    """The devices of a run and the place of this process among the machines.
 
     Attributes:
-      strategy: of `tf.distribute`; the default one for one device.
-      worker: number of this process, from 0, which is the chief: it alone writes.
-      workers: number of processes.
+      strategy: Strategy of `tf.distribute`; the default one for a single device.
+      worker: Number of this process, from 0, which is the chief: it alone writes files.
+      workers: Number of processes.
     """
 
     strategy: tf.distribute.Strategy
@@ -48,72 +49,81 @@ class Devices:
     workers: int = 1
 
     @property
-    def chief(self) -> bool:
+    def is_chief(self) -> bool:
+        """Whether this process is the chief."""
         return self.worker == 0
 
     @property
     def replicas(self) -> int:
-        """Devices of all machines together."""
+        """Number of devices of all machines together."""
         return self.strategy.num_replicas_in_sync
 
     @property
-    def here(self) -> int:
-        """Devices of this process."""
+    def local_replicas(self) -> int:
+        """Number of devices of this process."""
         return self.replicas // self.workers
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Raises:
-        InputError: the images of a step cannot be shared out evenly.
+        """Checks that a batch can be divided evenly among the devices.
+
+        Raises:
+          InputError: `batch_size` is not a multiple of the number of devices.
         """
-        if odd := batch_size % self.replicas:
+        if rest := batch_size % self.replicas:
+            lower = batch_size - rest
             raise InputError(
-                f"batch size {batch_size}; it is shared out to {self.replicas} devices, so give a multiple, such as "
-                f"{batch_size - odd or self.replicas} or {batch_size - odd + self.replicas}."
+                f"batch_size={batch_size}; expected a multiple of {self.replicas}, the number of "
+                f"devices, such as {lower or self.replicas} or {lower + self.replicas}."
             )
 
     def broadcast_from_chief(self, values: list[np.ndarray]) -> list[np.ndarray]:
-        """The arrays of the chief, in every process; all must call it, with the same shapes and dtypes."""
+        """Returns the chief's arrays in every process.
+
+        Every process must call this with arrays of the same shapes and dtypes.
+        """
         if self.workers == 1:
             return values
-        own = [value if self.chief else np.zeros_like(value) for value in values]
-        shares = _chief_values(self.strategy)(own)
-        return [self.strategy.experimental_local_results(share)[0].numpy() for share in shares]
+        own = [value if self.is_chief else np.zeros_like(value) for value in values]
+        results = _broadcast_function(self.strategy)(own)
+        return [self.strategy.experimental_local_results(result)[0].numpy() for result in results]
 
     def distribute(self, batches: tf.data.Dataset) -> Any:
-        """Batches, one for each device of this process in turn, as steps take them.
+        """Returns the batches as the steps take them, copied to the devices ahead of time.
 
-        Each of several devices has its next batches copied to it while it computes, as the one GPU has.
+        Args:
+          batches: Endless batches, one for each device of this process in turn.
         """
         if self.replicas == 1:
             return to_accelerator(batches)
         options = tf.distribute.InputOptions(
             experimental_fetch_to_device=True, experimental_per_replica_buffer_size=2
         )
-        # Told that there is no end, TensorFlow does not ask before each step whether every device has a batch.
+        # An infinite cardinality spares TensorFlow asking before each step whether every device
+        # has a batch.
         endless = batches.apply(
             tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         )
         return self.strategy.distribute_datasets_from_function(lambda _: endless, options)
 
 
-@functools.cache
-def _chief_values(strategy: tf.distribute.Strategy) -> Any:
-    """The values of the chief's first device, in every process; made once, because it is traced."""
-
-    def sum_(values: list[tf.Tensor]) -> list[tf.Tensor]:
+@functools.cache  # traced once for each strategy
+def _broadcast_function(strategy: tf.distribute.Strategy) -> Any:
+    def sum_chief_values(values: list[tf.Tensor]) -> list[tf.Tensor]:
         context = tf.distribute.get_replica_context()
-        first = tf.equal(context.replica_id_in_sync_group, 0)
-        own = [tf.where(first, value, tf.zeros_like(value)) for value in values]
+        is_first = tf.equal(context.replica_id_in_sync_group, 0)
+        own = [tf.where(is_first, value, tf.zeros_like(value)) for value in values]
         return [context.all_reduce(tf.distribute.ReduceOp.SUM, value) for value in own]
 
-    return tf.function(lambda values: strategy.run(sum_, args=(values,)), autograph=False)
+    return tf.function(
+        lambda values: strategy.run(sum_chief_values, args=(values,)), autograph=False
+    )
 
 
 def open_devices() -> Devices:
-    """Joins the machines of `TF_CONFIG`, or takes the GPUs of this one, or its only device.
+    """Joins the machines of `TF_CONFIG`, or returns all GPUs of this machine or its one device.
 
     Raises:
-      InputError: `TF_CONFIG` is not as TensorFlow wants it, or one of its machines does not answer.
+      InputError: `TF_CONFIG` is invalid, or one of its machines does not answer.
     """
     cluster = read_cluster()
     if cluster is not None:
@@ -128,17 +138,17 @@ def open_devices() -> Devices:
 
 @contextlib.contextmanager
 def explain_lost_worker(devices: Devices) -> Iterator[None]:
-    """Says what to do where another machine is gone; without machines nothing is changed.
+    """Explains what to do if another machine of the run is lost.
 
     Raises:
-      InputError: this one cannot go on alone.
+      InputError: Another machine is lost, so this one cannot continue.
     """
     try:
         yield
-    except _LOST as err:
+    except _LOST_WORKER_ERRORS as err:
         if devices.workers == 1:
             raise
         raise InputError(
-            "another machine of TF_CONFIG does not answer any more. Start the same command on all of them again, "
-            "with --resume: it goes on from the last finished epoch."
+            "Another machine of TF_CONFIG no longer answers. Start the same command on all "
+            "machines again with --resume to continue from the last finished epoch."
         ) from err

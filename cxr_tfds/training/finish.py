@@ -100,8 +100,9 @@ def evaluate(
     else:
         all_stress = run_folder.read_metrics(run, run_folder.STRESS)
     if split == ("test" if dataset.sizes.get("test") else "validation"):
-        found = RunResults(dataset, model, split, scores, sample, all_metrics, all_stress.get(split))
-        write_report(run, config, found)
+        stress_table = all_stress.get(split)
+        results = RunResults(dataset, model, split, scores, sample, all_metrics, stress_table)
+        write_report(run, config, results)
     return {**metrics, "stress": stressed} if stress else metrics
 
 

@@ -1,54 +1,50 @@
-"""The labels of a dataset, looked at before training starts."""
+"""Checks the labels of a dataset before training starts."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.reading.cache import labels_of
 from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.reading.sequential import read_columns
 
 
 def check_labels(dataset: BuiltDataset) -> list[int]:
-    """Looks at the labels of every split.
-
-    Returns:
-      The number of training images of each class.
+    """Returns the number of training images of each class after checking the labels of all splits.
 
     Raises:
-      InputError: train or validation is missing or empty; a label is unknown or out of range; or a split
-        lacks a class, so that nothing is learned or no figure is defined.
+      InputError: Train or validation is missing or empty, a label is unknown or out of range, or a
+        split has no image of some class.
     """
     for split in ("train", "validation"):
         dataset.check_split(split)
     counts = {split: _count(dataset, split) for split, size in dataset.sizes.items() if size}
-    for split, of in counts.items():
-        if missing := [label for label, n in zip(dataset.labels, of, strict=True) if not n]:
-            has = ", ".join(f"{label} {n}" for label, n in zip(dataset.labels, of, strict=True))
-            lacking = (
-                "it cannot be learned"
-                if split == "train"
-                else "the area under the curve is undefined"
-            )
+    for split, numbers in counts.items():
+        by_label = dict(zip(dataset.labels, numbers, strict=True))
+        if missing := [label for label, n in by_label.items() if not n]:
+            why = "it cannot be learned" if split == "train" else "the AUC is undefined"
             raise InputError(
-                f"split {split!r} of {dataset.name} has no image of {', '.join(missing)} ({has}): {lacking}. Add "
-                "images of it to the source, or cut the splits another way, and build the dataset again."
+                f"Split {split!r} of {dataset.name} has no image of {', '.join(missing)} "
+                f"({', '.join(f'{label} {n}' for label, n in by_label.items())}), so {why}. Add "
+                "such images to the source or change the splits, and build the dataset again."
             )
     return counts["train"]
 
 
 def _count(dataset: BuiltDataset, split: str) -> list[int]:
-    labels = labels_of(dataset, split).numpy()
+    labels = read_columns(dataset, split, "label")["label"]
     classes = len(dataset.labels)
     if unknown := int((labels == -1).sum()):
+        advice = ", or train with --target label" if dataset.target == "finding" else ""
         raise InputError(
-            f"{unknown} of {len(labels)} images in split {split!r} of {dataset.name} have an unknown {dataset.target}; "
-            f"expected one of {', '.join(dataset.labels)}. Leave them out of the source and build it again"
-            + (", or train with --target label." if dataset.target == "finding" else ".")
+            f"{unknown} of {len(labels)} images in split {split!r} of {dataset.name} have an "
+            f"unknown {dataset.target}; expected one of {', '.join(dataset.labels)}. Remove them "
+            f"from the source and build the dataset again{advice}."
         )
-    if odd := sorted(set(labels[(labels < 0) | (labels >= classes)].tolist())):
+    if invalid := sorted(set(labels[(labels < 0) | (labels >= classes)].tolist())):
         raise InputError(
-            f"split {split!r} of {dataset.name} has {dataset.target} {', '.join(map(str, odd))}; expected 0 to "
-            f"{classes - 1}, for {', '.join(dataset.labels)}. Build it again."
+            f"Split {split!r} of {dataset.name} has {dataset.target} "
+            f"{', '.join(map(str, invalid))}; expected 0 to {classes - 1}, for "
+            f"{', '.join(dataset.labels)}. Build the dataset again."
         )
     return np.bincount(labels, minlength=classes).tolist()

@@ -1,6 +1,6 @@
-"""A model in training: one step on every device, the average of its weights, and all its state.
+"""The training step on every device, the moving average of the weights, and the state to resume.
 
-Keras's `fit` cannot train on several machines (3.15), so there is one loop of our own for all; on one
+Keras's `fit` cannot train on several machines (3.15), so this project has its own loop. On one
 device it is nearly as fast as `fit`, see `benchmarks/training.py`.
 """
 
@@ -17,27 +17,20 @@ from cxr_tfds.augmentation.augment import Augment, mix
 from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.training.distributed import Devices
-from cxr_tfds.training.objective import Losses
+from cxr_tfds.training.objective import LossFunction
 from cxr_tfds.training.optimizers import make_optimizer, make_rate, plateau_factor
-from cxr_tfds.training.phases import Phase, leaves, phase_of, train_layers
+from cxr_tfds.training.phases import Phase, iterate_layers, phase_of, set_trainable_layers
 from cxr_tfds.training.settings import TrainSettings
 
-_DRAWS_OF_A_DEVICE = 1 << 24  # more than an epoch draws
+_DRAWS_PER_DEVICE = 1 << 24  # more random numbers than a device draws in an epoch
 
 
 class Learner:
-    """Steps of one run.
+    """A model in training.
 
-    Args:
-      settings: of the run.
-      dataset: what it is trained on.
-      devices: where.
-      policy: Keras dtype policy.
-      losses: of each image.
-      steps: of an epoch.
-
-    Raises:
-      InputError: the model cannot take the images, its weights cannot be had, or no layer is left to train.
+    Attributes:
+      model: The Keras model, without augmentation.
+      averages: Moving averages of its weights; empty if the run uses none.
     """
 
     def __init__(
@@ -47,10 +40,24 @@ class Learner:
         devices: Devices,
         *,
         policy: str,
-        losses: Losses,
+        loss: LossFunction,
         steps: int,
     ) -> None:
-        self.settings, self.devices, self.losses, self.steps = settings, devices, losses, steps
+        """Builds the model and its optimizer on the devices.
+
+        Args:
+          settings: Settings of the run.
+          dataset: Dataset to train on.
+          devices: Devices to train on.
+          policy: Keras dtype policy.
+          loss: Computes the loss of each image.
+          steps: Number of steps per epoch.
+
+        Raises:
+          InputError: The model cannot take the images, its weights are not available, or all layers
+            are frozen.
+        """
+        self.settings, self.devices, self.loss, self.steps = settings, devices, loss, steps
         self.policy = policy
         self.phase: Phase | None = None
         keras.utils.set_random_seed(settings.seed)
@@ -60,34 +67,31 @@ class Learner:
                 self.model = build_model(
                     settings.model, dataset.shape, len(dataset.labels), weights=settings.weights
                 )
-                self.augment = Augment(settings.augmentation, seed=settings.seed)
-                self.trainer = _trainer(self.model, self.augment, dataset.shape)
-                self.taken = tf.Variable(0, dtype=tf.int64, trainable=False)
+                augment = Augment(settings.augmentation, seed=settings.seed)
+                self.trainer = _with_augmentation(self.model, augment, dataset.shape)
+                self.average_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
                 averaged = self.model.weights if settings.average else []
-                self.averages = [
-                    tf.Variable(weight.numpy(), trainable=False) for weight in averaged
-                ]
-                self.totals = _sum(), _sum()  # of the losses, and of the images
+                self.averages = [tf.Variable(w.numpy(), trainable=False) for w in averaged]
+                self.loss_sum, self.image_count = _sum_variable(), _sum_variable()
         finally:
             keras.config.set_dtype_policy("float32")
         if devices.replicas > 1:
-            for layer in leaves(self.model):
+            for layer in iterate_layers(self.model):
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = True
         weights = {id(weight) for weight in self.trainer.weights}
         self.generators = [state for state in self.trainer.variables if id(state) not in weights]
         self._reseed = tf.function(self._seed_devices, autograph=False)
-        self.enter(
-            phase_of(settings, settings.epochs - 1)
-        )  # refuses `freeze` before anything is written
+        # Entering the last phase first refuses a wrong `freeze` before anything is written.
+        self.enter(phase_of(settings, settings.epochs - 1))
         self.enter(phase_of(settings, 0))
 
     def enter(self, phase: Phase) -> None:
-        """Starts `phase` with a new optimizer; nothing changes where it has begun already."""
+        """Starts `phase` with a new optimizer, unless it is the current phase."""
         if phase == self.phase:
             return
         self.phase = phase
-        train_layers(self.model, phase, self.settings.freeze)
+        set_trainable_layers(self.model, phase, self.settings.freeze)
         with self.devices.strategy.scope():
             self.rate = make_rate(self.settings, phase.learning_rate, phase.epochs * self.steps)
             self.optimizer = make_optimizer(
@@ -100,32 +104,32 @@ class Learner:
         self._step = self._make_step()
 
     def begin_epoch(self, epoch: int, val_losses: list[float]) -> None:
-        """Phase, rate and drawn numbers follow from `epoch` and what was before it, in a resumed run, too."""
+        """Sets phase, learning rate and random seeds from the epoch number and earlier losses."""
         phase = phase_of(self.settings, epoch)
         self.enter(phase)
         if self.settings.schedule == "plateau":
             self.rate.plateau.assign(
                 plateau_factor(val_losses[phase.first_epoch : epoch], phase.learning_rate)
             )
-        roots = [
-            np.random.SeedSequence([self.settings.seed, epoch, i])
+        seeds = [
+            np.random.SeedSequence([self.settings.seed, epoch, i]).generate_state(1)[0] >> 1
             for i in range(len(self.generators))
         ]
-        self._reseed(tf.constant([root.generate_state(1)[0] >> 1 for root in roots], tf.int32))
+        self._reseed(tf.constant(seeds, tf.int32))
 
     def _seed_devices(self, seeds: tf.Tensor) -> None:
         def seed() -> None:
-            # Each device draws for images of its own.
+            # Each device has its own images, so it draws its own random numbers.
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             for i, state in enumerate(self.generators):
                 state.assign(
-                    tf.cast(tf.stack([seeds[i], replica * _DRAWS_OF_A_DEVICE]), state.dtype)
+                    tf.cast(tf.stack([seeds[i], replica * _DRAWS_PER_DEVICE]), state.dtype)
                 )
 
         self.devices.strategy.run(seed)
 
     def step(self, batches: Iterator) -> None:
-        """Takes the next batch of every device."""
+        """Trains on the next batch of every device."""
         self._step(batches)
 
     def _make_step(self) -> Any:
@@ -134,27 +138,27 @@ class Learner:
 
         def on_device(inputs: Any, targets: tf.Tensor) -> None:
             context = tf.distribute.get_replica_context()
-            images = tf.cast(tf.shape(targets)[0], tf.float32)
-            of_all = (
-                context.all_reduce(tf.distribute.ReduceOp.SUM, images) if replicas > 1 else images
-            )
+            images = total_images = tf.cast(tf.shape(targets)[0], tf.float32)
+            if replicas > 1:
+                total_images = context.all_reduce(tf.distribute.ReduceOp.SUM, images)
             with tf.GradientTape() as tape:
-                total = tf.reduce_sum(self.losses(targets, self.trainer(inputs, training=True)))
-                loss = self.optimizer.scale_loss(total / of_all)
+                loss_sum = tf.reduce_sum(self.loss(targets, self.trainer(inputs, training=True)))
+                loss = self.optimizer.scale_loss(loss_sum / total_images)
             gradients = tape.gradient(loss, [variable.value for variable in variables])
             if replicas > 1:
-                # The optimizer sums them, too, but only after it looked for infinities and clipped: these must
-                # come out alike on all devices. So each gives it its part of the sum.
+                # The optimizer sums gradients too, but only after it has looked for infinities and
+                # clipped, which must be the same on all devices. So each device passes an equal
+                # part of the sum.
                 gradients = [
                     gradient / replicas
                     for gradient in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
                 ]
             self.optimizer.apply(gradients, variables)
-            self._average()
-            for sum_, value in zip(self.totals, (total, images), strict=True):
-                sum_.assign_add(value)
+            self._update_averages()
+            self.loss_sum.assign_add(loss_sum)
+            self.image_count.assign_add(images)
 
-        if self._compiles():
+        if self._uses_xla():
             on_device = tf.function(
                 on_device, jit_compile=True, autograph=False, reduce_retracing=True
             )
@@ -164,56 +168,60 @@ class Learner:
 
         return tf.function(step, autograph=False)
 
-    def _compiles(self) -> bool:
-        """Whether XLA compiles the step, as in Keras's `fit`: on a single GPU; on a CPU it is slower."""
-        alone = self.devices.replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
-        return alone and all(layer.supports_jit for layer in leaves(self.trainer))
+    def _uses_xla(self) -> bool:
+        """Returns whether XLA compiles the step: on a single GPU, as in `fit`; slower on a CPU."""
+        one_gpu = self.devices.replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
+        return one_gpu and all(layer.supports_jit for layer in iterate_layers(self.trainer))
 
-    def _average(self) -> None:
-        """Moves the averages towards the weights, faster in the first steps, where they hold what was drawn.
+    def _update_averages(self) -> None:
+        """Moves the averages towards the weights.
 
-        The course of the decay is that of `tf.train.ExponentialMovingAverage` with `num_updates`.
+        The decay grows from 0.1 to the setting as in `tf.train.ExponentialMovingAverage` with
+        `num_updates`, so that the random initial weights are soon forgotten.
         """
         if not self.averages:
             return
-        taken = tf.cast(self.taken, tf.float32)
-        decay = tf.minimum(self.settings.average, (1 + taken) / (10 + taken))
+        steps = tf.cast(self.average_steps, tf.float32)
+        decay = tf.minimum(self.settings.average, (1 + steps) / (10 + steps))
         for average, weight in zip(self.averages, self.model.weights, strict=True):
             average.assign_sub((1 - decay) * (average - weight.value))
-        self.taken.assign_add(1)
+        self.average_steps.assign_add(1)
 
     def take_loss(self) -> float:
-        """Mean loss of the images since it was last asked for."""
-        loss, images = (float(total.read_value()) for total in self.totals)
-        for total in self.totals:
-            total.assign(0.0)
-        return loss / images
+        """Returns the mean loss per image since the last call."""
+        loss = float(self.loss_sum.read_value()) / float(self.image_count.read_value())
+        self.loss_sum.assign(0.0)
+        self.image_count.assign(0.0)
+        return loss
 
     def learning_rate(self) -> float:
-        """Of the last step taken."""
+        """Returns the learning rate of the last step."""
         return float(self.rate(max(int(self.optimizer.iterations.numpy()) - 1, 0)))
 
-    def kept_weights(self) -> list[np.ndarray]:
-        """What is validated, kept and exported: the averages where there are some, or the weights."""
+    def result_weights(self) -> list[np.ndarray]:
+        """Returns the weights to validate and save: the averages, or else the weights."""
         return [weight.numpy() for weight in self.averages or self.model.weights]
 
     def state(self) -> list[np.ndarray]:
-        """All that a run goes on from; drawn numbers follow from the epoch."""
+        """Returns all arrays a run resumes from; random numbers follow from the epoch."""
         return [variable.numpy() for variable in self._variables()]
 
     def load(self, state: list[np.ndarray]) -> None:
-        """Raises:
-        ValueError: it is the state of another run.
+        """Restores what `state` returned.
+
+        Raises:
+          ValueError: The arrays belong to a run with other settings.
         """
         for variable, values in zip(self._variables(), state, strict=True):
             variable.assign(values)
 
     def _variables(self) -> list[Any]:
-        return [*self.model.weights, *self.optimizer.variables, *self.averages, self.taken]
+        optimizer = self.optimizer.variables
+        return [*self.model.weights, *optimizer, *self.averages, self.average_steps]
 
 
-def _sum() -> tf.Variable:
-    """Each device adds to its own; read, it is the sum over all of them."""
+def _sum_variable() -> tf.Variable:
+    """Returns a variable to which each device adds its own part; reading it gives the sum."""
     return tf.Variable(
         0.0,
         trainable=False,
@@ -222,8 +230,10 @@ def _sum() -> tf.Variable:
     )
 
 
-def _trainer(model: keras.Model, augment: Augment, shape: tuple[int, int, int]) -> keras.Model:
-    """Augmentation and model in one step; with mixup it takes each image's share, too."""
+def _with_augmentation(
+    model: keras.Model, augment: Augment, shape: tuple[int, int, int]
+) -> keras.Model:
+    """Returns `model` behind the augmentation; with mixup it takes each image's share too."""
     pixels = keras.Input(shape, dtype="uint8")
     if not augment.settings.mixup:
         return keras.Model(pixels, model(augment(pixels)))

@@ -1,4 +1,4 @@
-"""What training minimises: cross entropy of each image, with smoothed labels and weighted classes."""
+"""The training loss: cross entropy of each image, with smoothed labels and weighted classes."""
 
 from __future__ import annotations
 
@@ -8,55 +8,58 @@ import numpy as np
 import tensorflow as tf
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.training.settings import class_weights
+from cxr_tfds.training.settings import parse_class_weights
 
-Losses = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # targets, logits -> float32 (B,)
+LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # targets, logits -> float32 (B,)
 
 
-def weights_of_classes(text: str, counts: Sequence[int], labels: Sequence[str]) -> np.ndarray:
-    """float32 (K,) of a setting `class_weight`; `counts` are the training images of each class.
+def class_weights(text: str, counts: Sequence[int], labels: Sequence[str]) -> np.ndarray:
+    """Returns the class weights float32 (K,) of a `class_weight` setting.
 
     "balanced" gives N / (K n), as scikit-learn's `compute_class_weight` does.
 
+    Args:
+      text: "none", "balanced" or one number per class, separated by commas.
+      counts: Number of training images of each class.
+      labels: Class names.
+
     Raises:
-      InputError: it has not one number for each class.
+      InputError: The number of weights is not the number of classes.
     """
     if text == "none":
         return np.ones(len(labels), np.float32)
     if text == "balanced":
         return (sum(counts) / (len(labels) * np.asarray(counts, np.float64))).astype(np.float32)
-    given = class_weights(text)
-    if len(given) != len(labels):
+    weights = parse_class_weights(text)
+    if len(weights) != len(labels):
         raise InputError(
-            f"class_weight={text!r} has {len(given)} numbers; expected {len(labels)}, for {', '.join(labels)}."
+            f"class_weight={text!r} has {len(weights)} numbers; expected {len(labels)}, one for "
+            f"each of {', '.join(labels)}."
         )
-    return np.asarray(given, np.float32)
+    return np.asarray(weights, np.float32)
 
 
-def make_loss(weights: np.ndarray, smoothing: float) -> Losses:
-    """The loss of each image.
+def make_loss(weights: np.ndarray, smoothing: float) -> LossFunction:
+    """Returns the function that computes the loss of each image.
 
     Args:
-      weights: float32 (K,), of the classes; a mixed label has its share of each.
-      smoothing: part of each label that is spread evenly over all classes
+      weights: Class weights float32 (K,). An image with mixed labels gets a mixture of them.
+      smoothing: Fraction of each label that is spread evenly over all classes
         (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7).
 
     Returns:
-      A function of targets and logits: float32 (B, 1) of both for two classes; for K > 2 classes
-      targets int64 (B,) or float32 (B, K), logits float32 (B, K).
+      A function of targets and logits, both float32 (B, 1) for two classes and (B, K) for more.
     """
     classes = len(weights)
 
-    def two(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def binary_loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         smooth = targets * (1 - smoothing) + smoothing / 2
         losses = tf.nn.sigmoid_cross_entropy_with_logits(smooth, logits)
         return tf.squeeze(losses * (weights[0] + targets * (weights[1] - weights[0])), 1)
 
-    def more(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        shares = tf.one_hot(targets, classes) if targets.dtype.is_integer else targets
-        smooth = shares * (1 - smoothing) + smoothing / classes
-        return tf.nn.softmax_cross_entropy_with_logits(smooth, logits) * tf.linalg.matvec(
-            shares, weights
-        )
+    def multiclass_loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        smooth = targets * (1 - smoothing) + smoothing / classes
+        losses = tf.nn.softmax_cross_entropy_with_logits(smooth, logits)
+        return losses * tf.linalg.matvec(targets, weights)
 
-    return two if classes == 2 else more
+    return binary_loss if classes == 2 else multiclass_loss

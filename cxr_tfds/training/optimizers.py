@@ -1,4 +1,7 @@
-"""Optimizers, the course of the learning rate, and when to stop: all from the number of the step and the history."""
+"""Optimizers, learning-rate schedules and early stopping.
+
+All of them depend only on the step number and the history, so that a resumed run repeats them.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,16 @@ from keras import ops
 
 from cxr_tfds.training.settings import TrainSettings
 
-_WARM_UP = 0.05  # of all steps, before a cosine
-# As the reference systems set Keras's ReduceLROnPlateau; the smallest gain that counts is its default.
-_PATIENCE, _FACTOR, _LOWEST, _GAIN = 2, 0.3, 1e-6, 1e-4
+_COSINE_WARM_UP = 0.05  # fraction of all steps
+# Keras's ReduceLROnPlateau as the reference systems set it; _MIN_DELTA is its default.
+_PATIENCE, _FACTOR, _LOWEST_RATE, _MIN_DELTA = 2, 0.3, 1e-6, 1e-4
 
 
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear rise from zero, then the peak, or a cosine from it to zero.
+    """A linear warm-up from zero to the peak, followed by a constant rate or a cosine to zero.
 
-    `plateau` multiplies the peak; it is assigned before an epoch.
+    Attributes:
+      plateau: Variable that multiplies the peak; the `plateau` schedule sets it before each epoch.
     """
 
     def __init__(self, peak: float, *, steps: int, warm_up: int, cosine: bool) -> None:
@@ -29,36 +33,40 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
         self.plateau = tf.Variable(1.0, trainable=False)
 
     def __call__(self, step: Any) -> Any:
+        """Returns the learning rate of a step, counted from 0."""
         step = ops.cast(step, "float32")
-        risen = ops.minimum(step / max(1, self.warm_up), 1.0) if self.warm_up else 1.0
+        rise = ops.minimum(step / self.warm_up, 1.0) if self.warm_up else 1.0
         if not self.cosine:
-            return risen * self.peak * self.plateau
-        passed = ops.clip((step - self.warm_up) / max(1, self.steps - self.warm_up), 0.0, 1.0)
-        return risen * self.peak * 0.5 * (1 + ops.cos(math.pi * passed))
+            return rise * self.peak * self.plateau
+        progress = ops.clip((step - self.warm_up) / max(1, self.steps - self.warm_up), 0.0, 1.0)
+        return rise * self.peak * 0.5 * (1 + ops.cos(math.pi * progress))
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "peak": self.peak,
-            "steps": self.steps,
-            "warm_up": self.warm_up,
-            "cosine": self.cosine,
-        }
+        """Returns the arguments of the schedule."""
+        names = ("peak", "steps", "warm_up", "cosine")
+        return {name: getattr(self, name) for name in names}
 
 
 def make_rate(settings: TrainSettings, peak: float, steps: int) -> Rate:
-    """The course over `steps` steps from `peak`."""
+    """Returns the learning-rate schedule over `steps` steps with the given peak."""
     cosine = settings.schedule == "cosine"
-    part = settings.warm_up if settings.warm_up is not None else _WARM_UP if cosine else 0.0
-    warm_up = max(1, round(part * steps)) if part else 0
+    fraction = settings.warm_up
+    if fraction is None:
+        fraction = _COSINE_WARM_UP if cosine else 0.0
+    warm_up = max(1, round(fraction * steps)) if fraction else 0
     return Rate(peak, steps=steps, warm_up=warm_up, cosine=cosine)
 
 
 def make_optimizer(
     settings: TrainSettings, rate: Rate, *, scaled: bool, replicas: int = 1
 ) -> keras.optimizers.Optimizer:
-    """The optimizer of a step on `replicas` devices, each of which gives it its part of the gradients' sum.
+    """Returns the optimizer of a step.
 
-    `scaled` keeps small float16 gradients from becoming zero.
+    Args:
+      settings: Settings of the run.
+      rate: Learning-rate schedule.
+      scaled: Whether the loss is scaled so that small float16 gradients do not become zero.
+      replicas: Number of devices. Each passes 1 / `replicas` of the summed gradients.
     """
     clip = {"global_clipnorm": settings.clip_norm / replicas} if settings.clip_norm else {}
     if settings.optimizer == "adam":
@@ -69,20 +77,20 @@ def make_optimizer(
 
 
 def plateau_factor(losses: Sequence[float], peak: float) -> float:
-    """What the peak is multiplied by after epochs of these validation losses."""
+    """Returns what the `plateau` schedule multiplies `peak` by after these validation losses."""
     best, waited, factor = math.inf, 0, 1.0
     for loss in losses:
-        if loss < best - _GAIN:
+        if loss < best - _MIN_DELTA:
             best, waited = loss, 0
             continue
         waited += 1
         if waited >= _PATIENCE:
             factor, waited = factor * _FACTOR, 0
-    return max(factor, min(1.0, _LOWEST / peak))
+    return max(factor, min(1.0, _LOWEST_RATE / peak))
 
 
-def is_over(losses: Sequence[float], early_stopping: int) -> bool:
-    """Whether the last `early_stopping` epochs brought no lower validation loss; never if it is 0."""
+def should_stop(losses: Sequence[float], early_stopping: int) -> bool:
+    """Returns whether the last `early_stopping` validation losses are no improvement (0: False)."""
     if not early_stopping or not losses:
         return False
     return len(losses) - 1 - min(range(len(losses)), key=losses.__getitem__) >= early_stopping

@@ -1,7 +1,7 @@
-"""The one or two phases of a run, and which layers are trained in them.
+"""The one or two phases of a run and the layers that each of them trains.
 
-A model that starts from learned weights may first train its head alone: a head of random numbers would
-otherwise send large gradients through layers that are good already
+A model with trained weights may first train only its last layer: the random numbers of a new last
+layer would send large gradients through the trained layers
 (https://keras.io/guides/transfer_learning/).
 """
 
@@ -14,21 +14,29 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.text import did_you_mean
 from cxr_tfds.training.settings import TrainSettings
 
-# Of the rate in the second phase (https://www.tensorflow.org/tutorials/images/transfer_learning).
+# Learning rate of the second phase relative to the first
+# (https://www.tensorflow.org/tutorials/images/transfer_learning).
 _FINE_TUNING = 0.1
 
 
 class Phase(NamedTuple):
-    """Epochs with an optimizer of their own; `head_only`: nothing but the last layer is trained."""
+    """Consecutive epochs that share one optimizer.
+
+    Attributes:
+      first_epoch: Number of the first epoch, from 0.
+      epochs: Number of epochs.
+      learning_rate: Peak learning rate.
+      head_only: Whether only the last layer is trained.
+    """
 
     first_epoch: int
     epochs: int
-    learning_rate: float  # peak
+    learning_rate: float
     head_only: bool = False
 
 
 def phase_of(settings: TrainSettings, epoch: int) -> Phase:
-    """The phase that `epoch`, from 0, belongs to."""
+    """Returns the phase that contains `epoch`, counted from 0."""
     head = settings.freeze_epochs
     if epoch < head:
         return Phase(0, head, settings.learning_rate, head_only=True)
@@ -36,30 +44,39 @@ def phase_of(settings: TrainSettings, epoch: int) -> Phase:
     return Phase(head, settings.epochs - head, rate)
 
 
-def train_layers(model: Any, phase: Phase, freeze: str | None) -> None:
-    """Marks the layers of `model` that `phase` trains. Batch norm that is not trained keeps its statistics.
+def set_trainable_layers(model: Any, phase: Phase, freeze: str | None) -> None:
+    """Sets `trainable` of each layer of `model`. A frozen batch norm keeps its statistics.
+
+    Args:
+      model: Keras model.
+      phase: Phase that begins.
+      freeze: Name of the last layer to freeze; None freezes no layer.
 
     Raises:
-      InputError: there is no layer `freeze`, or none is left to train.
+      InputError: The model has no layer `freeze`, or no trainable layer remains.
     """
-    layers = list(leaves(model))
+    layers = list(iterate_layers(model))
     names = [layer.name for layer in layers]
     if freeze is not None and freeze not in names:
-        raise InputError(f"--freeze: {model.name} has no such layer. {did_you_mean(freeze, names)}")
-    kept = 0 if freeze is None else names.index(freeze) + 1
+        raise InputError(
+            f"--freeze: {model.name} has no layer of this name. {did_you_mean(freeze, names)}"
+        )
+    frozen = 0 if freeze is None else names.index(freeze) + 1
     if phase.head_only:
-        kept = max(number for number, layer in enumerate(layers) if layer.weights)
+        frozen = max(number for number, layer in enumerate(layers) if layer.weights)
     model.trainable = True
     for number, layer in enumerate(layers):
-        layer.trainable = number >= kept
+        layer.trainable = number >= frozen
     if not model.trainable_weights:
-        raise InputError(f"--freeze {freeze} leaves nothing of {model.name} to train.")
+        raise InputError(
+            f"--freeze {freeze} freezes all weights of {model.name}. Give an earlier layer."
+        )
 
 
-def leaves(model: Any) -> Iterator[Any]:
-    """The layers of a model, those of a model inside it in its place, in the order they are computed."""
+def iterate_layers(model: Any) -> Iterator[Any]:
+    """Yields the layers of a model in the order of computation, including those of inner models."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
-            yield from leaves(layer)
+            yield from iterate_layers(layer)
         else:
             yield layer

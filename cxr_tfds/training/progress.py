@@ -1,4 +1,4 @@
-"""What is told of a run while it trains: the bar on stderr, and the scalars of TensorBoard."""
+"""Progress of a run while it trains: a bar on stderr, and scalars for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from cxr_tfds import run_folder
 
-# What `tf.summary.scalar` writes; that one needs the package tensorboard to be installed where it writes.
+# The metadata that `tf.summary.scalar` writes; that function needs the tensorboard package.
 _SCALAR = tf.compat.v1.SummaryMetadata(data_class=1)
 _SCALAR.plugin_data.plugin_name = "scalars"
 
 
 class Progress:
-    """One bar over all steps on stderr, with the time left, and a line for each epoch."""
+    """A bar over all steps with the remaining time, and a line for each epoch, on stderr."""
 
     def __init__(self, first_epoch: int, epochs: int, steps: int, *, silent: bool = False) -> None:
         self.epochs = epochs
@@ -30,15 +30,17 @@ class Progress:
             mininterval=0.1 if sys.stderr.isatty() else 10,  # in a log file every update is a line
         )
 
-    def step(self) -> None:
+    def advance(self) -> None:
+        """Counts one step."""
         self.bar.update()
 
-    def epoch(self, row: dict[str, float]) -> None:
-        """Tells a row of the history."""
+    def print_epoch(self, row: dict[str, float]) -> None:
+        """Prints a row of the history."""
         values = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "epoch")
-        self.say(f"epoch {row['epoch']}/{self.epochs}  {values}")
+        self.print(f"epoch {row['epoch']}/{self.epochs}  {values}")
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
+        """Prints a line above the bar."""
         if not self.bar.disable:
             self.bar.write(text, file=sys.stderr)
 
@@ -46,17 +48,17 @@ class Progress:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.bar.close()  # before an error is told, on a line of its own
+        self.bar.close()  # before an error is printed, so that it gets its own line
 
 
 def write_scalars(run: Path, row: dict[str, float]) -> None:
-    """Adds a row of the history to what `tensorboard --logdir RUN` shows: a file for each epoch.
+    """Writes a row of the history for `tensorboard --logdir RUN`, one file for each epoch.
 
-    An epoch that is trained again after a kill takes the place of its first try.
+    An epoch that is trained again after a kill replaces its earlier file.
     """
     folder, suffix = run / run_folder.TENSORBOARD, f".epoch-{row['epoch']}"
-    for before in folder.glob(f"*{suffix}"):
-        before.unlink()
+    for path in folder.glob(f"*{suffix}"):
+        path.unlink()
     with tf.summary.create_file_writer(str(folder), filename_suffix=suffix).as_default():
         for name, value in row.items():
             if name != "epoch":

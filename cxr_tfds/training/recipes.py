@@ -1,9 +1,8 @@
-"""Models with settings of their own, by name; loads no TensorFlow.
+"""Recipes: models with the settings they are trained with, by name. Loads no TensorFlow.
 
-Those of `xray-cnn5`, `covid-cnn4` and `pneumonia-cnn1` are what their articles state, the others are ours. What a
-recipe leaves out has the default of `cxr_tfds.training.settings.TrainSettings`. Some things are as in every run of
-ours, whatever an article did: the best epoch is the one with the best validation AUC, validation is cut by patient,
-and the threshold is chosen there, where the articles took 0.5.
+The recipes of `xray-cnn5`, `covid-cnn4` and `pneumonia-cnn1` state what was published. Some things
+are the same in every run, whatever was published: the best epoch is the one with the highest
+validation AUC, validation is cut by patient, and the threshold is chosen there, not fixed at 0.5.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from cxr_tfds.models import MODELS
 
 
 class Recipe(NamedTuple):
-    """A model with the images it was made for and the settings it is trained with.
+    """A model, the images it was made for, and its training settings.
 
     Attributes:
-      model: a name of `cxr_tfds.models.MODELS`.
-      size: side of the images, pixels.
-      channels: of the images.
-      settings: fields of `TrainSettings`.
-      reported: what its authors found, and on which data; empty for ours.
+      model: Name in `cxr_tfds.models.MODELS`.
+      size: Side of the images in pixels.
+      channels: Number of image channels.
+      settings: Fields of `TrainSettings`; all others keep their defaults.
+      reported: The published result and its data; empty for models of this project.
     """
 
     model: str
@@ -31,14 +30,13 @@ class Recipe(NamedTuple):
     reported: str
 
 
-def _of(model: str, reported: str, **settings: Any) -> Recipe:
-    """The recipe of a model of the registry, for the images it was made for."""
+def _recipe(model: str, reported: str, **settings: Any) -> Recipe:
     size, _, channels = MODELS[model].shape
     return Recipe(model, size, channels, settings, reported)
 
 
-# Keras's Adam as it comes, and what ImageDataGenerator(shear_range=0.2, zoom_range=0.2, horizontal_flip=True)
-# draws: what the articles had in common.
+# The publications share Keras's default Adam and the augmentation of
+# ImageDataGenerator(shear_range=0.2, zoom_range=0.2, horizontal_flip=True).
 _ADAM: dict[str, Any] = {
     "optimizer": "adam",
     "learning_rate": 1e-3,
@@ -48,17 +46,17 @@ _ADAM: dict[str, Any] = {
 }
 
 RECIPES: dict[str, Recipe] = {
-    "edge": _of("edge", ""),
-    "xray-cnn5": _of(
+    "edge": _recipe("edge", ""),
+    "xray-cnn5": _recipe(
         "xray-cnn5",
         "accuracy 0.9119 on the test split of pcbreviglieri/pneumonia-xray-images",
-        **_ADAM | {"schedule": "plateau"},  # factor 0.3 after 2 epochs, not below 1e-6
+        **_ADAM | {"schedule": "plateau"},
         batch_size=16,
         epochs=25,
         early_stopping=3,
         class_weight="balanced",
     ),
-    "covid-cnn4": _of(
+    "covid-cnn4": _recipe(
         "covid-cnn4",
         "accuracy 0.964 on its training data, 0.967 on validation; COVID-19 against normal",
         **_ADAM,
@@ -66,11 +64,16 @@ RECIPES: dict[str, Recipe] = {
         epochs=10,
         steps_per_epoch=8,
     ),
-    "pneumonia-cnn1": _of("pneumonia-cnn1", "accuracy 0.897", **_ADAM, batch_size=32, epochs=10),
-    # Neither of the two below was published with its training. Chosen: the articles' augmentation, enough
-    # epochs to end by early stopping, and for AlexNet, which has no normalization, a lower rate.
-    "ct-cnn3": _of("ct-cnn3", "none known", **_ADAM, batch_size=32, epochs=25, early_stopping=5),
-    "alexnet-gray": _of(
+    "pneumonia-cnn1": _recipe(
+        "pneumonia-cnn1", "accuracy 0.897", **_ADAM, batch_size=32, epochs=10
+    ),
+    # The two below were published without their training. The augmentation is that of the others,
+    # the epochs are enough for early stopping, and AlexNet has a lower rate because it has no
+    # normalization layers.
+    "ct-cnn3": _recipe(
+        "ct-cnn3", "none known", **_ADAM, batch_size=32, epochs=25, early_stopping=5
+    ),
+    "alexnet-gray": _recipe(
         "alexnet-gray",
         "none known",
         **_ADAM | {"learning_rate": 1e-4},

@@ -1,4 +1,4 @@
-"""Training: from a built dataset to a run folder. What happens in a step is in `cxr_tfds.training.learner`."""
+"""Trains a model on a built dataset and writes the run folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ import tensorflow as tf
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.models import check_shape, find_weights
-from cxr_tfds.reading.datasets import BuiltDataset, DatasetName, open_dataset
-from cxr_tfds.reading.in_order import name_corrupt_shard
-from cxr_tfds.reading.pipeline import check_batch_size, train_batches, with_mixup
+from cxr_tfds.files import check_new_folder
+from cxr_tfds.models import check_shape, check_weights
+from cxr_tfds.reading import Shard
+from cxr_tfds.reading.datasets import BuiltDataset, open_dataset
+from cxr_tfds.reading.names import default_data_dir
+from cxr_tfds.reading.pipeline import check_batch_size, with_mixup
+from cxr_tfds.reading.sequential import name_corrupt_shard
 from cxr_tfds.reading.service import served_batches
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training.checkpoint import Checkpoint, finished_epochs
@@ -26,8 +29,8 @@ from cxr_tfds.training.distributed import Devices, explain_lost_worker, open_dev
 from cxr_tfds.training.finish import finish_run
 from cxr_tfds.training.labels import check_labels
 from cxr_tfds.training.learner import Learner
-from cxr_tfds.training.objective import make_loss, weights_of_classes
-from cxr_tfds.training.optimizers import is_over
+from cxr_tfds.training.objective import class_weights, make_loss
+from cxr_tfds.training.optimizers import should_stop
 from cxr_tfds.training.phases import phase_of
 from cxr_tfds.training.progress import Progress, write_scalars
 from cxr_tfds.training.settings import DEFAULT_RULE, TrainSettings
@@ -36,89 +39,140 @@ _PACKAGES = ("cxr-tfds", "tensorflow", "keras", "tensorflow-datasets", "numpy", 
 
 
 def train(
-    settings: TrainSettings, run: Path, *, resume: bool = False, devices: Devices | None = None
+    dataset: BuiltDataset | str,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    devices: Devices | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Trains a model, measures it and writes the run folder.
 
     Args:
-      settings: of the run.
-      run: the folder to write; of several machines only the chief writes.
-      resume: go on from the last finished epoch of an interrupted run of the same settings; where `epochs` are
-        those it has, it ends there.
-      devices: where; see `cxr_tfds.training.distributed.open_devices` if not given.
+      dataset: A dataset from `cxr_tfds.open_dataset`, or its name; with a name the setting
+        `data_dir` is the folder it is built in.
+      out: Run folder to write.
+      overwrite: Whether to replace an earlier run in `out`.
+      resume: Whether to continue an interrupted run in `out` that has the same settings.
+      devices: Devices to train on; all GPUs of this machine, or the machines of `TF_CONFIG`, by
+        default.
+      **settings: Fields of `cxr_tfds.training.settings.TrainSettings`.
 
     Returns:
-      The content of `metrics.json`; nothing on a machine that is not the chief.
+      The metrics of each split, as in `metrics.json`; empty on a machine that is not the chief.
 
     Raises:
-      MissingData: the dataset is not built.
-      InputError: dataset, settings and model do not fit together, loss or logits are no numbers any more, a step
-        does not fit into memory, another machine is gone, or there is nothing to resume.
+      MissingData: The dataset is not built.
+      InputError: `out` is not empty, a setting is not allowed, or training fails, see
+        `run_training`.
     """
-    devices = (
-        devices or open_devices()
-    )  # first: machines can only be joined before TensorFlow has computed anything
+    if isinstance(dataset, BuiltDataset):
+        if dataset.encoded and dataset.fit != "stretch":
+            raise InputError(
+                f"{dataset.name} is read with fit={dataset.fit!r}, but training reads source files "
+                "with 'stretch'. Build a dataset of fixed size with this fit."
+            )
+        location = {
+            "dataset": dataset.name,
+            "data_dir": dataset.data_dir,
+            "target": dataset.target,
+        }
+        if dataset.encoded:
+            location |= {"size": dataset.shape[0], "channels": dataset.shape[2]}
+    else:
+        location = {"dataset": dataset, "data_dir": default_data_dir()}
+    values = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in (location | settings).items()
+    }
+    chosen = TrainSettings.from_dict(values)
+    check_new_folder(Path(out), overwrite=overwrite, resume=resume)
+    return run_training(chosen, Path(out), resume=resume, devices=devices)
+
+
+def run_training(
+    settings: TrainSettings, run: Path, *, resume: bool = False, devices: Devices | None = None
+) -> dict[str, Any]:
+    """Trains as `train` does and replaces an earlier run in the folder.
+
+    Args:
+      settings: Settings of the run.
+      run: Run folder to write; only the chief writes.
+      resume: Whether to continue an interrupted run from its last finished epoch. If `epochs` is
+        the number of finished epochs, training ends there and the run is completed.
+      devices: Devices to train on; those of `open_devices` by default.
+
+    Returns:
+      The content of `metrics.json`; empty on a machine that is not the chief.
+
+    Raises:
+      MissingData: The dataset is not built.
+      InputError: Dataset, settings and model do not fit together, loss or logits became NaN, a step
+        does not fit in memory, another machine is lost, or there is nothing to resume.
+    """
+    # First, because machines can join only before TensorFlow has computed anything.
+    devices = devices or open_devices()
     with explain_lost_worker(devices):
-        dataset = view(settings)
+        dataset = open_training_data(settings)
         counts = check_labels(dataset)
         check_batch_size(dataset, "train", settings.batch_size)
         devices.check_batch_size(settings.batch_size)
         if settings.data_service is not None and devices.replicas > 1:
             raise InputError(
-                f"--data-service serves one device; there are {devices.replicas}, which read parts of their own. Omit "
-                "it, or leave one GPU with CUDA_VISIBLE_DEVICES=0."
+                f"--data-service feeds one device, but this run has {devices.replicas}. Omit it or "
+                "use one GPU with CUDA_VISIBLE_DEVICES=0."
             )
         policy = resolve_precision(settings.precision)
-        config = _config(settings, dataset, policy)
-        if resume and devices.chief:
+        config = _run_config(settings, dataset, policy)
+        if resume and devices.is_chief:
             _check_resumable(run, config)
         steps = settings.steps_per_epoch or math.ceil(dataset.sizes["train"] / settings.batch_size)
         with explain_out_of_memory(settings):
-            losses = make_loss(
-                weights_of_classes(settings.class_weight, counts, dataset.labels),
+            loss = make_loss(
+                class_weights(settings.class_weight, counts, dataset.labels),
                 settings.label_smoothing,
             )
-            learner = Learner(settings, dataset, devices, policy=policy, losses=losses, steps=steps)
-            # All that can be refused is refused: only now an earlier run goes.
-            if devices.chief and not resume:
+            learner = Learner(settings, dataset, devices, policy=policy, loss=loss, steps=steps)
+            # Every check has passed, so an earlier run may be removed now.
+            if devices.is_chief and not resume:
                 run.mkdir(parents=True, exist_ok=True)
                 run_folder.clear(run)
                 config.write(run)
             checkpoint = Checkpoint(run, learner, dataset, settings)
             _fit(settings, dataset, learner, checkpoint)
-        return finish_run(checkpoint.best_model(), dataset, run, config) if devices.chief else {}
+        return finish_run(checkpoint.best_model(), dataset, run, config) if devices.is_chief else {}
 
 
-def view(settings: TrainSettings) -> BuiltDataset:
-    """The dataset as `settings` read it.
+def open_training_data(settings: TrainSettings) -> BuiltDataset:
+    """Opens the dataset of a run and checks that the model can learn from it.
 
     Raises:
-      MissingData: it is not built.
-      InputError: it cannot be read so, the model cannot take it or has no such weights, or it has more than two
-        classes and a rule for the threshold is given.
+      MissingData: The dataset is not built.
+      InputError: The dataset has no such target or size, the model cannot take its images or has no
+        such weights, or a threshold rule is set for more than two classes.
     """
-    dataset = open_dataset(DatasetName.parse(settings.dataset), Path(settings.data_dir)).targeted(
-        settings.target
-    )
+    dataset = open_dataset(settings.dataset, settings.data_dir).targeted(settings.target)
     if settings.size is not None or settings.channels is not None:
         dataset = dataset.fitted(
             settings.size or dataset.shape[0], channels=settings.channels or dataset.shape[2]
         )
     if len(dataset.labels) > 2 and settings.threshold_rule != DEFAULT_RULE:
         raise InputError(
-            f"--threshold-rule {settings.threshold_rule} is for two classes; {dataset.name} has {len(dataset.labels)}, "
-            f"{', '.join(dataset.labels)}, of which the most probable is called. Leave it out."
+            f"--threshold-rule {settings.threshold_rule} needs two classes, but {dataset.name} has "
+            f"{len(dataset.labels)} ({', '.join(dataset.labels)}) and predicts the most probable. "
+            "Omit the option."
         )
     check_shape(settings.model, dataset.shape)
-    find_weights(settings.model, settings.weights)
+    check_weights(settings.model, settings.weights)
     return dataset
 
 
 def resolve_precision(precision: str) -> str:
-    """The Keras dtype policy: "auto" is mixed_float16 with a GPU and float32 without.
+    """Returns the Keras dtype policy; "auto" is mixed_float16 with a GPU and float32 without one.
 
-    On a CPU bfloat16 was measured between 0.92 and 1.36 times the speed of float32, depending on
-    the model: not worth the doubt.
+    On a CPU bfloat16 was measured at 0.92 to 1.36 times the speed of float32, depending on the
+    model, so "auto" does not use it.
     """
     if precision != "auto":
         return precision
@@ -127,83 +181,81 @@ def resolve_precision(precision: str) -> str:
 
 @contextlib.contextmanager
 def explain_out_of_memory(settings: TrainSettings) -> Iterator[None]:
-    """Says which batch size to try where a step does not fit into memory.
+    """Suggests a smaller batch size if a step does not fit in memory.
 
     Raises:
-      InputError: it does not.
+      InputError: A step does not fit in memory.
     """
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as err:
         smaller = settings.batch_size // 2
-        way = f"--batch-size {smaller}" if smaller else "a smaller model or smaller images"
+        advice = f"--batch-size {smaller}" if smaller else "a smaller model or smaller images"
         raise InputError(
-            f"out of memory with batches of {settings.batch_size} images. Try {way}, with --overwrite."
+            f"Out of memory with batch_size={settings.batch_size}. Try {advice}, with --overwrite."
         ) from err
 
 
 def _fit(
     settings: TrainSettings, dataset: BuiltDataset, learner: Learner, checkpoint: Checkpoint
 ) -> None:
-    """Trains epoch after epoch, to the last or until `early_stopping` ends it."""
+    """Trains the remaining epochs, or until early stopping."""
     devices, steps = learner.devices, learner.steps
     first_epoch = checkpoint.restore()
     batches = iter(devices.distribute(_batches(settings, dataset, devices, first_epoch * steps)))
-    silent = not devices.chief
+    silent = not devices.is_chief
     with (
         name_corrupt_shard(dataset),
         Progress(first_epoch, settings.epochs, steps, silent=silent) as progress,
     ):
         for epoch in range(first_epoch, settings.epochs):
             phase = phase_of(settings, epoch)
-            if not phase.head_only and is_over(
-                checkpoint.val_losses[phase.first_epoch :], settings.early_stopping
-            ):
-                progress.say(
-                    f"stopped after epoch {epoch}: no lower val_loss in {settings.early_stopping} epochs"
+            losses = checkpoint.val_losses[phase.first_epoch :]
+            if not phase.head_only and should_stop(losses, settings.early_stopping):
+                progress.print(
+                    f"stopped after epoch {epoch}: no lower val_loss in the last "
+                    f"{settings.early_stopping} epochs"
                 )
                 break
             learner.begin_epoch(epoch, checkpoint.val_losses)
             for _ in range(steps):
                 learner.step(batches)
-                progress.step()
+                progress.advance()
             row = checkpoint.end_epoch(epoch)
-            progress.epoch(row)
-            if devices.chief:
+            progress.print_epoch(row)
+            if devices.is_chief:
                 write_scalars(checkpoint.run, row)
 
 
 def _batches(
     settings: TrainSettings, dataset: BuiltDataset, devices: Devices, first_step: int
 ) -> tf.data.Dataset:
-    """Batches from step `first_step` on, one for each device of this process in turn."""
-    size, seed, here = settings.batch_size // devices.replicas, settings.seed, devices.here
+    """Returns batches from step `first_step` on, one for each device of this process in turn."""
+    size, local = settings.batch_size // devices.replicas, devices.local_replicas
+    shard = Shard(devices.worker * local, devices.replicas, local)
     if settings.data_service is not None:
         batches = served_batches(dataset, settings.data_service, batch_size=size)
     else:
         epoch, skipped = divmod(first_step, math.ceil(dataset.sizes["train"] / settings.batch_size))
-        batches = train_batches(
-            dataset,
-            batch_size=size,
-            seed=seed,
+        batches = dataset.train(
+            size,
+            settings.seed,
             first_epoch=epoch,
             cache=settings.cache,
-            cache_dir=Path(settings.cache_dir) if settings.cache_dir else None,
-            worker=devices.worker * here,
-            workers=devices.replicas,
-            parts=here,
+            cache_dir=settings.cache_dir,
+            shard=shard,
         )
-        if skipped:  # epochs of `steps_per_epoch` begin anywhere in the data
-            batches = batches.skip(skipped * here)
+        if skipped:  # with `steps_per_epoch` an epoch may begin anywhere in the data
+            batches = batches.skip(skipped * local)
     if alpha := settings.augmentation.mixup:
-        classes, first = len(dataset.labels), first_step * here
         batches = with_mixup(
-            batches, alpha, classes, seed=seed, first_batch=first, worker=devices.worker
+            batches, alpha, seed=settings.seed, first_batch=first_step * local, shard=shard
         )
     return batches
 
 
-def _config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> RunConfig:
+def _run_config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> RunConfig:
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
     return RunConfig(
         settings=dataclasses.asdict(settings),
         dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
@@ -211,7 +263,7 @@ def _config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> RunC
         shape=dataset.shape,
         fit=dataset.fit,
         precision=policy,
-        environment=_environment(),
+        environment=versions | {name: importlib.metadata.version(name) for name in _PACKAGES},
     )
 
 
@@ -221,18 +273,14 @@ def _check_resumable(run: Path, config: RunConfig) -> None:
         raise InputError(
             f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}"
         )
-    before, now = ({**of.settings, "dtype policy": of.precision} for of in (old, config))
-    different = [key for key, value in now.items() if before.get(key) != value]
+    before, now = ({**c.settings, "dtype policy": c.precision} for c in (old, config))
+    different = [name for name, value in now.items() if before.get(name) != value]
     if different == ["epochs"] and now["epochs"] == finished_epochs(run):
-        different = []  # it ends with the epochs it has
+        different = []  # the run ends with the epochs it has
     if different or old.dataset != config.dataset:
-        what = ", ".join(f"{key} {before.get(key)!r}, now {now[key]!r}" for key in different)
+        what = ", ".join(f"{name} {before.get(name)!r}, now {now[name]!r}" for name in different)
         raise InputError(
-            f"{run} was started with other settings: {what or 'the dataset was rebuilt with other examples'}. "
-            "Give the same ones, or start anew with --overwrite."
+            f"{run} was started with different settings: "
+            f"{what or 'the dataset now has other examples'}. "
+            "Use the same settings, or start again with --overwrite."
         )
-
-
-def _environment() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    return versions | {name: importlib.metadata.version(name) for name in _PACKAGES}

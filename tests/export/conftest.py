@@ -18,11 +18,10 @@ _NOT_HAD = (
 def run(built, tmp_path_factory):
     """A short run in float32 that has learned a little. Read it, never write to it."""
     from cxr_tfds.training.run import train
-    from cxr_tfds.training.settings import TrainSettings
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    named = {"dataset": "chest_xray_pneumonia/64", "data_dir": str(built)}
-    train(TrainSettings(**named, epochs=8, batch_size=8, augment="none"), folder)
+    options = {"epochs": 8, "batch_size": 8, "augment": "none"}
+    train("chest_xray_pneumonia/64", folder, data_dir=built, **options)
     return folder
 
 
