@@ -1,1 +1,1 @@
-"""Changing training images, on the accelerator."""
+"""Random changes of training images, computed on the accelerator."""

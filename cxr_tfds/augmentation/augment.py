@@ -1,7 +1,7 @@
-"""Augmentation of whole batches on the accelerator, in `keras.ops`.
+"""Augmentation of batches on the accelerator, in `keras.ops`.
 
-In the order of what happens to a radiograph: all geometric changes as one affine warp with one
-interpolation, then sharpness, exposure, noise and compression. Values are drawn for each image.
+The order is that of what happens to a radiograph: all geometric changes as one affine warp with one
+interpolation, then sharpness, exposure, noise and compression. Every image has its own draws.
 """
 
 from __future__ import annotations
@@ -15,75 +15,94 @@ import keras
 from keras import ops
 
 from cxr_tfds.augmentation.degrade import blur, compress
-from cxr_tfds.augmentation.presets import AugmentSettings
+from cxr_tfds.augmentation.presets import AugmentSettings, augmentation
 
 _DARKEST = 1e-6  # keeps the logarithm of black finite
+_GROUPS = ("blur", "noise", "jpeg", None)  # what the images of each quarter of the slots get
 
 
 @keras.saving.register_keras_serializable(package="cxr_tfds")
 class Augment(keras.layers.Layer):
-    """Changes each image of a batch at random, by its own draw; identity unless training.
+    """Changes each image of a batch at random; the identity unless training.
+
+    Works like Keras's own random layers: calling it augments, `training=False` and `predict` do
+    not.
 
     Images in: any dtype (N, H, W, C), values 0 to 255, MONOCHROME2. Out: the layer's compute dtype,
-    values 0 to 255. Labels are unchanged; laterality changes where `flip` mirrors.
+    values 0 to 255. Labels are unchanged; laterality changes if `flip` mirrors an image.
 
-    Blur, noise and compression each go to a quarter of the batch, by position: batches are shuffled,
-    and so they cost a quarter. `mixup` is applied by `mix`, because it changes labels, too.
+    At most one of blur, noise and compression is applied to an image, each with probability 1/4.
+    Images are assigned to the four cases without replacement, so that a batch costs the same in
+    every step. `mixup` also changes labels; apply it with `mix`.
+
+    Args:
+      settings: The strength of every change, or the name of a preset in `presets.PRESETS`.
+      seed: Seed of the draws; random by default.
+      **kwargs: Passed to `keras.layers.Layer`, for example `dtype`.
+
+    Raises:
+      InputError: The preset does not exist.
     """
 
-    def __init__(self, settings: AugmentSettings, *, seed: int, **kwargs: Any) -> None:
+    def __init__(
+        self, settings: AugmentSettings | str = "default", *, seed: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.settings, self.seed = settings, seed
+        self.settings = augmentation(settings, {}) if isinstance(settings, str) else settings
+        self.seed = seed
         self.seeds = keras.random.SeedGenerator(seed)
-        # Compiled apart: in one piece XLA computes the warp again for every use of its result, 4 times slower.
-        self._warp = _compiled(lambda images, matrix: warp(images, matrix, settings.fill))
-        self._expose, self._blur, self._compress = (
-            _compiled(expose),
-            _compiled(blur),
-            _compiled(compress),
-        )
+        # Compiled apart: fused, XLA computes the warp again for every use of its result, 4 times
+        # slower.
+        fill = self.settings.fill
+        self._warp = _compiled(lambda images, matrix: warp(images, matrix, fill))
+        self._expose, self._blur, self._compress = map(_compiled, (expose, blur, compress))
 
-    def call(self, images: Any, training: bool = False) -> Any:
+    def call(self, images: Any, training: bool = True) -> Any:
+        """Returns the changed images."""
         if not training:
             return ops.cast(images, self.compute_dtype)
-        settings, shape = self.settings, ops.shape(images)
-        if any(
-            (
-                settings.rotation_deg,
-                settings.shear_deg,
-                settings.zoom,
-                settings.shift,
-                settings.flip,
-            )
-        ):
+        settings, count = self.settings, ops.shape(images)[0]
+        groups = _GROUPS if settings.blur or settings.noise or settings.jpeg else (None,)
+        if len(groups) > 1:
+            slots, sources = self._draw_slots(count)
+            images = ops.take(images, sources, axis=0)
+        shape = ops.shape(images)
+        if settings.warps:
             images = self._warp(images, draw_matrix(settings, shape, self.seeds))
-        # float32 until the end: each step would round a bfloat16 to whole grey values again.
+        # float32 until the end: bfloat16 would round to full grey values after every step.
         images = ops.cast(images, "float32")
-        exposed = any((settings.brightness, settings.contrast, settings.gamma))
-        if exposed or settings.blur or settings.noise or settings.jpeg:
-            exposure = draw_exposure(settings, shape[0], self.seeds) if exposed else ()
-            # Put together once, at the end: a copy of the batch takes a tenth of the warp's time.
-            quarters = [(i * shape[0] // 4, (i + 1) * shape[0] // 4) for i in range(4)]
-            images = ops.concatenate(
-                [
-                    self._degrade(
-                        i, images[first:last], [values[first:last] for values in exposure]
-                    )
-                    for i, (first, last) in enumerate(quarters)
-                ]
-            )
+        exposure = draw_exposure(settings, shape[0], self.seeds) if settings.exposes else ()
+        size = shape[0] // len(groups)
+        parts = []
+        for i, group in enumerate(groups):
+            members = slice(i * size, (i + 1) * size)
+            values = [value[members] for value in exposure]
+            parts.append(self._degrade(group, images[members], values))
+        images = parts[0]
+        if len(groups) > 1:
+            images = ops.take(ops.concatenate(parts), slots, axis=0)
         return ops.cast(images, self.compute_dtype)
 
-    def _degrade(self, quarter: int, images: Any, exposure: list[Any]) -> Any:
-        """All that comes after the warp, for the images of one quarter."""
+    def _draw_slots(self, count: Any) -> tuple[Any, Any]:
+        """Assigns N images at random to as many slots, or up to 3 more if 4 does not divide N.
+
+        Returns:
+          The slot of each image, int32 (N,), and the image in each slot. An empty slot is filled
+          with the last image.
+        """
+        order = ops.argsort(self._uniform(((count + 3) // 4 * 4,), 0, 1))
+        return ops.argsort(order)[:count], ops.minimum(order, count - 1)
+
+    def _degrade(self, group: str | None, images: Any, exposure: list[Any]) -> Any:
+        """Applies everything after the warp to the images of one group."""
         settings, count = self.settings, ops.shape(images)[0]
-        if settings.blur and quarter == 0:
+        if settings.blur and group == "blur":
             images = self._blur(images, self._uniform((count,), 0, settings.blur))
         if exposure:
             images = self._expose(images, *exposure)
-        if settings.noise and quarter == 1:
+        if settings.noise and group == "noise":
             images = self._add_noise(images, self._uniform((count,), 0, settings.noise))
-        if settings.jpeg and quarter == 2:
+        if settings.jpeg and group == "jpeg":
             images = self._compress(images, self._uniform((count,), 100 - settings.jpeg, 100))
         return images
 
@@ -91,14 +110,16 @@ class Augment(keras.layers.Layer):
         return keras.random.uniform(shape, low, high, dtype="float32", seed=self.seeds)
 
     def _add_noise(self, images: Any, half_width: Any) -> Any:
-        """Uniform, not normal: drawing normal numbers costs more than the warp."""
+        """Adds uniform noise: normal noise would cost more than the warp."""
         noise = self._uniform(ops.shape(images), -255, 255) * ops.reshape(half_width, (-1, 1, 1, 1))
         return ops.clip(images + noise, 0, 255)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns `input_shape`."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs to make the same layer."""
         return {
             **super().get_config(),
             "settings": dataclasses.asdict(self.settings),
@@ -107,6 +128,7 @@ class Augment(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Augment:
+        """Makes the layer that `get_config` described."""
         return cls(**(config | {"settings": AugmentSettings(**config["settings"])}))
 
 
@@ -114,7 +136,7 @@ def _compiled(function: Callable) -> Callable:
     """Under TensorFlow compiles `function` alone with XLA, whatever the model around it does.
 
     Fused, the warp runs several times faster; the convolutions of a model run slower under XLA on a
-    CPU. Other backends compile the whole step.
+    CPU. Other backends compile the complete step.
     """
     if keras.backend.backend() != "tensorflow":
         return function
@@ -126,11 +148,11 @@ def _compiled(function: Callable) -> Callable:
 def draw_matrix(settings: AugmentSettings, shape: tuple, seeds: keras.random.SeedGenerator) -> Any:
     """Draws the warps of N images of `shape` (N, H, W, C).
 
-    The order is that of `ImageDataGenerator`: from output to input coordinates mirror, zoom, shear,
-    shift, then rotate, all about the centre.
+    From output to input coordinates the order is mirror, zoom, shear, shift, rotate, all about the
+    centre, as in `ImageDataGenerator`.
 
     Returns:
-      float32 (N, 6), see `warp`; offsets in pixels. Of a mirrored image laterality is changed.
+      Matrices for `warp`, float32 (N, 6); offsets in pixels. Mirrored images change laterality.
     """
     count, height, width, _ = shape
 
@@ -154,20 +176,20 @@ def draw_matrix(settings: AugmentSettings, shape: tuple, seeds: keras.random.See
 
 
 def warp(images: Any, matrix: Any, fill: str = "nearest") -> Any:
-    """Affine warp with bilinear interpolation; moves pixels, so laterality changes where `matrix` mirrors.
+    """Warps images affinely with bilinear interpolation; a mirroring `matrix` changes laterality.
 
     Args:
-      images: any real dtype and range (N, H, W, C). Bytes are fetched in half the time of floats.
-      matrix: float32 (N, 6), row-major 2 x 3, taking output to input coordinates, which are pixels
-        from the centre, x to the right and y down.
-      fill: outside the image "nearest" repeats its edge, "constant" is 0, "reflect" mirrors it with
-        the edge twice, all as in `scipy.ndimage.affine_transform`.
+      images: Any real dtype and range (N, H, W, C). uint8 is read twice as fast as float32.
+      matrix: float32 (N, 6), row-major 2 x 3, from output to input coordinates: pixels from the
+        centre, x to the right and y down.
+      fill: Outside the image, "nearest" repeats its edge, "constant" is 0 and "reflect" mirrors it
+        including the edge, as in `scipy.ndimage.affine_transform`.
 
     Returns:
       float32 images of the same shape and range.
     """
     count, height, width, channels = ops.shape(images)
-    # float32 whatever the images are: bfloat16 cannot tell pixel 129 from 129.5.
+    # float32 for every dtype of images: bfloat16 cannot distinguish pixel 129 from 129.5.
     rows = ops.reshape(ops.arange(height, dtype="float32") - (height - 1) / 2, (1, height, 1))
     columns = ops.reshape(ops.arange(width, dtype="float32") - (width - 1) / 2, (1, 1, width))
     a, b, c, d, e, f = (ops.reshape(matrix[:, i], (-1, 1, 1)) for i in range(6))
@@ -197,7 +219,7 @@ def warp(images: Any, matrix: Any, fill: str = "nearest") -> Any:
 
 
 def _inside(places: Any, length: int, fill: str) -> tuple[Any, Any]:
-    """Coordinates brought into 0 to length - 1, and which of them were there already."""
+    """Returns coordinates moved into 0 to length - 1, and which of them were inside before."""
     last = length - 1
     within = ops.logical_and(places >= 0, places <= last)
     if fill == "reflect":
@@ -209,7 +231,7 @@ def _inside(places: Any, length: int, fill: str) -> tuple[Any, Any]:
 def draw_exposure(
     settings: AugmentSettings, count: int, seeds: keras.random.SeedGenerator
 ) -> tuple[Any, Any, Any]:
-    """Draws gain, offset (parts of full scale) and power of N images, float32 (N, 1, 1, 1)."""
+    """Draws gain, offset (fraction of full scale) and power of N images, float32 (N, 1, 1, 1)."""
 
     def between(half_width: float) -> Any:
         return keras.random.uniform(
@@ -224,31 +246,36 @@ def draw_exposure(
 
 
 def expose(images: Any, gain: Any, offset: Any, power: Any) -> Any:
-    """Contrast around the image's mean, then brightness, then gamma.
+    """Changes contrast around each image's mean, then brightness, then gamma.
+
+    Labels and laterality are unchanged.
 
     Args:
-      images: any real dtype (N, H, W, C), values 0 to 255.
-      gain: float32 (N, 1, 1, 1) or a number, > 0; 1 keeps the contrast.
-      offset: the same, in parts of full scale; 0 keeps the brightness.
-      power: the same, > 0; 1 keeps the grey curve.
+      images: Any real dtype (N, H, W, C), values 0 to 255.
+      gain: Contrast factor >= 0, float32 (N, 1, 1, 1) or a number; 1 keeps the contrast.
+      offset: Brightness to add, a fraction of full scale; 0 keeps the brightness.
+      power: Exponent > 0 of grey values from 0 to 1; 1 keeps them.
 
     Returns:
       Images of the same shape and dtype, clipped to 0 to 255.
     """
     values = ops.cast(images, "float32")
-    # Columns first: a sum over all at once is not vectorised on a CPU and takes three times as long.
+    # Columns first: a sum over all axes is not vectorized on a CPU and takes three times as long.
     mean = ops.mean(ops.mean(values, axis=1, keepdims=True), axis=(2, 3), keepdims=True)
     values = ops.clip(values * (gain / 255) + (mean * (1 - gain) / 255 + offset), _DARKEST, 1)
-    # As exp(p log v), which XLA vectorises on a CPU; its power runs four times slower.
+    # exp(p log v) is vectorized by XLA on a CPU; its power function runs four times slower.
     return ops.cast(255 * ops.exp(power * ops.log(values)), images.dtype)
 
 
 def mix(images: Any, share: Any) -> Any:
-    """Mixes each image with its opposite in the reversed batch; so labels change, laterality does not.
+    """Mixes each image with the image at its place in the reversed batch.
+
+    Labels change: mix them with the same shares, as `cxr_tfds.reading.pipeline.with_mixup` does.
+    Laterality is unchanged.
 
     Args:
-      images: float (N, H, W, C), of any range, which stays.
-      share: float (N,), of the image itself; the label takes the same share of its own.
+      images: float (N, H, W, C) of any range, which is kept.
+      share: float (N,), 0 to 1: the weight of the image itself.
     """
     share = ops.cast(ops.reshape(share, (-1, 1, 1, 1)), images.dtype)
     return share * images + (1 - share) * ops.flip(images, axis=0)

@@ -1,4 +1,4 @@
-"""How strongly training images are changed, as named presets; loads no TensorFlow."""
+"""Strengths of augmentation, with named presets. Loads no TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,31 +12,35 @@ FILLS = ("nearest", "constant", "reflect")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentSettings:
-    """How far images are changed; values are drawn for each image, uniformly but for mixup; 0 is off.
+    """The strength of each random change; 0 switches it off.
 
-    The largest values allowed are in `LIMITS`. Only `flip` changes laterality and only `mixup` labels.
+    Values are drawn for each image from a uniform distribution, except the share of mixup.
+    `LIMITS` holds the largest values allowed. Only `flip` changes laterality, and only `mixup`
+    changes labels.
 
     Attributes:
-      rotation_deg: turned by up to so many degrees either way.
-      shear_deg: sheared by up to so many degrees either way.
-      zoom: height and width are divided by 1 - zoom to 1 + zoom, each by its own draw, so the
-        aspect changes, too.
-      shift: moved by up to this part of the side, both ways.
-      flip: probability of mirroring left and right. A mirrored chest shows the heart on the wrong
-        side, which is a different finding (situs inversus): switch it off where that matters.
-      fill: what lies outside the image: "nearest" repeats its edge, "constant" is black, "reflect"
-        mirrors it.
-      brightness: adds up to this part of full scale, either way.
-      contrast: scales the distance from the image's mean by 1 - contrast to 1 + contrast.
-      gamma: raises to the power exp(-gamma) to exp(gamma).
-      blur: Gaussian, of a standard deviation of 0 to so many pixels, for a quarter of the images.
-      noise: uniform and white, of a half-width of 0 to this part of full scale, for another quarter.
-      jpeg: compressed at a quality of 100 - jpeg to 100, for a third quarter.
-      mixup: images and labels are mixed in pairs, one by a share drawn from Beta(mixup, mixup)
+      rotation_deg: Largest rotation in either direction, in degrees.
+      shear_deg: Largest shear in either direction, in degrees.
+      zoom: Height and width are each divided by their own draw from 1 - zoom to 1 + zoom, so the
+        aspect ratio changes as well.
+      shift: Largest shift in either direction and axis, as a fraction of the side.
+      flip: Probability of mirroring left and right. A mirrored chest shows the heart on the wrong
+        side, which is a different finding (situs inversus): use 0 if that matters.
+      fill: Pixels outside the image: "nearest" repeats its edge, "constant" is black, "reflect"
+        mirrors the image.
+      brightness: Largest change of brightness, as a fraction of full scale.
+      contrast: The distance from the image's mean is multiplied by 1 - contrast to 1 + contrast.
+      gamma: Grey values are raised to the power exp(-gamma) to exp(gamma).
+      blur: Largest standard deviation of a Gaussian blur, in pixels. It is applied to an image with
+        probability 1/4.
+      noise: Largest half-width of uniform white noise, as a fraction of full scale; probability
+        1/4.
+      jpeg: Compression at a quality of 100 - jpeg to 100; probability 1/4.
+      mixup: Images and labels are mixed in pairs with a share drawn from Beta(mixup, mixup)
         (Zhang et al. 2018, https://arxiv.org/abs/1710.09412).
 
     Raises:
-      InputError: a value is out of its range.
+      InputError: A value is out of its range.
     """
 
     rotation_deg: float = 0.0
@@ -65,6 +69,16 @@ class AugmentSettings:
             ):
                 raise InputError(f"{name}={value!r}; expected 0 to {limit}.")
 
+    @property
+    def warps(self) -> bool:
+        """Whether any change is geometric."""
+        return any((self.rotation_deg, self.shear_deg, self.zoom, self.shift, self.flip))
+
+    @property
+    def exposes(self) -> bool:
+        """Whether any change concerns grey values."""
+        return any((self.brightness, self.contrast, self.gamma))
+
 
 LIMITS = {
     "rotation_deg": 180,
@@ -83,7 +97,8 @@ LIMITS = {
 
 PRESETS = {
     "none": AugmentSettings(),
-    # What ImageDataGenerator(shear_range=0.2, zoom_range=0.2, horizontal_flip=True) draws; its shear is in degrees.
+    # As ImageDataGenerator(shear_range=0.2, zoom_range=0.2, horizontal_flip=True), with its shear
+    # in degrees.
     "classic": AugmentSettings(shear_deg=0.2, zoom=0.2, flip=0.5),
     "default": AugmentSettings(
         rotation_deg=10, shear_deg=5, zoom=0.12, shift=0.06, flip=0.5,
@@ -97,15 +112,15 @@ PRESETS = {
 
 
 def augmentation(preset: str, changes: Mapping[str, float | str]) -> AugmentSettings:
-    """A preset with some of its values replaced.
+    """Returns a preset with some of its values replaced.
 
     Raises:
-      InputError: the preset or a value's name is unknown, or a value is out of its range.
+      InputError: The preset or the name of a value does not exist, or a value is out of its range.
     """
     if preset not in PRESETS:
         raise InputError(f"augment={preset!r}; expected one of {', '.join(PRESETS)}.")
-    if odd := set(changes) - {field.name for field in dataclasses.fields(AugmentSettings)}:
+    if unknown := set(changes) - {"fill", *LIMITS}:
         raise InputError(
-            f"augment has no {', '.join(sorted(odd))}; it has fill, {', '.join(LIMITS)}."
+            f"augment has no {', '.join(sorted(unknown))}; it has fill, {', '.join(LIMITS)}."
         )
     return dataclasses.replace(PRESETS[preset], **changes)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A dataset of several shards a split, once for the tests of reading."""
+"""A dataset with several shards per split, built once for the tests of reading."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import tensorflow_datasets as tfds
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building.config import RadiographConfig
-from cxr_tfds.reading.datasets import BuiltDataset, DatasetName, open_dataset
+from cxr_tfds.reading.datasets import BuiltDataset, open_dataset
 
-NAME = DatasetName.parse("chest_xray_pneumonia/64")
+NAME = "chest_xray_pneumonia/64"
 
 
 @pytest.fixture(scope="session")
 def sharded_dir(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The phantom in four shards a split. Read it, never write to it."""
+    """The phantom in four shards per split. Read only."""
     data_dir = tmp_path_factory.mktemp("sharded")
     builder = Builder(data_dir=data_dir, config=RadiographConfig(name="64", size=64))
     config = tfds.download.DownloadConfig(manual_dir=phantom, num_shards=4)
@@ -34,6 +34,6 @@ def dataset(sharded_dir: Path) -> BuiltDataset:
 
 @pytest.fixture
 def own(sharded_dir: Path, tmp_path: Path) -> BuiltDataset:
-    """A copy to damage, opened before."""
+    """A copy that a test may corrupt, opened before."""
     shutil.copytree(sharded_dir, tmp_path / "data")
     return open_dataset(NAME, tmp_path / "data")
