@@ -1,7 +1,4 @@
-"""How much memory a process holds, and how much it may take.
-
-Standard library only, so that asking adds nothing to the answer.
-"""
+"""The memory a process has used and the memory it may still take. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-# Where memory is limited for a group of processes such as a container: the folder of the groups, and in it the
-# files of the limit and of what is taken, and the line of `memory.stat` with the part of it that is given back when
-# it is asked for. See https://docs.kernel.org/admin-guide/cgroup-v2.html and cgroup-v1/memory.html there.
+# Linux limits the memory of process groups such as containers. By name of the controller: the
+# folder of the groups, and in it the files with the limit and the usage, and the line of
+# `memory.stat` with the part of the usage that is freed on demand. See
+# https://docs.kernel.org/admin-guide/cgroup-v2.html and cgroup-v1/memory.html there.
 _GROUPS = {
     "": ("", "memory.max", "memory.current", "inactive_file"),
     "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -20,73 +18,65 @@ _GROUPS = {
 
 
 def peak_mb() -> float | None:
-    """The most memory this process has held; None where the system does not tell."""
+    """Returns the peak memory of this process in MiB; None if the system does not report it."""
     try:
-        # Not getrusage: on Linux it starts with what the parent held.
-        (line,) = (
-            x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")
-        )
-        return int(line.split()[1]) / 1024
-    except (OSError, ValueError):
+        # On Linux getrusage starts with the peak of the parent process.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
+    except (OSError, ValueError, StopIteration):
         pass
     try:
         import resource
     except ImportError:  # Windows
         return None
-    # macOS counts bytes, others KiB: Linux in a sandbox, too, whose status has no VmHWM.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if sys.platform == "darwin" else 2**10
-    )
+    # macOS counts bytes, other systems KiB (among them sandboxed Linux without VmHWM).
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes this process may take without swapping, in its container, too.
+    """Returns how many bytes this process may take without swapping, also within a container.
 
-    Half the memory where the system does not say what is free, none where it says nothing.
+    If the system does not report its free memory, this is half of all memory, or 0 if that is
+    unknown as well.
 
     Args:
-      root: of the file system, where Linux tells of itself below `proc` and `sys`.
+      root: Root of the file system with `proc` and `sys`.
     """
-    return max(0, min([_of_machine(root), *_of_groups(root)]))
+    return max(0, min([_free_in_machine(root), *_free_in_groups(root)]))
 
 
-def _of_machine(root: Path) -> int:
+def _free_in_machine(root: Path) -> int:
     try:
-        with (root / "proc/meminfo").open(encoding="ascii") as lines:
-            return next(
-                int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")
-            )
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         if not hasattr(os, "sysconf"):  # Windows
             return 0
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def _of_groups(root: Path) -> Iterator[int]:
-    """What is left of each limit set on this process, or on a group that its own is in."""
+def _free_in_groups(root: Path) -> Iterator[int]:
+    """Yields the rest of each limit on this process's group and on the groups above it."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, own = line.split(":", 2)
-        for controller in controllers.split(","):
-            if controller in _GROUPS:
-                folder, *files = _GROUPS[controller]
-                # In a container the own group may be called as outside, where nothing of that name is seen.
-                for group in (PurePosixPath(own), *PurePosixPath(own).parents):
-                    yield from _left(
-                        root / "sys/fs/cgroup" / folder / group.relative_to("/"), *files
-                    )
+        for controller in set(controllers.split(",")) & set(_GROUPS):
+            folder, *files = _GROUPS[controller]
+            # A container may report the group's path outside, which does not exist inside.
+            for group in (PurePosixPath(own), *PurePosixPath(own).parents):
+                path = root / "sys/fs/cgroup" / folder / group.relative_to("/")
+                yield from _free_in_group(path, *files)
 
 
-def _left(group: Path, limit: str, taken: str, returnable: str) -> Iterator[int]:
+def _free_in_group(group: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
     try:
-        stat = dict(
-            line.split()
-            for line in (group / "memory.stat").read_text(encoding="ascii").splitlines()
-        )
-        limit, taken = ((group / file).read_text(encoding="ascii") for file in (limit, taken))
-        yield int(limit) - int(taken) + int(stat.get(returnable, 0))
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        stat = dict(line.split() for line in lines)
+        limit, usage = ((group / file).read_text(encoding="ascii") for file in (limit, usage))
+        yield int(limit) - int(usage) + int(stat.get(reclaimable, 0))
     except (OSError, ValueError):  # no such group, or "max": no limit
         return

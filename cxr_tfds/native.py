@@ -1,4 +1,4 @@
-"""Native libraries: loading TensorFlow quietly and suppressing the log lines of C++ code."""
+"""Loading TensorFlow without the log lines of its C++ code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def suppress_native_stderr() -> Iterator[None]:
-    """Sends file descriptor 2 to the null device. C++ code logs there; its errors are exceptions."""
+    """Sends file descriptor 2, where C++ code logs, to the null device."""
     try:
         saved = os.dup(2)
     except OSError:  # the process has no stderr
@@ -27,8 +27,8 @@ def suppress_native_stderr() -> Iterator[None]:
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow without its log lines. Commands call this before they import users of it."""
-    # Otherwise C++ code logs its search for GPUs and every conversion.
+    """Imports TensorFlow quietly; commands call this before they import modules that use it."""
+    # By default C++ code logs its search for GPUs and every conversion.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with suppress_native_stderr():
         importlib.import_module("tensorflow")

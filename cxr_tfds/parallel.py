@@ -1,4 +1,4 @@
-"""Work on all cores with bounded memory: one seam, any `concurrent.futures.Executor`."""
+"""Work on all cores with bounded memory, through any `concurrent.futures.Executor`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Enough that a slow item does not leave the other workers idle, few enough that memory stays small.
+# Enough that a slow item does not leave other threads idle, few enough to keep memory small.
 IN_FLIGHT_PER_CORE = 8
 
 
 def core_count() -> int:
-    """Cores this process may use, which in a container are fewer than the machine has."""
+    """Returns the number of cores this process may use; a container may have less than all."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
@@ -24,7 +24,7 @@ def core_count() -> int:
 
 
 def all_cores() -> Executor:
-    """A pool over this machine's cores. Threads serve: Pillow decodes and resizes outside the GIL."""
+    """Returns a pool of one thread per core. Pillow decodes and resizes without the GIL."""
     return ThreadPoolExecutor(max_workers=core_count(), thread_name_prefix="decode")
 
 
@@ -35,19 +35,24 @@ def ordered_map(
     *,
     in_flight: int | None = None,
 ) -> Iterator[R]:
-    """Results in the order of `items`, with at most `in_flight` of them under way at any time.
+    """Yields `function(item)` in the order of `items`.
 
-    By default as many as keep this machine's cores busy; an executor on other machines says how many.
+    Args:
+      function: Function to run in `executor`.
+      items: Its arguments; read only as far as needed.
+      executor: Where to run it.
+      in_flight: Most items submitted at a time. The default keeps this machine's cores busy; set it
+        for an executor on other machines.
     """
-    most = in_flight or IN_FLIGHT_PER_CORE * core_count()
-    under_way: deque[Future[R]] = deque()
+    limit = in_flight or IN_FLIGHT_PER_CORE * core_count()
+    pending: deque[Future[R]] = deque()
     try:
         for item in items:
-            under_way.append(executor.submit(function, item))
-            if len(under_way) >= most:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+            pending.append(executor.submit(function, item))
+            if len(pending) >= limit:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
-        for future in under_way:
+        for future in pending:
             future.cancel()
