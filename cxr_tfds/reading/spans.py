@@ -51,13 +51,24 @@ def find_images(shards: Sequence[str], label: str = "label") -> tuple[Spans, np.
             parsed = parse_batch(records, ["image", label])
             labels.append(parsed[label].numpy())
             for record, image in zip(records, parsed["image"].numpy(), strict=True):
-                # TensorFlow reports no offsets. Wherever these bytes occur, reading them there
-                # gives the image, so the first occurrence is always right.
-                start = position + _HEADER_BYTES + record.index(image)
+                start = position + _HEADER_BYTES + _index(record, image)
                 rows.append((number, start, len(image)))
                 position += _HEADER_BYTES + len(record) + _FOOTER_BYTES
     columns = np.array(rows, np.int64).reshape(-1, 3).T
     return Spans(*np.ascontiguousarray(columns)), np.concatenate(labels)
+
+
+def _index(record: bytes, image: bytes) -> int:
+    """Returns where `image` occurs first in `record`.
+
+    TensorFlow reports no offsets. Reading the same bytes from anywhere gives the image, so the
+    first occurrence is right. `bytes.index` does work for every byte it searches for, so it gets
+    the first ones only.
+    """
+    start = 0
+    while not record.startswith(image, start):
+        start = record.index(image[:32], start + 1)
+    return start
 
 
 def pixel_reader(
