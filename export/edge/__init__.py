@@ -1,1 +1,1 @@
-"""What a device runs: NumPy, Pillow, click and one interpreter; nothing of TensorFlow."""
+"""Runs exported models on the device, without TensorFlow."""

@@ -1,156 +1,163 @@
-"""A `.tflite` as a function from a radiograph to a prediction."""
+"""Predicts radiographs with an exported model."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 from os import PathLike
 
 import numpy as np
 
-from cxr_tfds.errors import InputError
-from cxr_tfds.imaging.pixels import radiograph
+from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.imaging.pixels import DecodeResult, Radiograph, decode
+from cxr_tfds.metrics.logits import sigmoid, softmax
 
-from . import runtime as interpreters
-from .files import content_of
+from . import runtime as runtimes
+from .input_files import read_named_file
 from .model_file import read_model
 from .runtime import OUTPUT, PROBABILITIES
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The answer for one radiograph."""
+    """The prediction for one radiograph.
 
-    probability: float  # two classes: of the finding, whatever the label; more: of the label
+    Attributes:
+      probability: Two classes: of the finding, whatever the label. More classes: of the label.
+      label: Name of the predicted class.
+      threshold: Two classes: the finding is predicted from this probability on. Otherwise None.
+      probabilities: Of each class, in class order.
+      heatmap: float32 (h, w), or None if the model has none: what each place adds to the logit of
+        the finding or, for more than two classes, of the label. Its mean is that logit minus the
+        bias of the last layer.
+    """
+
+    probability: float
     label: str
-    threshold: float | None  # two classes: the finding from this probability on; more: None
-    probabilities: tuple[float, ...]  # of each class, in class order
-    # float32 (h, w), None from a model without: what each place adds to the logit of the finding, or,
-    # with more than two classes, of the label. Its mean is that logit less a constant of the model.
+    threshold: float | None
+    probabilities: tuple[float, ...]
     heatmap: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 class Classifier:
-    """Answers image files with predictions; may be shared between threads.
+    """Predicts image files. Threads may share an instance.
 
-        model = Classifier("model.tflite")
-        model("x.jpg").label
+        classifier = Classifier("model.tflite")
+        classifier("x.jpg").label
 
     Attributes:
-      card: what the model says of itself.
-      labels: class names in class order.
-      runtime: name of the interpreter in use, "litert" or "tflite-runtime".
-      version: of the interpreter.
+      info: The model info.
+      labels: Class names in class order.
+      runtime: Name of the runtime in use, "litert" or "tflite-runtime".
+      version: Version of the runtime.
 
     Raises:
-      MissingData: there is no such file.
-      InputError: the file is no model of cxr-export or damaged, or no interpreter can run it.
+      MissingData: There is no such file.
+      InputError: The file is not a model of cxr-export, is corrupt, or no runtime can run it.
     """
 
     def __init__(
         self, path: str | PathLike[str] | bytes, runtime: str = "auto", threads: int = 1
     ) -> None:
-        flatbuffer, self.card = read_model(path)
-        self.labels = self.card.labels
-        name = interpreters.choose(runtime)
-        if self.card.runtimes and name not in self.card.runtimes:
+        flatbuffer, self.info = read_model(path)
+        self.labels = self.info.labels
+        name = runtimes.choose_runtime(runtime)
+        if self.info.runtimes and name not in self.info.runtimes:
             raise InputError(
-                f"The model was exported for {' and '.join(self.card.runtimes)} only, not for {name}. Use that "
-                "(pip install 'cxr-tfds[edge]' installs litert), or export it in another format."
+                f"The model was exported for {' and '.join(self.info.runtimes)} only, not for "
+                f"{name}. Install litert with pip install 'cxr-tfds[edge]', or export the model in "
+                "another format."
             )
-        self._session = interpreters.load(flatbuffer, name, threads)
+        self._session = runtimes.load(flatbuffer, name, threads)
         self._lock = threading.Lock()
         self.runtime = self._session.name
         self.version = self._session.version
-        side, channels = self.card.size, self.card.channels
-        gives = OUTPUT if self.card.input == "grey" else PROBABILITIES
-        expected = (1, side, side, channels), self.card.outputs, gives
-        found = self._session.shape, self._session.outputs, self._session.output
-        if found != expected:
-            raise InputError(
-                f"The model takes {found[0]} and gives {found[1]} {found[2]}; "
-                f"its card says {expected[0]} and {expected[1]} {gives} ({', '.join(self.labels)}). "
-                "Export it again with cxr-export."
-            )
-        if self._session.grid != self.card.grid:
-            raise InputError(
-                f"The model's heatmap is {self._session.grid}; its card says {self.card.grid}. "
-                "Export it again with cxr-export."
-            )
+        self._check_session()
 
     def __call__(self, image: str | PathLike[str] | bytes) -> Prediction:
-        """The prediction for an image file, given as path or content.
+        """Returns the prediction for an image file, given as path or contents.
 
         Raises:
-          BadImage: the file holds no usable radiograph.
-          InputError: the path cannot be read, or the model gives no number.
-          MissingData: there is no such file.
+          BadImage: The file contains no usable radiograph.
+          MissingData: There is no such file.
+          InputError: The file cannot be read, or the model returns NaN.
         """
-        return self.predict(self.pixels(image))
+        return self.predict(self.read(image).pixels)
 
-    def pixels(self, image: str | PathLike[str] | bytes) -> np.ndarray:
-        """The radiograph as the model takes it, uint8 (S, S, C), 0 to 255. Raises as a call does."""
-        data = image if isinstance(image, bytes) else content_of(image, "an image file")
-        return radiograph(
-            data, self.card.size, fit=self.card.fit, channels=self.card.channels
-        ).pixels
+    def read(self, image: str | PathLike[str] | bytes) -> Radiograph:
+        """Returns the radiograph as the model takes it. Raises the errors of a call."""
+        if isinstance(image, bytes):
+            data, name = image, None
+        else:
+            data, name = read_named_file(image, "an image file"), str(image)
+        result = self.decode(data)
+        if isinstance(result, BadImage):
+            raise BadImage(result.reason, name)
+        return result
+
+    def decode(self, data: bytes) -> DecodeResult:
+        """Returns the radiograph in the contents of a file, or why there is none."""
+        return decode(data, self.info.size, fit=self.info.fit, channels=self.info.channels)
 
     def predict(self, pixels: np.ndarray) -> Prediction:
-        """The prediction for a radiograph that `pixels` made."""
-        if self._session.grid is None:
-            return self.prediction(self.answer(pixels))
+        """Returns the prediction for pixels uint8 (S, S, C), 0 to 255, as `read` returns them.
+
+        Raises:
+          InputError: The pixels have another shape or type, or the model returns NaN.
+        """
         with self._lock:
-            given, heatmap = self._session.run_with_heatmap(pixels[np.newaxis])
-        answer = self.prediction(given)
+            if self._session.grid is None:
+                return self.interpret(self._session.run(pixels[np.newaxis]))
+            output, heatmap = self._session.run_with_heatmap(pixels[np.newaxis])
+        prediction = self.interpret(output)
         if heatmap.ndim == 3:
-            heatmap = heatmap[..., self.labels.index(answer.label)]
-        return dataclasses.replace(answer, heatmap=heatmap)
+            heatmap = heatmap[..., self.labels.index(prediction.label)]
+        return dataclasses.replace(prediction, heatmap=heatmap)
 
-    def answer(self, pixels: np.ndarray) -> np.ndarray:
-        """What the model gives, float32.
+    def interpret(self, output: np.ndarray) -> Prediction:
+        """Returns the prediction for an output of the model, without a heatmap.
 
-        Logits, not yet calibrated: (1,) of the finding for two classes, (K,) for K > 2. Or, from a model whose
-        input is rgb, probabilities (K,).
-
-        Raises:
-          InputError: the pixels are not uint8 (S, S, C).
-        """
-        with self._lock:
-            return self._session.run(pixels[np.newaxis])
-
-    def prediction(self, answer: np.ndarray) -> Prediction:
-        """What `answer` means under the card's temperature, threshold and labels.
+        Args:
+          output: float32; logits, (1,) of the finding or (K,) for K > 2. An `rgb` model outputs
+            probabilities (K,).
 
         Raises:
-          InputError: a number in it is not finite.
+          InputError: The output is not finite.
         """
-        values = [float(value) for value in answer]
-        if not all(map(math.isfinite, values)):
-            expected = f"finite {self._session.output}"
+        values = np.asarray(output, np.float64)
+        if not np.isfinite(values).all():
             raise InputError(
-                f"The model gives {values}; expected {expected}. Export it again with cxr-export."
+                f"The model returns {values.tolist()}; expected finite {self._session.output}. "
+                "Export it again with cxr-export."
             )
-        probabilities = tuple(values) if self.card.input == "rgb" else self._calibrated(values)
-        if self.card.threshold is not None:
-            finding = probabilities[1]
-            label = self.labels[int(finding >= self.card.threshold)]
-            return Prediction(finding, label, self.card.threshold, probabilities)
-        best = values.index(max(values))
+        if self.info.input == "grey" and len(values) == 1:
+            finding = sigmoid(values / self.info.temperature)
+            values = np.concatenate([1 - finding, finding])
+        elif self.info.input == "grey":
+            # Subtract first: dividing by a small temperature may give infinities.
+            values = softmax((values - values.max()) / self.info.temperature)
+        probabilities = tuple(values.tolist())
+        threshold = self.info.threshold
+        if threshold is not None:
+            label = self.labels[int(probabilities[1] >= threshold)]
+            return Prediction(probabilities[1], label, threshold, probabilities)
+        best = int(np.argmax(values))
         return Prediction(probabilities[best], self.labels[best], None, probabilities)
 
-    def _calibrated(self, logits: list[float]) -> tuple[float, ...]:
-        """The probability of each class."""
-        if len(logits) == 1:
-            finding = _sigmoid(logits[0] / self.card.temperature)
-            return 1 - finding, finding
-        # Differences first: two logits divided by a tiny temperature may both be infinite.
-        largest = max(logits)
-        powers = [math.exp((logit - largest) / self.card.temperature) for logit in logits]
-        return tuple(power / sum(powers) for power in powers)
-
-
-def _sigmoid(value: float) -> float:
-    """1 / (1 + exp(-value)) without overflow."""
-    power = math.exp(-abs(value))
-    return 1 / (1 + power) if value >= 0 else power / (1 + power)
+    def _check_session(self) -> None:
+        """Checks that the model is the one that its info describes."""
+        info, session = self.info, self._session
+        output = OUTPUT if info.input == "grey" else PROBABILITIES
+        expected = (1, info.size, info.size, info.channels), info.outputs, output
+        found = session.shape, session.outputs, session.output
+        if found != expected:
+            raise InputError(
+                "The model maps {} to {} {}; ".format(*found)
+                + "its model.json says {} to {} {}".format(*expected)
+                + f" ({', '.join(self.labels)}). Export it again with cxr-export."
+            )
+        if session.grid != info.grid:
+            raise InputError(
+                f"The model has a heatmap of {session.grid}; its model.json says {info.grid}. "
+                "Export it again with cxr-export."
+            )

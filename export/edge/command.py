@@ -1,6 +1,6 @@
-"""`cxr-infer`: radiographs to predictions on the device, without TensorFlow.
+"""`cxr-infer` predicts radiographs on the device, without TensorFlow.
 
-Whatever a command needs is imported inside it: `--help` loads neither NumPy nor an interpreter.
+Commands import what they need: `--help` loads neither NumPy nor a runtime.
 """
 
 from __future__ import annotations
@@ -15,35 +15,34 @@ import click
 
 from cxr_tfds import __version__
 from cxr_tfds.commands.base import Group, NearestChoice
-from cxr_tfds.errors import InputError
+from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.native import suppress_native_stderr
 
 if TYPE_CHECKING:
-    from .classifier import Classifier
-    from .listing import Found
-    from .predict import Answer
+    from .classifier import Classifier, Prediction
+    from .input_files import InputFile
 
 RUNTIMES = ("auto", "litert", "tflite-runtime")
-_FEW = 8  # images; more get a progress bar
+_MIN_FOR_PROGRESS = 9  # images
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _model = click.option(
-    "--model", required=True, type=_FILE, help="The .tflite written by cxr-export."
+    "--model", required=True, type=_FILE, help="Model file (.tflite) written by cxr-export."
 )
 _runtime = click.option(
     "--runtime",
     type=NearestChoice(RUNTIMES),
     default="auto",
     show_default=True,
-    help="Interpreter; auto takes litert if it is installed.",
+    help="Runtime that executes the model; auto prefers litert.",
 )
 _threads = click.option(
     "--threads",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Threads of the interpreter.",
+    help="Number of threads of the runtime.",
 )
 
 
@@ -63,7 +62,7 @@ def cli() -> None:
     type=click.Path(exists=True, allow_dash=True),
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON array, an object for each image."
+    "--json", "as_json", is_flag=True, help="Print a JSON array with an object for each image."
 )
 @click.option(
     "--csv", "as_csv", is_flag=True, help="Print CSV: file,label,probability,threshold,error."
@@ -71,7 +70,7 @@ def cli() -> None:
 @click.option(
     "--heatmap-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write each radiograph with the model's heatmap over it to this new folder, as PNG.",
+    help="New folder for PNG files that show the heatmap over each radiograph.",
 )
 @_runtime
 @_threads
@@ -84,80 +83,86 @@ def predict(
     runtime: str,
     threads: int,
 ) -> None:
-    """Label radiographs, one after the other as they are read; - is standard input.
+    """Predict radiographs and print each result at once; - reads standard input.
 
-    Of two classes the probability is that of the finding. Folders are searched with all folders
-    inside them. A file that is no radiograph is reported, the others are answered, and the exit
-    code is 1.
+    For two classes, the probability is that of the finding. Folders are searched recursively. Files
+    that are not radiographs are reported, and the exit code is then 1.
     """
-    from .listing import STDIN, files
-    from .output import FORMS, write_rows
-    from .predict import answers
+    from .input_files import STDIN, list_files
+    from .output import STYLES, write_rows
+    from .predict import predict_files
 
     if as_json and as_csv:
-        raise click.UsageError("Give --json or --csv, not both.")
+        raise click.UsageError("--json and --csv exclude each other.")
     _check_images(images)
     classifier = _load(model, runtime, threads)
-    overlays = None
+    heatmaps = None
     if heatmap_dir is not None:
-        from .overlay import Overlays
+        from .heatmap_folder import HeatmapFolder
 
-        overlays = Overlays(heatmap_dir, classifier)
-    form = "json" if as_json else "csv" if as_csv else "table"
+        heatmaps = HeatmapFolder(heatmap_dir, classifier)
+    style = "json" if as_json else "csv" if as_csv else "table"
+    format_row, frame = STYLES[style]
     on_screen = _is_screen(sys.stdout)
-    bar = not on_screen and STDIN not in images  # to count the images would empty it
-    tally = {"images": 0, "failed": 0}
+    counts = {"images": 0, "failed": 0}
 
-    def rows() -> Iterator[str]:
-        # On a screen the rows themselves tell the progress, and an error needs no second line.
-        for file, answer in answers(classifier, _watched(lambda: files(images), bar=bar), overlays):
-            tally["images"] += 1
-            if isinstance(answer, str):
-                tally["failed"] += 1
-                if form != "table" or not on_screen:
-                    click.echo(f"{click.format_filename(file.name)} {answer}", err=True)
-            yield FORMS[form].row(file.name, answer, classifier.labels)
+    def list_with_progress() -> Iterator[InputFile]:
+        # Counting the images would consume standard input. On a screen the rows show the progress.
+        is_shown = not on_screen and STDIN not in images
+        return _with_progress(lambda: list_files(images), is_shown=is_shown)
 
-    write_rows(rows(), FORMS[form])
-    if form == "table":
-        of = (
-            f"Probabilities are those of {classifier.labels[1]}. "
-            if len(classifier.labels) == 2
-            else ""
-        )
-        click.echo(f"{of}Not a medical device.", err=True)
-    if tally["failed"]:
-        raise InputError(f"{tally['failed']} of {tally['images']} images could not be read.")
+    def format_rows() -> Iterator[str]:
+        for file, result in predict_files(classifier, list_with_progress(), heatmaps):
+            counts["images"] += 1
+            if isinstance(result, BadImage):
+                counts["failed"] += 1
+                if style != "table" or not on_screen:  # the table shows errors
+                    _report(file, result)
+            yield format_row(file.name, result, classifier.labels)
+
+    write_rows(format_rows(), *frame)
+    if style == "table":
+        finding = classifier.labels[1] if len(classifier.labels) == 2 else ""
+        meaning = f"Probabilities are those of {finding}. " if finding else ""
+        click.echo(f"{meaning}Not a medical device.", err=True)
+    if counts["failed"]:
+        raise InputError(f"{counts['failed']} of {counts['images']} images could not be read.")
 
 
 @cli.command()
 @_model
 @click.argument("folder", type=_FOLDER)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, metrics at the top level.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with the metrics as keys.")
 @_runtime
 @_threads
 def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: int) -> None:
-    """Measure a model on FOLDER, which holds a folder of radiographs for each class.
+    """Measure a model on FOLDER, which contains a folder of radiographs for each class.
 
-    Metrics come with 95% bootstrap intervals, images drawn one by one: folders tell no patients.
+    Metrics have 95% bootstrap intervals. They resample images, since folders do not identify
+    patients.
     """
-    from cxr_tfds.metrics.table import as_text
+    from cxr_tfds.metrics.table import format_metrics
 
-    from .evaluate import measured
-    from .listing import class_folders, images_in
+    from .input_files import find_class_folders, list_images
     from .output import write
-    from .predict import answers
+    from .predict import evaluate_files, predict_files
 
     classifier = _load(model, runtime, threads)
-    places, others = class_folders(folder, classifier.labels)
+    folders, others = find_class_folders(folder, classifier.labels)
     if others:
-        click.echo(f"Left out, no class of the model: {', '.join(others)}", err=True)
+        click.echo(f"Ignored folders that are not a class: {', '.join(others)}", err=True)
 
-    def found() -> Iterator[Found]:
-        return (file._replace(label=label) for label, place in places for file in images_in(place))
+    def list_labelled() -> Iterator[InputFile]:
+        return (file._replace(label=label) for label, path in folders for file in list_images(path))
 
-    table = measured(classifier.card, _reported(answers(classifier, _watched(found))), str(folder))
-    write((json.dumps(table, indent=2) if as_json else as_text(table)) + "\n")
+    def predict_and_report() -> Iterator[tuple[InputFile, Prediction | BadImage]]:
+        for file, result in predict_files(classifier, _with_progress(list_labelled)):
+            if isinstance(result, BadImage):
+                _report(file, result)
+            yield file, result
+
+    table = evaluate_files(classifier.info, predict_and_report(), str(folder))
+    write((json.dumps(table, indent=2) if as_json else format_metrics(table)) + "\n")
     if skipped := len(table["skipped"]):
         raise InputError(f"{skipped} of {skipped + table['images']} images could not be read.")
 
@@ -166,47 +171,46 @@ def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: in
 @_model
 @click.option(
     "--images",
-    help="Radiographs to measure with.  [default: a drawn JPEG of 1280 x 1100]",
     type=_FOLDER,
+    help="Folder of radiographs to measure with.  [default: a generated JPEG of 1280 x 1100]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, an object for each row.")
 def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
-    """Time a model in each installed interpreter, with 1 thread to as many as there are cores.
+    """Time a model in each installed runtime, with 1 thread up to one for each core.
 
-    Milliseconds: loading with all imports; the first run; process start to first answer; median and
-    95th percentile of a run; decoding and fitting an image. Then the most memory held, in MB.
+    Times are in milliseconds: load_ms (imports and loading), first_ms (first prediction), answer_ms
+    (process start to first prediction), median_ms and p95_ms (prediction), decode_ms (decoding and
+    fitting an image). peak_mb is the peak memory in MB.
     """
-    from .benchmark import benchmark as measured
-    from .benchmark import table
-    from .model_file import read_card
+    from .benchmark import benchmark_runtimes, format_table
+    from .model_file import read_model_info
     from .output import write
 
-    # A file that is no model is told once, not by every child.
-    read_card(model)
-    rows = list(measured(model, images))
-    write((json.dumps(rows, indent=2) if as_json else table(rows)) + "\n")
+    read_model_info(model)  # reports an invalid file once, not in every row
+    rows = list(benchmark_runtimes(model, images))
+    write((json.dumps(rows, indent=2) if as_json else format_table(rows)) + "\n")
     if all("error" in row for row in rows):
-        raise InputError("No interpreter could run the model.")
+        raise InputError("No runtime could run the model.")
 
 
 @cli.command()
 @_model
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--card", "as_card", is_flag=True, help="Print the model card, for people.")
+@click.option("--card", "as_card", is_flag=True, help="Print the model card, a text for people.")
 def info(model: Path, as_json: bool, as_card: bool) -> None:
-    """Print what a model file says of itself."""
+    """Print what a model file says about itself."""
     from dataclasses import asdict
 
-    from .model_file import read_card, read_model_card
-    from .output import lines, write
+    from .model_file import read_model_card, read_model_info
+    from .output import format_fields, write
 
     if as_json and as_card:
-        raise click.UsageError("Give --json or --card, not both.")
+        raise click.UsageError("--json and --card exclude each other.")
     if as_card:
         write(read_model_card(model))
         return
-    facts = {"file": str(model), "bytes": model.stat().st_size, **asdict(read_card(model))}
-    write((json.dumps(facts, indent=2) if as_json else lines(facts)) + "\n")
+    fields = {"file": str(model), "bytes": model.stat().st_size, **asdict(read_model_info(model))}
+    write((json.dumps(fields, indent=2) if as_json else format_fields(fields)) + "\n")
 
 
 def _load(model: Path, runtime: str, threads: int) -> Classifier:
@@ -217,34 +221,32 @@ def _load(model: Path, runtime: str, threads: int) -> Classifier:
 
 
 def _check_images(names: tuple[str, ...]) -> None:
-    """Before the model is loaded: each folder holds images, and standard input is asked for once."""
+    """Checks before the model is loaded that folders contain images and `-` is given only once."""
     from cxr_tfds.imaging.pixels import SUFFIXES
 
-    from .listing import STDIN, images_in
+    from .input_files import STDIN, list_images
 
     if names.count(STDIN) > 1:
-        raise click.UsageError("Standard input holds one image; give - once.")
+        raise click.UsageError("Standard input contains one image; give - only once.")
     for folder in filter(Path.is_dir, map(Path, names)):
-        if next(images_in(folder), None) is None:
-            raise InputError(f"{folder} holds no images ({' '.join(sorted(SUFFIXES))}).")
+        if next(list_images(folder), None) is None:
+            raise InputError(f"{folder} contains no images ({' '.join(sorted(SUFFIXES))}).")
 
 
-def _reported(answers: Iterable[Answer]) -> Iterator[Answer]:
-    """The answers; those that are none are told on the way."""
-    for file, answer in answers:
-        if isinstance(answer, str):
-            click.echo(f"{click.format_filename(file.name)} {answer}", err=True)
-        yield file, answer
+def _report(file: InputFile, error: BadImage) -> None:
+    click.echo(f"{click.format_filename(file.name)}: {error.reason}", err=True)
 
 
-def _watched(items: Callable[[], Iterable[Found]], *, bar: bool = True) -> Iterator[Found]:
-    """The items, under a progress bar if there are more than a few and someone may look at it."""
-    count = sum(1 for _ in items()) if bar and _is_screen(sys.stderr) else 0
-    if count <= _FEW:
-        yield from items()
+def _with_progress(
+    list_items: Callable[[], Iterable[InputFile]], *, is_shown: bool = True
+) -> Iterator[InputFile]:
+    """Yields the items, with a progress bar if there are many and stderr is a screen."""
+    count = sum(1 for _ in list_items()) if is_shown and _is_screen(sys.stderr) else 0
+    if count < _MIN_FOR_PROGRESS:
+        yield from list_items()
         return
-    with click.progressbar(items(), length=count, file=sys.stderr) as steps:
-        yield from steps
+    with click.progressbar(list_items(), length=count, file=sys.stderr) as items:
+        yield from items
 
 
 def _is_screen(stream: Any) -> bool:

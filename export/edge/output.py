@@ -1,4 +1,4 @@
-"""Results on standard output: whole rows, and one clear error where they cannot be written."""
+"""Writes results to standard output: complete rows, and one error if writing fails."""
 
 from __future__ import annotations
 
@@ -13,162 +13,156 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cxr_tfds.errors import InputError
+from cxr_tfds.errors import BadImage, InputError
 
 if TYPE_CHECKING:
     from .classifier import Prediction
 
 
-class Unwritable(InputError):
-    """Standard output takes nothing more."""
+class OutputError(InputError):
+    """Standard output cannot be written."""
 
 
 class ReaderGone(BrokenPipeError):
-    """What read standard output has enough, such as `head`: a command ends without a word."""
-
-
-class Form(NamedTuple):
-    """How answers are laid out: `row` is one of them, the others stand around and between."""
-
-    row: Callable[
-        [str, Prediction | str, tuple[str, ...]], str
-    ]  # of a file's name, its answer, the labels
-    start: str = ""
-    between: str = ""
-    end: str = ""
+    """The reader of standard output, such as `head`, has ended. A command then ends silently."""
 
 
 def write(text: str) -> None:
     """Writes to standard output.
 
     Raises:
-      Unwritable: there is none, or it is full.
-      ReaderGone: its reader is.
+      OutputError: Standard output does not exist or is full.
+      ReaderGone: Its reader has ended.
     """
     if sys.stdout is None:
-        raise Unwritable("Nothing was written: this process was started without standard output.")
+        raise OutputError("Nothing was written: this process was started without standard output.")
     try:
         click.echo(text, nl=False)
     except OSError as err:
         _close_stdout()
         if err.errno == errno.EPIPE:
             raise ReaderGone(*err.args) from err
-        raise Unwritable(f"Standard output cannot be written: {err.strerror or err}.") from err
+        raise OutputError(f"Standard output cannot be written: {err.strerror or err}.") from err
 
 
-def write_rows(rows: Iterable[str], form: Form) -> None:
-    """Writes rows as they come. Interrupted, those written so far are whole and the end stands behind them.
+def write_rows(rows: Iterable[str], start: str = "", separator: str = "", end: str = "") -> None:
+    """Writes rows as they come. After an interrupt or error, rows are complete and `end` follows.
 
     Raises:
-      Unwritable, ReaderGone: as `write`.
+      OutputError, ReaderGone: See `write`.
       KeyboardInterrupt: Ctrl-C.
     """
-    with _interrupted_between_writes() as write_whole:
-        write_whole(form.start)
+    with _interrupt_between_writes() as write_complete:
+        write_complete(start)
         try:
             for number, row in enumerate(rows):
-                write_whole((form.between if number else "") + row)
-        except (Unwritable, ReaderGone):
+                write_complete((separator if number else "") + row)
+        except (OutputError, ReaderGone):
             raise
         except BaseException:
-            write_whole(form.end)
+            write_complete(end)
             raise
-        write_whole(form.end)
+        write_complete(end)
 
 
-def lines(facts: dict[str, Any], before: str = "") -> str:
-    """One `name: value` a line, nested names joined by dots."""
+def format_fields(fields: dict[str, Any], prefix: str = "") -> str:
+    """Returns one `name: value` a line; dots join nested names."""
     rows = []
-    for name, value in facts.items():
+    for name, value in fields.items():
         if isinstance(value, dict) and value:
-            rows.append(lines(value, f"{before}{name}."))
+            rows.append(format_fields(value, f"{prefix}{name}."))
             continue
         if isinstance(value, (list, tuple)):
             value = ", ".join(map(str, value))
-        rows.append(f"{before}{name}: {value}")
+        rows.append(f"{prefix}{name}: {value}")
     return "\n".join(rows)
 
 
-def _json(name: str, answer: Prediction | str, labels: tuple[str, ...]) -> str:
+def format_json(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
+    """Returns a JSON object."""
     row: dict[str, Any] = {"file": name}
-    if isinstance(answer, str):
-        row["error"] = answer
+    if isinstance(result, BadImage):
+        row["error"] = result.reason
     else:
-        row.update(label=answer.label, probability=answer.probability, threshold=answer.threshold)
-        if answer.threshold is None:
-            row["probabilities"] = dict(zip(labels, answer.probabilities, strict=True))
+        row.update(label=result.label, probability=result.probability, threshold=result.threshold)
+        if result.threshold is None:
+            row["probabilities"] = dict(zip(labels, result.probabilities, strict=True))
     return json.dumps(row)
 
 
-def _csv(name: str, answer: Prediction | str, labels: tuple[str, ...]) -> str:
+def format_csv(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
+    """Returns a line of CSV."""
     name = click.format_filename(name)
-    if isinstance(answer, str):
-        return _csv_line(name, "", "", "", answer)
-    return _csv_line(name, answer.label, answer.probability, answer.threshold, "")
+    if isinstance(result, BadImage):
+        return format_csv_line(name, "", "", "", result.reason)
+    return format_csv_line(name, result.label, result.probability, result.threshold, "")
 
 
-def _csv_line(*cells: Any) -> str:
+def format_csv_line(*cells: Any) -> str:
+    """Returns cells as a line of CSV."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(cells)
     return line.getvalue()
 
 
-def _table(name: str, answer: Prediction | str, labels: tuple[str, ...]) -> str:
+def format_text(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
+    """Returns a line for people."""
     name, width = click.format_filename(name), max(map(len, labels))
-    if isinstance(answer, str):
-        return f"{'?':<{width}}  {name} {answer}\n"
-    against = "" if answer.threshold is None else f" (threshold {answer.threshold:.3f})"
-    return f"{answer.label:<{width}}  {answer.probability:.3f}{against}  {name}\n"
+    if isinstance(result, BadImage):
+        return f"{'?':<{width}}  {name}: {result.reason}\n"
+    threshold = "" if result.threshold is None else f" (threshold {result.threshold:.3f})"
+    return f"{result.label:<{width}}  {result.probability:.3f}{threshold}  {name}\n"
 
 
-FORMS = {
-    "json": Form(_json, "[\n", ",\n", "\n]\n"),
-    "csv": Form(_csv, _csv_line("file", "label", "probability", "threshold", "error")),
-    "table": Form(_table),
+# By style: the function that formats a row, then the arguments of `write_rows` after the rows.
+STYLES = {
+    "json": (format_json, ("[\n", ",\n", "\n]\n")),
+    "csv": (format_csv, (format_csv_line("file", "label", "probability", "threshold", "error"),)),
+    "table": (format_text, ()),
 }
 
 
 @contextlib.contextmanager
-def _interrupted_between_writes() -> Iterator[Callable[[str], None]]:
-    """A `write` which Ctrl-C lets finish; a second Ctrl-C does not wait."""
-    writing = waiting = False
+def _interrupt_between_writes() -> Iterator[Callable[[str], None]]:
+    """Yields a `write` that Ctrl-C does not interrupt; a second Ctrl-C does."""
+    is_writing = is_interrupted = False
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal waiting
-        if not writing or waiting:
+    def handle_interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal is_interrupted
+        if not is_writing or is_interrupted:
             raise KeyboardInterrupt
-        waiting = True
+        is_interrupted = True
 
-    def write_whole(text: str) -> None:
-        nonlocal writing, waiting
-        writing = True
+    def write_complete(text: str) -> None:
+        nonlocal is_writing, is_interrupted
+        is_writing = True
         try:
             write(text)
         finally:
-            writing = False
-        if waiting:
-            waiting = False
+            is_writing = False
+        if is_interrupted:
+            is_interrupted = False
             raise KeyboardInterrupt
 
-    # Signals are caught in the main thread only, and one that is ignored (nohup) stays so.
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ours = usual and threading.current_thread() is threading.main_thread()
-    if ours:
-        signal.signal(signal.SIGINT, interrupt)
+    # Only the main thread can handle signals, and an ignored signal (nohup) stays ignored.
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    replaces_handler = is_default and threading.current_thread() is threading.main_thread()
+    if replaces_handler:
+        signal.signal(signal.SIGINT, handle_interrupt)
     try:
-        yield write_whole
+        yield write_complete
     finally:
-        if ours:
+        if replaces_handler:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _close_stdout() -> None:
-    """Python flushes once more at its end and would fail again, with a traceback and exit code 120."""
+    """Replaces standard output, because Python flushes it at exit and would fail again."""
     with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

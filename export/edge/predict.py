@@ -1,64 +1,80 @@
-"""Files to predictions, one after the other: the next ones are decoded while the interpreter runs."""
+"""Predicts many files in order and decodes the next ones while the interpreter runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from cxr_tfds.errors import BadImage
+from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.parallel import all_cores, ordered_map
 
 from .classifier import Classifier, Prediction
-from .files import content
+from .input_files import InputFile, read_file
+from .model_info import ModelInfo
 
 if TYPE_CHECKING:
-    from .listing import Found
-    from .overlay import Overlays
+    from cxr_tfds.imaging.pixels import DecodeResult
 
-Decoded = tuple["Found", "np.ndarray | str"]
-Answer = tuple["Found", "Prediction | str"]
+    from .heatmap_folder import HeatmapFolder
 
 
-def answers(
-    classifier: Classifier, found: Iterable[Found], overlays: Overlays | None = None
-) -> Iterator[Answer]:
-    """The prediction for each file, or why there is none; in order, with few images in memory.
+def predict_files(
+    classifier: Classifier, files: Iterable[InputFile], heatmaps: HeatmapFolder | None = None
+) -> Iterator[tuple[InputFile, Prediction | BadImage]]:
+    """Yields each file with its prediction or why it has none, in order, with few in memory.
 
     Raises:
-      InputError: the model gives no number, or an overlay cannot be written.
+      InputError: The model returns NaN, or a heatmap cannot be written.
     """
     with all_cores() as pool:
-        for number, (file, pixels) in enumerate(decoded(classifier, found, pool), start=1):
-            if isinstance(pixels, str):
-                yield file, pixels
+        decoded = ordered_map(partial(_decode_file, classifier), files, pool)
+        for number, (file, image) in enumerate(decoded, start=1):
+            if isinstance(image, BadImage):
+                yield file, image
                 continue
-            answer = classifier.predict(pixels)
-            if overlays is not None:
-                overlays.write(number, file, pixels, answer)
-            yield file, answer
+            prediction = classifier.predict(image.pixels)
+            if heatmaps is not None and prediction.heatmap is not None:
+                heatmaps.write(number, file.name, image.pixels, prediction.heatmap)
+            yield file, prediction
 
 
-def decoded(classifier: Classifier, found: Iterable[Found], pool: Executor) -> Iterator[Decoded]:
-    """Pixels uint8 (S, S, C) of each file, or why there are none; decoded ahead, in order."""
-    return ordered_map(_decoder(classifier), found, pool)
-
-
-def _decoder(classifier: Classifier) -> Callable[[Found], Decoded]:
-    def decode(file: Found) -> Decoded:
-        if file.error is not None:
-            return file, file.error
+def _decode_file(classifier: Classifier, file: InputFile) -> tuple[InputFile, DecodeResult]:
+    data = file.content
+    if data is None:
         try:
-            data = content(file.name) if file.content is None else file.content
+            data = read_file(file.name)
         except FileNotFoundError:
-            return file, "is not there any more"
+            data = BadImage("no longer exists")
         except OSError as err:
-            return file, f"cannot be read: {err.strerror or err}"
-        try:
-            return file._replace(content=None), classifier.pixels(data)
-        except BadImage as err:
-            return file._replace(content=None), str(err)
+            data = BadImage(f"cannot be read: {err.strerror or err}")
+    image = data if isinstance(data, BadImage) else classifier.decode(data)
+    return file._replace(content=None), image
 
-    return decode
+
+def evaluate_files(
+    info: ModelInfo, results: Iterable[tuple[InputFile, Prediction | BadImage]], folder: str
+) -> dict[str, Any]:
+    """Returns the metrics of labelled files and, as `skipped`, those without a prediction.
+
+    Raises:
+      InputError: A class has no predictions.
+    """
+    from cxr_tfds.metrics.summary import evaluate_split  # slows the start of predictions
+
+    labels: list[int] = []
+    rows: list[tuple[float, ...]] = []
+    skipped = []
+    for file, result in results:
+        if isinstance(result, BadImage):
+            skipped.append({"file": file.name, "error": result.reason})
+        else:
+            labels.append(file.label)
+            rows.append(result.probabilities)
+    empty = [label for index, label in enumerate(info.labels) if index not in labels]
+    if empty:
+        raise InputError(f"{folder} contains no readable radiograph of {', '.join(empty)}.")
+    is_binary = info.threshold is not None
+    probabilities = [row[1] for row in rows] if is_binary else rows
+    table = evaluate_split(labels, probabilities, info.threshold, class_names=info.labels)
+    return {**table, "skipped": skipped}

@@ -115,9 +115,9 @@ def test_the_exported_file_names_the_class_that_keras_names(run, dataset, phanto
             assert found.auc == pytest.approx(found.auc_keras, abs=0.1)
     for kind, tolerance in (("float32", 1e-4), ("int8", 0.1)):
         classifier = Classifier(tmp_path / f"three-{kind}.tflite")
-        assert (classifier.labels, classifier.card.threshold) == (LABELS, None)
-        assert (classifier.card.heatmap, classifier.card.grid) == (True, (2, 2))
-        calibrated = probabilities(scores.logits / classifier.card.temperature)
+        assert (classifier.labels, classifier.info.threshold) == (LABELS, None)
+        assert (classifier.info.heatmap, classifier.info.grid) == (True, (2, 2))
+        calibrated = probabilities(scores.logits / classifier.info.temperature)
         for image_id, expected in zip(scores.image_ids, calibrated, strict=True):
             prediction = classifier(phantom / "chest_xray" / image_id)
             assert prediction.probabilities == pytest.approx(expected, abs=tolerance)

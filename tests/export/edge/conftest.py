@@ -19,10 +19,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cxr_tfds.export.edge.command import cli
-from cxr_tfds.export.edge.model_file import Card, append_card
+from cxr_tfds.export.edge.model_file import append_model_info
+from cxr_tfds.export.edge.model_info import ModelInfo
 
 SIZE = 32
-TWO = Card(
+TWO = ModelInfo(
     labels=("NORMAL", "PNEUMONIA"),
     size=SIZE,
     channels=1,
@@ -44,7 +45,7 @@ def card():
 
 @pytest.fixture(scope="session")
 def flatbuffers(tmp_path_factory):
-    """Bytes by name: int8, float32, three (classes, RGB, int8), dynamic (range), unnamed (signature), `_networks`."""
+    """Bytes by name: int8, float32, three (classes, RGB, int8), dynamic (range), unnamed (signature)."""
     folder = tmp_path_factory.mktemp("flatbuffers")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
@@ -74,7 +75,7 @@ def models(flatbuffers, tmp_path_factory):
     paths = {}
     for name, card in cards.items():
         paths[name] = folder / f"{name}.tflite"
-        paths[name].write_bytes(append_card(flatbuffers[name], card))
+        paths[name].write_bytes(append_model_info(flatbuffers[name], card))
     return paths
 
 
@@ -210,37 +211,6 @@ def _convert(model, kind, signature="serving_default"):
         return converter.convert()
 
 
-def _networks():
-    """By name: int8 and float32 of a network with every kind of layer, small; and rgb."""
-    import keras
-    from keras import layers
-
-    from cxr_tfds.export.convert import to_tflite
-    from cxr_tfds.export.rgb import as_rgb, with_grey, with_probabilities
-
-    pixels = keras.Input((16, 16, 1))
-    x = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")(
-        layers.Rescaling(1 / 255)(pixels)
-    )
-    y = layers.DepthwiseConv2D(3, padding="same")(x)
-    x = layers.Concatenate()(
-        [layers.MaxPooling2D(2)(layers.Add()([x, y])), layers.AveragePooling2D(2)(y)]
-    )
-    x = layers.Flatten()(
-        layers.Conv2D(8, 3, activation="relu")(layers.ZeroPadding2D(((2, 1), (1, 2)))(x))
-    )
-    two = keras.Model(pixels, layers.Dense(1)(layers.Dense(8, activation="relu")(x)))
-    pooled = layers.GlobalAveragePooling2D()(
-        layers.Conv2D(4, 3, strides=2, activation="relu")(pixels)
-    )
-    images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), dtype=np.uint8)
-    found = {f"network-{name}": to_tflite(two, name, images) for name in ("int8", "float32")}
-    body = to_tflite(
-        with_grey(keras.Model(pixels, layers.Dense(3)(pooled))), "int8", as_rgb(images), rgb=True
-    )
-    return {**found, "network-rgb": with_probabilities(body, 1.5, ("a", "b", "c"), "rgb")}
-
-
 def _write(folder):
     two = _keras_model(channels=1, classes=2)
     flatbuffers = {
@@ -249,7 +219,6 @@ def _write(folder):
         "three": _convert(_keras_model(channels=3, classes=3), "int8"),
         "dynamic": _convert(_keras_model(channels=1, classes=2, wide=True), "dynamic"),
         "unnamed": _convert(two, "float32", signature="other"),
-        **_networks(),
     }
     for name, content in flatbuffers.items():
         (folder / f"{name}.tflite").write_bytes(content)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_tfds.export.edge.model_file import append_card
+from cxr_tfds.export.edge.model_file import append_model_info
 
 
 def one_pixel(path):
@@ -102,7 +102,7 @@ def test_images_that_are_refused(models, tmp_path, draw, error, infer_apart):
 @pytest.mark.parametrize("command", ["predict", "evaluate", "benchmark"])
 def test_model_for_another_size(flatbuffers, card, tmp_path, draw, command, infer_apart):
     model = tmp_path / "model.tflite"
-    model.write_bytes(append_card(flatbuffers["int8"], dataclasses.replace(card, size=64)))
+    model.write_bytes(append_model_info(flatbuffers["int8"], dataclasses.replace(card, size=64)))
     for name in ("NORMAL/x.png", "PNEUMONIA/x.png"):
         draw(name, 100, folder=tmp_path)
     done = infer_apart(command, "--model", model, *([] if command == "benchmark" else [tmp_path]))

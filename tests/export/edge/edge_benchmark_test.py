@@ -30,7 +30,7 @@ def test_each_runtime_and_thread_count(models, folder, monkeypatch, infer):
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
     assert [(row["runtime"], row["threads"]) for row in rows] == [
-        (n, t) for n in runtime.installed() for t in (1, 2)
+        (n, t) for n in runtime.installed_runtimes() for t in (1, 2)
     ]
     for row in rows:
         assert row["images"] == 4
@@ -45,11 +45,11 @@ def test_for_people_with_a_drawn_image(models, infer):
     assert done.exit_code == 0
     head, *rows = done.stdout.splitlines()
     assert head.split() == ["runtime", "threads", *_TIMES]
-    assert [row.split()[0] for row in rows] == list(runtime.installed())
+    assert [row.split()[0] for row in rows] == list(runtime.installed_runtimes())
     assert all(row.split()[5] == "-" for row in rows)  # drawing the image is no part of an answer
 
 
-@pytest.mark.skipif("tflite-runtime" not in runtime.installed(), reason="needs tflite-runtime")
+@pytest.mark.skipif("tflite-runtime" not in runtime.installed_runtimes(), reason="needs tflite-runtime")
 def test_one_runtime_that_cannot_run_it(models, infer):
     rows = json.loads(infer("benchmark", "--model", models["dynamic"], "--json").stdout)
     errors = {row["runtime"]: row.get("error", "") for row in rows}
@@ -75,7 +75,7 @@ def test_a_process_that_does_not_answer(models, monkeypatch, code, error, infer)
 
 
 def test_no_interpreter(models, monkeypatch, infer):
-    monkeypatch.setattr(runtime, "installed", lambda: ())
+    monkeypatch.setattr(runtime, "installed_runtimes", lambda: ())
     code = benchmark._CHILD.replace("import child", "import child; from importlib import util")
     monkeypatch.setattr(
         benchmark,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cxr_tfds.errors import BadImage, InputError, MissingData
-from cxr_tfds.export.edge import files
+from cxr_tfds.export.edge import input_files
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.model_file import append_card
+from cxr_tfds.export.edge.model_file import append_model_info
 
 
 def test_prediction_by_hand(models, draw):
@@ -19,7 +19,7 @@ def test_prediction_by_hand(models, draw):
     assert answer.probability == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-5)
     assert answer.threshold == 0.5
     assert answer.probabilities == pytest.approx((1 - answer.probability, answer.probability))
-    assert (model.labels, model.card.size) == (("NORMAL", "PNEUMONIA"), 32)
+    assert (model.labels, model.info.size) == (("NORMAL", "PNEUMONIA"), 32)
     assert model.runtime in ("litert", "tflite-runtime")
 
 
@@ -37,7 +37,7 @@ def test_path_text_and_content_are_alike(models, draw):
 
 def test_threshold_and_temperature_of_the_card_count(flatbuffers, card, draw):
     changed = dataclasses.replace(card, threshold=0.9, temperature=2.0, quantization="float32")
-    answer = Classifier(append_card(flatbuffers["float32"], changed))(draw("x.png", 120))
+    answer = Classifier(append_model_info(flatbuffers["float32"], changed))(draw("x.png", 120))
     assert answer.probability == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-5)
     assert answer.label == "NORMAL"
 
@@ -46,7 +46,7 @@ def test_threshold_and_temperature_of_the_card_count(flatbuffers, card, draw):
     ("logit", "label"), [(0.0, "PNEUMONIA"), (-1e-6, "NORMAL"), (1e4, "PNEUMONIA")]
 )
 def test_decision_at_the_threshold(models, logit, label):
-    answer = Classifier(models["int8"]).prediction(np.array([logit], np.float32))
+    answer = Classifier(models["int8"]).interpret(np.array([logit], np.float32))
     assert answer.label == label
     assert 0 <= answer.probability <= 1
 
@@ -60,7 +60,7 @@ def test_three_classes(models, draw, grey, label):
 
 
 def test_softmax_of_large_logits(models):
-    answer = Classifier(models["three"]).prediction(np.array([1e4, 1e4, -1e4], np.float32))
+    answer = Classifier(models["three"]).interpret(np.array([1e4, 1e4, -1e4], np.float32))
     assert answer.probabilities == (0.5, 0.5, 0.0)
     assert answer.label == "NORMAL"
 
@@ -80,7 +80,7 @@ def test_a_file_that_cannot_be_read_for_a_reason_without_a_number(tmp_path, monk
     def fail(name):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(files, "content", fail)
+    monkeypatch.setattr(input_files, "read_file", fail)
     with pytest.raises(InputError, match=r"x\.tflite cannot be read: the disk is gone\.$"):
         Classifier(tmp_path / "x.tflite")
 
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_read_for_a_reason_without_a_number(tmp_path, monk
     "change", [{"size": 64}, {"channels": 3}, {"labels": ("a", "b", "c"), "threshold": None}]
 )
 def test_card_that_is_not_of_this_model(flatbuffers, card, change):
-    foreign = append_card(flatbuffers["int8"], dataclasses.replace(card, **change))
+    foreign = append_model_info(flatbuffers["int8"], dataclasses.replace(card, **change))
     with pytest.raises(
         InputError, match=r"takes \(1, 32, 32, 1\) and gives 1 logits; its card says"
     ):

@@ -12,8 +12,8 @@ import pytest
 
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.model_file import append_card, read_card
-from cxr_tfds.metrics.summary import summary
+from cxr_tfds.export.edge.model_file import append_model_info, read_model_info
+from cxr_tfds.metrics.summary import evaluate_split
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_names_that_standard_output_cannot_encode(
     """As where a program reads the pipe on Windows."""
     model, image = tmp_path / "model.tflite", draw("胸.png", 220)
     named = dataclasses.replace(card, labels=("正常", "Lungenentzündung"))
-    model.write_bytes(append_card(flatbuffers["int8"], named))
+    model.write_bytes(append_model_info(flatbuffers["int8"], named))
     done = infer("predict", "--model", model, image, *([form] if form else []), charset="cp1252")
     assert done.exit_code == 0, done.output
     text = json.loads(done.stdout)[0]["label"] if form == "--json" else done.stdout
@@ -159,7 +159,7 @@ def test_names_that_standard_output_cannot_encode(
 
 @pytest.mark.parametrize("name", ["predict", "evaluate"])
 def test_threads_reach_the_interpreter(models, test_set, infer, monkeypatch, name):
-    module = importlib.import_module(f"{runtime.RUNTIMES[runtime.installed()[0]]}.interpreter")
+    module = importlib.import_module(f"{runtime.RUNTIMES[runtime.installed_runtimes()[0]]}.interpreter")
     usual, asked = module.Interpreter, []
 
     def interpreter(**options):
@@ -204,7 +204,7 @@ def test_evaluate(models, test_set, infer):
     model = Classifier(models["float32"])
     paths = sorted(test_set.glob("normal/*")) + sorted(test_set.glob("Pneumonia/*/*"))
     probabilities = [model(path).probability for path in paths]
-    assert result["auc"] == summary([0] * 12 + [1] * 12, probabilities, threshold=0.5)["auc"]
+    assert result["auc"] == evaluate_split([0] * 12 + [1] * 12, probabilities, threshold=0.5)["auc"]
 
 
 def test_evaluate_for_people(models, test_set, infer):
@@ -264,7 +264,7 @@ def test_info(models, infer):
     facts = json.loads(infer("info", "--model", models["int8"], "--json").stdout)
     assert facts.pop("file") == str(models["int8"])
     assert facts.pop("bytes") == models["int8"].stat().st_size
-    assert facts == json.loads(json.dumps(dataclasses.asdict(read_card(models["int8"]))))
+    assert facts == json.loads(json.dumps(dataclasses.asdict(read_model_info(models["int8"]))))
     assert facts["labels"] == ["NORMAL", "PNEUMONIA"]
     lines = infer("info", "--model", models["int8"]).stdout.splitlines()
     assert "labels: NORMAL, PNEUMONIA" in lines
@@ -274,7 +274,7 @@ def test_info(models, infer):
 
 def test_info_prints_the_model_card(models, flatbuffers, card, tmp_path, infer):
     described = tmp_path / "described.tflite"
-    described.write_bytes(append_card(flatbuffers["int8"], card, "# Model card: ü\n"))
+    described.write_bytes(append_model_info(flatbuffers["int8"], card, "# Model card: ü\n"))
     assert infer("info", "--model", described, "--card").stdout == "# Model card: ü\n"
     without = infer("info", "--model", models["int8"], "--card")
     assert (without.exit_code, without.stdout) == (1, "")
@@ -284,5 +284,5 @@ def test_info_prints_the_model_card(models, flatbuffers, card, tmp_path, infer):
 
 def test_card_decides_the_label(flatbuffers, card, draw, tmp_path, infer):
     strict = tmp_path / "strict.tflite"
-    strict.write_bytes(append_card(flatbuffers["int8"], dataclasses.replace(card, threshold=0.99)))
+    strict.write_bytes(append_model_info(flatbuffers["int8"], dataclasses.replace(card, threshold=0.99)))
     assert infer("predict", "--model", strict, draw("x.png", 120)).stdout.startswith("NORMAL")

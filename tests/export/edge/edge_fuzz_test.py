@@ -182,7 +182,7 @@ def outcomes(folder, image, name):
     return found
 
 
-@pytest.mark.parametrize("name", runtime.installed())
+@pytest.mark.parametrize("name", runtime.installed_runtimes())
 @pytest.mark.parametrize("model", ["int8", "three"])
 def test_model_bytes(models, draw, tmp_path, model, name):
     rng = np.random.default_rng(3)
@@ -202,7 +202,7 @@ def test_model_bytes(models, draw, tmp_path, model, name):
     assert sum(outcome == "error" for outcome in found.values()) > 150
 
 
-@pytest.mark.parametrize("name", runtime.installed())
+@pytest.mark.parametrize("name", runtime.installed_runtimes())
 def test_card_that_lies(models, draw, tmp_path, name):
     """The flatbuffer is whole; labels, size, threshold and the rest are not what they should be."""
     rng = np.random.default_rng(4)

@@ -13,9 +13,9 @@ from PIL import Image
 from cxr_tfds.errors import InputError
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.listing import Found
-from cxr_tfds.export.edge.model_file import append_card
-from cxr_tfds.export.edge.overlay import Overlays
+from cxr_tfds.export.edge.input_files import InputFile
+from cxr_tfds.export.edge.model_file import append_model_info
+from cxr_tfds.export.edge.heatmap_folder import HeatmapFolder
 from cxr_tfds.imaging.overlay import overlay
 
 # The logit is (mean grey - 100) / 10, and so is each place of the map, less the bias of -10.
@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 import keras, numpy as np
 from cxr_tfds.export.convert import to_tflite
-from cxr_tfds.export.heatmap import with_heatmap
+from cxr_tfds.export.variants import with_heatmap
 pixels = keras.Input((32, 32, 1))
 maps = keras.layers.Conv2D(2, 4, strides=4, activation="relu")(pixels)
 model = keras.Model(pixels, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(maps)))
@@ -47,7 +47,7 @@ def heated(tmp_path_factory, card):
     assert done.returncode == 0, done.stderr
     for path in folder.iterdir():
         with_map = dataclasses.replace(card, quantization=path.name, heatmap=True, grid=(8, 8))
-        path.write_bytes(append_card(path.read_bytes(), with_map))
+        path.write_bytes(append_model_info(path.read_bytes(), with_map))
     return {path.name: path for path in folder.iterdir()}
 
 
@@ -94,7 +94,7 @@ def test_card_that_is_not_of_this_map(heated, card, change):
     flatbuffer = content[: content.index(b"PK\x03\x04")]
     fields = {"heatmap": True, "grid": (8, 8), **change}
     with pytest.raises(InputError, match=r"The model's heatmap is \(8, 8\); its card says"):
-        Classifier(append_card(flatbuffer, dataclasses.replace(card, **fields)))
+        Classifier(append_model_info(flatbuffer, dataclasses.replace(card, **fields)))
 
 
 def test_overlay_by_hand():
@@ -180,12 +180,12 @@ def test_names_of_files_are_not_kept_in_memory(heated, spot, tmp_path, infer, mo
 
 def test_overlay_that_cannot_be_written(heated, spot, tmp_path):
     model = Classifier(heated["int8"])
-    pixels = model.pixels(spot)
-    overlays = Overlays(tmp_path / "maps", model)
+    pixels = model.read(spot)
+    overlays = HeatmapFolder(tmp_path / "maps", model)
     (tmp_path / "maps").rmdir()
     (tmp_path / "maps").touch()  # so that there is nothing to take away either
     with pytest.raises(InputError, match=r"000001-x\.png cannot be written: Not a directory\.$"):
-        overlays.write(1, Found("x"), pixels, model.predict(pixels))
+        overlays.write(1, InputFile("x"), pixels, model.predict(pixels))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits here")

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.export.edge.model_file import append_card, read_card, read_model, read_model_card
+from cxr_tfds.export.edge.model_file import append_model_info, read_model_info, read_model, read_model_card
 
 TEXT = "# Model card\n\n- for nobody, zwei für ½\n"
 FLATBUFFER = b"\x1c\x00\x00\x00TFL3" + bytes(range(256)) * 20
@@ -17,12 +17,12 @@ FLATBUFFER = b"\x1c\x00\x00\x00TFL3" + bytes(range(256)) * 20
 
 @pytest.fixture
 def content(card):
-    return append_card(FLATBUFFER, card)
+    return append_model_info(FLATBUFFER, card)
 
 
 @pytest.fixture
 def described(card):
-    return append_card(FLATBUFFER, card, TEXT)
+    return append_model_info(FLATBUFFER, card, TEXT)
 
 
 def test_the_model_card_comes_back(tmp_path, card, described):
@@ -38,7 +38,7 @@ def test_the_model_card_comes_back(tmp_path, card, described):
 
 def test_a_model_card_too_long_to_be_read_back_is_refused(card):
     with pytest.raises(InputError, match=r"^MODEL_CARD\.md would have more than 1,048,576 bytes\."):
-        append_card(FLATBUFFER, card, "a" * (2**20 + 1))
+        append_model_info(FLATBUFFER, card, "a" * (2**20 + 1))
 
 
 def test_a_file_without_model_card_stays_readable(card, content):
@@ -60,27 +60,27 @@ def test_a_model_card_that_was_changed_or_taken_out_is_noticed(described, text):
         **text,
     }
     with pytest.raises(InputError, match="is damaged"):
-        read_card(_with_entries(entries))
+        read_model_info(_with_entries(entries))
 
 
 def test_a_model_card_that_was_put_in_is_noticed(content):
     entries = {"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": json.dumps(_fields(content))}
     with pytest.raises(InputError, match="is damaged"):
-        read_card(_with_entries({**entries, "MODEL_CARD.md": TEXT}))
+        read_model_info(_with_entries({**entries, "MODEL_CARD.md": TEXT}))
 
 
 def test_card_and_flatbuffer_come_back(tmp_path, card, content):
     path = tmp_path / "model.tflite"
     path.write_bytes(content)
     assert read_model(path) == (FLATBUFFER, card)
-    assert read_card(str(path)) == read_card(content) == card
+    assert read_model_info(str(path)) == read_model_info(content) == card
 
 
 def test_runtimes_and_heatmap_come_back(card):
     mapped = dataclasses.replace(
         card, runtimes=("litert",), heatmap=True, grid=(7, 7), quantization="int16x8"
     )
-    assert read_card(append_card(FLATBUFFER, mapped)) == mapped
+    assert read_model_info(append_model_info(FLATBUFFER, mapped)) == mapped
 
 
 def test_entries_are_stored_where_other_programs_find_them(card, content):
@@ -95,12 +95,12 @@ def test_entries_are_stored_where_other_programs_find_them(card, content):
 
 
 def test_the_same_model_gives_the_same_bytes(card, described):
-    assert append_card(FLATBUFFER, card, TEXT) == described
+    assert append_model_info(FLATBUFFER, card, TEXT) == described
 
 
 def test_labels_of_any_language(card):
     three = dataclasses.replace(card, labels=("Normal", "Lungenentzündung", "肺炎"), threshold=None)
-    assert read_card(append_card(FLATBUFFER, three)) == three
+    assert read_model_info(append_model_info(FLATBUFFER, three)) == three
     assert three.outputs == 3
     assert card.outputs == 1
 
@@ -141,34 +141,34 @@ def test_card_checks_itself(card, change, message):
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}])
 def test_card_that_json_cannot_hold(card, value):
     with pytest.raises(InputError, match="cannot be written as JSON"):
-        append_card(FLATBUFFER, dataclasses.replace(card, run={"loss": value}))
+        append_model_info(FLATBUFFER, dataclasses.replace(card, run={"loss": value}))
 
 
 def test_nothing_is_appended_to_what_is_no_bare_flatbuffer(card, content):
     with pytest.raises(InputError, match="carries a zip already"):
-        append_card(content, card)
+        append_model_info(content, card)
     with pytest.raises(InputError, match="is no TFLite model"):
-        append_card(b"PNG", card)
+        append_model_info(b"PNG", card)
 
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(MissingData, match=r"none\.tflite does not exist"):
-        read_card(tmp_path / "none.tflite")
+        read_model_info(tmp_path / "none.tflite")
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        read_card(tmp_path)
+        read_model_info(tmp_path)
 
 
 @pytest.mark.parametrize("data", [b"", b"TFL3", b"\x89PNG\r\n\x1a\n" + bytes(100)])
 def test_no_tflite(data):
     with pytest.raises(InputError, match="is no TFLite model"):
-        read_card(data)
+        read_model_info(data)
 
 
 def test_foreign_model():
     with pytest.raises(
         InputError, match="written by another program or its end is missing: no labels inside"
     ):
-        read_card(FLATBUFFER)
+        read_model_info(FLATBUFFER)
 
 
 def test_foreign_model_with_associated_files(card):
@@ -176,7 +176,7 @@ def test_foreign_model_with_associated_files(card):
     with pytest.raises(
         InputError, match=r"no labels inside \(no model.json\)\. Export it with cxr-export"
     ):
-        read_card(foreign)
+        read_model_info(foreign)
 
 
 def test_every_cut_is_noticed(content):
@@ -185,7 +185,7 @@ def test_every_cut_is_noticed(content):
         with pytest.raises(
             InputError, match=r"no TFLite model|end is missing|is cut off after \d+ bytes"
         ) as err:
-            read_card(content[:length])
+            read_model_info(content[:length])
         messages.add(str(err.value)[-20:])
     assert len(messages) >= 3
 
@@ -193,7 +193,7 @@ def test_every_cut_is_noticed(content):
 def test_every_flipped_bit_of_the_flatbuffer_is_noticed(content):
     for place in range(len(FLATBUFFER)):
         with pytest.raises(InputError, match=r"is damaged|no TFLite model"):
-            read_card(_flipped(content, place))
+            read_model_info(_flipped(content, place))
 
 
 def test_a_flipped_bit_behind_the_flatbuffer_is_noticed_or_harmless(card, described):
@@ -215,7 +215,7 @@ def test_labels_that_disagree(content):
     with pytest.raises(
         InputError, match=r"labels.txt inside says PNEUMONIA, NORMAL, model.json says NORMAL, PN"
     ):
-        read_card(changed)
+        read_model_info(changed)
 
 
 @pytest.mark.parametrize(
@@ -237,9 +237,9 @@ def test_a_card_that_was_edited(card, content, change):
     with pytest.raises(
         InputError, match=r"model\.json inside was changed\. Copy it again, or export it again"
     ):
-        read_card(_with_entries(entries))
+        read_model_info(_with_entries(entries))
     del fields["flatbuffer"]["card"]
-    edited = read_card(_with_entries({**entries, "model.json": json.dumps(fields)}))
+    edited = read_model_info(_with_entries({**entries, "model.json": json.dumps(fields)}))
     assert dataclasses.asdict(edited) == {
         **dataclasses.asdict(card),
         **change,
@@ -262,7 +262,7 @@ def test_an_entry_that_fills_the_memory(described, entry):
         with pytest.raises(
             InputError, match=rf"{entry} inside is packed or has more than 1,048,576 bytes \("
         ):
-            read_card(model)
+            read_model_info(model)
         assert tracemalloc.get_traced_memory()[1] < 2**20
         tracemalloc.stop()
 
@@ -271,13 +271,13 @@ def test_newer_format(content):
     fields = {**_fields(content), "format": "cxr-tfds-2", "heads": 2}
     newer = _with_entries({"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": json.dumps(fields)})
     with pytest.raises(InputError, match="cxr-tfds-2"):
-        read_card(newer)
+        read_model_info(newer)
 
 
 @pytest.mark.parametrize("text", ["[]", "{", "{}", '"x"', "\xff"])
 def test_model_json_of_another_kind(text):
     with pytest.raises(InputError, match=r"model.json|damaged"):
-        read_card(_with_entries({"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": text}))
+        read_model_info(_with_entries({"labels.txt": "NORMAL\nPNEUMONIA\n", "model.json": text}))
 
 
 def _fields(content):

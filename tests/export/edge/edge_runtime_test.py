@@ -12,11 +12,11 @@ from ai_edge_litert import schema_py_generated as schema
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.export.edge import command, runtime
-from cxr_tfds.export.operators import CARRIED
+from cxr_tfds.export.operators import SUPPORTED
 
 SIZE = 32
-needs_both = pytest.mark.skipif(len(runtime.installed()) < 2, reason="needs both runtimes")
-each_runtime = pytest.mark.parametrize("name", runtime.installed())
+needs_both = pytest.mark.skipif(len(runtime.installed_runtimes()) < 2, reason="needs both runtimes")
+each_runtime = pytest.mark.parametrize("name", runtime.installed_runtimes())
 
 
 def flat(grey, channels=1):
@@ -54,10 +54,10 @@ def test_runtimes_agree(logits, model):
     np.testing.assert_allclose(one, other, atol=0.15)  # a step of the int8 output is 0.1
 
 
-@pytest.mark.skipif("tflite-runtime" not in runtime.installed(), reason="needs tflite-runtime")
+@pytest.mark.skipif("tflite-runtime" not in runtime.installed_runtimes(), reason="needs tflite-runtime")
 def test_the_table_of_versions_is_what_tflite_runtime_carries(flatbuffers, tmp_path):
     """A model's first operator is renamed to each: with the version of the table it is found, with one more not."""
-    for operator, most in CARRIED.items():
+    for operator, most in SUPPORTED.items():
         for more in (0, 1):
             (tmp_path / f"{operator}-{more}").write_bytes(
                 renamed(flatbuffers["int8"], operator, most + more)
@@ -67,7 +67,7 @@ def test_the_table_of_versions_is_what_tflite_runtime_carries(flatbuffers, tmp_p
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    for operator, most in CARRIED.items():
+    for operator, most in SUPPORTED.items():
         refusal = f"Didn't find op for builtin opcode '{operator}' version '{most + 1}'"
         assert refusal in found[f"{operator}-1"]
         assert "Didn't find op" not in found[f"{operator}-0"]
@@ -134,7 +134,7 @@ def test_results_are_copies(flatbuffers):
     ],
 )
 def test_quantization_table_by_hand(dtype, scale, zero_point, expected):
-    table = runtime.quantization_table(dtype, scale, zero_point)
+    table = runtime.make_quantization_table(dtype, scale, zero_point)
     assert table.dtype == dtype
     assert table.shape == (256,)
     assert {value: table[value].item() for value in expected} == expected
@@ -143,7 +143,7 @@ def test_quantization_table_by_hand(dtype, scale, zero_point, expected):
 @pytest.mark.parametrize(("dtype", "scale"), [(np.int32, 1.0), (np.int8, 0.0), (np.float64, 0.0)])
 def test_quantization_table_of_another_type(dtype, scale):
     with pytest.raises(InputError, match="expected int8, uint8, int16 or float32"):
-        runtime.quantization_table(dtype, scale, 0)
+        runtime.make_quantization_table(dtype, scale, 0)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_other_pixels(flatbuffers, pixels):
 
 
 def test_auto_takes_the_preferred_one(flatbuffers):
-    assert runtime.load(flatbuffers["int8"]).name == runtime.installed()[0]
+    assert runtime.load(flatbuffers["int8"]).name == runtime.installed_runtimes()[0]
 
 
 def test_the_command_offers_the_runtimes():
@@ -199,7 +199,7 @@ def test_threads_below_one():
 
 
 def test_tflite_runtime_refuses_numpy_2_before_it_crashes(monkeypatch):
-    monkeypatch.setattr(runtime, "installed", lambda: ("tflite-runtime",))
+    monkeypatch.setattr(runtime, "installed_runtimes", lambda: ("tflite-runtime",))
     monkeypatch.setattr(np, "__version__", "2.1.0")
     with pytest.raises(InputError, match=r"NumPy 2\.1\.0 is installed\. .* pip install 'numpy<2'"):
         runtime.load(b"")
@@ -209,20 +209,20 @@ def test_tflite_runtime_refuses_numpy_2_before_it_crashes(monkeypatch):
     ("version", "expected"), [("1.26.4", ("litert", "tflite-runtime")), ("2.1.0", ("litert",))]
 )
 def test_what_can_be_loaded_under_this_numpy(monkeypatch, version, expected):
-    monkeypatch.setattr(runtime, "installed", lambda: ("litert", "tflite-runtime"))
+    monkeypatch.setattr(runtime, "installed_runtimes", lambda: ("litert", "tflite-runtime"))
     monkeypatch.setattr(np, "__version__", version)
-    assert runtime.loadable() == expected
+    assert runtime.loadable_runtimes() == expected
 
 
 def test_broken_installation(monkeypatch):
-    monkeypatch.setattr(runtime, "installed", lambda: ("litert",))
+    monkeypatch.setattr(runtime, "installed_runtimes", lambda: ("litert",))
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(InputError, match="litert is installed but cannot be loaded"):
         runtime.load(b"")
 
 
 def test_tflite_runtime_refuses_a_process_with_tensorflow(monkeypatch):
-    monkeypatch.setattr(runtime, "installed", lambda: ("tflite-runtime",))
+    monkeypatch.setattr(runtime, "installed_runtimes", lambda: ("tflite-runtime",))
     monkeypatch.setitem(sys.modules, "tensorflow", np)
     monkeypatch.delitem(sys.modules, "tflite_runtime", raising=False)
     with pytest.raises(InputError, match=r"has loaded TensorFlow\. Take litert"):

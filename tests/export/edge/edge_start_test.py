@@ -6,9 +6,9 @@ import subprocess
 import pytest
 
 from cxr_tfds.export.edge import runtime
-from cxr_tfds.export.edge.model_file import append_card
+from cxr_tfds.export.edge.model_file import append_model_info
 
-each_runtime = pytest.mark.parametrize("name", runtime.installed())
+each_runtime = pytest.mark.parametrize("name", runtime.installed_runtimes())
 
 
 _LOADED = """
@@ -49,7 +49,7 @@ def test_the_interpreter_keeps_its_log_to_itself(models, draw, name, model, infe
     assert done.stderr == "Probabilities are those of PNEUMONIA. Not a medical device.\n"
 
 
-@pytest.mark.skipif("tflite-runtime" not in runtime.installed(), reason="needs tflite-runtime")
+@pytest.mark.skipif("tflite-runtime" not in runtime.installed_runtimes(), reason="needs tflite-runtime")
 def test_operator_newer_than_the_runtime(models, draw, infer_apart):
     done = infer_apart(
         "predict", "--model", models["dynamic"], "--runtime", "tflite-runtime", draw("x.png", 9)
@@ -67,15 +67,15 @@ def test_a_file_that_was_exported_for_litert_only(
     """The mark is enough: the model itself would run."""
     model, image = tmp_path / "marked.tflite", draw("x.png", 150)
     model.write_bytes(
-        append_card(flatbuffers["int8"], dataclasses.replace(card, runtimes=("litert",)))
+        append_model_info(flatbuffers["int8"], dataclasses.replace(card, runtimes=("litert",)))
     )
-    if "litert" in runtime.installed():
+    if "litert" in runtime.installed_runtimes():
         assert infer("predict", "--model", model, image).exit_code == 0
     for installed, asked in (
         (("litert", "tflite-runtime"), "tflite-runtime"),
         (("tflite-runtime",), "auto"),
     ):
-        monkeypatch.setattr(runtime, "installed", lambda names=installed: names)
+        monkeypatch.setattr(runtime, "installed_runtimes", lambda names=installed: names)
         done = infer("predict", "--model", model, "--runtime", asked, image)
         assert (done.exit_code, done.stdout) == (1, "")
         assert done.stderr == (

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cxr_tfds.export.edge import listing, output
+from cxr_tfds.export.edge import input_files, output
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.listing import Found, images_in
-from cxr_tfds.export.edge.predict import answers
+from cxr_tfds.export.edge.input_files import InputFile, list_images
+from cxr_tfds.export.edge.predict import predict_files
 from cxr_tfds.parallel import IN_FLIGHT_PER_CORE, core_count
 
 FULL = "/dev/full"
@@ -94,13 +94,13 @@ def test_a_folder_that_vanishes(many, tmp_path):
     folder = many(2)
     (folder / "inside").mkdir()
     (folder / "inside" / "x.png").touch()
-    walk = images_in(folder)
+    walk = list_images(folder)
     assert next(walk).name.endswith("00000.png")
     for path in (folder / "inside").iterdir():
         path.unlink()
     (folder / "inside").rmdir()
     assert [found.error for found in walk] == [None]
-    assert [found.error for found in images_in(folder / "inside")] == [
+    assert [found.error for found in list_images(folder / "inside")] == [
         "cannot be listed: No such file or directory"
     ]
 
@@ -126,14 +126,14 @@ def test_the_walk_in_parts_is_the_walk_in_one(many, at_once, monkeypatch):
     for place in ("b", "a/c"):
         (folder / place).mkdir(parents=True)
         (folder / place / "x.jpg").touch()
-    monkeypatch.setattr(listing, "_NAMES_AT_ONCE", at_once)
-    found = [found.name for found in images_in(folder)]
+    monkeypatch.setattr(input_files, "_NAMES_AT_ONCE", at_once)
+    found = [found.name for found in list_images(folder)]
     places = [f"{number:05}.png" for number in range(10)] + ["a/c/x.jpg", "b/x.jpg"]
     assert found == [str(folder / place) for place in places]
 
 
 def test_the_walk_holds_no_more_of_a_large_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(listing, "_NAMES_AT_ONCE", 100)
+    monkeypatch.setattr(input_files, "_NAMES_AT_ONCE", 100)
     peaks = []
     for count in (200, 5_000):
         folder = tmp_path / str(count)
@@ -141,7 +141,7 @@ def test_the_walk_holds_no_more_of_a_large_folder(tmp_path, monkeypatch):
         for number in range(count):
             (folder / f"{number}.png").touch()
         tracemalloc.start()
-        assert sum(1 for _ in images_in(folder)) == count
+        assert sum(1 for _ in list_images(folder)) == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0] + 20_000
@@ -155,9 +155,9 @@ def test_few_images_are_under_way_at_any_time(models, draw):
         nonlocal drawn
         while True:
             drawn += 1
-            yield Found(path)
+            yield InputFile(path)
 
-    answered = answers(Classifier(models["int8"]), endless())
+    answered = predict_files(Classifier(models["int8"]), endless())
     for number in range(200):
         next(answered)
         assert drawn - number <= IN_FLIGHT_PER_CORE * core_count() + 1

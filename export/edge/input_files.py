@@ -1,0 +1,125 @@
+"""Lists and reads the files that a command works on: named files, folders and standard input.
+
+Names are strings: `Path` interns the parts of every name, and in Python 3.12 they are never freed,
+so memory would grow with a folder.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+from cxr_tfds.errors import BadImage, InputError, MissingData
+from cxr_tfds.imaging.pixels import SUFFIXES
+
+STDIN = "-"
+_NAMES_AT_ONCE = 4096  # of a folder held in memory; the folder is listed again for the next names
+
+
+class InputFile(NamedTuple):
+    """A file to predict."""
+
+    name: str
+    content: bytes | BadImage | None = None  # None: read the file when it is needed
+    label: int = -1  # class number, if the folder determines it
+
+
+def read_file(name: str | PathLike[str]) -> bytes:
+    """Returns the contents of a file, or raises OSError."""
+    with open(name, "rb") as file:  # noqa: PTH123, see above
+        return file.read()
+
+
+def read_named_file(name: str | PathLike[str], expected: str) -> bytes:
+    """Returns the contents of a file that a user named.
+
+    Raises:
+      MissingData: There is no such file.
+      InputError: The file cannot be read.
+    """
+    try:
+        return read_file(name)
+    except FileNotFoundError as err:
+        raise MissingData(f"{name} does not exist; expected {expected}.") from err
+    except OSError as err:
+        raise InputError(f"{name} cannot be read: {err.strerror or err}.") from err
+
+
+def list_files(names: Iterable[str]) -> Iterator[InputFile]:
+    """Yields named files, the images in named folders, and standard input for "-"."""
+    for name in names:
+        if name == STDIN:
+            is_closed = sys.stdin is None
+            content = BadImage("closed") if is_closed else sys.stdin.buffer.read()
+            yield InputFile(name, content)
+        elif Path(name).is_dir():
+            yield from list_images(name)
+        else:
+            yield InputFile(name)
+
+
+def list_images(folder: str | PathLike[str]) -> Iterator[InputFile]:
+    """Yields image files by suffix, sorted, those of a folder before those of its subfolders.
+
+    Hidden files are ignored. Memory does not grow with the number of files. A folder that cannot be
+    listed is yielded with the reason. Files may be removed meanwhile.
+    """
+    try:
+        for entry in _sorted_entries(folder, _is_image):
+            # Opening a pipe named like an image would wait forever.
+            is_regular = entry.is_file() or entry.is_symlink()
+            yield InputFile(entry.path, None if is_regular else BadImage("not a regular file"))
+        for entry in _sorted_entries(folder, _is_folder):
+            yield from list_images(entry.path)
+    except OSError as err:
+        yield InputFile(str(folder), BadImage(f"cannot be listed: {err.strerror or err}"))
+
+
+def find_class_folders(
+    folder: Path, labels: tuple[str, ...]
+) -> tuple[list[tuple[int, Path]], list[str]]:
+    """Returns (class number, folder) of folders named like a label, and the names of the others.
+
+    Raises:
+      InputError: A class has no folder.
+    """
+    classes = {label.casefold(): index for index, label in enumerate(labels)}
+    inside = sorted(x for x in folder.iterdir() if x.is_dir() and not x.name.startswith("."))
+    found = [(classes[x.name.casefold()], x) for x in inside if x.name.casefold() in classes]
+    if len({index for index, _ in found}) < len(labels):
+        names = ", ".join(path.name for path in inside) or "no folders"
+        raise InputError(
+            f"{folder} contains {names}; expected a folder for each class: {', '.join(labels)}."
+        )
+    return sorted(found), [x.name for x in inside if x.name.casefold() not in classes]
+
+
+def _sorted_entries(
+    folder: str | PathLike[str], is_wanted: Callable[[os.DirEntry[str]], bool]
+) -> Iterator[os.DirEntry[str]]:
+    """Yields entries sorted by name without holding all of them."""
+    last = ""
+    while True:
+        with os.scandir(folder) as entries:
+            following = (entry for entry in entries if entry.name > last and is_wanted(entry))
+            part = heapq.nsmallest(_NAMES_AT_ONCE, following, key=lambda entry: entry.name)
+        yield from part
+        if len(part) < _NAMES_AT_ONCE:
+            return
+        last = part[-1].name
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    suffix = f".{entry.name.rpartition('.')[2].lower()}"
+    return suffix in SUFFIXES and not entry.name.startswith(".") and not entry.is_dir()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # __MACOSX repeats the names of images without their contents.
+    is_ignored = entry.name.startswith(".") or entry.name == "__MACOSX"
+    return not is_ignored and entry.is_dir(follow_symlinks=False)
