@@ -1,4 +1,4 @@
-"""`cxr-export`: a run folder to `.tflite` files."""
+"""The command `cxr-export`: a run folder to `.tflite` files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cxr_tfds.native import load_tensorflow
 from .formats import FORMATS
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, context_settings={"show_default": True})
 @options.run
 @click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder to write to.",
+    help="Folder for the .tflite files and export.json; it must be empty without --overwrite.",
 )
 @click.option(
     "--format",
@@ -28,93 +28,89 @@ from .formats import FORMATS
     type=NearestChoice(list(FORMATS)),
     multiple=True,
     default=("float32", "int8"),
-    show_default=True,
-    help="May be given several times.",
+    help="Number format of the file. Repeat the option for several files.",
+)
+@click.option(
+    "--variant",
+    type=NearestChoice(("grey", "heatmap", "rgb")),
+    default="grey",
+    help="What the file takes and gives: `grey` takes a grey image and gives logits; `heatmap` "
+    "also gives the class activation map; `rgb` takes an RGB image, gives probabilities and "
+    "carries the metadata that MediaPipe Tasks needs.",
 )
 @options.data_dir
 @click.option(
-    "--calibration",
+    "--representative-images",
     type=click.IntRange(min=2),
     default=256,
-    show_default=True,
-    help="Training images that set the ranges of activations in whole numbers.",
+    help="Number of training images that set the quantization ranges of the integer formats.",
+)
+@click.option(
+    "--keep-float",
+    multiple=True,
+    metavar="LAYER",
+    help="Keep a layer in float32 in the int8 formats. Repeat the option for several layers.",
 )
 @click.option(
     "--max-auc-drop",
     type=click.FloatRange(0, 1),
     default=0.005,
-    show_default=True,
-    help="A file that loses more AUC on validation is not published.",
+    help="Do not publish a file that loses more AUC than this on validation.",
 )
 @click.option(
     "--min-agreement",
     type=click.FloatRange(0, 1),
     default=0.98,
-    show_default=True,
-    help="A file that decides fewer validation images as the Keras model does is not published.",
+    help="Do not publish a file that makes a smaller share of the Keras model's decisions on "
+    "validation.",
 )
 @click.option(
     "--runtime",
     type=NearestChoice(("all", "litert")),
     default="all",
-    show_default=True,
-    help="Where each file must run: LiteRT and tflite-runtime 2.14, or LiteRT alone.",
-)
-@click.option(
-    "--input",
-    "input_",
-    type=NearestChoice(("grey", "rgb")),
-    default="grey",
-    show_default=True,
-    help="rgb: take RGB, give calibrated probabilities, and carry the metadata that MediaPipe Tasks asks for.",
-)
-@click.option("--heatmap", is_flag=True, help="Give the class activation map as a second output.")
-@click.option(
-    "--keep-float",
-    multiple=True,
-    metavar="LAYER",
-    help="Leave a layer float32 in the int8 formats. May be given several times.",
+    help="Runtimes that must run the file: `all` is LiteRT and tflite-runtime 2.14.",
 )
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Write to --out though it is not empty; same names are replaced.",
+    help="Write to --out although it is not empty, and replace files of the same name.",
 )
 def export(
     run: Path,
     out: Path,
     formats: tuple[str, ...],
+    variant: str,
     data_dir: Path | None,
-    calibration: int,
+    representative_images: int,
+    keep_float: tuple[str, ...],
     max_auc_drop: float,
     min_agreement: float,
     runtime: str,
-    input_: str,
-    heatmap: bool,
-    keep_float: tuple[str, ...],
     overwrite: bool,
 ) -> None:
-    """Convert the model of RUN to TFLite, and check that it still makes the same decisions."""
+    """Convert the model of the run folder RUN to TFLite.
+
+    Each file is run on validation and test and published only if it makes the same decisions as the
+    Keras model.
+    """
     check_new_folder(out, overwrite=overwrite)
     load_tensorflow()
     from .edge.runtime import RUNTIMES
-    from .pack import Demands, export_run
-    from .results import as_text
+    from .pack import Limits, export_run
+    from .results import to_text
 
-    exported = export_run(
+    runtimes = tuple(RUNTIMES) if runtime == "all" else (runtime,)
+    files = export_run(
         run,
         out,
         tuple(dict.fromkeys(formats)),
         data_dir=data_dir,
-        calibration=calibration,
-        demands=Demands(
-            max_auc_drop, min_agreement, tuple(RUNTIMES) if runtime == "all" else (runtime,)
-        ),
-        heatmap=heatmap,
-        rgb=input_ == "rgb",
+        variant=variant,
+        representative=representative_images,
+        limits=Limits(max_auc_drop, min_agreement, runtimes),
         keep_float=tuple(dict.fromkeys(keep_float)),
         say=lambda line: click.echo(line, err=True),
     )
-    click.echo(as_text(exported) + "\n")
-    for file in exported:
+    click.echo(to_text(files) + "\n")
+    for file in files:
         click.echo(f"{file.path}")

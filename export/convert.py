@@ -1,11 +1,9 @@
-"""Keras model to flatbuffer."""
+"""Converts a Keras model to a TFLite flatbuffer."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,89 +14,74 @@ from cxr_tfds.native import suppress_native_stderr
 
 from .edge.runtime import INPUT, OUTPUT, SIGNATURE
 from .formats import FORMATS, Format, with_rgb
-from .layers import layer_errors, quantized_except
+from .selective import SelectiveQuantizer
 
 
 def to_tflite(
     model: Any,
-    quantization: str,
-    calibration: Iterable[np.ndarray],
+    format: str,
+    representative: Sequence[np.ndarray] | np.ndarray,
     keep_float: Sequence[str] = (),
     *,
     rgb: bool = False,
 ) -> bytes:
-    """Converts `model` to TFLite, one image at a time, logits out, addressed by signature.
+    """Returns the model as a flatbuffer that takes one image at a time, addressed by signature.
 
     Args:
-      model: Keras, pixels (N, S, S, C) to logits, or to a dictionary of named outputs; weights float32.
-        A model trained in mixed precision does not convert and must be rebuilt in float32 first, as
-        `cxr-train` does.
-      quantization: a key of `FORMATS`.
-      calibration: uint8 (S, S, C) images, whose activations set the ranges of calibrated formats;
-        unused for the others.
-      keep_float: names of layers that stay float32, in the formats whose `selective` is true.
-      rgb: whether the flatbuffer takes uint8 and gives float32 whatever the format, one of `RGB_FORMATS`;
-        `model` is then what `rgb.with_grey` gives.
-
-    Returns:
-      The flatbuffer, without anything appended.
+      model: Keras, pixels (N, S, S, C) to logits or to a dictionary of named outputs. Its weights
+        and layers must be float32: a model with a mixed-precision policy does not convert.
+      format: A key of `FORMATS`.
+      representative: uint8 (S, S, C) images, whose activations set the quantization ranges. Formats
+        with float32 activations do not use them.
+      keep_float: Names of layers that stay float32, if the format can keep layers.
+      rgb: Whether the flatbuffer takes uint8 and gives float32 in every format, one of
+        `RGB_FORMATS`. `model` is then the result of `rgb.with_grey`.
 
     Raises:
-      InputError: `keep_float` names a layer that the model has not, or that cannot be left out.
+      InputError: `keep_float` names a layer that does not exist or cannot stay float32.
     """
-    form = with_rgb(FORMATS[quantization]) if rgb else FORMATS[quantization]
-    if keep_float and form.selective:
-        ranges = calibrated(model, calibration)
-        errors = layer_errors(ranges, model.name, itertools.islice(calibration, 1))
-        types = tf.as_dtype(form.image), tf.as_dtype(form.answer)
-        return quantized_except(ranges, errors, keep_float, types)
-    with _converter(model, form, calibration) as converter, suppress_native_stderr():
-        return converter.convert()
+    form = with_rgb(FORMATS[format]) if rgb else FORMATS[format]
+    if keep_float and form.can_keep_float:
+        float_flatbuffer = to_tflite(model, "float32", (), rgb=rgb)
+        quantizer = SelectiveQuantizer(float_flatbuffer, model.name, representative)
+        return quantizer.quantize_except(keep_float, form)
+    return _convert(model, form, representative)
 
 
-def calibrated(model: Any, calibration: Iterable[np.ndarray]) -> bytes:
-    """The float32 model with the ranges of its activations: what `layers` compares and quantizes in part."""
-    with _converter(model, FORMATS["int8"], calibration) as converter, suppress_native_stderr():
-        converter._experimental_calibrate_only = True
-        return converter.convert()
-
-
-@contextlib.contextmanager
-def _converter(model: Any, form: Format, calibration: Iterable[np.ndarray]) -> Iterator[Any]:
-    """A converter of `model` that is set to `form`."""
+def _convert(model: Any, form: Format, representative: Sequence[np.ndarray] | np.ndarray) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         # A SavedModel, because only its signatures keep their names through the converter.
-        bytes_in = form.image == "uint8" and not form.calibrated
-        _archive(model, tf.uint8 if bytes_in else tf.float32).write_out(folder, verbose=False)
+        casts_pixels = form.input_type == "uint8" and not form.quantizes_activations
+        _archive(model, tf.uint8 if casts_pixels else tf.float32).write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet[form.operators]]
-        if form.calibrated:
-            converter.inference_input_type = tf.as_dtype(form.image)
-            converter.inference_output_type = tf.as_dtype(form.answer)
+        # Private in TensorFlow 2.21, see `test_private_api_dense_per_channel_of_tensorflow_2_21`.
         converter._experimental_disable_per_channel_quantization_for_dense_layers = (
             not form.dense_per_channel
         )
-        if form.optimized:
+        if form.quantizes_weights:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if form.weights:
             converter.target_spec.supported_types = [tf.as_dtype(form.weights)]
-        if form.calibrated:
-            # The input takes the range of these images: see `calibration.calibration_images`.
+        if form.quantizes_activations:
+            converter.inference_input_type = tf.as_dtype(form.input_type)
+            converter.inference_output_type = tf.as_dtype(form.output_type)
             converter.representative_dataset = lambda: (
-                [image[np.newaxis].astype(np.float32)] for image in calibration
+                [image[np.newaxis].astype(np.float32)] for image in representative
             )
-        yield converter
+        with suppress_native_stderr():
+            return converter.convert()
 
 
-def _archive(model: Any, pixels: Any) -> Any:
-    """The model as one function of an image whose pixels have that type."""
+def _archive(model: Any, pixel_type: Any) -> Any:
+    """Returns the model as an archive with one endpoint, a function of one image."""
 
     def serve(image: Any) -> dict[str, Any]:
-        answer = model(tf.cast(image, tf.float32), training=False)
-        return answer if isinstance(answer, dict) else {OUTPUT: answer}
+        outputs = model(tf.cast(image, tf.float32), training=False)
+        return outputs if isinstance(outputs, dict) else {OUTPUT: outputs}
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    image = tf.TensorSpec((1, *model.input_shape[1:]), pixels, name=INPUT)
+    image = tf.TensorSpec((1, *model.input_shape[1:]), pixel_type, name=INPUT)
     archive.add_endpoint(SIGNATURE, serve, input_signature=[image])
     return archive

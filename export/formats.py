@@ -1,4 +1,4 @@
-"""The formats a model can be exported in, by name. Imports no TensorFlow."""
+"""The formats of an export, by name. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,43 +7,45 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """What the converter is told. Names are those of TensorFlow's enumerations and types."""
+    """Settings of TensorFlow's converter. Values name TensorFlow's enumerations and types."""
 
-    optimized: bool = True  # weights in fewer bits than float32
-    weights: str | None = None  # the type of the weights where it is not int8
-    calibrated: bool = False  # activations in whole numbers, whose ranges are measured on images
-    operators: str = "TFLITE_BUILTINS"  # of `tf.lite.OpsSet`
-    image: str = "float32"  # type of the input
-    answer: str = "float32"  # type of the outputs
-    # Per channel, dense layers of 1,024 weights and more become FULLY_CONNECTED version 12 in a model whose
-    # activations stay float32; tflite-runtime 2.14 carries version 10 (tensorflow#80736).
+    quantizes_weights: bool = True
+    weights: str | None = None  # type of the weights if it is not int8
+    quantizes_activations: bool = False  # their ranges are measured on images
+    operators: str = "TFLITE_BUILTINS"  # member of `tf.lite.OpsSet`
+    input_type: str = "float32"
+    output_type: str = "float32"
+    # One scale per channel makes dense layers of 1,024 weights and more FULLY_CONNECTED version 12
+    # if activations are float32; tflite-runtime 2.14 supports up to version 10 (tensorflow#80736).
     dense_per_channel: bool = True
 
     @property
-    def selective(self) -> bool:
-        """Whether single layers can be kept in float32."""
-        return self.calibrated and self.operators == "TFLITE_BUILTINS_INT8"
+    def can_keep_float(self) -> bool:
+        """Whether single layers can stay in float32."""
+        return self.operators == "TFLITE_BUILTINS_INT8"
 
 
-# float16: weights only, a device computes in float32. dynamic: int8 weights, activations quantized while it
-# runs. int8-float-io: int8 inside, for clients that hand over and take float32. int16x8: activations int16.
+# float16 and dynamic compute in float32: float16 shrinks the weights only, dynamic quantizes
+# activations at run time. int8-float-io is int8 inside for clients that pass and expect float32.
+_INT8 = Format(quantizes_activations=True, operators="TFLITE_BUILTINS_INT8")
 FORMATS = {
-    "float32": Format(optimized=False),
+    "float32": Format(quantizes_weights=False),
     "float16": Format(weights="float16"),
     "dynamic": Format(dense_per_channel=False),
-    "int8": Format(calibrated=True, operators="TFLITE_BUILTINS_INT8", image="int8", answer="int8"),
-    "int8-float-io": Format(calibrated=True, operators="TFLITE_BUILTINS_INT8"),
+    "int8": dataclasses.replace(_INT8, input_type="int8", output_type="int8"),
+    "int8-float-io": _INT8,
     "int16x8": Format(
-        calibrated=True,
+        quantizes_activations=True,
         operators="EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8",
-        image="int16",
-        answer="int16",
+        input_type="int16",
+        output_type="int16",
     ),
 }
-# Those that `--input rgb` offers: int8-float-io would be int8 again, and the converter gives int16x8 no uint8 input.
+# The RGB variant takes uint8 and gives float32 in every format: int8-float-io would equal int8, and
+# the converter supports no uint8 input for int16x8.
 RGB_FORMATS = ("float32", "float16", "dynamic", "int8")
 
 
 def with_rgb(form: Format) -> Format:
-    """The format for a model that takes uint8 pixels and gives float32 logits."""
-    return dataclasses.replace(form, image="uint8", answer="float32")
+    """Returns the format for a model that takes uint8 pixels and gives float32 logits."""
+    return dataclasses.replace(form, input_type="uint8", output_type="float32")

@@ -1,4 +1,4 @@
-"""A flatbuffer in the runtimes that devices have: does it run there, how fast, in how much memory."""
+"""Runs a flatbuffer in each runtime, in a process of its own, and measures latency and memory."""
 
 from __future__ import annotations
 
@@ -12,92 +12,79 @@ from typing import NamedTuple
 import numpy as np
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.evaluation.scoring import squeeze_logits
 
-from .check import RUNTIME, flat
-from .edge.runtime import RUNTIMES, loadable
-from .operators import too_new
+from .edge.runtime import loadable_runtimes
+from .operators import explain_too_new
 
-_LIMIT_S = 1800  # a process that takes longer hangs
-_MOST = 1000  # images that are run once more in another process
+_TIMEOUT_S = 1800
+_MAX_IMAGES = 1000  # that are run again in another process
 
 
-class Measured(NamedTuple):
-    """A flatbuffer in one runtime, one thread, in a process that holds nothing else."""
+class RuntimeRun(NamedTuple):
+    """A flatbuffer in one runtime, one thread, in a process of its own."""
 
     runtime: str
     version: str
-    latency_ms: float  # median of 50
-    peak_mb: float | None  # None where the system does not tell
-    answers: (
-        np.ndarray
-    )  # of the images that were run: logits float32 (N,) or (N, K), or probabilities (N, K)
+    latency_ms: float  # median of 50 runs
+    peak_mb: float | None  # None if the system does not report it
+    outputs: np.ndarray  # float32, see `inference.run_in_litert`
 
 
-def sample(count: int) -> np.ndarray:
-    """Which of `count` images are run in other processes: all, or a thousand evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(np.int64))
+def sample_numbers(count: int) -> np.ndarray:
+    """Returns which of `count` images other processes run: all, or 1,000 evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, _MAX_IMAGES)).astype(np.int64))
 
 
-def in_runtimes(flatbuffer: bytes, images: np.ndarray) -> tuple[list[Measured], dict[str, str]]:
+def run_in_runtimes(
+    flatbuffer: bytes, images: np.ndarray
+) -> tuple[list[RuntimeRun], dict[str, str]]:
     """Runs the flatbuffer in every runtime that can be loaded here.
 
     Args:
-      flatbuffer: what `to_tflite` gives.
-      images: uint8 (N, S, S, C). Only the first is run in LiteRT, which runs in this process as well.
+      flatbuffer: Without anything appended.
+      images: uint8 (N, S, S, C).
 
     Returns:
-      Where it ran, and by runtime why it cannot run there. tflite-runtime is judged by the versions of
-      the operators where it cannot be loaded.
+      The runs, and by runtime the reason why it cannot run the flatbuffer. If tflite-runtime cannot
+      be loaded here, the versions of the operators decide.
     """
-    ran: list[Measured] = []
+    runs: list[RuntimeRun] = []
     refused = {}
-    for runtime in loadable():
+    for runtime in loadable_runtimes():
         try:
-            ran.append(
-                in_process(flatbuffer, runtime, images[:1] if runtime == RUNTIME else images)
-            )
+            runs.append(run_in_process(flatbuffer, runtime, images))
         except InputError as err:
             refused[runtime] = str(err)
-    if (why := too_new(flatbuffer)) and "tflite-runtime" not in {
-        *refused,
-        *(found.runtime for found in ran),
-    }:
-        refused["tflite-runtime"] = why
-    return ran, refused
+    if "tflite-runtime" not in loadable_runtimes() and (reason := explain_too_new(flatbuffer)):
+        refused["tflite-runtime"] = reason
+    return runs, refused
 
 
-def runnable(refused: dict[str, str]) -> tuple[str, ...]:
-    """The runtimes that can run what was `refused` by others."""
-    return tuple(name for name in RUNTIMES if name not in refused)
-
-
-def in_process(flatbuffer: bytes, runtime: str, images: np.ndarray) -> Measured:
-    """Runs the flatbuffer on uint8 images (N, S, S, C) in a process of its own.
+def run_in_process(flatbuffer: bytes, runtime: str, images: np.ndarray) -> RuntimeRun:
+    """Runs the flatbuffer on uint8 images (N, S, S, C) in a new process, see `probe`.
 
     Raises:
-      InputError: the runtime cannot load or run it; its process may even crash.
+      InputError: The runtime cannot load or run the flatbuffer, or its process crashed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        model, pixels, answers = (
-            Path(folder) / name for name in ("model.tflite", "images.npy", "answers.npy")
-        )
+        model, pixels, outputs = (Path(folder) / name for name in ("model", "in.npy", "out.npy"))
         model.write_bytes(flatbuffer)
         np.save(pixels, images)
-        command = [sys.executable, "-m", "cxr_tfds.export.probe", runtime, model, pixels, answers]
+        command = [sys.executable, "-m", "cxr_tfds.export.probe", runtime, model, pixels, outputs]
         try:
-            done = subprocess.run(
-                [*map(str, command)], capture_output=True, text=True, timeout=_LIMIT_S, check=False
-            )
+            process = subprocess.run(
+                [*map(str, command)], capture_output=True, text=True, timeout=_TIMEOUT_S
+            )  # exit codes are reported below
         except subprocess.TimeoutExpired as err:
-            raise InputError(f"{runtime} did not run the model within {_LIMIT_S} s.") from err
-        if done.returncode:
-            last = done.stderr.strip().rpartition("\n")[2]
+            raise InputError(f"{runtime} did not run the model within {_TIMEOUT_S} s.") from err
+        if process.returncode:
+            last_line = process.stderr.strip().rpartition("\n")[2]
             raise InputError(
-                f"{runtime} ended with code {done.returncode} when it ran the model. {last}".rstrip()
+                f"{runtime} exited with code {process.returncode} while it ran the model. "
+                f"{last_line}".rstrip()
             )
-        row = json.loads(done.stdout)
+        row = json.loads(process.stdout)
         if "error" in row:
             raise InputError(row["error"])
-        return Measured(
-            runtime, row["version"], row["latency_ms"], row["peak_mb"], flat(np.load(answers))
-        )
+        return RuntimeRun(runtime, **row, outputs=squeeze_logits(np.load(outputs)))

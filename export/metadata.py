@@ -1,9 +1,9 @@
-"""Standard TFLite metadata, which lets programs nobody here wrote open a model: MediaPipe Tasks and others.
+"""Writes standard TFLite metadata, with which MediaPipe Tasks and other programs open a model.
 
-A second flatbuffer of its own schema that stands in a buffer of the model. The tables and the numbers of
-their fields are those of metadata_schema.fbs:
+The metadata is a second flatbuffer, stored in a buffer of the model. Its tables and field numbers
+follow metadata_schema.fbs:
 https://github.com/google-ai-edge/mediapipe/blob/master/mediapipe/tasks/metadata/metadata_schema.fbs.
-Written by hand, because the classes generated from it come with the whole of MediaPipe only.
+It is written field by field, because the generated classes come only with all of MediaPipe.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ from collections.abc import Mapping, Sequence
 import flatbuffers
 import numpy as np
 
-NAME = "TFLITE_METADATA"  # of the model's metadata entry whose buffer holds it
-LABELS = "labels.txt"  # the associated file, in the zip behind the model
+NAME = "TFLITE_METADATA"  # of the model's metadata entry
+LABELS = "labels.txt"  # the associated file, in the zip appended to the model
 _IDENTIFIER = b"M001"
-_PARSER = "1.0.0"  # the oldest that knows every field written here
+_PARSER = "1.0.0"  # the oldest parser that reads every field written here
 # Enumerations and members of unions, as in the schema.
 _TENSOR_AXIS_LABELS, _RGB = 2, 1
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 1, 2, 1
 
 
 def classifier_metadata(name: str, description: str) -> bytes:
-    """Of a classifier that takes one RGB image uint8 and gives one probability a class, named by `LABELS`.
+    """Returns the metadata of a classifier: an RGB image uint8 to one probability per class.
+
+    The file `LABELS` names the classes.
 
     Args:
-      name: of the model.
-      description: for people.
+      name: Of the model.
+      description: Of the model, for people.
     """
     builder = flatbuffers.Builder()
     image = _table(
@@ -46,7 +48,7 @@ def classifier_metadata(name: str, description: str) -> bytes:
 
 
 def _image(builder: flatbuffers.Builder) -> dict[int, int]:
-    """Content, process units and statistics of TensorMetadata: pixels are taken as they are."""
+    """Returns content, process units and statistics of TensorMetadata: unchanged pixels."""
     properties = _table(builder, {}, {0: _RGB})
     content = _table(builder, {1: properties}, {0: _IMAGE_PROPERTIES})
     options = _table(builder, {0: _floats(builder, 0), 1: _floats(builder, 1)})  # mean, std
@@ -56,7 +58,7 @@ def _image(builder: flatbuffers.Builder) -> dict[int, int]:
 
 
 def _axis(builder: flatbuffers.Builder) -> dict[int, int]:
-    """Content, statistics and associated files of TensorMetadata: one label a class."""
+    """Returns content, statistics and associated files of TensorMetadata: one label per class."""
     content = _table(builder, {1: _table(builder, {})}, {0: _FEATURE_PROPERTIES})
     stats = _table(builder, {0: _floats(builder, 1), 1: _floats(builder, 0)})
     texts = {0: _text(builder, LABELS), 1: _text(builder, "one label a line, in class order")}
@@ -67,7 +69,7 @@ def _axis(builder: flatbuffers.Builder) -> dict[int, int]:
 def _table(
     builder: flatbuffers.Builder, places: Mapping[int, int], bytes_: Mapping[int, int] | None = None
 ) -> int:
-    """A table whose fields are given by number: places of what was written before, and single bytes."""
+    """Writes a table; fields by number are places of earlier objects (`places`) or single bytes."""
     small = bytes_ or {}
     builder.StartObject(max([*places, *small, -1]) + 1)
     for slot, place in places.items():

@@ -1,8 +1,9 @@
-"""A process of its own for one runtime: `python -m cxr_tfds.export.probe RUNTIME MODEL IMAGES ANSWERS`.
+"""Runs a flatbuffer in one runtime: `python -m cxr_tfds.export.probe RUNTIME MODEL IMAGES OUTPUTS`.
 
-tflite-runtime cannot be loaded beside TensorFlow, and memory can only be told of a process that holds
-nothing else. MODEL is a flatbuffer, IMAGES an .npy of uint8 (N, S, S, C); writes ANSWERS, an .npy of
-float32 (N, K), and prints JSON: version, latency_ms, peak_mb, or error.
+It is a process of its own because tflite-runtime cannot be loaded next to TensorFlow, and because
+memory can only be measured in a process that holds nothing else. MODEL is a flatbuffer, IMAGES an
+.npy of uint8 (N, S, S, C). Writes OUTPUTS, an .npy of float32 (N, K), and prints JSON: version,
+latency_ms and peak_mb, or error.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ _WARM_UP, _RUNS = 5, 50
 
 
 def main(arguments: Sequence[str]) -> None:
-    runtime, model, images, answers = arguments
+    """Runs the probe with the arguments of the command line."""
+    runtime, model, images, outputs = arguments
     try:
         session = load(Path(model).read_bytes(), runtime, threads=1)
-        row = _run(session, np.load(images, mmap_mode="r"), Path(answers))
+        row = _run(session, np.load(images, mmap_mode="r"), Path(outputs))
     except InputError as err:
         row = {"error": str(err)}
     sys.stdout.write(json.dumps(row) + "\n")
 
 
-def _run(session: Session, images: np.ndarray, answers: Path) -> dict[str, Any]:
-    first = np.array(images[:1])
-    latency_ms = _latency_ms(session, first)
-    peak = peak_mb()  # before the images, whose pages count as this process's
-    np.save(answers, [session.run(np.array(image)[np.newaxis]) for image in images])
+def _run(session: Session, images: np.ndarray, outputs: Path) -> dict[str, Any]:
+    latency_ms = _latency_ms(session, np.array(images[:1]))
+    peak = peak_mb()  # before the images, whose pages count as memory of this process
+    np.save(outputs, [session.run(np.array(image)[np.newaxis]) for image in images])
     return {"version": session.version, "latency_ms": latency_ms, "peak_mb": peak}
 
 
 def _latency_ms(session: Session, pixels: np.ndarray) -> float:
-    """Median of a run, one thread, after the warm-up."""
+    """Returns the median latency in milliseconds after a warm-up."""
     times = []
     for _ in range(_WARM_UP + _RUNS):
         before = time.perf_counter()

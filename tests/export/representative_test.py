@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from cxr_tfds.evaluation.scoring import dataset_of
+from cxr_tfds.evaluation.scoring import open_run_dataset
 from cxr_tfds.export import calibration
 from cxr_tfds.export.calibration import calibration_images
-from cxr_tfds.reading.in_order import load_split
+from helpers.splits import load_split
 from cxr_tfds.run_folder import RunConfig
 
 
 @pytest.fixture(scope="module")
 def dataset(run):
-    return dataset_of(RunConfig.read(run))
+    return open_run_dataset(RunConfig.read(run))
 
 
 @pytest.mark.parametrize("count", [2, 20, 10_000])

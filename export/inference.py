@@ -1,0 +1,73 @@
+"""Runs models over the images of a built dataset, holding one batch of images at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from cxr_tfds.evaluation.scoring import squeeze_logits
+from cxr_tfds.native import suppress_native_stderr
+from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.reading.sequential import field_batches, name_corrupt_shard
+
+from .edge.runtime import load
+
+
+def image_batches(dataset: BuiltDataset, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields images uint8 (B, S, S, C) and labels int64 (B,) of a split in stored order."""
+    with name_corrupt_shard(dataset):
+        for batch in field_batches(dataset, split, ("image", "label")).as_numpy_iterator():
+            yield batch["image"], batch["label"]
+
+
+def predict_split(
+    dataset: BuiltDataset, split: str, predict: Callable[[np.ndarray], dict[str, np.ndarray]]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Runs models over every image of a split.
+
+    Args:
+      dataset: The dataset to read.
+      split: Name of the split.
+      predict: Takes images uint8 (B, S, S, C), returns logits float32 (B, K) by model.
+
+    Returns:
+      Labels int64 (N,), and by model logits float32 (N,) for two classes or (N, K) for more.
+    """
+    labels, outputs = [], []
+    for images, numbers in image_batches(dataset, split):
+        labels.append(numbers)
+        outputs.append(predict(images))
+    joined = {name: np.concatenate([batch[name] for batch in outputs]) for name in outputs[0]}
+    logits = {name: squeeze_logits(values) for name, values in joined.items()}
+    return np.concatenate(labels), logits
+
+
+def pick_images(dataset: BuiltDataset, split: str, numbers: np.ndarray) -> np.ndarray:
+    """Returns the images with these sorted numbers: uint8 (N, S, S, C), in stored order."""
+    picked = np.empty((len(numbers), *dataset.shape), np.uint8)
+    start = count = 0
+    for images, _ in image_batches(dataset, split):
+        end = start + len(images)
+        inside = numbers[count : np.searchsorted(numbers, end)] - start
+        picked[count : count + len(inside)] = images[inside]
+        start, count = end, count + len(inside)
+        if count == len(numbers):
+            break
+    return picked
+
+
+def litert_predictor(flatbuffer: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from uint8 images (N, S, S, C) to what the flatbuffer gives, (N, K)."""
+    with suppress_native_stderr():
+        # tflite-runtime cannot be loaded into a process that has loaded TensorFlow.
+        session = load(flatbuffer, "litert")
+    return lambda images: np.stack([session.run(image[np.newaxis]) for image in images])
+
+
+def run_in_litert(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
+    """Returns logits float32 (N,), or (N, K), of uint8 images (N, S, S, C).
+
+    Files of the RGB variant give probabilities (N, K) instead.
+    """
+    return squeeze_logits(litert_predictor(flatbuffer)(images))
