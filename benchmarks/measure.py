@@ -1,8 +1,8 @@
-"""What the benchmarks share: each contender in a process of its own, in turns, medians, tables.
+"""Shared by the benchmarks: contenders in processes of their own, in turns, medians, tables.
 
-All contenders are started and warmed up first; then they measure one after the other, A B C A B C …,
-so that a machine whose speed drifts slows all of them alike. The others wait idle. The first turn is
-not counted. What is quoted are ratios within one run of a script.
+All contenders start and warm up first. Then they measure one after the other, A B C A B C …, so a
+machine whose speed drifts slows all of them equally; the others wait idle. The first turn is not
+counted. Quote ratios within one run of a script.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,42 +22,48 @@ from cxr_tfds.memory import peak_mb
 
 WORK = Path(__file__).parent / "work"  # ignored by git
 
-Figures = dict[str, Any]  # numbers
-Measure = Callable[[float], Figures]  # measures for so many seconds
+Figures = dict[str, Any]  # the numbers of one measurement
+Measure = Callable[[float], Figures]  # measures for a number of seconds
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """The options of every benchmark."""
+    """Returns a parser with the options of every benchmark."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--seconds", type=float, default=2.0, help="Length of one measurement. [%(default)s]"
     )
-    parser.add_argument("--repeats", type=int, default=4, help="Turns counted. [%(default)s]")
-    parser.add_argument("--only", help=argparse.SUPPRESS)  # the child's side
+    parser.add_argument(
+        "--repeats", type=int, default=4, help="Number of counted turns. [%(default)s]"
+    )
+    parser.add_argument(
+        "--toy", action="store_true", help="Check that the script runs: a few images, one turn."
+    )
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # for the child processes
     return parser
 
 
 def source_files(source: Path) -> list[Path]:
-    """The training images of a `chest_xray` folder; where it is absent, of 240 drawn radiographs."""
+    """Returns the training images of a `chest_xray` folder, or drawn ones if it does not exist."""
     return _training_images(source) or phantoms()
 
 
-def phantoms() -> list[Path]:
-    """Drawn radiographs, as files in benchmarks/work/."""
-    folder = WORK / "phantoms"
+def phantoms(folder: Path = WORK / "phantoms", count: int = 240) -> list[Path]:
+    """Returns `count` drawn radiographs as files in `folder`; draws them unless it exists."""
     if not folder.is_dir():
         from cxr_tfds.phantom.dataset import write_dataset
 
-        write_dataset(folder, images={"train": {"NORMAL": 96, "PNEUMONIA": 144}})
+        normal = 2 * count // 5
+        images = {"train": {"NORMAL": normal, "PNEUMONIA": count - normal}}
+        write_dataset(folder, images=images)
     return _training_images(folder / "chest_xray")
 
 
 def print_source(source: Path) -> None:
-    """Says which images were read."""
+    """Prints which images were read."""
     found = _training_images(source)
-    print(f"Images: {source if found else f'phantoms, drawn: no real files in {source}'}\n")
+    print(f"Images: {source if found else f'drawn phantoms, because {source} has no images'}\n")
 
 
 def _training_images(folder: Path) -> list[Path]:
@@ -65,23 +71,23 @@ def _training_images(folder: Path) -> list[Path]:
 
 
 def rate(batches: Iterable[int], warm_up: int = 8) -> Measure:
-    """How fast `batches`, each given as its number of images and without end, are drawn.
+    """Measures how fast an endless stream yields batches, each given as its number of images.
 
     Returns:
-      A function that gives images_per_s, cpu_ms (processor time of the whole process for an image)
-      and peak_mb (of the process since it started, libraries included).
+      A function that returns images_per_s, cpu_ms (CPU time of the process per image) and peak_mb
+      (of the process since its start, libraries included).
     """
     stream = iter(batches)
     for _ in range(warm_up):
         next(stream)
 
     def measure(seconds: float) -> Figures:
-        # What was prefetched while the others had their turn does not count.
+        # Batches prefetched during the turns of the others do not count.
         lead_in = time.perf_counter() + seconds / 2
         while time.perf_counter() < lead_in:
             next(stream)
         images, start, cpu = 0, time.perf_counter(), time.process_time()
-        while (passed := time.perf_counter() - start) < seconds:
+        while (passed := time.perf_counter() - start) < seconds or not images:
             images += next(stream)
         cpu = time.process_time() - cpu
         return {
@@ -93,15 +99,29 @@ def rate(batches: Iterable[int], warm_up: int = 8) -> Measure:
     return measure
 
 
+def compare(
+    script: str,
+    contenders: Mapping[str, Callable[[], Measure]],
+    options: argparse.Namespace,
+    arguments: Sequence[str] = (),
+) -> dict[str, Figures]:
+    """Returns the medians of each contender; with `--toy` one short measurement in this process."""
+    if options.toy:
+        return {name: prepare()(0.01) for name, prepare in contenders.items()}
+    return in_turns(
+        script, contenders, repeats=options.repeats, seconds=options.seconds, arguments=arguments
+    )
+
+
 def serve(measure: Measure) -> None:
-    """The child's side: one measurement for each number of seconds read, figures as JSON."""
+    """Runs in a child process: measures for each number of seconds read, prints figures as JSON."""
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(measure(float(line))), flush=True)
 
 
 def run_once(script: str, name: str, arguments: Sequence[str] = ()) -> str:
-    """Runs `script --only name` to its end; what it printed."""
+    """Runs `script --only name` and returns what it printed."""
     child = _Child(script, name, arguments)
     printed, _ = child.process.communicate()
     child.check()
@@ -116,11 +136,11 @@ def in_turns(
     seconds: float,
     arguments: Sequence[str] = (),
 ) -> dict[str, Figures]:
-    """Starts `script --only NAME` for each contender and lets them measure in turns; medians."""
+    """Runs `script --only NAME` for each contender, measures in turns and returns the medians."""
     children = {name: _Child(script, name, arguments) for name in contenders}
     try:
         for name, child in children.items():
-            child.answer()
+            child.read_line()
             print(f"ready: {name}", file=sys.stderr)
         found: dict[str, list[Figures]] = {name: [] for name in children}
         for turn in range(repeats + 1):
@@ -133,11 +153,10 @@ def in_turns(
         for child in children.values():
             child.process.kill()
             child.process.wait()
-    return {name: _medians(results) for name, results in found.items()}
-
-
-def _medians(results: list[Figures]) -> Figures:
-    return {key: statistics.median(result[key] for result in results) for key in results[0]}
+    return {
+        name: {key: statistics.median(result[key] for result in results) for key in results[0]}
+        for name, results in found.items()
+    }
 
 
 class _Child:
@@ -154,9 +173,9 @@ class _Child:
                 env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
             )
 
-    def answer(self) -> str:
+    def read_line(self) -> str:
         assert self.process.stdout is not None
-        for line in self.process.stdout:  # libraries print there, too
+        for line in self.process.stdout:  # libraries print there as well
             if line.startswith(("ready", "{")):
                 return line
         self.process.wait()
@@ -166,7 +185,7 @@ class _Child:
     def measure(self, seconds: float) -> Figures:
         assert self.process.stdin is not None
         print(seconds, file=self.process.stdin, flush=True)
-        return json.loads(self.answer())
+        return json.loads(self.read_line())
 
     def check(self) -> None:
         if self.process.returncode:
@@ -174,31 +193,26 @@ class _Child:
 
 
 def forever(function: Callable[[], Iterable]) -> Iterator:
-    """The items of `function()` again and again."""
+    """Yields the items of `function()` again and again."""
     while True:
         yield from function()
 
 
-def print_table(rows: list[tuple[str, ...]]) -> None:
-    """Prints Markdown."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for number, row in enumerate(rows):
-        print(
-            "| "
-            + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            + " |"
-        )
-        if not number:
-            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Prints a header and rows as a Markdown table."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(f"| {' | '.join(cells)} |")
     print()
 
 
 def print_verdicts(rows: list[tuple[str, float, str, float]]) -> None:
-    """Prints figures, each with ">=" or "<=" and what is required, and whether they pass."""
-    table = [("figure", "measured", "required", "")]
-    for figure, measured, sign, required in rows:
+    """Prints numbers, each with ">=" or "<=" and the required value, and whether they pass."""
+    table = [("number", "measured", "required", "")]
+    for name, measured, sign, required in rows:
         passed = measured >= required if sign == ">=" else measured <= required
-        table.append(
-            (figure, f"{measured:.3g}", f"{sign} {required:g}", "pass" if passed else "miss")
-        )
+        verdict = "pass" if passed else "miss"
+        table.append((name, f"{measured:.3g}", f"{sign} {required:g}", verdict))
     print_table(table)

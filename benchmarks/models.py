@@ -1,12 +1,13 @@
-"""Every reference system and `edge`, each trained by its own recipe on the same images, in one table.
+"""Trains every reference system and `edge` by its own recipe on the same images, for one table.
 
-Run: python benchmarks/models.py --source FOLDER/chest_xray (pip install -e ".[train]"; over an hour). One dataset of
-the source files serves all, so that all see the same images in the same splits; each reads them in its
-recipe's size, at most --largest, and channels, with its recipe's augmentation, optimizer and epochs. Epoch and
-threshold are chosen on validation for all of them; the figures are of the test split.
+Run: python benchmarks/models.py --source FOLDER/chest_xray (pip install -e ".[train]"; over an
+hour). One dataset of the source files serves all systems, so all have the same splits. Each reads
+the images at the size of its recipe, at most --largest, and uses the channels, augmentation,
+optimizer and epochs of its recipe. Epoch and threshold are chosen on validation; the metrics are of
+the test split.
 
-Interrupted, it goes on where it stopped when it is run again: each system has a run folder in --out, finished
-ones are kept as they are. Minutes end with the last epoch; what is measured afterwards takes no part in them.
+If interrupted, run it again to continue: each system has a run folder in --out, and finished ones
+are kept. The minutes are those of the finished epochs.
 """
 
 from __future__ import annotations
@@ -29,19 +30,15 @@ from cxr_tfds.training.recipes import RECIPES
 from cxr_tfds.training.settings import TrainSettings
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "kermany_224" / "chest_xray"
-DATASET = "chest_xray_pneumonia/original"
-SHOWN = ("auc", "accuracy", "sensitivity", "specificity")
-CALIBRATION = 64  # images that set the ranges of int8
-SEED = 0
+METRICS = ("auc", "accuracy", "sensitivity", "specificity")
+REPRESENTATIVE_IMAGES = 64  # set the quantization ranges of int8
 
 
 def prepare(source: Path, out: Path) -> Path:
-    """The dataset of the files of `source`, in `out`; built unless it stands there. Loads TensorFlow."""
+    """Returns the folder of the dataset built from `source`; builds it unless it exists."""
     stamp, wanted = out / "source.txt", f"{source.resolve()}\n"
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") != wanted:
-        sys.exit(
-            f"{out} holds runs on {stamp.read_text(encoding='utf-8').strip()}. Give another --out."
-        )
+    if stamp.is_file() and (found := stamp.read_text(encoding="utf-8")) != wanted:
+        sys.exit(f"{out} holds runs on {found.strip()}. Give another --out.")
     data = out / "data"
     if not stamp.is_file():
         import tensorflow_datasets as tfds
@@ -59,42 +56,47 @@ def prepare(source: Path, out: Path) -> Path:
     return data
 
 
-def settings_of(name: str, data: Path, largest: int, epochs: int | None) -> TrainSettings:
-    """The recipe's settings, on the dataset in `data`."""
+def draw_phantoms(folder: Path) -> Path:
+    """Returns a folder of 100 drawn radiographs with train/ and test/; draws them if needed."""
+    from cxr_tfds.phantom.dataset import images_per_split, write_dataset
+
+    if not folder.is_dir():
+        write_dataset(folder, images=images_per_split(60, 40))
+    return folder / "chest_xray"
+
+
+def recipe_settings(name: str, data: Path, largest: int, epochs: int | None) -> TrainSettings:
+    """Returns the settings of a recipe for the dataset in `data`."""
     recipe = RECIPES[name]
     settings = TrainSettings(
-        dataset=DATASET,
+        dataset="chest_xray_pneumonia/original",
         data_dir=str(data.resolve()),
         model=recipe.model,
         size=min(recipe.size, largest),
         channels=recipe.channels,
-        seed=SEED,
         **recipe.settings,
     )
-    if epochs is None:
-        return settings
-    return dataclasses.replace(settings, epochs=min(epochs, settings.epochs))
+    return dataclasses.replace(settings, epochs=min(epochs or settings.epochs, settings.epochs))
 
 
 def train_one(name: str, settings: TrainSettings, out: Path) -> None:
-    """Trains a system, unless its run is finished, and weighs its exports."""
-    from cxr_tfds.training.run import train
+    """Trains a system and exports it, unless that is done already."""
+    from cxr_tfds.training.run import run_training
 
     run = out / name
     if not (run / run_folder.MODEL).is_file():
-        notes = _notes(out, name)
-        _write(out, name, notes | {"started": time.time()})
-        train(settings, run, resume=(run / run_folder.CONFIG).is_file())
-    notes = _notes(out, name)
+        write_json(out / f"{name}.json", read_notes(out, name) | {"started": time.time()})
+        run_training(settings, run, resume=(run / run_folder.CONFIG).is_file())
+    notes = read_notes(out, name)
     if "int8" not in notes:
-        _write(out, name, notes | _sizes(run))
+        write_json(out / f"{name}.json", notes | export_sizes(run))
 
 
-def _notes(out: Path, name: str) -> dict[str, Any]:
-    """What is noted of a system: `seconds` of finished epochs in all attempts, and the sizes of its exports.
+def read_notes(out: Path, name: str) -> dict[str, Any]:
+    """Returns the seconds of all finished epochs of a system, and its sizes once it is exported.
 
-    An attempt leaves when it started, and its last finished epoch the time of `history.csv`; so it counts even
-    where it was killed.
+    An attempt notes when it started, and `history.csv` has the time of its last finished epoch, so
+    even the epochs of a killed attempt count.
     """
     path, history = out / f"{name}.json", out / name / run_folder.HISTORY
     notes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seconds": 0.0}
@@ -104,26 +106,23 @@ def _notes(out: Path, name: str) -> dict[str, Any]:
     return notes
 
 
-def _write(out: Path, name: str, notes: dict[str, Any]) -> None:
-    write_json(out / f"{name}.json", notes)
-
-
-def _sizes(run: Path) -> dict[str, int]:
-    """Parameters, and bytes of the exported model."""
+def export_sizes(run: Path) -> dict[str, int]:
+    """Returns the number of parameters and the bytes of the exported model by format."""
     from cxr_tfds.evaluation.scoring import open_run_dataset
-    from cxr_tfds.export.calibration import calibration_images
     from cxr_tfds.export.convert import to_tflite
+    from cxr_tfds.export.representative import representative_images
 
     model = run_folder.load_model(run)
-    images = calibration_images(open_run_dataset(run_folder.RunConfig.read(run)), CALIBRATION)
+    dataset = open_run_dataset(run_folder.RunConfig.read(run))
+    images = representative_images(dataset, REPRESENTATIVE_IMAGES)
     exported = {form: len(to_tflite(model, form, images)) for form in ("float32", "int8")}
     return {"parameters": model.count_params()} | exported
 
 
-def row(name: str, out: Path) -> tuple[str, ...]:
-    """What the table says of a finished system."""
+def table_row(name: str, out: Path) -> tuple[str, ...]:
+    """Returns the row of a finished system."""
     run = out / name
-    notes, figures = _notes(out, name), run_folder.read_metrics(run)["test"]
+    notes, metrics = read_notes(out, name), run_folder.read_metrics(run)["test"]
     shape = run_folder.RunConfig.read(run).shape
     return (
         name,
@@ -132,45 +131,47 @@ def row(name: str, out: Path) -> tuple[str, ...]:
         f"{notes['float32'] / 1e6:.1f}",
         f"{notes['int8'] / 1e6:.1f}",
         f"{notes['seconds'] / 60:.1f}",
-        *("{value:.3f} ({low:.3f}–{high:.3f})".format_map(figures[metric]) for metric in SHOWN),  # noqa: RUF001
+        *("{value:.3f} ({low:.3f}–{high:.3f})".format_map(metrics[name]) for name in METRICS),  # noqa: RUF001
     )
 
 
 def report(names: list[str], out: Path) -> None:
-    """Prints the table of the systems that are finished."""
-    finished = [
-        name
-        for name in names
-        if (out / name / run_folder.MODEL).is_file() and "int8" in _notes(out, name)
-    ]
-    datasets = {run_folder.RunConfig.read(out / name).dataset["fingerprint"] for name in finished}
-    if len(datasets) > 1:
-        sys.exit(f"the runs in {out} are of different images; remove it and start anew.")
-    head = ("system", "input", "parameters", "float32 MB", "int8 MB", "minutes", *SHOWN)
-    measure.print_table([head, *(row(name, out) for name in finished)])
-    for name in finished:
+    """Prints the table of the finished systems."""
+    runs = {name: out / name for name in names if "int8" in read_notes(out, name)}
+    configs = [run_folder.RunConfig.read(run) for run in runs.values()]
+    if len({config.dataset["fingerprint"] for config in configs}) > 1:
+        sys.exit(f"The runs in {out} are of different images. Remove it and start again.")
+    head = ("system", "input", "parameters", "float32 MB", "int8 MB", "minutes", *METRICS)
+    measure.print_table([head, *(table_row(name, out) for name in runs)])
+    for name in runs:
         if RECIPES[name].reported:
             print(f"`{name}` was reported, on other images: {RECIPES[name].reported}")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    names, out = arguments.only or list(RECIPES), arguments.out
-    if not arguments.source.is_dir():
-        sys.exit(f"{arguments.source} does not exist; give --source FOLDER/chest_xray.")
+    """Trains the systems, each in its own process so that it starts with free memory."""
+    names, out, source = arguments.only or list(RECIPES), arguments.out, arguments.source
+    if arguments.toy:
+        names, out = arguments.only or ["edge"], out / "toy"
+        source = draw_phantoms(out / "phantoms")
+        arguments.largest, arguments.epochs = 32, 1
+    if not source.is_dir():
+        sys.exit(f"{source} does not exist. Give --source FOLDER/chest_xray.")
     out.mkdir(parents=True, exist_ok=True)
     if len(names) == 1:
-        data = prepare(arguments.source, out)
-        settings = settings_of(names[0], data, arguments.largest, arguments.epochs)
+        data = prepare(source, out)
+        settings = recipe_settings(names[0], data, arguments.largest, arguments.epochs)
         train_one(names[0], settings, out)
     else:
-        for name in names:  # each in a process of its own: memory of one is not the next one's
+        for name in names:
             print(f"--- {name} ---", file=sys.stderr)
             command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
             environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
             done = subprocess.run(command, env=environment, check=False, stdout=subprocess.DEVNULL)
             if done.returncode:
                 sys.exit(
-                    f"{name} ended with {done.returncode}; the same command goes on from its last epoch."
+                    f"{name} failed with exit code {done.returncode}. Run the same command again "
+                    "to continue from its last finished epoch."
                 )
     report(names, out)
 
@@ -183,11 +184,19 @@ if __name__ == "__main__":
         "--source", type=Path, default=SHARED, help="Folder with train/ and test/. [%(default)s]"
     )
     parser.add_argument(
-        "--out", type=Path, default=measure.WORK / "models", help="Dataset and runs. [%(default)s]"
+        "--out",
+        type=Path,
+        default=measure.WORK / "models",
+        help="Folder for dataset and runs. [%(default)s]",
     )
-    parser.add_argument("--only", nargs="+", choices=list(RECIPES), help="These systems alone.")
     parser.add_argument(
-        "--largest", type=int, default=224, help="Side of the largest images. [%(default)s]"
+        "--only", nargs="+", choices=list(RECIPES), help="Systems to train. [all of them]"
     )
-    parser.add_argument("--epochs", type=int, help="At most so many, to try it out.")
+    parser.add_argument(
+        "--largest", type=int, default=224, help="Largest image side in pixels. [%(default)s]"
+    )
+    parser.add_argument("--epochs", type=int, help="Largest number of epochs. [the recipe's]")
+    parser.add_argument(
+        "--toy", action="store_true", help="Train `edge` for one epoch on a few small images."
+    )
     main(parser.parse_args())

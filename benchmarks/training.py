@@ -1,110 +1,114 @@
-"""How fast `cxr-train` trains: its steps beside a bare `model.fit` on arrays in memory, with the same model.
+"""Compares the training speed of `cxr-train` with a bare `model.fit` of the same model.
 
-Run: python benchmarks/training.py (pip install -e ".[train]"; about 4 minutes). Batches of 32 drawn
-radiographs at 224 x 224 grey, `edge`, AdamW, on whatever TensorFlow finds. `fit` gets no augmentation;
-`cxr-train` is measured without and with its default one. What is timed are steps, reading included,
-from the end of one to the end of another: no validation, no checkpoint, no start.
+Run: python benchmarks/training.py (pip install -e ".[train]"; about 4 minutes). The model is `edge`
+with AdamW on batches of 32 drawn radiographs at 224 x 224, on the devices TensorFlow finds. `fit`
+reads arrays in memory and does not augment; `cxr-train` is measured without augmentation and with
+its default one. Only steps are timed, including reading: no start, validation or checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import measure
 
-SIZE, BATCH, IMAGES, MODEL = 224, 32, 640, "edge"
-DATA = measure.WORK / "training"
+
+class Workload(NamedTuple):
+    """What is trained: image side in pixels, images per batch, training images, data folder."""
+
+    size: int
+    batch: int
+    images: int
+    data: Path
+
+    def dataset(self) -> Any:
+        """Opens the built dataset."""
+        from cxr_tfds.reading.datasets import open_dataset
+
+        return open_dataset(f"chest_xray_pneumonia/{self.size}", self.data / "built")
 
 
-def prepare() -> None:
-    """Builds the dataset unless it stands there already."""
-    if (DATA / "built").is_dir():
+FULL = Workload(224, 32, 640, measure.WORK / "training")
+TOY = Workload(32, 8, 60, measure.WORK / "training_toy")
+
+
+def prepare(work: Workload) -> None:
+    """Draws radiographs and builds the dataset, unless it exists."""
+    if (work.data / "built").is_dir():
         return
     import tensorflow_datasets as tfds
 
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+    from cxr_tfds.building.config import RadiographConfig
     from cxr_tfds.phantom.dataset import images_per_split, write_dataset
 
-    write_dataset(
-        DATA / "source", images=images_per_split(IMAGES, 40), overwrite=(DATA / "source").exists()
+    source = work.data / "source"
+    write_dataset(source, images=images_per_split(work.images, 40), overwrite=source.exists())
+    config = RadiographConfig(name=str(work.size), size=work.size)
+    Builder(data_dir=work.data / "built", config=config).download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=source)
     )
-    builder = Builder(data_dir=DATA / "built", config="224")
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=DATA / "source")
-    )
 
 
-class Steps:
-    """Counts steps for so many seconds, the first not included."""
+class StepTimer:
+    """Times training steps for a number of seconds, starting after the first step."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.steps = seconds, -1
+    def __init__(self, seconds: float, batch: int) -> None:
+        self.seconds, self.batch, self.steps = seconds, batch, -1
 
-    def end(self) -> bool:
-        """To be called after each step; whether the time is over."""
+    def is_over(self) -> bool:
+        """Counts a step and returns whether the time is over."""
         self.steps += 1
         if not self.steps:
             self.start, self.cpu = time.perf_counter(), time.process_time()
-        self.passed = time.perf_counter() - self.start
-        return self.steps > 0 and self.passed >= self.seconds
+        self.elapsed = time.perf_counter() - self.start
+        return self.steps > 0 and self.elapsed >= self.seconds
 
-    def figures(self) -> measure.Figures:
-        cpu = time.process_time() - self.cpu
-        images = self.steps * BATCH
-        return {"images_per_s": images / self.passed, "cpu_ms": 1000 * cpu / images}
-
-
-def _dataset():
-    from cxr_tfds.reading.datasets import open_dataset
-    from cxr_tfds.reading.names import DatasetName
-
-    return open_dataset(DatasetName.parse("chest_xray_pneumonia/224"), DATA / "built")
+    def results(self) -> dict[str, Any]:
+        """Returns images per second and processor time per image in ms."""
+        cpu, images = time.process_time() - self.cpu, self.steps * self.batch
+        return {"images_per_s": images / self.elapsed, "cpu_ms": 1000 * cpu / images}
 
 
-def fit() -> measure.Measure:
-    """Keras's own loop on NumPy arrays."""
+def measure_fit(work: Workload) -> measure.Measure:
+    """Measures Keras's own loop on NumPy arrays."""
     import keras
     import numpy as np
 
     from cxr_tfds.models import build_model
     from cxr_tfds.training.run import resolve_precision
 
-    dataset = _dataset()
-    arrays = zip(*dataset.batches("train", 256).as_numpy_iterator(), strict=True)
-    # Whole batches, and so many that a measurement is one call.
-    images, labels = (
-        np.concatenate([np.concatenate(array)[: IMAGES // BATCH * BATCH]] * 10) for array in arrays
-    )
+    dataset = work.dataset()
+    batches = list(dataset.batches("train", work.batch).as_numpy_iterator())
+    # Only full batches, and enough of them that one measurement is one call of `fit`.
+    full = [batch for batch in batches if len(batch[1]) == work.batch] * 10
+    images, labels = (np.concatenate(column) for column in zip(*full, strict=True))
     keras.config.set_dtype_policy(resolve_precision("auto"))
-    model = build_model(MODEL, dataset.shape, 2)
+    model = build_model("edge", dataset.shape, 2)
     model.compile(
         optimizer=keras.optimizers.AdamW(2e-3, weight_decay=1e-3),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
     )
 
-    def measured(seconds: float) -> measure.Figures:
-        steps = Steps(seconds)
+    def measure_steps(seconds: float) -> dict[str, Any]:
+        timer = StepTimer(seconds, work.batch)
 
         class Stop(keras.callbacks.Callback):
             def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-                self.model.stop_training = steps.end()
+                self.model.stop_training = timer.is_over()
 
-        model.fit(
-            images,
-            labels,
-            batch_size=BATCH,
-            verbose=0,
-            callbacks=[Stop()],
-        )
-        return steps.figures()
+        model.fit(images, labels, batch_size=work.batch, verbose=0, callbacks=[Stop()])
+        return timer.results()
 
-    measured(1.0)
-    return measured
+    measure_steps(1.0)
+    return measure_steps
 
 
-def ours(augment: str) -> measure.Measure:
-    """What `cxr-train` does between two epochs' ends."""
+def measure_train(work: Workload, augment: str) -> measure.Measure:
+    """Measures what `cxr-train` does within an epoch."""
     import numpy as np
 
     from cxr_tfds.reading import Shard
@@ -115,85 +119,78 @@ def ours(augment: str) -> measure.Measure:
     from cxr_tfds.training.run import resolve_precision
     from cxr_tfds.training.settings import TrainSettings
 
-    dataset, devices = _dataset(), open_devices()
+    dataset, devices = work.dataset(), open_devices()
     settings = TrainSettings(
         dataset=dataset.name,
-        data_dir=str(DATA / "built"),
-        model=MODEL,
-        batch_size=BATCH,
+        data_dir=str(dataset.data_dir),
+        batch_size=work.batch,
         augment=augment,
     )
-    losses = make_loss(np.ones(2, np.float32), settings.label_smoothing)
-    policy = resolve_precision(settings.precision)
     learner = Learner(
-        settings, dataset, devices, policy=policy, losses=losses, steps=IMAGES // BATCH
+        settings,
+        dataset,
+        devices,
+        policy=resolve_precision(settings.precision),
+        loss=make_loss(np.ones(2, np.float32), settings.label_smoothing),
+        steps=work.images // work.batch,
     )
     replicas = devices.replicas
-    batches = dataset.train(BATCH // replicas, shard=Shard(0, replicas, replicas))
+    batches = dataset.train(work.batch // replicas, shard=Shard(0, replicas, replicas))
     stream = iter(devices.distribute(batches))
 
-    def measured(seconds: float) -> measure.Figures:
-        steps = Steps(seconds)
+    def measure_steps(seconds: float) -> dict[str, Any]:
+        timer = StepTimer(seconds, work.batch)
         learner.begin_epoch(0, [])
-        with Progress(0, 1, IMAGES) as progress:
+        with Progress(0, 1, work.images) as progress:
             while True:
                 learner.step(stream)
-                progress.step()
-                if steps.end():
-                    return steps.figures()
+                progress.advance()
+                if timer.is_over():
+                    return timer.results()
 
-    measured(1.0)
-    return measured
+    measure_steps(1.0)
+    return measure_steps
 
 
 CONTENDERS = {
-    "bare fit": ("`model.fit` on arrays in memory", fit),
-    "none": ("**cxr-train** `--augment none`", lambda: ours("none")),
-    "default": ("**cxr-train**, default augmentation", lambda: ours("default")),
+    "bare fit": ("`model.fit` on arrays in memory", measure_fit),
+    "none": ("**cxr-train** `--augment none`", lambda work: measure_train(work, "none")),
+    "default": ("**cxr-train**, default augmentation", lambda work: measure_train(work, "default")),
 }
 
 
-def report(found: dict[str, measure.Figures]) -> None:
-    rows = [("way", "images/s", "CPU ms an image")]
+def report(results: dict[str, dict[str, Any]]) -> None:
+    """Prints the table and the verdicts."""
+    rows = [("method", "images/s", "CPU ms per image")]
     for name, (title, _) in CONTENDERS.items():
-        rows.append((title, f"{found[name]['images_per_s']:,.1f}", f"{found[name]['cpu_ms']:.2f}"))
+        found = results[name]
+        rows.append((title, f"{found['images_per_s']:,.1f}", f"{found['cpu_ms']:.2f}"))
     measure.print_table(rows)
-    bare = found["bare fit"]
+    verdicts = [
+        ("images/s, no augmentation ÷ bare fit", "none", "images_per_s", ">=", 0.9),
+        ("images/s, augmented ÷ bare fit", "default", "images_per_s", ">=", 0.9),
+        ("processor time, no augmentation ÷ bare fit", "none", "cpu_ms", "<=", 1 / 0.9),
+    ]
     measure.print_verdicts(
         [
-            (
-                "images/s, no augmentation ÷ bare fit",
-                found["none"]["images_per_s"] / bare["images_per_s"],
-                ">=",
-                0.9,
-            ),
-            (
-                "images/s, augmented ÷ bare fit",
-                found["default"]["images_per_s"] / bare["images_per_s"],
-                ">=",
-                0.9,
-            ),
-            (
-                "processor time, no augmentation ÷ bare fit",
-                found["none"]["cpu_ms"] / bare["cpu_ms"],
-                "<=",
-                1 / 0.9,
-            ),
+            (title, results[name][key] / results["bare fit"][key], sign, limit)
+            for title, name, key, sign, limit in verdicts
         ]
     )
 
 
 def main(arguments: argparse.Namespace) -> None:
+    """Runs the benchmark, or in a child process one contender."""
+    work, more = (TOY, ["--toy"]) if arguments.toy else (FULL, [])
     if arguments.only == "prepare":
-        prepare()
+        prepare(work)
     elif arguments.only:
-        measure.serve(CONTENDERS[arguments.only][1]())
+        measure.serve(CONTENDERS[arguments.only][1](work))
     else:
-        measure.run_once(__file__, "prepare")
+        repeats, seconds = (1, 0.5) if arguments.toy else (arguments.repeats, arguments.seconds)
+        measure.run_once(__file__, "prepare", more)
         report(
-            measure.in_turns(
-                __file__, CONTENDERS, repeats=arguments.repeats, seconds=arguments.seconds
-            )
+            measure.in_turns(__file__, CONTENDERS, repeats=repeats, seconds=seconds, arguments=more)
         )
 
 
