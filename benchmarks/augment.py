@@ -1,13 +1,14 @@
-"""What augmentation costs: our fused warp beside Keras's layers in a row, and its share of a training step.
+"""Measures the cost of augmentation: the fused warp against Keras's layers, and the share of a step.
 
 Run: python benchmarks/augment.py (pip install -e ".[train]"; about 3 minutes, on the CPU). With
---jax: the shares on whatever JAX runs on, in three precisions. Batches of 32 of 224 x 224 grey, random
-values: what the values are changes nothing.
+--jax it measures the shares on the device of JAX, in three precisions. Batches are 32 images of
+224 x 224, grey, with random values: the values do not affect the speed.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
 import time
@@ -15,37 +16,36 @@ from collections.abc import Callable
 
 import measure
 
-SHAPE, BATCH = (224, 224, 1), 32
+SIZE, TOY_SIZE, BATCH = 224, 32, 32
 STEPS = 8
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
-def _images(batch: int = BATCH):
+def _images(size: int, batch: int = BATCH):
     import numpy as np
 
-    return np.random.default_rng(0).integers(0, 256, (batch, *SHAPE), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (batch, size, size, 1), dtype=np.uint8)
 
 
-def alone(layer: Callable) -> measure.Measure:
-    """A layer on one batch in memory again and again, under tf.function as in training."""
+def alone(layer: Callable, size: int) -> measure.Measure:
+    """Applies a layer to one batch in memory again and again, under tf.function as in training."""
     import tensorflow as tf
 
-    images = tf.constant(_images())
-    # Keras's layers do not take uint8; ours casts by itself.
+    images = tf.constant(_images(size))
+    # Keras's layers do not accept uint8; ours casts it.
     augment = tf.function(lambda: layer(tf.cast(images, tf.float32), training=True))
     return measure.rate(measure.forever(lambda: [len(augment())]))
 
 
-def ours(preset: str) -> measure.Measure:
-    """Our layer; the geometry of a preset is one fused warp, and `classic` is nothing else."""
+def ours(size: int, preset: str) -> measure.Measure:
+    """Applies our layer; `classic` consists of the fused warp only."""
     from cxr_tfds.augmentation.augment import Augment
-    from cxr_tfds.augmentation.presets import PRESETS
 
-    return alone(Augment(PRESETS[preset], seed=0))
+    return alone(Augment(preset, seed=0), size)
 
 
-def keras_layers() -> measure.Measure:
-    """The same changes by Keras's own layers; 0.2 degrees of shear are a factor of 0.0035."""
+def keras_layers(size: int) -> measure.Measure:
+    """Applies Keras's layers for `classic`; 0.2 degrees of shear are a factor of 0.0035."""
     from keras import layers
 
     row = (
@@ -54,23 +54,23 @@ def keras_layers() -> measure.Measure:
         layers.RandomZoom(0.2, 0.2),
     )
 
-    def in_a_row(images, training: bool):
+    def apply(images, training: bool):
         for layer in row:
             images = layer(images, training=training)
         return images
 
-    return alone(in_a_row)
+    return alone(apply, size)
 
 
-def steps() -> measure.Measure:
-    """A training step of `edge` with the preset `default` and with `none`, by turns in one process."""
+def steps(size: int) -> measure.Measure:
+    """Trains `edge` with the presets `default` and `none`, in turns in one process."""
     import keras
     import numpy as np
     import tensorflow as tf
 
-    images, labels = _images(), np.zeros((BATCH, 1), np.float32)
+    images, labels = _images(size), np.zeros((BATCH, 1), np.float32)
     batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
-    trainers = {preset: _trainer(preset) for preset in ("none", "default")}
+    trainers = {preset: _trainer(preset, size) for preset in ("none", "default")}
     for trainer in trainers.values():
         trainer.compile(optimizer="adam", loss=keras.losses.BinaryCrossentropy(from_logits=True))
         trainer.fit(batches, steps_per_epoch=2, verbose=0)
@@ -92,22 +92,20 @@ def steps() -> measure.Measure:
     return measured
 
 
-def _trainer(preset: str):
-    """Augmentation and model in one step, as `cxr_tfds.training.learner` builds it."""
+def _trainer(preset: str, size: int):
+    """Returns augmentation and model in one, as `cxr_tfds.training.learner` builds them."""
     import keras
 
     from cxr_tfds.augmentation.augment import Augment
-    from cxr_tfds.augmentation.presets import PRESETS
     from cxr_tfds.models import build_model
 
-    pixels = keras.Input(SHAPE, dtype="uint8")
-    return keras.Model(
-        pixels, build_model("edge", SHAPE, 2)(Augment(PRESETS[preset], seed=0)(pixels))
-    )
+    pixels = keras.Input((size, size, 1), dtype="uint8")
+    model = build_model("edge", (size, size, 1), 2)
+    return keras.Model(pixels, model(Augment(preset, seed=0)(pixels)))
 
 
-def on_jax(seconds: float, repeats: int, batch: int) -> None:
-    """Prints images/s of a step and augmentation's share of it, for each precision, with the device named."""
+def on_jax(seconds: float, repeats: int, batch: int, size: int) -> None:
+    """Prints the speed of a step and the share of augmentation, for each precision."""
     import jax
     import keras
 
@@ -115,7 +113,7 @@ def on_jax(seconds: float, repeats: int, batch: int) -> None:
     verdicts = []
     for precision in PRECISIONS:
         keras.config.set_dtype_policy(precision)
-        runs = {preset: _jax_step(preset, batch) for preset in ("none", "default")}
+        runs = {preset: _jax_step(preset, batch, size) for preset in ("none", "default")}
         keras.config.set_dtype_policy("float32")
         turns = [
             {preset: run(seconds) for preset, run in runs.items()} for _ in range(repeats + 1)
@@ -130,18 +128,18 @@ def on_jax(seconds: float, repeats: int, batch: int) -> None:
     measure.print_verdicts(verdicts)
 
 
-def _jax_step(preset: str, batch: int) -> Callable[[float], float]:
-    """A compiled step on one batch that lies on the device; the function measures its images/s."""
+def _jax_step(preset: str, batch: int, size: int) -> Callable[[float], float]:
+    """Compiles a step on one batch in device memory; returns a function that measures images/s."""
     import jax
     import keras
 
-    model = _trainer(preset)
+    model = _trainer(preset, size)
     optimizer = keras.optimizers.AdamW(1e-3)
     if keras.config.dtype_policy().name == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
     loss_function = keras.losses.BinaryCrossentropy(from_logits=True)
-    images, labels = jax.device_put(_images(batch)), jax.numpy.zeros((batch, 1))
+    images, labels = jax.device_put(_images(size, batch)), jax.numpy.zeros((batch, 1))
 
     @jax.jit
     def step(weights, state, slots):
@@ -172,7 +170,7 @@ def _jax_step(preset: str, batch: int) -> Callable[[float], float]:
     def run(seconds: float) -> float:
         count, start = 0, time.perf_counter()
         while (passed := time.perf_counter() - start) < seconds:
-            for _ in range(20):  # queued; the device is waited for once
+            for _ in range(20):  # queued, then one wait for the device
                 now[0] = step(*now[0])
             jax.block_until_ready(now[0])
             count += 20
@@ -181,60 +179,52 @@ def _jax_step(preset: str, batch: int) -> Callable[[float], float]:
     return run
 
 
-CONTENDERS: dict[str, Callable[[], measure.Measure]] = {
-    "classic": lambda: ours("classic"),
-    "default": lambda: ours("default"),
+CONTENDERS: dict[str, Callable[[int], measure.Measure]] = {
+    "classic": functools.partial(ours, preset="classic"),
+    "default": functools.partial(ours, preset="default"),
     "keras_layers": keras_layers,
     "steps": steps,
 }
 
 
 def report(found: dict[str, measure.Figures]) -> None:
-    """Prints what was measured beside what issue 4 requires."""
+    """Prints what was measured next to what is required."""
     speed = {name: figures["images_per_s"] for name, figures in found.items()}
-    rows = [("way", "images/s")]
-    for title, name in (
-        ("ours, `classic`, one fused warp", "classic"),
-        ("Keras's flip, shear and zoom layers", "keras_layers"),
-        ("ours, `default`", "default"),
-        ("training step of `edge` with `default`", "steps"),
-    ):
-        rows.append((title, f"{speed[name]:,.0f}"))
-    measure.print_table(rows)
-    print(
-        f"`default` alone takes {speed['steps'] / speed['default']:.1%} of the time of that step.\n"
-    )
+    titles = {
+        "classic": "ours, `classic`, one fused warp",
+        "keras_layers": "Keras's flip, shear and zoom layers",
+        "default": "ours, `default`",
+        "steps": "training step of `edge` with `default`",
+    }
+    rows = [(title, f"{speed[name]:,.0f}") for name, title in titles.items()]
+    measure.print_table([("contender", "images/s"), *rows])
+    print(f"`default` alone takes {speed['steps'] / speed['default']:.1%} of that step.\n")
+    ratio, share = speed["classic"] / speed["keras_layers"], found["steps"]["share"]
     measure.print_verdicts(
         [
-            ("our fused warp ÷ Keras's layers", speed["classic"] / speed["keras_layers"], ">=", 6),
-            (
-                "part of a step that is gone without `default`, CPU",
-                found["steps"]["share"],
-                "<=",
-                0.1,
-            ),
+            ("our fused warp ÷ Keras's layers", ratio, ">=", 6),
+            ("share of a step that `default` adds, CPU", share, "<=", 0.1),
         ]
     )
 
 
-def main(arguments: argparse.Namespace) -> None:
-    if arguments.jax:
+def main(options: argparse.Namespace) -> None:
+    """Runs the benchmark, or one contender in a child process."""
+    size = TOY_SIZE if options.toy else SIZE
+    calls = {name: functools.partial(make, size) for name, make in CONTENDERS.items()}
+    if options.jax:
         os.environ["KERAS_BACKEND"] = "jax"
-        on_jax(arguments.seconds, arguments.repeats, arguments.batch_size)
-    elif arguments.only:
-        measure.serve(CONTENDERS[arguments.only]())
+        on_jax(options.seconds, options.repeats, options.batch_size, size)
+    elif options.only:
+        measure.serve(calls[options.only]())
     else:
-        report(
-            measure.in_turns(
-                __file__, CONTENDERS, repeats=arguments.repeats, seconds=arguments.seconds
-            )
-        )
+        report(measure.compare(__file__, calls, options))
 
 
 if __name__ == "__main__":
     parser = measure.options(__doc__)
+    parser.add_argument("--jax", action="store_true", help="Measure shares on the device of JAX.")
     parser.add_argument(
-        "--jax", action="store_true", help="Shares of a step on JAX's device, in three precisions."
+        "--batch-size", type=int, default=BATCH, help="Images in a batch of --jax. [%(default)s]"
     )
-    parser.add_argument("--batch-size", type=int, default=BATCH, help="Of --jax. [%(default)s]")
     main(parser.parse_args())

@@ -107,6 +107,7 @@ def compare(
 ) -> dict[str, Figures]:
     """Returns the medians of each contender; with `--toy` one short measurement in this process."""
     if options.toy:
+        print("A toy run: these numbers mean nothing.\n")
         return {name: prepare()(0.01) for name, prepare in contenders.items()}
     return in_turns(
         script, contenders, repeats=options.repeats, seconds=options.seconds, arguments=arguments
