@@ -1,9 +1,11 @@
-"""Curves and their bands against scikit-learn and by hand."""
+"""ROC and precision-recall curves and their bands against scikit-learn."""
 
 import numpy as np
 import pytest
+from sklearn import metrics as sklearn
 
-from cxr_tfds.metrics.curves import precision_recall, roc, wilson
+from cxr_tfds.metrics.curves import precision_recall_curve, roc_curve
+from cxr_tfds.metrics.resampling import bootstrap_weights
 
 
 def draw(images=200, seed=0):
@@ -12,46 +14,60 @@ def draw(images=200, seed=0):
     return labels, np.round(generator.normal(labels, 1.0), 1), [""] * images
 
 
-def test_roc_agrees_with_scikit_learn():
-    sklearn = pytest.importorskip("sklearn.metrics")
-    labels, scores, patients = draw()
-    curve = roc(labels, scores, patients)
+def sklearn_roc(labels, scores):
     x, y, _ = sklearn.roc_curve(labels, scores, drop_intermediate=False)
-    np.testing.assert_allclose((curve.x, curve.y), (x, y))
-    assert (curve.low <= curve.high).all()
-    inside = np.interp(curve.grid, curve.x, curve.y)
-    assert ((curve.low <= inside + 0.02) & (inside <= curve.high + 0.02)).mean() > 0.97
-    assert 0.02 < (curve.high - curve.low).mean() < 0.25
+    return x, y
 
 
-def test_precision_and_recall_agree_with_scikit_learn():
-    sklearn = pytest.importorskip("sklearn.metrics")
-    labels, scores, patients = draw(seed=1)
-    curve = precision_recall(labels, scores, patients)
+def sklearn_precision_recall(labels, scores):
+    """Starts at the precision of the strictest threshold, where scikit-learn starts at 1."""
     precision, recall, _ = sklearn.precision_recall_curve(labels, scores)
-    np.testing.assert_allclose(curve.x[1:], recall[::-1][1:])
-    np.testing.assert_allclose(curve.y[1:], precision[::-1][1:])
-    assert curve.y[0] == curve.y[1]  # nothing is called there: the precision of the first call
-    assert ((curve.low >= 0) & (curve.high <= 1)).all()
+    return recall[::-1], np.append(precision[-2], precision[-2::-1])
 
 
-def test_images_of_one_patient_make_the_band_wider():
+CURVES = [(roc_curve, sklearn_roc), (precision_recall_curve, sklearn_precision_recall)]
+
+
+@pytest.mark.parametrize(("curve", "expected"), CURVES)
+def test_agrees_with_scikit_learn(curve, expected):
+    labels, scores, patients = draw()
+    found = curve(labels, scores, patients)
+    np.testing.assert_allclose((found.x, found.y), expected(labels, scores))
+
+
+@pytest.mark.parametrize(("curve", "expected"), CURVES)
+def test_band_holds_95_percent_of_the_resampled_curves(curve, expected):
     labels, scores, _ = draw(60)
-    ten = [np.repeat(values, 10) for values in (labels, scores)]
-    by_image = roc(*ten, [""] * 600)
-    by_patient = roc(*ten, [f"p{n // 10}" for n in range(600)])
+    patients = [f"p{n // 2}" for n in range(60)]
+    found = curve(labels, scores, patients)
+    (weights,) = bootstrap_weights(np.arange(60) // 2, 300, seed=0)
+    resampled = []
+    for times in weights.astype(int):
+        x, y = expected(np.repeat(labels, times), np.repeat(scores, times))
+        resampled.append(np.interp(found.grid, x, y))
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    # Where the curve is vertical, interpolation between equal x depends on their number.
+    inside = slice(1, -1)
+    np.testing.assert_allclose(found.low[inside], low[inside])
+    np.testing.assert_allclose(found.high[inside], high[inside])
+
+
+def test_images_of_one_patient_widen_the_band():
+    labels, scores, _ = draw(60)
+    repeated = [np.repeat(values, 10) for values in (labels, scores)]
+    by_image = roc_curve(*repeated, [""] * 600)
+    by_patient = roc_curve(*repeated, [f"p{n // 10}" for n in range(600)])
     assert (by_patient.high - by_patient.low).mean() > 2 * (by_image.high - by_image.low).mean()
 
 
-@pytest.mark.parametrize("curve", [roc, precision_recall])
+@pytest.mark.parametrize("curve", [roc_curve, precision_recall_curve])
+def test_resamples_of_one_class_are_left_out(curve):
+    found = curve(np.array([0, 1]), np.array([0.0, 1.0]), ["", ""])
+    np.testing.assert_array_equal(found.low[1:-1], 1)
+    np.testing.assert_array_equal(found.high[1:-1], 1)
+
+
+@pytest.mark.parametrize("curve", [roc_curve, precision_recall_curve])
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_has_no_curve(curve, label):
     assert curve(np.full(4, label), np.arange(4.0), [""] * 4) is None
-
-
-def test_wilson_by_hand():
-    # 0 of 10: from 0 to 1.96^2 / (10 + 1.96^2).
-    low, high = wilson(np.array([0, 10, 5]), np.array([10, 10, 10]))
-    assert (low[0], high[0]) == (0, pytest.approx(3.8415 / 13.8415, abs=1e-4))
-    assert (low[1], high[1]) == (pytest.approx(10 / 13.8415, abs=1e-4), pytest.approx(1))
-    assert low[2] + high[2] == pytest.approx(1)

@@ -1,0 +1,59 @@
+"""Metrics as text, exactly."""
+
+import pytest
+
+from cxr_tfds.metrics.table import class_and_finding_rows, format_metric, format_metrics
+
+
+def metric(value, low=0.25, high=0.75):
+    return {"value": value, "low": low, "high": high}
+
+
+UNDEFINED = {"value": None, "low": None, "high": None, "undefined": "no image is labelled SICK"}
+NO_INTERVAL = {**metric(0.5, None, None), "undefined": "too few patients for an interval"}
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [
+        (metric(0.51239), 4, "0.5124 (95% CI 0.2500 to 0.7500)"),
+        (metric(0.51239), 2, "0.51 (95% CI 0.25 to 0.75)"),
+        (UNDEFINED, 4, "undefined: no image is labelled SICK"),
+        (NO_INTERVAL, 3, "0.500 (too few patients for an interval)"),
+    ],
+)
+def test_format_metric(value, digits, expected):
+    assert format_metric(value, digits) == expected
+
+
+def test_two_classes():
+    findings = {
+        "bacteria": {"sensitivity": metric(0.5), "images": 12},
+        "a long name of a finding": {"sensitivity": UNDEFINED, "images": 3},
+    }
+    classes = {"SICK": {"recall": metric(0.5), "support": 9}}
+    table = {"auc": metric(0.5), "accuracy": metric(0.25), "classes": classes}
+    table |= {"findings": findings, "threshold": 0.61237, "images": 40}
+    assert format_metrics(table).splitlines() == [
+        "  accuracy                                0.2500 (95% CI 0.2500 to 0.7500)",
+        "  auc                                     0.5000 (95% CI 0.2500 to 0.7500)",
+        "  sensitivity to bacteria                 0.5000 (95% CI 0.2500 to 0.7500), 12 images",
+        "  sensitivity to a long name of a finding undefined: no image is labelled SICK, 3 images",
+        "  threshold                               0.6124  (chosen on validation)",
+        "  images                                  40",
+    ]
+
+
+def test_several_classes_have_recalls_and_no_threshold():
+    classes = {name: {"recall": metric(0.5), "support": 7} for name in "ab"}
+    table = {"accuracy": metric(0.5), "classes": classes, "threshold": None, "images": 14}
+    assert format_metrics(table).splitlines() == [
+        "  accuracy           0.5000 (95% CI 0.2500 to 0.7500)",
+        "  recall of a        0.5000 (95% CI 0.2500 to 0.7500), 7 images",
+        "  recall of b        0.5000 (95% CI 0.2500 to 0.7500), 7 images",
+        "  images             14",
+    ]
+    assert class_and_finding_rows(table, 1)[0] == (
+        "recall of a",
+        "0.5 (95% CI 0.2 to 0.8), 7 images",
+    )
