@@ -1,4 +1,4 @@
-"""What is measured after an epoch, which epoch is the best, and what a kill leaves."""
+"""Validation after an epoch, the best epoch, and what a kill leaves."""
 
 import math
 import re
@@ -22,7 +22,7 @@ from cxr_tfds.training.settings import TrainSettings
 @pytest.mark.parametrize(
     ("labels", "logits", "expected"),
     [
-        # log(1 + e^-2) of a right answer, log(1 + e^1) of a wrong one.
+        # log(1 + e^-2) for a correct prediction, log(1 + e^1) for a wrong one.
         (
             [1, 0],
             [2.0, 1.0],
@@ -36,8 +36,10 @@ from cxr_tfds.training.settings import TrainSettings
         ),
     ],
 )
-def test_validation_row_worked_by_hand(labels, logits, expected):
-    row = checkpoint.validation_row(Scores([], [], np.array(labels), np.array(logits, np.float32)))
+def test_validation_metrics_worked_by_hand(labels, logits, expected):
+    row = checkpoint.validation_metrics(
+        Scores([], [], np.array(labels), np.array(logits, np.float32))
+    )
     assert row == pytest.approx(expected)
 
 
@@ -45,7 +47,7 @@ def test_validation_row_worked_by_hand(labels, logits, expected):
     ("rows", "best"),
     [
         ([(0.9, 1.0), (0.95, 2.0), (0.7, 0.1)], 2),
-        ([(0.9, 1.0), (0.9, 0.5), (0.9, 0.7)], 2),  # equal: the lower loss
+        ([(0.9, 1.0), (0.9, 0.5), (0.9, 0.7)], 2),  # the lower loss decides
         ([(0.9, 0.5), (0.9, 0.5)], 1),
     ],
 )
@@ -55,7 +57,7 @@ def test_best_epoch(rows, best, key):
         {"epoch": number, key: value, "val_loss": loss}
         for number, (value, loss) in enumerate(rows, 1)
     ]
-    assert checkpoint.best_epoch(table) == best
+    assert run_folder.best_epoch(table) == best
 
 
 class Killed(BaseException):
@@ -64,7 +66,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def epochs(tiny_model, tmp_path, monkeypatch):
-    """Opens a run whose weights of an epoch are all one number and whose logits are given, too."""
+    """Returns functions that open a run and end an epoch with given weights and logits."""
     wanted = {}
 
     def open_run():
@@ -73,7 +75,7 @@ def epochs(tiny_model, tmp_path, monkeypatch):
             devices=Devices(tf.distribute.get_strategy()),
             take_loss=lambda: 1.0,
             learning_rate=lambda: 0.1,
-            kept_weights=lambda: [
+            result_weights=lambda: [
                 np.full(weight.shape, wanted["value"]) for weight in model.weights
             ],
             state=lambda: [np.zeros(3)],
@@ -86,7 +88,7 @@ def epochs(tiny_model, tmp_path, monkeypatch):
     def end(run, epoch, value, logits):
         wanted["value"] = value
         scores = Scores([], [], np.array([0, 1]), np.array(logits, np.float32))
-        monkeypatch.setattr(checkpoint, "score", lambda net, dataset, split: scores)
+        monkeypatch.setattr(checkpoint, "score", lambda model, dataset, split: scores)
         run.end_epoch(epoch)
 
     return open_run, end
@@ -95,16 +97,14 @@ def epochs(tiny_model, tmp_path, monkeypatch):
 WORST, BETTER, BEST = [1.0, -1.0], [0.0, 0.0], [-1.0, 1.0]
 
 
-def kept_value(run):
+def best_value(run):
     (value,) = {
         float(number) for weight in run.best_model().get_weights() for number in weight.ravel()
     }
     return value
 
 
-def test_the_best_weights_are_those_of_a_row_of_the_history_whenever_the_run_is_killed(
-    epochs, tmp_path, monkeypatch
-):
+def test_best_weights_always_belong_to_the_history_after_a_kill(epochs, tmp_path, monkeypatch):
     open_run, end = epochs
     run = open_run()
     end(run, 0, 1.0, BETTER)
@@ -113,25 +113,25 @@ def test_the_best_weights_are_those_of_a_row_of_the_history_whenever_the_run_is_
         raise Killed
 
     with monkeypatch.context() as patch:  # after the best weights of the second epoch are written
-        patch.setattr(run_folder, "write_json", write_json)
+        patch.setattr(checkpoint, "write_json", write_json)
         with pytest.raises(Killed):
             end(run, 1, 2.0, BEST)
     again = open_run()
     assert again.restore() == 1
-    assert kept_value(again) == 1.0
-    end(again, 1, 3.0, WORST)  # the second epoch comes out otherwise, as with a data service
-    assert kept_value(again) == 1.0
+    assert best_value(again) == 1.0
+    end(again, 1, 3.0, WORST)  # a different result, as with a data service
+    assert best_value(again) == 1.0
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
         "best-1.weights.h5",
         "epoch-2.npz",
         "state.json",
     ]
     end(again, 2, 4.0, BEST)
-    assert kept_value(again) == 4.0
+    assert best_value(again) == 4.0
     assert [path.name for path in (tmp_path / "checkpoint").glob("best-*")] == ["best-3.weights.h5"]
     (tmp_path / "checkpoint" / "best-3.weights.h5").unlink()
     with pytest.raises(
-        InputError, match=r"best-3\.weights\.h5 is missing\. Start anew with --overwrite\."
+        InputError, match=r"best-3\.weights\.h5 is missing\. Start again with --overwrite\."
     ):
         open_run().restore()
 
@@ -146,29 +146,32 @@ def settings(built, model, **changes):
     return TrainSettings(**named, model=model, augment="none", **changes)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(
+def test_nan_loss_stops_the_run_and_keeps_the_checkpoint(
     built, tiny_model, tmp_path, monkeypatch, capfd
 ):
     losses = [float("nan"), 1.0]
     monkeypatch.setattr(training.Learner, "take_loss", lambda self: losses.pop())
     kept = tmp_path / "checkpoint"
-    message = f"the loss became nan in epoch 2. The epochs before are kept in {kept}. Try a lower --learning-rate"
+    message = (
+        f"The training loss became nan in epoch 2. The earlier epochs are saved in {kept}. "
+        "Try a lower --learning-rate"
+    )
     with pytest.raises(InputError, match=re.escape(message)):
-        training.train(settings(built, tiny_model), tmp_path)
+        training.run_training(settings(built, tiny_model), tmp_path)
     assert sorted(path.name for path in kept.iterdir()) == [
         "best-1.weights.h5",
         "epoch-1.npz",
         "state.json",
     ]
     assert not (tmp_path / "model.keras").exists()
-    assert capfd.readouterr().err.endswith("\n")  # the bar is closed: the message gets its own line
+    assert capfd.readouterr().err.endswith(
+        "\n"
+    )  # the bar is closed, so the message gets its own line
 
 
 @pytest.mark.parametrize(("target", "epoch"), [("label", 1), ("finding", 2)])
-def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept(
-    built, tiny_model, tmp_path, monkeypatch, target, epoch
-):
-    """The loss is measured before the weights are changed, so it is a number still."""
+def test_nan_weights_are_not_saved(built, tiny_model, tmp_path, monkeypatch, target, epoch):
+    """The loss of the last step is finite, because it precedes the update of the weights."""
     end_epoch, before = Checkpoint.end_epoch, []
 
     def spoiled(self, number):
@@ -181,19 +184,17 @@ def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept(
     monkeypatch.setattr(Checkpoint, "end_epoch", spoiled)
     tiny = settings(built, tiny_model, steps_per_epoch=1, target=target)
     with pytest.raises(
-        InputError, match=rf"^a logit of validation became nan in epoch {epoch}\. .*--learning-rate"
+        InputError, match=rf"^A validation logit became nan in epoch {epoch}\. .*--learning-rate"
     ):
-        training.train(tiny, tmp_path)
+        training.run_training(tiny, tmp_path)
     assert sorted(path.read_bytes() for path in tmp_path.rglob("checkpoint/*")) == before
     assert len(before) == (0 if epoch == 1 else 3)
 
 
-def test_an_infinite_loss_in_the_first_epoch_keeps_nothing(
-    built, tiny_model, tmp_path, monkeypatch
-):
+def test_infinite_loss_in_the_first_epoch_saves_nothing(built, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(training.Learner, "take_loss", lambda self: float("inf"))
     with pytest.raises(
-        InputError, match=r"^the loss became inf in epoch 1\. Try a lower --learning-rate"
+        InputError, match=r"^The training loss became inf in epoch 1\. Try a lower --learning-rate"
     ):
-        training.train(settings(built, tiny_model, steps_per_epoch=1), tmp_path)
+        training.run_training(settings(built, tiny_model, steps_per_epoch=1), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

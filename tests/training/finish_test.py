@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
@@ -143,7 +142,10 @@ def test_a_validation_set_of_one_class_is_refused():
         InputError, match="the threshold is undefined: none of the 2 images is labelled 1"
     ):
         finish.calibrated(
-            None, validation, ImageSample(np.arange(2), np.zeros((2, 4, 4, 1))), config_of_rule("youden")
+            None,
+            validation,
+            ImageSample(np.arange(2), np.zeros((2, 4, 4, 1))),
+            config_of_rule("youden"),
         )
 
 

@@ -1,17 +1,16 @@
-"""Labels nothing can be learned or measured with are refused before training; findings as the target."""
+"""Checks of the labels before training, and findings as the target."""
 
 import dataclasses
 import re
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from helpers.splits import load_split
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation import scoring as evaluation
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
-from helpers.splits import load_split
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import labels
 from cxr_tfds.training import run as training
@@ -28,7 +27,7 @@ def dataset(built):
 
 @pytest.fixture
 def stored(monkeypatch):
-    """Replaces the labels that stand in a dataset."""
+    """Returns a function that replaces the labels of splits."""
 
     def put(**splits):
         monkeypatch.setattr(
@@ -38,7 +37,7 @@ def stored(monkeypatch):
     return put
 
 
-def test_training_images_of_each_class_are_counted(dataset):
+def test_counts_training_images_of_each_class(dataset):
     expected = np.bincount(load_split(dataset, "train").labels)
     assert check_labels(dataset) == expected.tolist()
 
@@ -51,36 +50,37 @@ GOOD = [0, 1, 1]
     [
         (
             {"train": [0, 0], "validation": GOOD, "test": GOOD},
-            "split 'train' of chest_xray_pneumonia/64:1.0.0 has no image of PNEUMONIA (NORMAL 2, PNEUMONIA 0): "
-            "it cannot be learned. Add images of it to the source",
+            "Split 'train' of chest_xray_pneumonia/64:1.0.0 has no image of PNEUMONIA "
+            "(NORMAL 2, PNEUMONIA 0), so it cannot be learned. Add such images",
         ),
         (
             {"train": GOOD, "validation": [0], "test": GOOD},
-            "split 'validation' of chest_xray_pneumonia/64:1.0.0 has no image of PNEUMONIA (NORMAL 1, PNEUMONIA 0): "
-            "the area under the curve is undefined.",
+            "Split 'validation' of chest_xray_pneumonia/64:1.0.0 has no image of PNEUMONIA "
+            "(NORMAL 1, PNEUMONIA 0), so the AUC is undefined.",
         ),
         (
             {"train": GOOD, "validation": GOOD, "test": [1]},
-            "split 'test' of chest_xray_pneumonia/64:1.0.0 has no image",
+            "Split 'test' of chest_xray_pneumonia/64:1.0.0 has no image",
         ),
         (
             {"train": [0, 1, 2, 7], "validation": GOOD, "test": GOOD},
-            "split 'train' of chest_xray_pneumonia/64:1.0.0 has label 2, 7; expected 0 to 1, for NORMAL, PNEUMONIA.",
+            "Split 'train' of chest_xray_pneumonia/64:1.0.0 has label 2, 7; expected 0 to 1, for ",
         ),
         (
             {"train": [0, 1, -1, -1], "validation": GOOD, "test": GOOD},
-            "2 of 4 images in split 'train' of chest_xray_pneumonia/64:1.0.0 have an unknown label; expected one of",
+            "2 of 4 images in split 'train' of chest_xray_pneumonia/64:1.0.0 have an unknown "
+            "label; expected one of",
         ),
     ],
 )
-def test_labels_that_cannot_be_used(dataset, stored, splits, message):
+def test_refuses_unusable_labels(dataset, stored, splits, message):
     stored(**splits)
     with pytest.raises(InputError) as caught:
         check_labels(dataset)
     assert str(caught.value).startswith(message)
 
 
-def test_unknown_findings_are_counted(dataset, stored):
+def test_refuses_unknown_findings(dataset, stored):
     stored(train=[0, 1, 2, -1], validation=[0, 1, 2], test=[0, 1, 2])
     with pytest.raises(
         InputError,
@@ -90,13 +90,13 @@ def test_unknown_findings_are_counted(dataset, stored):
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_dataset_needs_both_splits(dataset, split):
+def test_refuses_a_missing_split(dataset, split):
     shard_sizes = {name: sizes for name, sizes in dataset.shard_sizes.items() if name != split}
     with pytest.raises(InputError, match=f"has no split '{split}'"):
         check_labels(dataclasses.replace(dataset, shard_sizes=shard_sizes))
 
 
-def test_a_target_that_is_not_there(dataset):
+def test_refuses_findings_that_the_dataset_lacks(dataset):
     assert dataset.targeted("label") == dataset
     with pytest.raises(
         InputError, match=re.escape("has no target 'finding'; it has 0 findings and a label.")
@@ -105,7 +105,7 @@ def test_a_target_that_is_not_there(dataset):
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
-def test_every_reader_gives_findings_as_labels(dataset, tmp_path, cache):
+def test_every_cache_reads_findings_as_labels(dataset, tmp_path, cache):
     view = dataset.targeted("finding")
     assert view.labels == ("NORMAL", "bacteria", "virus")
     whole = load_split(dataset, "train")
@@ -126,7 +126,7 @@ def test_every_reader_gives_findings_as_labels(dataset, tmp_path, cache):
     assert seen == 66
 
 
-def test_a_run_on_findings_is_measured_on_findings(built, tiny_model, tmp_path):
+def test_run_on_findings_is_measured_on_findings(built, tiny_model, tmp_path):
     settings = TrainSettings(
         dataset=NAME,
         data_dir=str(built),
@@ -136,7 +136,7 @@ def test_a_run_on_findings_is_measured_on_findings(built, tiny_model, tmp_path):
         batch_size=8,
         augment="none",
     )
-    measured = training.train(settings, tmp_path)
+    measured = training.run_training(settings, tmp_path)
     assert measured["test"]["images"] == 40
     config = RunConfig.read(tmp_path)
     assert config.labels == ("NORMAL", "bacteria", "virus")

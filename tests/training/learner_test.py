@@ -1,4 +1,4 @@
-"""A step of ours is a step of Keras's `fit`; the average is what it says."""
+"""A training step equals one of Keras's `fit`; averages and random numbers of a run."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ DATASET = BuiltDataset("drawn/32:1.0.0", SHAPE, ("a", "b"), "stretch", "0", {}, 
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
-    """A model without drawn numbers."""
+    """Registers a model without dropout."""
 
     def build(shape, classes):
         pixels = keras.Input(shape)
@@ -42,9 +42,9 @@ def learner(**changes):
         "learning_rate": 0.01,
     }
     settings = TrainSettings(dataset="drawn/32", data_dir="nowhere", **settings | changes)
-    losses = make_loss(np.array([1, 2], np.float32), settings.label_smoothing)
+    loss = make_loss(np.array([1, 2], np.float32), settings.label_smoothing)
     devices = Devices(tf.distribute.get_strategy())
-    return Learner(settings, DATASET, devices, policy="float32", losses=losses, steps=STEPS)
+    return Learner(settings, DATASET, devices, policy="float32", loss=loss, steps=STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,11 @@ def labels():
 
 
 def batches(images, labels):
-    """Four of 4, 4, 4 and 3 images."""
+    """Returns four batches of 4, 4, 4 and 3 images."""
     return iter(tf.data.Dataset.from_tensor_slices((images, labels)).batch(4))
 
 
-def test_steps_are_those_of_fit(images, labels):
+def test_steps_equal_those_of_fit(images, labels):
     ours = learner(label_smoothing=0.1, clip_norm=0.5, weight_decay=0.1)
     model = keras.models.clone_model(ours.model)
     model.set_weights(ours.model.get_weights())
@@ -83,7 +83,7 @@ def test_steps_are_those_of_fit(images, labels):
     assert ours.take_loss() == pytest.approx(history.history["loss"][0], rel=1e-5)
 
 
-def test_the_loss_is_taken_anew_for_each_epoch(images, labels):
+def test_take_loss_starts_again_each_epoch(images, labels):
     ours = learner(learning_rate=1e-9)
     ours.begin_epoch(0, [])
     taken = []
@@ -95,7 +95,7 @@ def test_the_loss_is_taken_anew_for_each_epoch(images, labels):
     assert taken[1] == pytest.approx(taken[0], rel=1e-4)
 
 
-def test_the_average_worked_by_hand(images, labels):
+def test_moving_average_worked_by_hand(images, labels):
     ours = learner(average=0.3)
     ours.begin_epoch(0, [])
     expected = ours.model.get_weights()
@@ -107,25 +107,25 @@ def test_the_average_worked_by_hand(images, labels):
             decay * a + (1 - decay) * w
             for a, w in zip(expected, ours.model.get_weights(), strict=True)
         ]
-    for kept, by_hand in zip(ours.kept_weights(), expected, strict=True):
+    for kept, by_hand in zip(ours.result_weights(), expected, strict=True):
         np.testing.assert_allclose(kept, by_hand, atol=1e-6)
-    assert not np.allclose(ours.kept_weights()[0], ours.model.get_weights()[0], atol=1e-6)
+    assert not np.allclose(ours.result_weights()[0], ours.model.get_weights()[0], atol=1e-6)
 
 
-def test_without_an_average_the_weights_are_kept(images, labels):
+def test_result_weights_without_an_average(images, labels):
     ours = learner()
     ours.begin_epoch(0, [])
     ours.step(batches(images, labels))
-    for kept, weight in zip(ours.kept_weights(), ours.model.get_weights(), strict=True):
+    for kept, weight in zip(ours.result_weights(), ours.model.get_weights(), strict=True):
         np.testing.assert_array_equal(kept, weight)
 
 
-def test_every_epoch_draws_other_numbers_that_follow_from_seed_and_epoch():
-    def drawn(epoch, **changes):
+def test_random_state_follows_from_seed_and_epoch():
+    def random_state(epoch, **changes):
         ours = learner(augment_changes={"noise": 0.1}, **changes)
         ours.begin_epoch(epoch, [])
         return [state.numpy().tolist() for state in ours.generators]
 
-    assert drawn(0) == drawn(0)
-    assert drawn(0) != drawn(1)
-    assert drawn(0) != drawn(0, seed=1)
+    assert random_state(0) == random_state(0)
+    assert random_state(0) != random_state(1)
+    assert random_state(0) != random_state(0, seed=1)

@@ -1,4 +1,4 @@
-"""Which layers a phase trains, and at which rate."""
+"""The phases of a run, their learning rates and the layers they train."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.models import build_model
-from cxr_tfds.training.phases import Phase, leaves, phase_of, train_layers
+from cxr_tfds.training.phases import Phase, iterate_layers, phase_of, set_trainable_layers
 from cxr_tfds.training.settings import TrainSettings
 
 HEAD, ALL = Phase(0, 2, 0.01, head_only=True), Phase(2, 8, 0.001)
@@ -17,11 +17,11 @@ def model(tiny_model):
     return build_model(tiny_model, (64, 64, 1), 2)
 
 
-def trained(model):
-    return [layer.name for layer in leaves(model) if layer.trainable_weights]
+def trainable_layers(model):
+    return [layer.name for layer in iterate_layers(model) if layer.trainable_weights]
 
 
-def test_one_phase_unless_the_head_is_trained_first():
+def test_freeze_epochs_make_two_phases():
     settings = TrainSettings(dataset="a/b", data_dir="c", epochs=10, learning_rate=0.01)
     assert {phase_of(settings, epoch) for epoch in range(10)} == {Phase(0, 10, 0.01)}
     settings = TrainSettings(
@@ -45,28 +45,26 @@ def test_one_phase_unless_the_head_is_trained_first():
         (ALL, "norm", ["second", "logits"]),
     ],
 )
-def test_the_layers_of_a_phase(model, phase, freeze, names):
-    train_layers(model, HEAD, None)  # whatever was before
-    train_layers(model, phase, freeze)
-    assert trained(model) == names
+def test_trainable_layers_of_a_phase(model, phase, freeze, names):
+    set_trainable_layers(model, HEAD, None)  # the previous phase has no effect
+    set_trainable_layers(model, phase, freeze)
+    assert trainable_layers(model) == names
 
 
-def test_a_model_inside_a_model_is_walked_through(model):
+def test_layers_of_an_inner_model(model):
     from keras import Input, Model, layers
 
     pixels = Input((64, 64, 1))
     outer = Model(pixels, layers.Dense(1, name="last")(model(pixels)))
-    train_layers(outer, ALL, "second")
-    assert trained(outer) == ["logits", "last"]
+    set_trainable_layers(outer, ALL, "second")
+    assert trainable_layers(outer) == ["logits", "last"]
 
 
-def test_layers_that_cannot_be_frozen(model):
+def test_refuses_to_freeze_unknown_or_all_layers(model):
     with pytest.raises(
         InputError,
-        match=r"^--freeze: tiny has no such layer\. 'frist' is not one of .*Did you mean 'first'\?",
+        match=r"^--freeze: tiny has no layer of this name\. 'frist' is not one of .*mean 'first'\?",
     ):
-        train_layers(model, ALL, "frist")
-    with pytest.raises(
-        InputError, match=re.escape("--freeze logits leaves nothing of tiny to train.")
-    ):
-        train_layers(model, ALL, "logits")
+        set_trainable_layers(model, ALL, "frist")
+    with pytest.raises(InputError, match=re.escape("--freeze logits freezes all weights of tiny.")):
+        set_trainable_layers(model, ALL, "logits")

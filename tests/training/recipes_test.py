@@ -1,4 +1,4 @@
-"""Recipes: what articles stated, as settings that a run takes."""
+"""Recipes state the published settings and are valid."""
 
 import dataclasses
 import subprocess
@@ -19,23 +19,23 @@ def settings(name, **changes):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_one_a_run_takes(name):
+def test_recipe_settings_are_valid(name):
     recipe = RECIPES[name]
     assert dataclasses.asdict(settings(name)).items() >= recipe.settings.items()
     check_shape(recipe.model, (recipe.size, recipe.size, recipe.channels))
 
 
-def test_every_reference_system_has_a_recipe():
+def test_every_model_without_pretrained_weights_has_a_recipe():
     assert set(RECIPES) == {name for name, entry in MODELS.items() if not entry.pretrained}
 
 
-def test_the_recipe_of_edge_is_the_default():
+def test_recipe_of_edge_is_the_default():
     assert RECIPES["edge"].settings == {}
     assert TrainSettings(dataset="d/224", data_dir="data").model == RECIPES["edge"].model
 
 
 @pytest.mark.parametrize(
-    ("name", "images", "stated"),
+    ("name", "images", "published"),
     [
         (
             "xray-cnn5",
@@ -70,14 +70,17 @@ def test_the_recipe_of_edge_is_the_default():
         ),
     ],
 )
-def test_what_the_articles_stated(name, images, stated):
+def test_recipe_states_the_published_settings(name, images, published):
     assert (RECIPES[name].size, RECIPES[name].channels) == images
     chosen = dataclasses.asdict(settings(name))
-    assert {field: chosen[field] for field in stated} == stated
-    assert (chosen["learning_rate"], chosen["weight_decay"]) == (1e-3, 0)  # Adam as Keras has it
+    assert {field: chosen[field] for field in published} == published
+    assert (chosen["learning_rate"], chosen["weight_decay"]) == (
+        1e-3,
+        0,
+    )  # Keras's defaults of Adam
 
 
-def test_recipes_load_no_keras():
+def test_recipes_load_neither_keras_nor_numpy():
     code = "import sys, cxr_tfds.training.recipes; print({'keras', 'tensorflow', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

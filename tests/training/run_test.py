@@ -386,9 +386,9 @@ def test_auto_precision(monkeypatch, has_gpu, policy):
 
 def test_mixup_mixes_labels_as_images(built):
     from cxr_tfds.augmentation.augment import mix
+    from cxr_tfds.reading import Shard
     from cxr_tfds.reading.datasets import open_dataset
     from cxr_tfds.reading.names import DatasetName
-    from cxr_tfds.reading import Shard
     from cxr_tfds.reading.pipeline import with_mixup
 
     dataset = open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)

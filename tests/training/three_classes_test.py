@@ -1,4 +1,4 @@
-"""Three classes the whole way: train, measure, export, answer on the device."""
+"""Three classes through training, evaluation, export and prediction on the device."""
 
 import json
 import re
@@ -15,13 +15,12 @@ from cxr_tfds.commands.evaluate import evaluate
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.scoring import score
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.pack import Demands, export_run
+from cxr_tfds.export.pack import Limits, export_run
 from cxr_tfds.metrics.logits import probabilities
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training.run import train
-from cxr_tfds.training.settings import TrainSettings
 
 NAME = "chest_xray_pneumonia/64"
 LABELS = ("NORMAL", "BACTERIA", "VIRUS")
@@ -29,7 +28,7 @@ LABELS = ("NORMAL", "BACTERIA", "VIRUS")
 
 @pytest.fixture(scope="module")
 def data_dir(built, tmp_path_factory):
-    """The phantom with its findings as labels."""
+    """Copies the drawn dataset and makes its findings the labels."""
     copy = shutil.copytree(built, tmp_path_factory.mktemp("three") / "data")
     (label_file,) = copy.rglob("label.labels.txt")
     label_file.write_text("".join(f"{label}\n" for label in LABELS), encoding="utf-8")
@@ -51,7 +50,7 @@ def data_dir(built, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(data_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "three"
-    train(TrainSettings(dataset=NAME, data_dir=str(data_dir), epochs=3, batch_size=8), folder)
+    train(NAME, folder, data_dir=data_dir, epochs=3, batch_size=8, augment="none")
     return folder
 
 
@@ -60,13 +59,13 @@ def dataset(data_dir):
     return open_dataset(DatasetName.parse(NAME), data_dir)
 
 
-def test_the_dataset_has_three_classes(dataset):
+def test_dataset_has_three_classes(dataset):
     assert dataset.labels == LABELS
     for split in ("train", "validation", "test"):
         assert set(load_split(dataset, split).labels) == {0, 1, 2}
 
 
-def test_the_run_has_no_threshold_and_a_whole_report(run):
+def test_run_has_no_threshold_and_a_complete_report(run):
     config = RunConfig.read(run)
     assert (config.labels, config.threshold) == (LABELS, None)
     measured = run_folder.read_metrics(run)
@@ -82,20 +81,17 @@ def test_the_run_has_no_threshold_and_a_whole_report(run):
 
 
 @pytest.mark.parametrize("rule", ["youden", "0.4"])
-def test_a_rule_for_the_threshold_is_refused_before_training(data_dir, tmp_path, rule):
-    settings = TrainSettings(
-        dataset=NAME, data_dir=str(data_dir), epochs=1, batch_size=8, threshold_rule=rule
-    )
+def test_refuses_a_threshold_rule_before_training(data_dir, tmp_path, rule):
     message = (
-        f"--threshold-rule {rule} is for two classes; chest_xray_pneumonia/64:1.0.0 has 3, NORMAL, BACTERIA, VIRUS, of "
-        "which the most probable is called. Leave it out."
+        f"--threshold-rule {rule} needs two classes, but chest_xray_pneumonia/64:1.0.0 has 3 "
+        "(NORMAL, BACTERIA, VIRUS) and predicts the most probable. Omit the option."
     )
     with pytest.raises(InputError, match=re.escape(message)):
-        train(settings, tmp_path / "run")
+        train(NAME, tmp_path / "run", data_dir=data_dir, batch_size=8, threshold_rule=rule)
     assert not (tmp_path / "run").exists()
 
 
-def test_measuring_again_gives_the_same(run):
+def test_evaluate_repeats_the_metrics(run):
     before = run_folder.read_metrics(run)
     result = CliRunner().invoke(evaluate, [str(run)])
     assert result.exit_code == 0, result.output
@@ -103,13 +99,15 @@ def test_measuring_again_gives_the_same(run):
     assert "threshold" not in result.stdout
 
 
-def test_the_exported_file_names_the_class_that_keras_names(run, dataset, phantom, tmp_path):
+def test_exported_file_predicts_as_keras(run, dataset, phantom, tmp_path):
     model = run_folder.load_model(run)
     assert model.output_shape == (None, 3)
     scores = score(model, dataset, "test")
     assert scores.logits.shape == (40, 3)
     measured = run_folder.read_metrics(run)
-    for file in export_run(run, tmp_path, ("float32", "int8"), demands=Demands(1, 0), heatmap=True):
+    for file in export_run(
+        run, tmp_path, ("float32", "int8"), limits=Limits(1, 0), variant="heatmap"
+    ):
         for split, found in file.comparisons.items():
             assert found.auc_keras == pytest.approx(measured[split]["auc"]["value"], abs=1e-6)
             assert found.auc == pytest.approx(found.auc_keras, abs=0.1)
