@@ -28,7 +28,7 @@ class HeatmapFolder:
 
     def __init__(self, folder: Path, classifier: Classifier) -> None:
         if not classifier.info.heatmap:
-            raise InputError("The model has no heatmap. Export it with: cxr-export --heatmap")
+            raise InputError("The model has no heatmap. Export it with: cxr-export --variant heatmap")
         if folder.is_dir() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty. Choose another folder for the heatmaps.")
         folder.mkdir(parents=True, exist_ok=True)

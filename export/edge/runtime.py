@@ -17,7 +17,7 @@ from cxr_tfds.text import did_you_mean
 # thread, 2026-11).
 RUNTIMES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 SIGNATURE, INPUT, OUTPUT, HEATMAP = "serving_default", "image", "logits", "heatmap"
-PROBABILITIES = "probabilities"  # replaces the logits in models of `cxr-export --input rgb`
+PROBABILITIES = "probabilities"  # replaces the logits in models of `cxr-export --variant rgb`
 _QUANTIZED = (np.int8, np.uint8, np.int16)
 _TYPES = "int8, uint8, int16 or float32"
 
@@ -84,7 +84,7 @@ class Session:
           InputError: The pixels have another shape or type, or the model has no heatmap.
         """
         if self.grid is None:
-            raise InputError("The model has no heatmap. Export it with: cxr-export --heatmap")
+            raise InputError("The model has no heatmap. Export it with: cxr-export --variant heatmap")
         tensors = self._invoke(pixels)
         heatmap = self._dequantize(HEATMAP, tensors)[0]
         output = self._dequantize(self.output, tensors).reshape(-1)

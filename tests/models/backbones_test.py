@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxr_tfds.export.convert import to_tflite
-from cxr_tfds.export.operators import too_new
+from cxr_tfds.export.operators import explain_too_new
 from cxr_tfds.models import MODELS, backbone_layers, build_model, multiply_adds
 from cxr_tfds.models.backbones import BACKBONES, WEIGHTS_URL, bare
 
@@ -142,7 +142,7 @@ def test_converts_to_what_device_runtimes_carry():
     model = build_model("mobilenetv3-small", (32, 32, 1), 2)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
     flatbuffer = to_tflite(model, "float32", [])
-    assert too_new(flatbuffer) is None
+    assert explain_too_new(flatbuffer) is None
     run = Interpreter(model_content=flatbuffer).get_signature_runner()
     (answer,) = run(image=images[:1].astype(np.float32)).values()
     np.testing.assert_allclose(answer, model(images[:1]), atol=1e-4)

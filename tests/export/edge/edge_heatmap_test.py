@@ -1,4 +1,4 @@
-"""Heatmaps: of the Python API, and as overlays written by `cxr-infer predict --heatmap-dir`."""
+"""Heatmaps in `Prediction` and as PNG files of `cxr-infer predict --heatmap-dir`."""
 
 import dataclasses
 import json
@@ -13,9 +13,8 @@ from PIL import Image
 from cxr_tfds.errors import InputError
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.input_files import InputFile
-from cxr_tfds.export.edge.model_file import append_model_info
 from cxr_tfds.export.edge.heatmap_folder import HeatmapFolder
+from cxr_tfds.export.edge.model_file import append_model_info
 from cxr_tfds.imaging.overlay import overlay
 
 # The logit is (mean grey - 100) / 10, and so is each place of the map, less the bias of -10.
@@ -36,7 +35,7 @@ for name in ("float32", "int8"):
 
 
 @pytest.fixture(scope="module")
-def heated(tmp_path_factory, card):
+def heated(tmp_path_factory, info):
     """Path by name of a model with a second output."""
     folder = tmp_path_factory.mktemp("heated")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
@@ -46,7 +45,7 @@ def heated(tmp_path_factory, card):
     )
     assert done.returncode == 0, done.stderr
     for path in folder.iterdir():
-        with_map = dataclasses.replace(card, quantization=path.name, heatmap=True, grid=(8, 8))
+        with_map = dataclasses.replace(info, quantization=path.name, heatmap=True, grid=(8, 8))
         path.write_bytes(append_model_info(path.read_bytes(), with_map))
     return {path.name: path for path in folder.iterdir()}
 
@@ -62,46 +61,48 @@ def spot(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "within"), [("float32", 1e-3), ("int8", 0.3)])
-def test_map_by_hand(heated, spot, name, within):
-    answer = Classifier(heated[name])(spot)
+def test_heatmap_by_hand(heated, spot, name, within):
+    prediction = Classifier(heated[name])(spot)
     expected = np.full((8, 8), 4.0)
     expected[6:, :2] = 24
-    assert answer.heatmap.dtype == np.float32
-    np.testing.assert_allclose(answer.heatmap, expected, atol=within)
-    logit = np.log(answer.probability / (1 - answer.probability))
-    assert answer.heatmap.mean() - 10 == pytest.approx(logit, abs=2 * within)
+    assert prediction.heatmap.dtype == np.float32
+    np.testing.assert_allclose(prediction.heatmap, expected, atol=within)
+    logit = np.log(prediction.probability / (1 - prediction.probability))
+    assert prediction.heatmap.mean() - 10 == pytest.approx(logit, abs=2 * within)
 
 
-def test_a_model_without(models, spot):
+def test_heatmap_is_none_without_output(models, spot):
     assert Classifier(models["int8"])(spot).heatmap is None
 
 
-def test_map_of_the_label_with_more_classes(models, monkeypatch):
+def test_heatmap_of_the_label_for_three_classes(models, monkeypatch):
     maps = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     monkeypatch.setattr(
         runtime.Session, "run_with_heatmap", lambda *_: (np.array([0, 9, 1], np.float32), maps)
     )
     model = Classifier(models["three"])
     model._session.grid = (2, 2)
-    answer = model.predict(np.zeros((32, 32, 3), np.uint8))
-    assert answer.label == "BACTERIA"
-    np.testing.assert_array_equal(answer.heatmap, maps[..., 1])
+    prediction = model.predict(np.zeros((32, 32, 3), np.uint8))
+    assert prediction.label == "BACTERIA"
+    np.testing.assert_array_equal(prediction.heatmap, maps[..., 1])
 
 
 @pytest.mark.parametrize("change", [{"heatmap": False, "grid": None}, {"grid": (4, 4)}])
-def test_card_that_is_not_of_this_map(heated, card, change):
+def test_refuses_info_of_another_heatmap(heated, info, change):
     content = heated["int8"].read_bytes()
     flatbuffer = content[: content.index(b"PK\x03\x04")]
     fields = {"heatmap": True, "grid": (8, 8), **change}
-    with pytest.raises(InputError, match=r"The model's heatmap is \(8, 8\); its card says"):
-        Classifier(append_model_info(flatbuffer, dataclasses.replace(card, **fields)))
+    with pytest.raises(
+        InputError, match=r"The model has a heatmap of \(8, 8\); its model\.json says"
+    ):
+        Classifier(append_model_info(flatbuffer, dataclasses.replace(info, **fields)))
 
 
 def test_overlay_by_hand():
     pixels = np.full((4, 4, 1), 100, np.uint8)
     drawn = np.asarray(overlay(pixels, np.array([[-5.0]], np.float32)))
     assert drawn.shape == (4, 4, 3)
-    assert (drawn == 100).all()  # nothing speaks for the class
+    assert (drawn == 100).all()  # no evidence for the class
     drawn = np.asarray(overlay(pixels, np.array([[2.0]], np.float32)))
     assert (drawn == 0.4 * 100 + 0.6 * 255).all()  # white where it is largest
     drawn = np.asarray(overlay(pixels, np.array([[3.0, 0.0]], np.float32)))
@@ -115,13 +116,13 @@ def test_overlay_by_hand():
     ]  # white, red, yellow
 
 
-def test_overlays_of_a_folder(heated, spot, tmp_path, infer):
+def test_writes_heatmaps_of_a_folder(heated, spot, tmp_path, infer):
     (tmp_path / "bad.png").write_bytes(b"")
     out = tmp_path / "new" / "maps"
     done = infer(
         "predict", "--model", heated["int8"], "--json", "--heatmap-dir", out, tmp_path, spot
     )
-    assert done.exit_code == 1  # one file is no image
+    assert done.exit_code == 1  # one file is empty
     assert len(json.loads(done.stdout)) == 3
     assert sorted(path.name for path in out.iterdir()) == [
         "000002-spot.png.png",
@@ -139,11 +140,11 @@ def test_overlays_of_a_folder(heated, spot, tmp_path, infer):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("plain", "The model has no heatmap. Export it with: cxr-export --heatmap"),
+        ("plain", "The model has no heatmap. Export it with: cxr-export --variant heatmap"),
         ("heated", "is not empty. Choose"),
     ],
 )
-def test_no_overlays(models, heated, spot, tmp_path, model, message, infer):
+def test_refuses_heatmaps(models, heated, spot, tmp_path, model, message, infer):
     path = models["int8"] if model == "plain" else heated["int8"]
     done = infer("predict", "--model", path, "--heatmap-dir", tmp_path, spot)
     assert (done.exit_code, done.stdout) == (1, "")
@@ -151,8 +152,8 @@ def test_no_overlays(models, heated, spot, tmp_path, model, message, infer):
 
 
 @pytest.mark.parametrize("kept", ["胸" * 65 + ".png", "x" * 196 + ".png"])
-def test_overlays_of_the_longest_names(heated, spot, tmp_path, infer, kept):
-    """A file system counts 255 bytes, a text characters."""
+def test_shortens_the_longest_names(heated, spot, tmp_path, infer, kept):
+    """File systems count bytes, not characters."""
     name = kept[:1] * (83 if len(kept) < 100 else 251) + ".png"
     try:
         spot.rename(tmp_path / name)
@@ -165,8 +166,8 @@ def test_overlays_of_the_longest_names(heated, spot, tmp_path, infer, kept):
     assert [path.name for path in (tmp_path / "maps").iterdir()] == [f"000001-{kept}.png"]
 
 
-def test_names_of_files_are_not_kept_in_memory(heated, spot, tmp_path, infer, monkeypatch):
-    """`pathlib` hands every part of a path to `sys.intern`; from Python 3.12 on nothing leaves that table."""
+def test_file_names_are_not_kept_in_memory(heated, spot, tmp_path, infer, monkeypatch):
+    """`pathlib` interns every part of a path, and Python 3.12 never frees them."""
     kept, intern = [], sys.intern
     spot.rename(tmp_path / "of-100000.png")
     monkeypatch.setattr(sys, "intern", lambda text: kept.append(text) or intern(text))
@@ -174,22 +175,22 @@ def test_names_of_files_are_not_kept_in_memory(heated, spot, tmp_path, infer, mo
         "predict", "--model", heated["int8"], "--csv", "--heatmap-dir", tmp_path / "maps", tmp_path
     )
     assert done.exit_code == 0, done.output
-    assert tmp_path.name in kept  # what is named on the command line, which is short
+    assert tmp_path.name in kept  # the few names on the command line
     assert not [text for text in kept if "of-100000" in text]
 
 
-def test_overlay_that_cannot_be_written(heated, spot, tmp_path):
+def test_reports_a_heatmap_that_cannot_be_written(heated, spot, tmp_path):
     model = Classifier(heated["int8"])
-    pixels = model.read(spot)
-    overlays = HeatmapFolder(tmp_path / "maps", model)
+    pixels = model.read(spot).pixels
+    heatmaps = HeatmapFolder(tmp_path / "maps", model)
     (tmp_path / "maps").rmdir()
-    (tmp_path / "maps").touch()  # so that there is nothing to take away either
+    (tmp_path / "maps").touch()  # nothing to remove either
     with pytest.raises(InputError, match=r"000001-x\.png cannot be written: Not a directory\.$"):
-        overlays.write(1, InputFile("x"), pixels, model.predict(pixels))
+        heatmaps.write(1, "x", pixels, model.predict(pixels).heatmap)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits here")
-def test_overlay_for_which_there_is_no_room(heated, spot, tmp_path, infer_apart):
+def test_leaves_no_partial_heatmap(heated, spot, tmp_path, infer_apart):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
     done = infer_apart(
         "predict",
@@ -203,4 +204,4 @@ def test_overlay_for_which_there_is_no_room(heated, spot, tmp_path, infer_apart)
     )
     assert (done.returncode, json.loads(done.stdout)) == (1, [])
     assert done.stderr.endswith("000001-spot.png.png cannot be written: File too large.\n")
-    assert not list((tmp_path / "maps").iterdir())  # no part of it is left
+    assert not list((tmp_path / "maps").iterdir())
