@@ -1,10 +1,10 @@
-"""A model whose answer can be worked out by hand, exported in every form the device meets.
+"""Small models whose output can be computed by hand, in several formats.
 
-It takes (1, 32, 32, C) and looks at the mean grey value v only. Two classes: logit = (v - 100) / 10.
+They take (1, 32, 32, C) and use only the mean grey value v. Two classes: logit = (v - 100) / 10.
 Three: logits = ((100 - v) / 10, 3, (v - 100) / 10).
 
-TensorFlow and tflite-runtime each get a process of their own: tflite-runtime 2.14 loads no model in a
-process that has loaded TensorFlow.
+TensorFlow and tflite-runtime run in separate processes: tflite-runtime 2.14 cannot load a model
+after TensorFlow.
 """
 
 import dataclasses
@@ -38,14 +38,14 @@ TWO = ModelInfo(
 
 
 @pytest.fixture(scope="session")
-def card():
-    """Card of the two-class int8 model."""
+def info():
+    """Model info of the two-class int8 model."""
     return TWO
 
 
 @pytest.fixture(scope="session")
 def flatbuffers(tmp_path_factory):
-    """Bytes by name: int8, float32, three (classes, RGB, int8), dynamic (range), unnamed (signature)."""
+    """Bytes by name: int8, float32, three (classes, int8), dynamic, unnamed (other signature)."""
     folder = tmp_path_factory.mktemp("flatbuffers")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
@@ -61,8 +61,8 @@ def flatbuffers(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def models(flatbuffers, tmp_path_factory):
-    """Path by name of each model that has a card, with it."""
-    cards = {
+    """Paths of model files by name."""
+    infos = {
         "int8": TWO,
         "float32": dataclasses.replace(TWO, quantization="float32"),
         "three": dataclasses.replace(
@@ -73,15 +73,15 @@ def models(flatbuffers, tmp_path_factory):
     }
     folder = tmp_path_factory.mktemp("models")
     paths = {}
-    for name, card in cards.items():
+    for name, info in infos.items():
         paths[name] = folder / f"{name}.tflite"
-        paths[name].write_bytes(append_model_info(flatbuffers[name], card))
+        paths[name].write_bytes(append_model_info(flatbuffers[name], info))
     return paths
 
 
 @pytest.fixture
 def draw(tmp_path):
-    """Writes a flat image of a grey value with a rim around it, and gives its path."""
+    """Writes an image of one grey value and returns its path."""
 
     def write(name, grey, *, folder=tmp_path, size=(48, 40)):
         path = folder / name
@@ -106,7 +106,7 @@ def infer():
 
 @pytest.fixture(scope="session")
 def command_line():
-    """The command line of `cxr-infer` in a process of its own, which runs the code `before` first."""
+    """Returns a command line of `cxr-infer` that first runs the code `before`."""
 
     def line(*arguments, before=""):
         code = "from cxr_tfds.export.edge.command import cli; cli(prog_name='cxr-infer')"
@@ -130,7 +130,7 @@ def infer_apart(command_line):
 
 @pytest.fixture
 def logits(flatbuffers, tmp_path):
-    """Runs a model on pixels (M, 1, S, S, C) in a fresh process; gives (M, K)."""
+    """Runs a model on pixels (M, 1, S, S, C) in a new process; returns (M, K)."""
 
     def run(name, runtime, pixels):
         flatbuffer, images, answers = (

@@ -1,4 +1,4 @@
-"""Input that cannot be right: what `cxr-infer` says of it, in one line and without a traceback."""
+"""Unusual and unusable input of `cxr-infer`: predictions, or one line of error without a traceback."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ def transparent(path):
 @pytest.mark.parametrize(
     "draw", [one_pixel, one_pixel_wide, one_pixel_high, sixteen_bit, cmyk, transparent]
 )
-def test_odd_images_are_answered(models, tmp_path, draw, infer_apart):
+def test_predicts_unusual_images(models, tmp_path, draw, infer_apart):
     path = tmp_path / "x.png"
     draw(path)
     done = infer_apart("predict", "--model", models["float32"], path, "--json")
@@ -78,21 +78,21 @@ def half(path):
 @pytest.mark.parametrize(
     ("draw", "error"),
     [
-        (animated, "holds 3 frames; expected one image"),
-        (large, "has 20000 x 6000 pixels; at most 100,000,000 are allowed"),
-        (larger, "has more than the 100,000,000 pixels allowed"),
-        (text, "is no image of a known format"),
-        (nothing, "is empty (0 bytes)"),
+        (animated, "3 frames; expected one image"),
+        (large, "20000 x 6000 pixels; expected at least 1 and at most 100,000,000"),
+        (larger, "more than the 100,000,000 pixels allowed"),
+        (text, "not an image in a known format"),
+        (nothing, "empty file (0 bytes)"),
         (half, "cannot be decoded as JPEG: image file is truncated"),
     ],
 )
-def test_images_that_are_refused(models, tmp_path, draw, error, infer_apart):
+def test_refuses_unusable_images(models, tmp_path, draw, error, infer_apart):
     path = tmp_path / "x.png"
     draw(path)
     done = infer_apart("predict", "--model", models["float32"], path, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)[0]["error"].startswith(error)
-    assert [line.startswith(f"{path} {error}") for line in done.stderr.splitlines()] == [
+    assert [line.startswith(f"{path}: {error}") for line in done.stderr.splitlines()] == [
         True,
         False,
     ]
@@ -100,16 +100,18 @@ def test_images_that_are_refused(models, tmp_path, draw, error, infer_apart):
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate", "benchmark"])
-def test_model_for_another_size(flatbuffers, card, tmp_path, draw, command, infer_apart):
+def test_refuses_model_info_of_another_size(
+    flatbuffers, info, tmp_path, draw, command, infer_apart
+):
     model = tmp_path / "model.tflite"
-    model.write_bytes(append_model_info(flatbuffers["int8"], dataclasses.replace(card, size=64)))
+    model.write_bytes(append_model_info(flatbuffers["int8"], dataclasses.replace(info, size=64)))
     for name in ("NORMAL/x.png", "PNEUMONIA/x.png"):
         draw(name, 100, folder=tmp_path)
     done = infer_apart(command, "--model", model, *([] if command == "benchmark" else [tmp_path]))
     assert done.returncode == 1
-    said = done.stdout if command == "benchmark" else done.stderr
-    assert "takes (1, 32, 32, 1) and gives 1 logits; its card says (1, 64, 64, 1)" in said
-    assert "Export it again with cxr-export." in said
+    text = done.stdout if command == "benchmark" else done.stderr
+    assert "maps (1, 32, 32, 1) to 1 logits; its model.json says (1, 64, 64, 1) to 1" in text
+    assert "Export it again with cxr-export." in text
     assert "Traceback" not in done.stderr
 
 
@@ -120,7 +122,7 @@ def test_model_for_another_size(flatbuffers, card, tmp_path, draw, command, infe
         ((3, 13), "pip install 'cxr-tfds[edge]'"),
     ],
 )
-def test_no_interpreter_installed(models, draw, version, ways, infer_apart):
+def test_without_runtime_prints_how_to_install_one(models, draw, version, ways, infer_apart):
     hide = (
         "import sys, importlib.util as u, click, numpy, PIL.Image; find = u.find_spec; "
         "u.find_spec = lambda name, *more: None if 'lite' in name else find(name, *more); "
@@ -128,10 +130,10 @@ def test_no_interpreter_installed(models, draw, version, ways, infer_apart):
     )
     done = infer_apart("predict", "--model", models["int8"], draw("x.png", 1), before=hide)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Error: No interpreter is installed here. Install one with: {ways}\n"
+    assert done.stderr == f"Error: No runtime is installed. Install one with: {ways}\n"
 
 
-def test_a_model_that_gives_no_number(models, draw, infer_apart):
+def test_refuses_nan_logits(models, draw, infer_apart):
     broken = "import numpy; from cxr_tfds.export.edge.runtime import Session; "
     broken += "Session.run = lambda self, pixels: numpy.array([float('nan')]); "
     done = infer_apart(
@@ -141,5 +143,5 @@ def test_a_model_that_gives_no_number(models, draw, infer_apart):
     assert json.loads(done.stdout) == []
     assert (
         done.stderr
-        == "Error: The model gives [nan]; expected finite logits. Export it again with cxr-export.\n"
+        == "Error: The model returns [nan]; expected finite logits. Export it again with cxr-export.\n"
     )

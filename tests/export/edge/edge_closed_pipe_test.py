@@ -1,4 +1,4 @@
-"""`| head`: every command ends without a word when nobody reads on."""
+"""Every command ends silently when its reader ends, as with `| head`."""
 
 import subprocess
 import sys

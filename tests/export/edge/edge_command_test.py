@@ -1,4 +1,4 @@
-"""`cxr-infer` as a user meets it: answers, errors, exit codes, and what it loads."""
+"""`cxr-infer predict`, `evaluate` and `info`: output, errors and exit codes."""
 
 import csv
 import dataclasses
@@ -18,7 +18,7 @@ from cxr_tfds.metrics.summary import evaluate_split
 
 @pytest.fixture
 def mixed(tmp_path, draw):
-    """A folder as it comes out of a zip: four radiographs among other things."""
+    """A folder as extracted from a zip: four radiographs among other files."""
     folder = tmp_path / "mixed"
     for name in (
         "b.png",
@@ -53,7 +53,7 @@ def test_three_classes(models, draw, infer):
     assert list(row["probabilities"]) == ["NORMAL", "BACTERIA", "VIRUS"]
 
 
-def test_folder_in_sorted_order_without_what_is_no_image(models, mixed, infer):
+def test_sorts_folders_and_ignores_other_files(models, mixed, infer):
     done = infer("predict", "--model", models["int8"], mixed, "--csv")
     files = [row["file"] for row in csv.DictReader(io.StringIO(done.stdout))]
     assert files == [str(mixed / name) for name in ("a.JPG", "b.png", "deep/er/c.tif", "z/d.bmp")]
@@ -61,42 +61,42 @@ def test_folder_in_sorted_order_without_what_is_no_image(models, mixed, infer):
     assert done.stderr == ""
 
 
-def test_a_named_file_is_tried_whatever_its_name(models, draw, infer):
+def test_reads_named_files_with_any_suffix(models, draw, infer):
     path = draw("x.png", 150)
     odd = path.rename(path.with_name(".x.bin"))
     assert infer("predict", "--model", models["int8"], odd).exit_code == 0
 
 
-def test_json_is_what_the_classifier_says(models, mixed, draw, infer):
+def test_json_agrees_with_classifier(models, mixed, draw, infer):
     path = draw("dark.png", 30)
     done = infer("predict", "--model", models["int8"], mixed, path, "--json")
     rows = json.loads(done.stdout)
     assert [set(row) for row in rows] == [{"file", "label", "probability", "threshold"}] * 5
-    answer = Classifier(models["int8"])(path)
+    prediction = Classifier(models["int8"])(path)
     assert rows[-1] == {
         "file": str(path),
         "label": "NORMAL",
-        "probability": answer.probability,
+        "probability": prediction.probability,
         "threshold": 0.5,
     }
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv", None])
-def test_bad_image_is_reported_and_the_others_answered(models, mixed, form, infer):
+def test_reports_bad_images_and_predicts_the_others(models, mixed, form, infer):
     (mixed / "b.png").write_bytes(b"")
     done = infer("predict", "--model", models["int8"], mixed, *([form] if form else []))
     assert done.exit_code == 1
-    assert f"{mixed / 'b.png'} is empty (0 bytes)" in done.stderr
+    assert f"{mixed / 'b.png'}: empty file (0 bytes)" in done.stderr
     assert done.stderr.endswith("Error: 1 of 4 images could not be read.\n")
     if form == "--json":
         rows = json.loads(done.stdout)
-        assert rows[1] == {"file": str(mixed / "b.png"), "error": "is empty (0 bytes)"}
+        assert rows[1] == {"file": str(mixed / "b.png"), "error": "empty file (0 bytes)"}
         assert len(rows) == 4
     elif form == "--csv":
         rows = list(csv.DictReader(io.StringIO(done.stdout)))
-        assert [row["error"] for row in rows] == ["", "is empty (0 bytes)", "", ""]
+        assert [row["error"] for row in rows] == ["", "empty file (0 bytes)", "", ""]
     else:
-        assert done.stdout.splitlines()[1] == f"?          {mixed / 'b.png'} is empty (0 bytes)"
+        assert done.stdout.splitlines()[1] == f"?          {mixed / 'b.png'}: empty file (0 bytes)"
         assert done.stderr.count("Not a medical device.") == 1
 
 
@@ -114,14 +114,14 @@ def test_json_of_bad_images_only(models, tmp_path, infer):
         (["{model}", "none.png"], 2, "Path 'none.png' does not exist"),
         (["none.tflite", "{image}"], 2, "File 'none.tflite' does not exist"),
         (["{model}"], 2, "Missing argument 'FILE|FOLDER|-...'"),
-        (["{model}", "{image}", "--json", "--csv"], 2, "Give --json or --csv, not both."),
+        (["{model}", "{image}", "--json", "--csv"], 2, "--json and --csv exclude each other."),
         (["{model}", "{image}", "--runtime", "lite"], 2, "Did you mean 'litert'?"),
         (["{model}", "{image}", "--threads", "0"], 2, "x>=1"),
-        (["{model}", "{empty}"], 1, "holds no images (.bmp "),
-        (["{image}", "{image}"], 1, "is no TFLite model"),
+        (["{model}", "{empty}"], 1, "contains no images (.bmp "),
+        (["{image}", "{image}"], 1, "is not a TFLite model"),
     ],
 )
-def test_wrong_use(models, draw, tmp_path, arguments, exit_code, message, infer):
+def test_refuses_wrong_usage(models, draw, tmp_path, arguments, exit_code, message, infer):
     empty = tmp_path / "empty"
     empty.mkdir()
     places = {"model": models["int8"], "image": draw("x.png", 100), "empty": empty}
@@ -132,23 +132,23 @@ def test_wrong_use(models, draw, tmp_path, arguments, exit_code, message, infer)
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate", "info"])
-def test_every_command_refuses_a_damaged_model(models, tmp_path, draw, command, infer):
-    damaged = tmp_path / "damaged.tflite"
-    damaged.write_bytes(models["int8"].read_bytes()[:-30])
+def test_every_command_refuses_a_truncated_model(models, tmp_path, draw, command, infer):
+    truncated = tmp_path / "truncated.tflite"
+    truncated.write_bytes(models["int8"].read_bytes()[:-30])
     draw("NORMAL/x.png", 10)
     where = [] if command == "info" else [tmp_path]
-    done = infer(command, "--model", damaged, *where)
+    done = infer(command, "--model", truncated, *where)
     assert done.exit_code == 1
-    assert f"{damaged} is cut off after" in done.stderr
+    assert f"{truncated} is truncated after" in done.stderr
 
 
 @pytest.mark.parametrize("form", ["--csv", "--json", None])
-def test_names_that_standard_output_cannot_encode(
-    models, flatbuffers, card, draw, tmp_path, infer, form
+def test_escapes_names_that_stdout_cannot_encode(
+    models, flatbuffers, info, draw, tmp_path, infer, form
 ):
-    """As where a program reads the pipe on Windows."""
+    """A pipe on Windows has such an encoding."""
     model, image = tmp_path / "model.tflite", draw("胸.png", 220)
-    named = dataclasses.replace(card, labels=("正常", "Lungenentzündung"))
+    named = dataclasses.replace(info, labels=("正常", "Lungenentzündung"))
     model.write_bytes(append_model_info(flatbuffers["int8"], named))
     done = infer("predict", "--model", model, image, *([form] if form else []), charset="cp1252")
     assert done.exit_code == 0, done.output
@@ -159,7 +159,9 @@ def test_names_that_standard_output_cannot_encode(
 
 @pytest.mark.parametrize("name", ["predict", "evaluate"])
 def test_threads_reach_the_interpreter(models, test_set, infer, monkeypatch, name):
-    module = importlib.import_module(f"{runtime.RUNTIMES[runtime.installed_runtimes()[0]]}.interpreter")
+    module = importlib.import_module(
+        f"{runtime.RUNTIMES[runtime.installed_runtimes()[0]]}.interpreter"
+    )
     usual, asked = module.Interpreter, []
 
     def interpreter(**options):
@@ -171,7 +173,7 @@ def test_threads_reach_the_interpreter(models, test_set, infer, monkeypatch, nam
     assert asked == [3]
 
 
-def test_file_name_that_is_no_text(models, draw, tmp_path, infer):
+def test_predicts_files_with_undecodable_names(models, draw, tmp_path, infer):
     if sys.platform != "linux":
         pytest.skip("file names are text here")
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
@@ -183,7 +185,7 @@ def test_file_name_that_is_no_text(models, draw, tmp_path, infer):
 
 @pytest.fixture
 def test_set(tmp_path, draw):
-    """Class folders with 12 + 12 images, two of them on the wrong side, and a folder of no class."""
+    """Class folders of 12 images each, one of each misclassified, and another folder."""
     folder = tmp_path / "test"
     for index, grey in enumerate([20, 40, 60, 70, 80, 85, 90, 92, 94, 96, 40, 140]):
         draw(f"normal/{index}.png", grey, folder=folder)
@@ -192,10 +194,10 @@ def test_set(tmp_path, draw):
     return folder
 
 
-def test_evaluate(models, test_set, infer):
+def test_evaluate_prints_json(models, test_set, infer):
     done = infer("evaluate", "--model", models["float32"], test_set, "--json")
     assert done.exit_code == 0
-    assert done.stderr == "Left out, no class of the model: other\n"
+    assert done.stderr == "Ignored folders that are not a class: other\n"
     result = json.loads(done.stdout)
     assert (result["images"], result["skipped"], result["threshold"]) == (24, [], 0.5)
     assert result["confusion_matrix"] == {"tn": 11, "fp": 1, "fn": 1, "tp": 11}
@@ -207,11 +209,11 @@ def test_evaluate(models, test_set, infer):
     assert result["auc"] == evaluate_split([0] * 12 + [1] * 12, probabilities, threshold=0.5)["auc"]
 
 
-def test_evaluate_for_people(models, test_set, infer):
+def test_evaluate_prints_text(models, test_set, infer):
     done = infer("evaluate", "--model", models["float32"], test_set)
     lines = done.stdout.splitlines()
-    # 121 of 144 pairs without the two on the wrong side; each of these wins 3 and ties once: 128 / 144.
-    assert lines[1].split()[:4] == ["auc", "0.8889", "(95", "%"]
+    # 121 of 144 pairs without the two misclassified images; each of these wins 3 and ties once: 128 / 144.
+    assert lines[1].split()[:4] == ["auc", "0.8889", "(95%", "CI"]
     assert lines[-1].split() == ["images", "24"]
 
 
@@ -230,59 +232,61 @@ def test_evaluate_three_classes(models, draw, tmp_path, infer):
     }
 
 
-def test_evaluate_counts_without_bad_images(models, test_set, infer):
+def test_evaluate_skips_bad_images(models, test_set, infer):
     (test_set / "normal" / "0.png").write_bytes(b"")
     done = infer("evaluate", "--model", models["float32"], test_set, "--json")
     assert done.exit_code == 1
     result = json.loads(done.stdout)
     assert result["images"] == 23
     assert result["skipped"] == [
-        {"file": str(test_set / "normal" / "0.png"), "error": "is empty (0 bytes)"}
+        {"file": str(test_set / "normal" / "0.png"), "error": "empty file (0 bytes)"}
     ]
     assert "Error: 1 of 24 images could not be read." in done.stderr
 
 
-def test_evaluate_without_a_class(models, test_set, infer):
+def test_evaluate_refuses_a_missing_class(models, test_set, infer):
     (test_set / "normal").rename(test_set / "healthy")
     done = infer("evaluate", "--model", models["float32"], test_set)
     assert done.exit_code == 1
     expected = (
-        "holds Pneumonia, healthy, other; expected a folder for each class: NORMAL, PNEUMONIA."
+        "contains Pneumonia, healthy, other; expected a folder for each class: NORMAL, PNEUMONIA."
     )
     assert expected in done.stderr
 
 
-def test_evaluate_with_an_empty_class(models, test_set, infer):
+def test_evaluate_refuses_an_empty_class(models, test_set, infer):
     for path in (test_set / "normal").iterdir():
         path.unlink()
     done = infer("evaluate", "--model", models["float32"], test_set)
     assert done.exit_code == 1
-    assert "holds no radiograph of NORMAL that can be read." in done.stderr
+    assert "contains no readable radiograph of NORMAL." in done.stderr
 
 
 def test_info(models, infer):
-    facts = json.loads(infer("info", "--model", models["int8"], "--json").stdout)
-    assert facts.pop("file") == str(models["int8"])
-    assert facts.pop("bytes") == models["int8"].stat().st_size
-    assert facts == json.loads(json.dumps(dataclasses.asdict(read_model_info(models["int8"]))))
-    assert facts["labels"] == ["NORMAL", "PNEUMONIA"]
+    fields = json.loads(infer("info", "--model", models["int8"], "--json").stdout)
+    assert fields.pop("file") == str(models["int8"])
+    assert fields.pop("bytes") == models["int8"].stat().st_size
+    assert fields == json.loads(json.dumps(dataclasses.asdict(read_model_info(models["int8"]))))
+    assert fields["labels"] == ["NORMAL", "PNEUMONIA"]
     lines = infer("info", "--model", models["int8"]).stdout.splitlines()
     assert "labels: NORMAL, PNEUMONIA" in lines
     assert "dataset.version: 1.0.0" in lines
     assert "metrics.test.auc: 0.97" in lines
 
 
-def test_info_prints_the_model_card(models, flatbuffers, card, tmp_path, infer):
+def test_info_prints_the_model_card(models, flatbuffers, info, tmp_path, infer):
     described = tmp_path / "described.tflite"
-    described.write_bytes(append_model_info(flatbuffers["int8"], card, "# Model card: ü\n"))
+    described.write_bytes(append_model_info(flatbuffers["int8"], info, "# Model card: ü\n"))
     assert infer("info", "--model", described, "--card").stdout == "# Model card: ü\n"
     without = infer("info", "--model", models["int8"], "--card")
     assert (without.exit_code, without.stdout) == (1, "")
-    assert f"Error: {models['int8']} has no MODEL_CARD.md inside. Export it again" in without.stderr
+    assert f"Error: {models['int8']} contains no MODEL_CARD.md. Export it again" in without.stderr
     assert infer("info", "--model", described, "--card", "--json").exit_code == 2
 
 
-def test_card_decides_the_label(flatbuffers, card, draw, tmp_path, infer):
+def test_threshold_of_the_info_decides_the_label(flatbuffers, info, draw, tmp_path, infer):
     strict = tmp_path / "strict.tflite"
-    strict.write_bytes(append_model_info(flatbuffers["int8"], dataclasses.replace(card, threshold=0.99)))
+    strict.write_bytes(
+        append_model_info(flatbuffers["int8"], dataclasses.replace(info, threshold=0.99))
+    )
     assert infer("predict", "--model", strict, draw("x.png", 120)).stdout.startswith("NORMAL")

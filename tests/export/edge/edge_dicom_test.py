@@ -1,4 +1,4 @@
-"""DICOM on the device: files of folders and standard input, and what is said without pydicom."""
+"""`cxr-infer` on DICOM files, with and without pydicom."""
 
 import json
 
@@ -9,7 +9,7 @@ _STEPS = 4096  # of 12 bits
 
 
 def write(path, grey, photometric="MONOCHROME2"):
-    """A radiograph of 40 x 30 pixels of 12 bits, all of a grey value of 0 to 255, shown over the whole range."""
+    """Writes 40 x 30 pixels of 12 bits that are displayed as one grey value, 0 to 255."""
     pydicom = pytest.importorskip("pydicom", reason="pydicom (extra dicom) is not installed")
     from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -37,7 +37,7 @@ def write(path, grey, photometric="MONOCHROME2"):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Five files in two class folders, three of them bright."""
+    """Class folders with two dark and three bright files."""
     for name, grey, photometric in (
         ("NORMAL/a.dcm", 40, "MONOCHROME2"),
         ("NORMAL/b.DCM", 60, "MONOCHROME1"),
@@ -49,7 +49,7 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def test_files_of_folders_are_answered(models, folder, infer_apart):
+def test_predicts_and_evaluates_folders(models, folder, infer_apart):
     done = infer_apart("predict", "--json", "--model", models["float32"], folder)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
@@ -61,7 +61,7 @@ def test_files_of_folders_are_answered(models, folder, infer_apart):
     assert json.loads(done.stdout)["accuracy"]["value"] == 1
 
 
-def test_standard_input(models, tmp_path, infer_apart):
+def test_predicts_standard_input(models, tmp_path, infer_apart):
     content = write(tmp_path / "x", 200).read_bytes()
     done = infer_apart(
         "predict", "--json", "--model", models["float32"], "-", input=content, text=False
@@ -70,7 +70,7 @@ def test_standard_input(models, tmp_path, infer_apart):
     assert json.loads(done.stdout)[0]["label"] == "PNEUMONIA"
 
 
-def test_without_pydicom_the_extra_is_named(models, folder, infer_apart):
+def test_names_the_extra_without_pydicom(models, folder, infer_apart):
     hide = "import sys; sys.modules['pydicom'] = None; "
     done = infer_apart("predict", "--json", "--model", models["float32"], folder, before=hide)
     assert done.returncode == 1

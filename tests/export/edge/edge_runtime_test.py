@@ -1,4 +1,4 @@
-"""Both interpreters behind one face: numbers by hand, and errors that say what to do."""
+"""Sessions of both runtimes: numbers worked by hand, and errors."""
 
 import importlib.util
 import json
@@ -32,7 +32,7 @@ def test_float32_logits_by_hand(logits, name):
 
 
 @each_runtime
-def test_int8_logits_within_the_steps_of_the_quantization(logits, name):
+def test_int8_logits_are_within_quantization_steps(logits, name):
     greys = np.arange(0, 256, 15)
     found = logits("int8", name, [flat(grey) for grey in greys])
     # 25 logits over 256 steps of 0.1, a few of which are lost on the way.
@@ -54,9 +54,11 @@ def test_runtimes_agree(logits, model):
     np.testing.assert_allclose(one, other, atol=0.15)  # a step of the int8 output is 0.1
 
 
-@pytest.mark.skipif("tflite-runtime" not in runtime.installed_runtimes(), reason="needs tflite-runtime")
-def test_the_table_of_versions_is_what_tflite_runtime_carries(flatbuffers, tmp_path):
-    """A model's first operator is renamed to each: with the version of the table it is found, with one more not."""
+@pytest.mark.skipif(
+    "tflite-runtime" not in runtime.installed_runtimes(), reason="needs tflite-runtime"
+)
+def test_tflite_runtime_supports_the_listed_operator_versions(flatbuffers, tmp_path):
+    """Renames the first operator of a model: the listed version is found, the next is not."""
     for operator, most in SUPPORTED.items():
         for more in (0, 1):
             (tmp_path / f"{operator}-{more}").write_bytes(
@@ -89,7 +91,7 @@ print(json.dumps(found))
 
 
 def renamed(flatbuffer, operator, version):
-    """The same model, whose first operator has another name and version; it can be loaded, but not run."""
+    """Returns the model with its first operator renamed; it can be loaded, but not run."""
     model = schema.ModelT.InitFromPackedBuf(bytearray(flatbuffer), 0)
     code = model.operatorCodes[0]
     code.builtinCode, code.version = getattr(schema.BuiltinOperator, operator), version
@@ -99,7 +101,7 @@ def renamed(flatbuffer, operator, version):
     return bytes(builder.Output())
 
 
-def test_what_a_session_says_of_its_model(flatbuffers):
+def test_session_attributes(flatbuffers):
     session = runtime.load(flatbuffers["three"], threads=2)
     assert (session.shape, session.outputs) == ((1, SIZE, SIZE, 3), 3)
 
@@ -141,7 +143,7 @@ def test_quantization_table_by_hand(dtype, scale, zero_point, expected):
 
 
 @pytest.mark.parametrize(("dtype", "scale"), [(np.int32, 1.0), (np.int8, 0.0), (np.float64, 0.0)])
-def test_quantization_table_of_another_type(dtype, scale):
+def test_quantization_table_refuses_other_types(dtype, scale):
     with pytest.raises(InputError, match="expected int8, uint8, int16 or float32"):
         runtime.make_quantization_table(dtype, scale, 0)
 
@@ -149,17 +151,17 @@ def test_quantization_table_of_another_type(dtype, scale):
 @pytest.mark.parametrize(
     "pixels", [np.zeros((SIZE, SIZE, 1), np.uint8), np.zeros((1, SIZE, SIZE, 1), np.float32)]
 )
-def test_other_pixels(flatbuffers, pixels):
+def test_refuses_other_pixels(flatbuffers, pixels):
     session = runtime.load(flatbuffers["int8"])
     with pytest.raises(InputError, match=r"the model takes uint8 \(1, 32, 32, 1\)"):
         session.run(pixels)
 
 
-def test_auto_takes_the_preferred_one(flatbuffers):
+def test_auto_uses_the_preferred_runtime(flatbuffers):
     assert runtime.load(flatbuffers["int8"]).name == runtime.installed_runtimes()[0]
 
 
-def test_the_command_offers_the_runtimes():
+def test_command_offers_all_runtimes():
     assert ("auto", *runtime.RUNTIMES) == command.RUNTIMES
 
 
@@ -169,66 +171,68 @@ def test_the_command_offers_the_runtimes():
         (
             "auto",
             (3, 11),
-            r"No interpreter .* 'cxr-tfds\[edge\]' or pip install 'cxr-tfds\[tflite-runtime\]'$",
+            r"No runtime .* 'cxr-tfds\[edge\]' or pip install 'cxr-tfds\[tflite-runtime\]'$",
         ),
-        ("auto", (3, 12), r"No interpreter .* pip install 'cxr-tfds\[edge\]'$"),
-        ("litert", (3, 13), r"litert is not installed here.* pip install 'cxr-tfds\[edge\]'$"),
+        ("auto", (3, 12), r"No runtime .* pip install 'cxr-tfds\[edge\]'$"),
+        ("litert", (3, 13), r"litert is not installed\..* pip install 'cxr-tfds\[edge\]'$"),
         ("tflite-runtime", (3, 10), r"pip install 'cxr-tfds\[tflite-runtime\]'$"),
         (
             "tflite-runtime",
             (3, 12),
-            r"never built for Python 3.12. Take litert: .*'cxr-tfds\[edge\]'$",
+            r"does not exist for Python 3.12. Use litert: .*'cxr-tfds\[edge\]'$",
         ),
     ],
 )
-def test_no_interpreter(monkeypatch, asked, version, message):
+def test_reports_missing_runtimes(monkeypatch, asked, version, message):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "version_info", version)
     with pytest.raises(InputError, match=message):
         runtime.load(b"", asked)
 
 
-def test_unknown_runtime():
+def test_refuses_unknown_runtime():
     with pytest.raises(InputError, match="Did you mean 'litert'"):
         runtime.load(b"", "lite-rt")
 
 
-def test_threads_below_one():
+def test_refuses_zero_threads():
     with pytest.raises(InputError, match="threads=0"):
         runtime.load(b"", threads=0)
 
 
-def test_tflite_runtime_refuses_numpy_2_before_it_crashes(monkeypatch):
+def test_refuses_tflite_runtime_with_numpy_2(monkeypatch):
     monkeypatch.setattr(runtime, "installed_runtimes", lambda: ("tflite-runtime",))
     monkeypatch.setattr(np, "__version__", "2.1.0")
-    with pytest.raises(InputError, match=r"NumPy 2\.1\.0 is installed\. .* pip install 'numpy<2'"):
+    with pytest.raises(
+        InputError, match=r"but NumPy 2\.1\.0 is installed\. .* pip install 'numpy<2'"
+    ):
         runtime.load(b"")
 
 
 @pytest.mark.parametrize(
     ("version", "expected"), [("1.26.4", ("litert", "tflite-runtime")), ("2.1.0", ("litert",))]
 )
-def test_what_can_be_loaded_under_this_numpy(monkeypatch, version, expected):
+def test_loadable_runtimes_depend_on_numpy(monkeypatch, version, expected):
     monkeypatch.setattr(runtime, "installed_runtimes", lambda: ("litert", "tflite-runtime"))
     monkeypatch.setattr(np, "__version__", version)
     assert runtime.loadable_runtimes() == expected
 
 
-def test_broken_installation(monkeypatch):
+def test_reports_a_broken_installation(monkeypatch):
     monkeypatch.setattr(runtime, "installed_runtimes", lambda: ("litert",))
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(InputError, match="litert is installed but cannot be loaded"):
         runtime.load(b"")
 
 
-def test_tflite_runtime_refuses_a_process_with_tensorflow(monkeypatch):
+def test_refuses_tflite_runtime_with_tensorflow(monkeypatch):
     monkeypatch.setattr(runtime, "installed_runtimes", lambda: ("tflite-runtime",))
     monkeypatch.setitem(sys.modules, "tensorflow", np)
     monkeypatch.delitem(sys.modules, "tflite_runtime", raising=False)
-    with pytest.raises(InputError, match=r"has loaded TensorFlow\. Take litert"):
+    with pytest.raises(InputError, match=r"has loaded TensorFlow\. Use litert"):
         runtime.load(b"")
 
 
-def test_other_signature(flatbuffers):
+def test_refuses_other_signatures(flatbuffers):
     with pytest.raises(InputError, match="expected 'serving_default' from 'image' to 'logits'"):
         runtime.load(flatbuffers["unnamed"])

@@ -1,4 +1,4 @@
-"""What a fresh `cxr-infer` loads and prints, with each runtime."""
+"""What a new `cxr-infer` process imports and prints, with each runtime."""
 
 import dataclasses
 import subprocess
@@ -23,11 +23,11 @@ atexit.register(report)
 
 def _loaded(done):
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("LOADED")]
-    return {name for name in line.split()[1:] if "cython" not in name}  # NumPy 1 names some so
+    return {name for name in line.split()[1:] if "cython" not in name}  # modules of NumPy 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["predict"], ["evaluate"], ["benchmark"], ["info"]])
-def test_help_loads_neither_numpy_nor_an_interpreter(arguments, infer_apart):
+def test_help_imports_neither_numpy_nor_a_runtime(arguments, infer_apart):
     done = infer_apart(*arguments, "--help", before=_LOADED)
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: cxr-infer")
@@ -35,7 +35,7 @@ def test_help_loads_neither_numpy_nor_an_interpreter(arguments, infer_apart):
 
 
 @each_runtime
-def test_predict_loads_no_more_than_it_needs(models, draw, name, infer_apart):
+def test_predict_imports_only_what_it_needs(models, draw, name, infer_apart):
     arguments = ("predict", "--model", models["int8"], "--runtime", name, draw("x.jpg", 99))
     done = infer_apart(*arguments, before=_LOADED)
     assert done.returncode == 0
@@ -44,30 +44,32 @@ def test_predict_loads_no_more_than_it_needs(models, draw, name, infer_apart):
 
 @each_runtime
 @pytest.mark.parametrize("model", ["int8", "float32"])
-def test_the_interpreter_keeps_its_log_to_itself(models, draw, name, model, infer_apart):
+def test_suppresses_the_log_of_the_runtime(models, draw, name, model, infer_apart):
     done = infer_apart("predict", "--model", models[model], "--runtime", name, draw("x.png", 150))
     assert done.stderr == "Probabilities are those of PNEUMONIA. Not a medical device.\n"
 
 
-@pytest.mark.skipif("tflite-runtime" not in runtime.installed_runtimes(), reason="needs tflite-runtime")
-def test_operator_newer_than_the_runtime(models, draw, infer_apart):
+@pytest.mark.skipif(
+    "tflite-runtime" not in runtime.installed_runtimes(), reason="needs tflite-runtime"
+)
+def test_reports_operators_newer_than_the_runtime(models, draw, infer_apart):
     done = infer_apart(
         "predict", "--model", models["dynamic"], "--runtime", "tflite-runtime", draw("x.png", 9)
     )
     assert done.returncode == 1
     assert "'FULLY_CONNECTED' version '12'" in done.stderr
     assert done.stderr.endswith(
-        "needs a newer runtime: use --runtime litert, or export it in another format.\n"
+        "needs a newer runtime: use --runtime litert, or export the model in another format.\n"
     )
 
 
-def test_a_file_that_was_exported_for_litert_only(
-    flatbuffers, card, draw, tmp_path, infer, monkeypatch
+def test_refuses_runtimes_that_the_file_does_not_list(
+    flatbuffers, info, draw, tmp_path, infer, monkeypatch
 ):
-    """The mark is enough: the model itself would run."""
+    """The list decides, although the model would run."""
     model, image = tmp_path / "marked.tflite", draw("x.png", 150)
     model.write_bytes(
-        append_model_info(flatbuffers["int8"], dataclasses.replace(card, runtimes=("litert",)))
+        append_model_info(flatbuffers["int8"], dataclasses.replace(info, runtimes=("litert",)))
     )
     if "litert" in runtime.installed_runtimes():
         assert infer("predict", "--model", model, image).exit_code == 0
@@ -79,12 +81,12 @@ def test_a_file_that_was_exported_for_litert_only(
         done = infer("predict", "--model", model, "--runtime", asked, image)
         assert (done.exit_code, done.stdout) == (1, "")
         assert done.stderr == (
-            "Error: The model was exported for litert only, not for tflite-runtime. Use that "
-            "(pip install 'cxr-tfds[edge]' installs litert), or export it in another format.\n"
+            "Error: The model was exported for litert only, not for tflite-runtime. Install "
+            "litert with pip install 'cxr-tfds[edge]', or export the model in another format.\n"
         )
 
 
-def test_no_stderr_at_all(models, draw, command_line):
+def test_predicts_without_stderr(models, draw, command_line):
     done = subprocess.run(
         [
             "sh",

@@ -1,4 +1,4 @@
-"""Many images, standard input, files that vanish, Ctrl-C and a full disk: whole rows, one clear error."""
+"""Many images, standard input, vanishing files, Ctrl-C and a full disk: complete rows, one error."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ needs_full = pytest.mark.skipif(not Path(FULL).exists(), reason=f"no {FULL}")
 
 @pytest.fixture
 def many(draw, tmp_path):
-    """Makes a folder of so many images, all of them links to one."""
+    """Creates a folder with `count` images, all links to one file."""
 
     def make(count, name="many"):
         folder = tmp_path / name
@@ -37,7 +37,7 @@ def many(draw, tmp_path):
     return make
 
 
-def test_standard_input(models, draw, infer):
+def test_predicts_standard_input(models, draw, infer):
     path = draw("x.png", 140)
     done = infer("predict", "--model", models["int8"], "--json", "-", path, input=path.read_bytes())
     first, second = json.loads(done.stdout)
@@ -46,21 +46,21 @@ def test_standard_input(models, draw, infer):
 
 
 @pytest.mark.parametrize(
-    ("content", "error"), [(b"", "is empty (0 bytes)"), (b"text", "is no image of a known")]
+    ("content", "error"), [(b"", "empty file (0 bytes)"), (b"text", "not an image in a known")]
 )
-def test_standard_input_that_is_no_image(models, content, error, infer):
+def test_reports_bad_standard_input(models, content, error, infer):
     done = infer("predict", "--model", models["int8"], "--json", "-", input=content)
     assert done.exit_code == 1
     assert error in json.loads(done.stdout)[0]["error"]
 
 
-def test_standard_input_twice(models, infer):
+def test_refuses_standard_input_twice(models, infer):
     done = infer("predict", "--model", models["int8"], "-", "-", input=b"")
     assert done.exit_code == 2
-    assert "give - once" in done.stderr
+    assert "give - only once" in done.stderr
 
 
-def test_no_standard_input(models, command_line):
+def test_reports_closed_standard_input(models, command_line):
     done = subprocess.run(
         ["sh", "-c", '"$@" <&-', "sh", *command_line("predict", "--model", models["int8"], "-")],
         capture_output=True,
@@ -68,10 +68,10 @@ def test_no_standard_input(models, command_line):
         check=False,
     )
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert done.stdout == "?          - is closed\n"
+    assert done.stdout == "?          -: closed\n"
 
 
-def test_files_that_vanish_are_reported_and_the_others_answered(models, many, monkeypatch, infer):
+def test_reports_vanished_files_and_predicts_the_others(models, many, monkeypatch, infer):
     folder = many(IN_FLIGHT_PER_CORE * core_count() + 20)
     predict = Classifier.predict
 
@@ -85,43 +85,42 @@ def test_files_that_vanish_are_reported_and_the_others_answered(models, many, mo
     monkeypatch.setattr(Classifier, "predict", remove_the_last)
     done = infer("predict", "--model", models["int8"], "--csv", folder)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert [row["error"] for row in rows[-4:]] == ["", *["is not there any more"] * 3]
+    assert [row["error"] for row in rows[-4:]] == ["", *["no longer exists"] * 3]
     assert {row["label"] for row in rows[:-3]} == {"PNEUMONIA"}
     assert done.stderr.endswith(f"Error: 3 of {len(rows)} images could not be read.\n")
 
 
-def test_a_folder_that_vanishes(many, tmp_path):
+def test_reports_a_vanished_folder(many, tmp_path):
     folder = many(2)
     (folder / "inside").mkdir()
     (folder / "inside" / "x.png").touch()
-    walk = list_images(folder)
-    assert next(walk).name.endswith("00000.png")
+    files = list_images(folder)
+    assert next(files).name.endswith("00000.png")
     for path in (folder / "inside").iterdir():
         path.unlink()
     (folder / "inside").rmdir()
-    assert [found.error for found in walk] == [None]
-    assert [found.error for found in list_images(folder / "inside")] == [
-        "cannot be listed: No such file or directory"
-    ]
+    assert [file.content for file in files] == [None]
+    (failed,) = list_images(folder / "inside")
+    assert str(failed.content) == "cannot be listed: No such file or directory"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_among_the_images_is_not_waited_for(models, many, infer):
+def test_does_not_wait_for_a_named_pipe(models, many, infer):
     folder = many(1)
     os.mkfifo(folder / "pipe.png")
     done = infer("predict", "--model", models["int8"], "--json", folder)
-    assert [row.get("error") for row in json.loads(done.stdout)] == [None, "is no regular file"]
+    assert [row.get("error") for row in json.loads(done.stdout)] == [None, "not a regular file"]
 
 
-def test_a_link_to_nowhere_is_reported(models, many, infer):
+def test_reports_a_broken_link(models, many, infer):
     folder = many(1)
     (folder / "z.png").symlink_to("nowhere")
     done = infer("predict", "--model", models["int8"], "--json", folder)
-    assert [row.get("error") for row in json.loads(done.stdout)] == [None, "is not there any more"]
+    assert [row.get("error") for row in json.loads(done.stdout)] == [None, "no longer exists"]
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5, 100])
-def test_the_walk_in_parts_is_the_walk_in_one(many, at_once, monkeypatch):
+def test_listing_in_parts_keeps_the_order(many, at_once, monkeypatch):
     folder = many(10)
     for place in ("b", "a/c"):
         (folder / place).mkdir(parents=True)
@@ -132,7 +131,7 @@ def test_the_walk_in_parts_is_the_walk_in_one(many, at_once, monkeypatch):
     assert found == [str(folder / place) for place in places]
 
 
-def test_the_walk_holds_no_more_of_a_large_folder(tmp_path, monkeypatch):
+def test_listing_uses_constant_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(input_files, "_NAMES_AT_ONCE", 100)
     peaks = []
     for count in (200, 5_000):
@@ -147,8 +146,8 @@ def test_the_walk_holds_no_more_of_a_large_folder(tmp_path, monkeypatch):
     assert peaks[1] < 1.5 * peaks[0] + 20_000
 
 
-def test_few_images_are_under_way_at_any_time(models, draw):
-    """As many decoded as were asked for and a fixed number more, however many follow."""
+def test_decodes_few_images_ahead(models, draw):
+    """At most a fixed number more than were predicted."""
     path, drawn = str(draw("x.png", 150)), 0
 
     def endless():
@@ -157,15 +156,15 @@ def test_few_images_are_under_way_at_any_time(models, draw):
             drawn += 1
             yield InputFile(path)
 
-    answered = predict_files(Classifier(models["int8"]), endless())
+    results = predict_files(Classifier(models["int8"]), endless())
     for number in range(200):
-        next(answered)
+        next(results)
         assert drawn - number <= IN_FLIGHT_PER_CORE * core_count() + 1
-    answered.close()
+    results.close()
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv", None])
-def test_interrupted_rows_are_whole(models, many, form, command_line):
+def test_rows_are_complete_after_an_interrupt(models, many, form, command_line):
     folder = many(4_000)
     options = [form] if form else []
     with subprocess.Popen(
@@ -195,7 +194,7 @@ def test_interrupted_rows_are_whole(models, many, form, command_line):
     assert 3 <= count < 4_000
 
 
-def test_interrupted_in_the_middle_of_a_write(monkeypatch):
+def test_interrupt_waits_for_a_write(monkeypatch):
     written = []
 
     def echo(text, nl):
@@ -204,25 +203,22 @@ def test_interrupted_in_the_middle_of_a_write(monkeypatch):
         written.append(text)
 
     monkeypatch.setattr(output.click, "echo", echo)
-    form = output.Form(row=None, start="[", between=",", end="]")
     with pytest.raises(KeyboardInterrupt):
-        output.write_rows(iter("abc"), form)
+        output.write_rows(iter("abc"), "[", ",", "]")
     assert written == ["[", "a", ",b", "]"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_ignored_interrupt_stays_ignored():
+def test_keeps_an_ignored_interrupt_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        output.write_rows(
-            (signal.raise_signal(signal.SIGINT) or "" for _ in range(2)), output.Form(row=None)
-        )
+        output.write_rows(signal.raise_signal(signal.SIGINT) or "" for _ in range(2))
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_defect_in_the_middle_leaves_json_whole(models, many, monkeypatch, infer):
+def test_json_is_complete_after_a_defect(models, many, monkeypatch, infer):
     def fail(classifier, pixels):
         raise ZeroDivisionError
 
@@ -234,7 +230,7 @@ def test_a_defect_in_the_middle_leaves_json_whole(models, many, monkeypatch, inf
 
 @needs_full
 @pytest.mark.parametrize("form", ["--json", "--csv", None, "evaluate", "info"])
-def test_full_disk(models, draw, tmp_path, form, command_line):
+def test_reports_a_full_disk(models, draw, tmp_path, form, command_line):
     draw("NORMAL/x.png", 10), draw("PNEUMONIA/x.png", 200)
     name = form if form in ("evaluate", "info") else "predict"
     where = [] if name == "info" else [tmp_path]
@@ -248,8 +244,8 @@ def test_full_disk(models, draw, tmp_path, form, command_line):
     assert done.stderr == "Error: Standard output cannot be written: No space left on device.\n"
 
 
-def test_disk_that_fills_up_on_the_way(models, many, tmp_path, command_line):
-    """A limit of the file's size stands for it: the first rows fit, and a part of another."""
+def test_reports_a_disk_that_fills_up(models, many, tmp_path, command_line):
+    """Simulated by a limit of the file size: the first rows fit, and part of another."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
     line = command_line("predict", "--model", models["int8"], "--csv", many(40), before=limit)
     with (tmp_path / "rows.csv").open("wb") as file:
@@ -262,7 +258,7 @@ def test_disk_that_fills_up_on_the_way(models, many, tmp_path, command_line):
     assert all(row.endswith(",0.5,") for row in rows[:-1])
 
 
-def test_closed_pipe(models, many, command_line):
+def test_ends_silently_when_the_pipe_closes(models, many, command_line):
     with subprocess.Popen(
         command_line("predict", "--model", models["int8"], "--csv", many(500)),
         stdout=subprocess.PIPE,
@@ -275,7 +271,7 @@ def test_closed_pipe(models, many, command_line):
     assert errors == ""
 
 
-def test_no_standard_output(models, draw, command_line):
+def test_reports_closed_standard_output(models, draw, command_line):
     done = subprocess.run(
         [
             "sh",

@@ -1,4 +1,4 @@
-"""The script of README.md that answers what stands in a folder."""
+"""The script in README.md that predicts the files of a folder."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ _INFER = '#!/bin/sh\necho file,label\nfor last; do :; done\nls "$last" | sed s/$
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock")
-def test_two_runs_within_a_second_answer_each_image_once(tmp_path):
+def test_script_predicts_each_image_once(tmp_path):
     (script,) = (
         x
         for x in README.read_text(encoding="utf-8").split("```sh\n")[1:]
         if x.startswith("#!/bin/sh")
     )
     for name, text in {
-        "answer.sh": script.partition("```")[0],
+        "predict.sh": script.partition("```")[0],
         "bin/date": _DATE,
         "venv/bin/cxr-infer": _INFER,
     }.items():
@@ -34,7 +34,7 @@ def test_two_runs_within_a_second_answer_each_image_once(tmp_path):
         for name in names:
             (tmp_path / "inbox" / name).touch()
         done = subprocess.run(
-            [tmp_path / "answer.sh"], env=environment, capture_output=True, text=True, check=False
+            [tmp_path / "predict.sh"], env=environment, capture_output=True, text=True, check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert not list((tmp_path / "inbox").iterdir())
