@@ -4,10 +4,11 @@ A source is a folder, a zip or a table of images. Nothing here decodes an image 
 so a source can be inspected before it is built.
 """
 
+from cxr_tfds.sources.archive import SourcePath
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import scan_splits
 from cxr_tfds.sources.opening import find_root, open_source
-from cxr_tfds.sources.paths import SourcePath, check_links, is_junk
+from cxr_tfds.sources.paths import check_links, is_junk
 
 __all__ = [
     "SourceImage",

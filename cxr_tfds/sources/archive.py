@@ -1,8 +1,7 @@
 """Reads files inside zips without extracting them to disk.
 
-Entries are checked against the zip's directory before anything is decompressed. Each path knows its
-position in the zip, so any thread or process can read it, also after pickling. A `zipfile.ZipFile`
-would load the complete directory into each of them.
+Each path knows its position in the zip, so any thread or process can read it, also after pickling.
+A `zipfile.ZipFile` would load the zip's complete directory into each of them.
 """
 
 from __future__ import annotations
@@ -31,21 +30,13 @@ _LOCAL_HEADER_BYTES = 30  # 4.3.7
 
 @dataclasses.dataclass(frozen=True)
 class ZipPath:
-    """A path inside one or several zips, see `cxr_tfds.sources.SourcePath`.
+    """A path inside one or several zips, with the methods of `pathlib.Path` that readers need."""
 
-    Attributes:
-      path: The zip, or the folder with the zips, and the path inside.
-      archive: The zip of a file.
-      info: The zip's directory entry of a file; None for a folder or if nothing exists.
-      load_children: Returns the content of a folder by name; None for anything else.
-      conflict: Path of a different file with the same name in another zip, or "".
-    """
-
-    path: str
-    archive: str = ""
-    info: zipfile.ZipInfo | None = dataclasses.field(default=None, compare=False)
-    load_children: Callable[[], dict[str, ZipPath]] | None = None
-    conflict: str = ""
+    path: str  # the zip, or the folder with the zips, and the path inside
+    archive: str = ""  # the zip of a file
+    info: zipfile.ZipInfo | None = dataclasses.field(default=None, compare=False)  # of a file
+    load_children: Callable[[], dict[str, ZipPath]] | None = None  # of a folder
+    conflict: str = ""  # path of a different file with the same name in another zip
 
     @property
     def name(self) -> str:
@@ -82,8 +73,6 @@ class ZipPath:
 
         Raises:
           BadImage: The entry is corrupt or differs from the zip's directory.
-          InputError: See `check_unique`.
-          OSError: The zip cannot be read, or this is not a file.
         """
         self.check_unique()
         if self.info is None:
@@ -115,13 +104,15 @@ class ZipPath:
         return self.path
 
 
+SourcePath = Path | ZipPath  # several threads may read from one
+
+
 def open_archives(source: Path, archives: Sequence[Path]) -> ZipPath:
     """Returns one folder with the content of all zips, which are opened on first use.
 
     A zip gets a folder with its own name if it holds only files, such as `NORMAL.zip`, or if it is
-    named after a split and holds no split folder, such as `train.zip`. On first use the folder
-    raises InputError if a zip is incomplete, is reached through a link out of `source` or fails
-    `check_entries`, or if a path is a file in one zip and a folder in another.
+    named after a split and holds no split folder. First use raises InputError if a zip is unsafe,
+    incomplete or reached through a link out of `source`.
     """
 
     def load() -> dict[str, ZipPath]:
@@ -145,7 +136,7 @@ def _insert(folder: ZipPath, parts: Sequence[str], leaf: ZipPath) -> None:
     new = leaf if is_last else ZipPath(f"{folder}/{parts[0]}", load_children=dict)
     existing = folder.children.setdefault(parts[0], new)
     if existing.is_dir() != new.is_dir():
-        raise InputError(f"{printable(existing)} is both a file and a folder. Pack the zip again.")
+        raise InputError(f"{printable(existing)} is both a file and a folder. Pack it again.")
     if not is_last:
         _insert(existing, parts[1:], leaf)
     elif (a := existing.info) and (b := leaf.info) and (a.file_size, a.CRC) != (b.file_size, b.CRC):
@@ -153,7 +144,7 @@ def _insert(folder: ZipPath, parts: Sequence[str], leaf: ZipPath) -> None:
         folder.children[parts[0]] = dataclasses.replace(existing, conflict=str(leaf))
 
 
-def _read_entries(archive: Path) -> list[tuple[list[str], ZipPath]]:
+def _read_entries(archive: Path) -> list[tuple[Sequence[str], ZipPath]]:
     """Returns the parts of each path in a zip and the path itself, without junk."""
     try:
         with zipfile.ZipFile(archive) as file:
@@ -164,15 +155,14 @@ def _read_entries(archive: Path) -> list[tuple[list[str], ZipPath]]:
         message = f"{archive} is not a complete zip: {err}. Copy or download it again."
         raise InputError(message) from err
     check_entries(archive, infos)
-    entries = []
+    entries: list[tuple[Sequence[str], ZipPath]] = []
     for info in infos:
-        path = _get_inner_path(info)
+        inner = _get_inner_path(info)
+        leaf = ZipPath(f"{archive}/{inner}", str(archive), info)
         if info.is_dir():
-            entry = ZipPath(f"{archive}/{path}", load_children=dict)
-        else:
-            entry = ZipPath(f"{archive}/{path}", str(archive), info)
-        if not any(map(is_junk, path.parts)):
-            entries.append((list(path.parts), entry))
+            leaf = ZipPath(leaf.path, load_children=dict)
+        if not any(map(is_junk, inner.parts)):
+            entries.append((inner.parts, leaf))
     return entries
 
 
@@ -197,12 +187,10 @@ def check_entries(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
         elif info.create_system == _UNIX and stat.S_ISLNK(info.external_attr >> 16):
             problem = "is a link"
         elif info.flag_bits & _ENCRYPTED:
-            problem = "is encrypted"
-            remedy = "Extract the zip with its password and give the folder."
+            problem, remedy = "is encrypted", "Extract it with its password and give the folder."
         elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             method = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
-            problem = f"uses the unsupported compression {method}"
-            remedy = "Extract the zip and give the folder."
+            problem, remedy = f"uses {method} compression", "Extract it and give the folder."
         elif info.file_size > MAX_ENTRY_BYTES:
             problem = f"has {info.file_size:,} bytes; at most {MAX_ENTRY_BYTES:,} are allowed"
         elif info.file_size > max(_MIN_BYTES_FOR_RATIO, MAX_RATIO * info.compress_size):

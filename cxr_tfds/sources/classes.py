@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.sources.archive import SourcePath
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import (
     Layout,
     check_copy,
+    find_named_folders,
     has_image_suffix,
     list_checked_images,
     list_class_images,
@@ -20,7 +22,6 @@ from cxr_tfds.sources.layout import (
 from cxr_tfds.sources.opening import find_root
 from cxr_tfds.sources.paths import (
     SPLIT_NAMES,
-    SourcePath,
     list_children,
     list_subfolders,
     printable,
@@ -41,54 +42,50 @@ or
 
 
 class ClassFolders(NamedTuple):
-    """A source and the classes found in it.
+    """A source and the classes found in it."""
 
-    Attributes:
-      images: The images, sorted by id.
-      classes: The class names, the negative class first.
-      has_splits: Whether the source has its own splits.
-    """
-
-    images: list[SourceImage]
-    classes: tuple[str, ...]
-    has_splits: bool
+    images: list[SourceImage]  # sorted by id
+    classes: tuple[str, ...]  # the negative class first
+    has_splits: bool  # whether the source has its own splits
 
 
 def scan_classes(
     source: Path, classes: Sequence[str] | None = None, negative: str | None = None
 ) -> ClassFolders:
-    """Returns the images of a `split/class/…` or `class/…` layout with its classes.
-
-    Class folders may contain folders.
+    """Returns the images and classes of a `split/class/…` or `class/…` layout.
 
     Args:
-      source: Zip, or folder with the layout at most three levels down, extracted or in zips.
-      classes: Class names, the negative class first; None takes the folder names. Folder names are
-        compared without case.
+      source: As in `scan_splits`. Class folders may contain folders.
+      classes: Class names, the negative class first; None takes the folder names.
       negative: The negative class; None recognizes it by its name.
 
     Raises:
       MissingData: There is no such layout.
-      InputError: There are fewer than two classes, a class is empty or missing in a split, names
-        are unusable, or the negative class is unclear; see `scan_splits` for more.
+      InputError: There are fewer than two classes, or the negative class is unclear; see also
+        `scan_splits`.
     """
     root = find_root(Path(source), _EXPECTED, lambda folder: _has_classes(folder, classes))
     subfolders = list_subfolders(root)
-    has_splits = _has_splits(subfolders)
-    copies = [] if has_splits else _find_copies(subfolders)
+    splits = find_named_folders(root, SPLIT_NAMES)
+    copies = [] if splits else _find_copies(subfolders)
     if classes is not None:
         names = list(classes)
-    elif has_splits:
-        names = _get_class_names(_get_train_folder(root))
+    elif not splits:
+        folders = [folder for folder in subfolders if folder not in copies]
+        names = _get_class_names(root, folders)
+        _check_are_classes(folders)
+    elif "train" in splits:
+        names = _get_class_names(splits["train"], list_subfolders(splits["train"]))
     else:
-        names = _get_class_names(root, copies)
-        _check_are_classes([folder for folder in subfolders if folder not in copies])
+        raise MissingData(
+            f"{root} has no train split.\nFound there: {summarize_folder(root)}\n{_EXPECTED}"
+        )
     if len({name.casefold() for name in names}) < max(2, len(names)):
         raise InputError(
             f"classes {', '.join(names)}; expected two or more that differ in more than case."
         )
     layout = Layout("FOLDER", names, nested=True)
-    if has_splits:
+    if splits:
         images = list_split_images(root, layout)
     else:
         images = list_checked_images(root, layout, ignored=copies)
@@ -104,15 +101,11 @@ def scan_classes(
                 f"If the files are radiographs: {err}"
             ) from None
         raise
-    return ClassFolders(sorted(images, key=lambda image: image.image_id), ordered, has_splits)
+    return ClassFolders(sorted(images, key=lambda image: image.image_id), ordered, bool(splits))
 
 
 def check_reader_settings(classes: object, negative: object, patient: object) -> None:
-    """Checks the settings of `scan_classes` and `parse_patients`.
-
-    Raises:
-      InputError: A setting has the wrong type, or `patient` is not a valid regular expression.
-    """
+    """Raises InputError for invalid settings of `scan_classes` or an invalid patient pattern."""
     if classes is not None and not (
         isinstance(classes, list | tuple)
         and all(isinstance(name, str) and name for name in classes)
@@ -130,13 +123,8 @@ def check_reader_settings(classes: object, negative: object, patient: object) ->
 def parse_patients(folders: ClassFolders, pattern: str) -> list[SourceImage]:
     """Returns the images with the patient that a pattern finds in the path below the class folder.
 
-    Args:
-      folders: The source.
-      pattern: Regular expression. Its first group, or else the complete match, is the patient;
-        the patient is "" if it does not match.
-
-    Raises:
-      InputError: The pattern matches no image.
+    The patient is the first group of the regular expression, or else the complete match, and "" if
+    the pattern does not match. Raises InputError if it matches no image.
     """
     depth = 2 if folders.has_splits else 1  # parts of an id before the path in the class folder
     names = [image.image_id.split("/", depth)[depth] for image in folders.images]
@@ -152,26 +140,11 @@ def parse_patients(folders: ClassFolders, pattern: str) -> list[SourceImage]:
     ]
 
 
-def _has_splits(folders: Sequence[SourcePath]) -> bool:
-    return any(folder.name.casefold() in SPLIT_NAMES for folder in folders)
-
-
 def _has_classes(folder: SourcePath, classes: Sequence[str] | None) -> bool:
-    subfolders = list_subfolders(folder)
-    if _has_splits(subfolders):
+    names = [path.name.casefold() for path in list_subfolders(folder)]
+    if not SPLIT_NAMES.keys().isdisjoint(names):
         return True
-    if classes is None:
-        return len(subfolders) > 1
-    return bool({c.casefold() for c in classes} & {path.name.casefold() for path in subfolders})
-
-
-def _get_train_folder(root: SourcePath) -> SourcePath:
-    for folder in list_subfolders(root):
-        if SPLIT_NAMES.get(folder.name.casefold()) == "train":
-            return folder
-    raise MissingData(
-        f"{root} has no train split.\nFound there: {summarize_folder(root)}\n{_EXPECTED}"
-    )
+    return len(names) > 1 if classes is None else any(c.casefold() in names for c in classes)
 
 
 def _find_copies(folders: Sequence[SourcePath]) -> list[SourcePath]:
@@ -184,24 +157,22 @@ def _find_copies(folders: Sequence[SourcePath]) -> list[SourcePath]:
     ]
 
 
-def _get_class_names(folder: SourcePath, ignored: Sequence[SourcePath] = ()) -> list[str]:
+def _get_class_names(parent: SourcePath, folders: Sequence[SourcePath]) -> list[str]:
     by_spelling: dict[str, SourcePath] = {}
-    for path in list_subfolders(folder):
-        if path in ignored:
-            continue
-        if first := by_spelling.get(path.name.casefold()):
+    for path in folders:
+        first = by_spelling.setdefault(path.name.casefold(), path)
+        if first is not path:
             raise InputError(
                 f"{first} and {path} differ only in case. Merge them or rename one of them."
             )
         if path.name != path.name.strip() or not path.name.isprintable():
             raise InputError(f"{str(path)!a}: not usable as a class name. Rename the folder.")
-        by_spelling[path.name.casefold()] = path
-    if len(by_spelling) < 2:
+    if len(folders) < 2:
         raise InputError(
-            f"{folder} has fewer than two class folders.\nFound there: {summarize_folder(folder)}\n"
+            f"{parent} has fewer than two class folders.\nFound there: {summarize_folder(parent)}\n"
             f"{_EXPECTED}"
         )
-    return [path.name for path in by_spelling.values()]
+    return [path.name for path in folders]
 
 
 def _check_are_classes(folders: Sequence[SourcePath]) -> None:

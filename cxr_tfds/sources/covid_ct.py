@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.sources.archive import SourcePath
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import Layout, find_named_folders, list_class_images, scan_splits
 from cxr_tfds.sources.opening import find_in, open_source
 from cxr_tfds.sources.paths import (
-    SourcePath,
     check_links,
-    format_names,
+    join_names,
     list_children,
     printable,
     summarize_folder,
@@ -79,11 +79,11 @@ def scan_slices(source: Path) -> tuple[list[SourceImage], list[str]]:
 def _scan_lists(source: Path) -> tuple[list[SourceImage], list[str]]:
     """Returns the slices of a source whose splits are in lists, and notes on unlisted files."""
     tops = open_source(source, _EXPECTED)
-    zip_folders = [folder / _ZIP_FOLDER for folder in (source, source.parent)]
-    zip_folders = [path for path in zip_folders if source.is_dir() and path.is_dir()]
-    for path in zip_folders:
-        check_links(path.parent, [path])
-    image_tops = [*tops, *(top for path in zip_folders for top in open_source(path, _EXPECTED))]
+    image_tops = list(tops)
+    for folder in (source / _ZIP_FOLDER, source.parent / _ZIP_FOLDER):
+        if source.is_dir() and folder.is_dir():
+            check_links(folder.parent, [folder])
+            image_tops += open_source(folder, _EXPECTED)
     root = find_in(image_tops, _has_images, source)
     if root is None:
         raise MissingData(
@@ -94,17 +94,11 @@ def _scan_lists(source: Path) -> tuple[list[SourceImage], list[str]]:
     missing: list[str] = []
     for class_name in CLASSES:
         for split, names in _read_lists(tops, class_name, source).items():
-            for name in names:
-                image = unlisted.pop(f"{class_name}/{name}", None)
-                if image is None:
-                    missing.append(f"{class_name}/{name}")
+            for key in (f"{class_name}/{name}" for name in names):
+                if image := unlisted.pop(key, None):
+                    images.append(image._replace(split=split, image_id=f"{split}/{key}"))
                 else:
-                    images.append(image._replace(split=split, image_id=f"{split}/{image.image_id}"))
-    notes = []
-    if missing:
-        notes.append(f"Listed slices without a file: {len(missing)} ({format_names(missing)}).")
-    if unlisted:
-        notes.append(f"Slices left out, in no list: {len(unlisted)} ({format_names([*unlisted])}).")
+                    missing.append(key)
     found = {(image.split, image.label) for image in images}
     for split in sorted({"train", *(split for split, _ in found)}):
         for class_name in CLASSES:
@@ -113,6 +107,14 @@ def _scan_lists(source: Path) -> tuple[list[SourceImage], list[str]]:
                     f"split {split}: none of the listed {class_name} slices exists. "
                     "Download all slices."
                 )
+    notes = [
+        f"{description}: {len(names)} ({join_names(names)})."
+        for description, names in (
+            ("Listed slices without a file", missing),
+            ("Slices left out because they are in no list", sorted(unlisted)),
+        )
+        if names
+    ]
     return sorted(images, key=lambda image: image.image_id), notes
 
 
@@ -120,11 +122,8 @@ def _has_images(folder: SourcePath) -> bool:
     # The folders of the lists are named COVID and NonCOVID, too.
     found = find_named_folders(folder, _LAYOUT.spellings)
     return set(found) == set(CLASSES) and all(
-        any(
-            not path.is_dir() and not path.name.casefold().endswith(".txt")
-            for path in list_children(class_folder)
-        )
-        for class_folder in found.values()
+        any(not (path.is_dir() or path.name.endswith(".txt")) for path in list_children(below))
+        for below in found.values()
     )
 
 
@@ -148,7 +147,7 @@ def _read_lists(tops: Sequence[SourcePath], class_name: str, source: Path) -> di
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise InputError(
             f"The lists of {class_name} name {len(repeated)} files twice: "
-            f"{format_names(repeated)}. Keep each in one list."
+            f"{join_names(repeated)}. Keep each in one list."
         )
     return names
 

@@ -16,8 +16,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.sources.archive import SourcePath
 from cxr_tfds.sources.image import SourceImage
-from cxr_tfds.sources.paths import SourcePath
 
 TABLE = "metadata.csv"
 UNLABELLED = "todo"  # value of `finding` until somebody has read the publication
@@ -37,24 +37,14 @@ FINDINGS = (
 
 
 class Row(NamedTuple):
-    """A row of the table, with surrounding spaces removed from each value.
-
-    Attributes:
-      line: Line number in the table.
-      patient_id: The patient, or "" if unknown.
-      finding: The finding as written in the table.
-      view: View position, such as "PA".
-      modality: "X-ray" or "CT".
-      folder: Folder of the image, relative to the folder of the table.
-      filename: Name of the image file.
-    """
+    """A row of the table, with surrounding spaces removed from each value."""
 
     line: int
-    patient_id: str
+    patient_id: str  # "" if unknown
     finding: str
     view: str
     modality: str
-    folder: str
+    folder: str  # relative to the folder of the table
     filename: str
 
     @property
@@ -72,9 +62,9 @@ def read_table(data: bytes) -> list[Row]:
     """
     try:
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        columns = _find_columns(next(reader, []))
+        columns = _normalize_columns(next(reader, []))
         rows = [
-            _parse_row(reader.line_num, values, columns)
+            _parse_row(reader.line_num, dict(zip(columns, map(str.strip, values), strict=False)))
             for values in reader
             if any(map(str.strip, values))
         ]
@@ -89,45 +79,35 @@ def read_table(data: bytes) -> list[Row]:
     return rows
 
 
-def _find_columns(header: Sequence[str]) -> dict[str, int]:
-    """Returns name to position; "Patientid", "patient_id" and " patientid" are the same name."""
-    found: dict[str, int] = {}
-    for number, name in enumerate(header):
-        key = re.sub(r"[\W_]", "", name).casefold()
-        if key in found and key in _REQUIRED + _OPTIONAL:
-            raise InputError(f"{TABLE} has the column {key!r} twice. Remove one.")
-        found[key] = number
-    if missing := [name for name in _REQUIRED if name not in found]:
+def _normalize_columns(header: Sequence[str]) -> list[str]:
+    """Returns the column names; "Patientid", "patient_id" and " patientid" are the same name."""
+    columns = [re.sub(r"[\W_]", "", name).casefold() for name in header]
+    for name in _REQUIRED + _OPTIONAL:
+        if columns.count(name) > 1:
+            raise InputError(f"{TABLE} has the column {name!r} twice. Remove one.")
+    if missing := [name for name in _REQUIRED if name not in columns]:
         raise InputError(
             f"{TABLE} has no column {', '.join(missing)}; it has "
             f"{', '.join(filter(None, header)) or 'none'}. Expected the table of "
             "ieee8023/covid-chestxray-dataset."
         )
-    return found
+    return columns
 
 
-def _parse_row(line: int, values: Sequence[str], columns: Mapping[str, int]) -> Row:
-    def get_value(column: str) -> str:
-        position = columns.get(column, len(values))
-        return values[position].strip() if position < len(values) else ""
+def _parse_row(line: int, values: Mapping[str, str]) -> Row:
+    def get(column: str) -> str:
+        return values.get(column, "")  # rows may be short
 
-    view = get_value("view")
-    modality = get_value("modality") or ("CT" if view.casefold() in _CT_VIEWS else "X-ray")
-    folder, filename = get_value("folder") or _DEFAULT_FOLDER, get_value("filename")
+    modality = get("modality") or ("CT" if get("view").casefold() in _CT_VIEWS else "X-ray")
+    folder, filename = get("folder") or _DEFAULT_FOLDER, get("filename")
     parts = PurePosixPath(folder).parts
-    if (
-        re.search(r"[/\\\0]", filename)
-        or filename in (".", "..")
-        or "\\" in folder
-        or {"..", "/"} & set(parts)
-    ):
+    if re.search(r"[/\\\0]|^\.\.?$", filename) or "\\" in folder or {"..", "/"}.intersection(parts):
         raise InputError(
             f"{TABLE}, line {line}: {folder}/{filename} points outside its folder; expected a "
             "plain file name. Do not trust this table. Download it again."
         )
-    patient = get_value("patientid")
-    patient_id = f"ieee8023-{patient}" if patient else ""
-    return Row(line, patient_id, get_value("finding"), view, modality, "/".join(parts), filename)
+    patient_id = f"ieee8023-{get('patientid')}" if get("patientid") else ""
+    return Row(line, patient_id, get("finding"), get("view"), modality, "/".join(parts), filename)
 
 
 def split_terms(finding: str) -> set[str]:
@@ -169,7 +149,7 @@ def choose_images(
       label: Class of the images.
 
     Raises:
-      InputError: No image matches. The message lists the existing values.
+      InputError: No image matches.
     """
     rows = [row for row in rows if row.filename]
     views = {name.strip().casefold() for name in view.split(",")}

@@ -50,7 +50,7 @@ def download(dl_manager: Any, dataset: str) -> Path:
       dataset: OWNER/NAME on Kaggle.
 
     Raises:
-      InputError: The kaggle command is missing or failed. The message contains no credentials.
+      InputError: The kaggle command is missing or failed.
     """
     if shutil.which("kaggle") is None:
         raise InputError(

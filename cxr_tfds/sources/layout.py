@@ -10,15 +10,14 @@ from pathlib import Path, PurePath
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import SUFFIXES
-from cxr_tfds.sources.archive import ZipPath
+from cxr_tfds.sources.archive import SourcePath, ZipPath
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.opening import find_root
 from cxr_tfds.sources.paths import (
+    NEW_ROW,
     SPLIT_NAMES,
-    SourcePath,
     find_folders,
-    format_names,
-    format_rows,
+    join_names,
     list_children,
     list_subfolders,
     printable,
@@ -30,19 +29,12 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The class folders of a source.
+    """The class folders of a source."""
 
-    Attributes:
-      name: Usual name of the top folder, such as "chest_xray".
-      classes: Class names in the order of the dataset.
-      other_spellings: Further folder names, compared without case, and their class.
-      nested: Whether class folders may contain folders.
-    """
-
-    name: str
-    classes: Sequence[str]
-    other_spellings: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    nested: bool = False
+    name: str  # usual name of the top folder
+    classes: Sequence[str]  # in the order of the dataset
+    other_spellings: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name to class
+    nested: bool = False  # whether class folders may contain folders
 
     @functools.cached_property
     def spellings(self) -> dict[str, str]:
@@ -68,8 +60,8 @@ def scan_splits(
 
     Raises:
       MissingData: There is no such layout.
-      InputError: The layout is ambiguous or incomplete, or contains files outside class folders,
-        unreadable folders, file names that are not UTF-8 or a zip that is refused.
+      InputError: The layout is ambiguous or incomplete, contains files that would be left out, or a
+        zip is refused.
     """
     layout = Layout(name, classes, spellings or {})
     # Prefer a folder with all classes: TFDS's default manual_dir holds several datasets.
@@ -109,7 +101,7 @@ def list_split_images(root: SourcePath, layout: Layout) -> list[SourceImage]:
         for path in list_children(root)
         if path not in (*splits.values(), *copies) and (path.is_dir() or has_image_suffix(path))
     ]:
-        _log.warning("Ignored next to the splits of %s: %s.", root, format_names(ignored))
+        _log.warning("Ignored next to the splits of %s: %s.", root, join_names(ignored))
     return images
 
 
@@ -131,17 +123,11 @@ def list_checked_images(
     prefix: str = "",
     ignored: Sequence[SourcePath] = (),
 ) -> list[SourceImage]:
-    """Returns the images in the class folders of `folder`, which must contain nothing else.
-
-    Args:
-      folder: A split, or a source without splits.
-      layout: The classes; each must have images.
-      split: The split of the images.
-      prefix: Precedes the class in the ids.
-      ignored: Further folders that are allowed.
+    """Returns the images in the class folders of `folder`, see `list_class_images`.
 
     Raises:
-      InputError: A class is missing or empty, or there is another folder or an image file.
+      InputError: A class is missing or empty, or there is an image or a folder outside the class
+        folders that is not in `ignored`.
     """
     class_folders = find_named_folders(folder, layout.spellings)
     for path in list_children(folder):
@@ -166,14 +152,9 @@ def list_checked_images(
 
 
 def find_named_folders(folder: SourcePath, names: Mapping[str, str]) -> dict[str, SourcePath]:
-    """Returns the subfolders that `names` lists, by the value in `names`.
+    """Returns split or class to subfolder; `names` is case-folded folder name to split or class.
 
-    Args:
-      folder: Where to look.
-      names: Case-folded folder name to split or class.
-
-    Raises:
-      InputError: Two folders stand for the same split or class.
+    Raises InputError if two folders stand for the same split or class.
     """
     found: dict[str, SourcePath] = {}
     for path in list_subfolders(folder):
@@ -228,16 +209,13 @@ def _check_nested_copies(
     """
     holders = []
     for folder in list_subfolders(root):
-        if folder.name.casefold() in SPLIT_NAMES:
-            continue
-        for copy in find_folders(folder, lambda path: count_train_classes(path, layout) > 0):
-            copied = [
-                image
-                for split, split_folder in find_named_folders(copy, SPLIT_NAMES).items()
-                for image in list_class_images(split_folder, layout, split, f"{split}/")
-            ]
-            check_copy(root, images, copy, copied)
-            holders.append(folder)
+        if folder.name.casefold() not in SPLIT_NAMES:
+            for copy in find_folders(folder, lambda path: count_train_classes(path, layout) > 0):
+                splits = find_named_folders(copy, SPLIT_NAMES)
+                for split, split_folder in splits.items():
+                    copied = list_class_images(split_folder, layout, split, f"{split}/")
+                    check_copy(root, images, copy, copied)
+                holders.append(folder)
     return holders
 
 
@@ -249,17 +227,15 @@ def check_copy(
     Raises:
       InputError: The copy has an image that is missing in `images` or has different content there.
     """
-    originals = {image.image_id: image.path for image in images}
+    keys = {image.image_id: _get_content_key(image.path) for image in images}
     differing = [
-        image.path
-        for image in copied
-        if image.image_id not in originals
-        or _get_content_key(originals[image.image_id]) != _get_content_key(image.path)
+        image.path for image in copied if keys.get(image.image_id) != _get_content_key(image.path)
     ]
     if differing:
         raise InputError(
             f"{copy} looks like a copy of {root}, but {len(differing)} of its images are missing "
-            f"there or differ:\n{format_rows(differing)}\nRemove one of the two, or give its path."
+            f"there or differ:\n  {join_names(differing, NEW_ROW)}\n"
+            "Remove one of the two, or give its path."
         )
 
 

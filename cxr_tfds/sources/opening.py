@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cxr_tfds.errors import MissingData
-from cxr_tfds.sources.archive import open_archives
+from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.sources.archive import SourcePath, open_archives
 from cxr_tfds.sources.paths import (
-    SourcePath,
-    expect_single,
+    NEW_ROW,
     find_folders,
+    join_names,
     list_children,
     summarize_folder,
 )
@@ -22,26 +22,37 @@ _log = logging.getLogger(__name__)
 def open_source(source: Path, expected: str) -> list[SourcePath]:
     """Returns where to look for images: the folder, then the content of its zips, if any.
 
-    Zips are opened on first use, see `cxr_tfds.sources.archive.open_archives`.
-
-    Args:
-      source: Folder or zip.
-      expected: Description of the layout, for the error message.
-
     Raises:
-      MissingData: `source` does not exist, or is a file but not a zip.
+      MissingData: `source` does not exist, or is a file but not a zip. The message ends with the
+        expected layout.
     """
     if source.is_file() and source.suffix.casefold() == ".zip":
         return [open_archives(source, [source])]
     if not source.is_dir():
         problem = "The file is not a zip." if source.is_file() else "It does not exist."
         raise MissingData(f"No radiographs in {source}\n{problem}\n{expected}")
-    zips = [
-        source / path.name
-        for path in list_children(source)
-        if path.name.casefold().endswith(".zip") and path.is_file()
-    ]
+    files = (source / path.name for path in list_children(source))
+    zips = [path for path in files if path.suffix.casefold() == ".zip" and path.is_file()]
     return [source, open_archives(source, zips)] if zips else [source]
+
+
+def find_in(
+    tops: Sequence[SourcePath], accept: Callable[[SourcePath], bool], source: Path
+) -> SourcePath | None:
+    """Returns the accepted folder of the first place that has any, or None.
+
+    Raises InputError if several folders on the same level are accepted.
+    """
+    for top in tops:
+        found = find_folders(top, accept)
+        if len(found) > 1:
+            raise InputError(
+                f"{source} contains {len(found)} sources:\n  {join_names(found, NEW_ROW)}\n"
+                "Give the path of one of them."
+            )
+        if found:
+            return found[0]
+    return None
 
 
 def find_root(
@@ -62,7 +73,6 @@ def find_root(
 
     Raises:
       MissingData: No folder passes any test.
-      InputError: Several folders pass, or a zip is refused.
     """
     tops = open_source(source, expected)
     for accept in accepts:
@@ -73,17 +83,3 @@ def find_root(
     raise MissingData(
         f"No {content} in {source}\nFound there: {summarize_folder(tops[-1])}\n{expected}"
     )
-
-
-def find_in(
-    tops: Sequence[SourcePath], accept: Callable[[SourcePath], bool], source: Path
-) -> SourcePath | None:
-    """Returns the only accepted folder of the first place that has any, or None.
-
-    Raises:
-      InputError: Several folders are accepted on the same level.
-    """
-    for top in tops:
-        if found := find_folders(top, accept):
-            return expect_single(found, source)
-    return None

@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from cxr_tfds.errors import InputError
 
+if TYPE_CHECKING:
+    from cxr_tfds.sources.archive import SourcePath
+
 FOLLOW_LINKS = "CXR_TFDS_FOLLOW_LINKS"  # environment variable
-SPLIT_NAMES = {  # case-folded folder name to split
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
+SPLIT_NAMES = (  # case-folded folder name to split
+    dict.fromkeys(("train", "training"), "train")
+    | dict.fromkeys(("val", "valid", "validation"), "validation")
+    | dict.fromkeys(("test", "testing"), "test")
+)
 _JUNK = ("__macosx", "thumbs.db", "desktop.ini")
 _SEARCH_DEPTH = 3  # levels below the given folder; Kaggle zips nest twice
 _MAX_NAMES = 10  # in a message
-
-
-class SourcePath(Protocol):
-    """A file or folder of a source: the methods that `pathlib.Path` and paths in a zip share.
-
-    Several threads may read at the same time.
-    """
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-
-    def is_dir(self) -> bool:
-        """Returns whether this is a folder."""
-
-    def is_file(self) -> bool:
-        """Returns whether this is a file."""
-
-    def iterdir(self) -> Iterator[SourcePath]:
-        """Returns the content of a folder."""
-
-    def read_bytes(self) -> bytes:
-        """Returns the content of a file."""
-
-    def __truediv__(self, name: str, /) -> SourcePath: ...
+NEW_ROW = "\n  "  # separator of `join_names` for one name per line
 
 
 def is_junk(name: str) -> bool:
@@ -88,29 +64,12 @@ def find_folders(top: SourcePath, accept: Callable[[SourcePath], bool]) -> list[
     for _ in range(_SEARCH_DEPTH + 1):
         if found := [folder for folder in level if accept(folder)]:
             return found
-        level = [below for folder in level for below in _try_list_subfolders(folder)]
+        below = []
+        for folder in level:
+            with contextlib.suppress(InputError, OSError):
+                below += list_subfolders(folder)
+        level = below
     return []
-
-
-def _try_list_subfolders(folder: SourcePath) -> list[SourcePath]:
-    try:
-        return list_subfolders(folder)
-    except (InputError, OSError):
-        return []
-
-
-def expect_single(found: Sequence[SourcePath], source: Path) -> SourcePath:
-    """Returns the only folder found.
-
-    Raises:
-      InputError: Several folders were found.
-    """
-    if len(found) > 1:
-        raise InputError(
-            f"{source} contains {len(found)} sources:\n{format_rows(found)}\n"
-            "Give the path of one of them."
-        )
-    return found[0]
 
 
 def printable(path: SourcePath | str) -> str:
@@ -119,24 +78,17 @@ def printable(path: SourcePath | str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def format_names(names: Sequence[str]) -> str:
-    """Returns up to ten names on one line, and how many more there are."""
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return (", ".join(map(printable, names[:_MAX_NAMES])) + more) or "nothing"
-
-
-def format_rows(rows: Sequence[SourcePath | str]) -> str:
-    """Returns up to ten paths as indented lines, and how many more there are."""
-    lines = [f"  {printable(row)}" for row in rows[:_MAX_NAMES]]
-    if len(rows) > _MAX_NAMES:
-        lines.append(f"  and {len(rows) - _MAX_NAMES} more")
-    return "\n".join(lines)
+def join_names(names: Sequence[SourcePath | str], separator: str = ", ") -> str:
+    """Returns up to ten names for a message, and how many more there are."""
+    shown = [printable(name) for name in names[:_MAX_NAMES]]
+    if len(names) > _MAX_NAMES:
+        shown.append(f"and {len(names) - _MAX_NAMES} more")
+    return separator.join(shown) or "nothing"
 
 
 def summarize_folder(folder: SourcePath) -> str:
     """Returns up to ten names in a folder, junk included, for a message."""
-    children = sorted(folder.iterdir(), key=lambda path: path.name)
-    return format_names([path.name + "/" * path.is_dir() for path in children])
+    return join_names(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir()))
 
 
 def check_links(source: Path, paths: Iterable[SourcePath]) -> None:
@@ -163,10 +115,10 @@ def check_links(source: Path, paths: Iterable[SourcePath]) -> None:
         if real.is_symlink():
             real = real.resolve()
         if not real.is_relative_to(top):
-            outside.append(f"{printable(path)} -> {printable(real)}")
+            outside.append(f"{path} -> {real}")
     if outside:
         raise InputError(
             f"Links must not lead out of {source}. Found {len(outside)}:\n"
-            f"{format_rows(outside)}\n"
+            f"  {join_names(outside, NEW_ROW)}\n"
             f"Copy the files into the folder, or set {FOLLOW_LINKS}=1 if you trust the links."
         )

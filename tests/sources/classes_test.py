@@ -1,4 +1,4 @@
-"""Anyone's folder: which folders are classes, which class is the negative one, and what is refused."""
+"""Class folders, the negative class, and sources that are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FLAT = ("Normal/a.png", "Fibrosis/b.png", "Fibrosis/ward 3/c.png")
 SPLIT = ("train/Normal/a.png", "train/TB/b.png", "TEST/NORMAL/c.png", "TEST/tb/d.png")
 
 
-def test_class_folders_without_splits(tmp_path: Path) -> None:
+def test_finds_classes_without_splits(tmp_path: Path) -> None:
     found = scan_classes(draw(tmp_path, *FLAT))
     assert found.classes == ("Normal", "Fibrosis")
     assert not found.has_splits
@@ -35,7 +35,7 @@ def test_class_folders_without_splits(tmp_path: Path) -> None:
     assert {file.split for file in found.images} == {"train"}
 
 
-def test_class_folders_in_splits_of_any_spelling(tmp_path: Path) -> None:
+def test_finds_classes_in_splits(tmp_path: Path) -> None:
     found = scan_classes(draw(tmp_path, *SPLIT))
     assert found.classes == ("Normal", "TB")
     assert found.has_splits
@@ -48,7 +48,7 @@ def test_class_folders_in_splits_of_any_spelling(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [FLAT, SPLIT])
-def test_wrapped_and_zipped(layout: Sequence[str], tmp_path: Path) -> None:
+def test_finds_nested_and_zipped_layouts(layout: Sequence[str], tmp_path: Path) -> None:
     wanted = [file.image_id for file in scan_classes(draw(tmp_path / "plain", *layout)).images]
     wrapped = draw(tmp_path / "wrapped" / "my data" / "v2", *layout, "__MACOSX/x/._a.png").parents[
         1
@@ -60,7 +60,7 @@ def test_wrapped_and_zipped(layout: Sequence[str], tmp_path: Path) -> None:
     assert [file.image_id for file in scan_classes(tmp_path / "archive.zip").images] == wanted
 
 
-def test_of_a_nested_copy_the_outer_one_is_read(tmp_path: Path) -> None:
+def test_skips_a_nested_copy(tmp_path: Path) -> None:
     draw(tmp_path / "data", *FLAT)
     draw(tmp_path / "data" / "data", *FLAT)
     found = scan_classes(tmp_path)
@@ -93,11 +93,11 @@ def test_negative_names(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["non-TB", "no_tb", "Not TB", "without tb"])
-def test_a_negated_neighbour_is_negative(name: str, tmp_path: Path) -> None:
+def test_recognizes_a_negated_class_name(name: str, tmp_path: Path) -> None:
     assert scan_classes(draw(tmp_path, "TB/a.png", f"{name}/b.png")).classes == (name, "TB")
 
 
-def test_words_that_all_names_begin_with_do_not_hide_it(tmp_path: Path) -> None:
+def test_ignores_a_common_first_word(tmp_path: Path) -> None:
     found = scan_classes(draw(tmp_path, "CT_COVID/a.png", "CT_NonCOVID/b.png"))
     assert found.classes == ("CT_NonCOVID", "CT_COVID")
 
@@ -106,15 +106,15 @@ def test_words_that_all_names_begin_with_do_not_hide_it(tmp_path: Path) -> None:
     "names",
     [("covid", "flu"), ("normal", "healthy", "covid"), ("abnormal", "tb"), ("abnormal", "abscess")],
 )
-def test_an_unclear_negative_class_must_be_given(names: Sequence[str], tmp_path: Path) -> None:
+def test_refuses_an_unclear_negative_class(names: Sequence[str], tmp_path: Path) -> None:
     draw(tmp_path, *(f"{name}/a.png" for name in names))
-    message = r"""Which of the classes .* is the negative one.*--config '\{"name": "224-mine", "negative": """
+    message = r"""Which of the classes .* is the negative class.*--config '\{"name": "224-mine", "negative": """
     with pytest.raises(InputError, match=message):
         scan_classes(tmp_path)
     assert scan_classes(tmp_path, negative=names[1].upper()).classes[0] == names[1]
 
 
-def test_given_classes_are_in_order_and_may_not_deny_a_negative_name(tmp_path: Path) -> None:
+def test_keeps_the_order_of_given_classes(tmp_path: Path) -> None:
     draw(tmp_path, "b/1.png", "a/1.png", "c/1.png", "Normal/1.png")
     assert scan_classes(tmp_path, classes=["Normal", "c", "A", "b"]).classes == (
         "Normal",
@@ -124,12 +124,12 @@ def test_given_classes_are_in_order_and_may_not_deny_a_negative_name(tmp_path: P
     )
     assert scan_classes(tmp_path, classes=["c", "a", "b", "Normal"], negative="c").classes[0] == "c"
     with pytest.raises(
-        InputError, match="Which of the classes c, a, b, Normal is the negative one"
+        InputError, match="Which of the classes c, a, b, Normal is the negative class"
     ):
         scan_classes(tmp_path, classes=["c", "a", "b", "Normal"])
-    with pytest.raises(InputError, match=r"c is none of the classes Normal, a, b\. Rename it"):
+    with pytest.raises(InputError, match=r"c is not one of the classes Normal, a, b\. Rename"):
         scan_classes(tmp_path, classes=["Normal", "a", "b"])
-    with pytest.raises(InputError, match=r"negative='x' is none of the classes"):
+    with pytest.raises(InputError, match=r"negative='x' is not one of the classes"):
         scan_classes(tmp_path, negative="x")
     with pytest.raises(InputError, match="expected two or more that differ in more than case"):
         scan_classes(tmp_path, classes=["a", "A"])
@@ -140,16 +140,16 @@ def test_given_classes_are_in_order_and_may_not_deny_a_negative_name(tmp_path: P
     [
         (
             ("Normal/a.png", "NORMAL/b.png"),
-            r"NORMAL and .*Normal differ only in case\. Merge or rename",
+            r"NORMAL and .*Normal differ only in case\. Merge them or rename",
         ),
         (("train/Normal/a.png", "train/x/a.png", "train/X/a.png"), "differ only in case"),
         (
             ("train/Normal/a.png", "train/x/a.png", "test/x/a.png", "test/X/b.png"),
-            "both stand for 'x'",
+            "both mean 'x'",
         ),
         (
             ("train/Normal/a.png", "train/x/a.png", "test/x/a.png"),
-            r"test holds no folder Normal\.\nFound there: x/",
+            r"test has no folder Normal\.\nFound there: x/",
         ),
         (
             (
@@ -159,25 +159,25 @@ def test_given_classes_are_in_order_and_may_not_deny_a_negative_name(tmp_path: P
                 "test/Normal/a.png",
                 "test/y/a.png",
             ),
-            "y is none of",
+            "y is not one of",
         ),
         (
             ("train/Normal/a.png",),
-            r"train holds fewer than two class folders\.\nFound there: Normal/\nExpected layout",
+            r"train has fewer than two class folders\.\nFound there: Normal/\nExpected layout",
         ),
-        (("Normal/a.png", "x/.DS_Store"), r"x holds no images"),
-        (("Normal/a.png", "x/b.png", "lost.png"), r"lost\.png lies beside the class folders"),
+        (("Normal/a.png", "x/.DS_Store"), r"x contains no images"),
+        (("Normal/a.png", "x/b.png", "lost.png"), r"lost\.png is outside the class folders"),
         (
             ("Normal/a.png", " x/b.png"),
-            r"' x': no class can have such a name|x'.* no class can have",
+            r" x': not usable as a class name",
         ),
         (
             ("a/Normal/1.png", "a/x/1.png", "b/Normal/1.png", "b/x/1.png"),
-            r"a, .*b each hold normal, x: they look like",
+            r"a, .*b all contain normal, x: they look like",
         ),
     ],
 )
-def test_refused(paths: Sequence[str], message: str, tmp_path: Path) -> None:
+def test_refuses_unusable_folders(paths: Sequence[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         scan_classes(draw(tmp_path, *paths))
 
@@ -185,19 +185,22 @@ def test_refused(paths: Sequence[str], message: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        (("a.png", "b.png"), r"Found there: a\.png, b\.png\nExpected layout, two or more classes"),
+        (
+            ("a.png", "b.png"),
+            r"Found there: a\.png, b\.png\nExpected layout, with two or more classes",
+        ),
         (("Normal/a.png",), r"Found there: Normal/\nExpected"),
         (
             ("test/Normal/a.png", "test/x/a.png"),
-            r"holds no train split\.\nFound there: test/\nExpected",
+            r"has no train split\.\nFound there: test/\nExpected",
         ),
         (
             ("docs/a.md", "src/b.py"),
-            r"is named as an image\.\nFound there: docs/, src/\nExpected layout(.*\n)+If .* same: Which of the classes",
+            r"has the name of an image\.\nFound there: docs/, src/\nExpected layout(.*\n)+If .* radiographs: Which of the classes",
         ),
     ],
 )
-def test_nothing_to_find(paths: Sequence[str], message: str, tmp_path: Path) -> None:
+def test_reports_missing_data(paths: Sequence[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(MissingData, match=message):
         scan_classes(draw(tmp_path, *paths))
     with pytest.raises(MissingData, match="It does not exist"):
@@ -205,17 +208,17 @@ def test_nothing_to_find(paths: Sequence[str], message: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("target", ["..", "../..", "."])
-def test_a_link_that_leads_back_is_refused(target: str, tmp_path: Path) -> None:
+def test_refuses_a_link_to_a_parent_folder(target: str, tmp_path: Path) -> None:
     draw(tmp_path, *SPLIT)
     (tmp_path / "train/Normal/ward").mkdir()
     (tmp_path / "train/Normal/ward/back").symlink_to(target)
     with pytest.raises(
-        InputError, match=r"ward/back is a link to a folder that holds it\. Remove the link"
+        InputError, match=r"ward/back links to a folder that contains it\. Remove it"
     ):
         scan_classes(tmp_path)
 
 
-def test_a_link_to_another_folder_is_followed(tmp_path: Path) -> None:
+def test_follows_a_link_to_another_folder(tmp_path: Path) -> None:
     draw(tmp_path, *SPLIT)
     (tmp_path / "more").mkdir()
     (tmp_path / "more/x.png").touch()

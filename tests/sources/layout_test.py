@@ -1,4 +1,4 @@
-"""Source folders: every layout that turns up, and what is refused."""
+"""Layouts that are found, and sources that are refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ids(folder: Path) -> list[str]:
     return [file.image_id for file in scan_splits(folder, "chest_xray", CLASSES)]
 
 
-def test_a_file_is_described(tmp_path: Path) -> None:
+def test_describes_an_image(tmp_path: Path) -> None:
     draw(tmp_path)
     file = scan_splits(tmp_path, "chest_xray", CLASSES)[-1]
     assert file == (
@@ -51,21 +51,23 @@ def test_a_file_is_described(tmp_path: Path) -> None:
         "validation",
         "PNEUMONIA",
         "validation/PNEUMONIA/p2.jpeg",
+        None,
+        "",
     )
 
 
 @pytest.mark.parametrize("place", ["", "chest_xray", "chest_xray/chest_xray"])
-def test_the_layout_is_found_at_three_depths_with_the_same_ids(place: str, tmp_path: Path) -> None:
+def test_finds_the_layout_up_to_three_levels_down(place: str, tmp_path: Path) -> None:
     draw(tmp_path / place)
     assert ids(tmp_path) == IDS
 
 
-def test_a_folder_given_as_text_will_do(tmp_path: Path) -> None:
+def test_accepts_a_path_as_text(tmp_path: Path) -> None:
     draw(tmp_path)
     assert len(scan_splits(str(tmp_path), "chest_xray", CLASSES)) == 6  # type: ignore[arg-type]
 
 
-def test_of_the_doubled_kaggle_zip_only_the_outer_copy_is_read(tmp_path: Path) -> None:
+def test_skips_the_nested_copy_of_the_kaggle_zip(tmp_path: Path) -> None:
     draw(tmp_path / "chest_xray")
     draw(tmp_path / "chest_xray" / "chest_xray")
     draw(tmp_path / "chest_xray" / "__MACOSX")
@@ -84,7 +86,7 @@ def test_of_the_doubled_kaggle_zip_only_the_outer_copy_is_read(tmp_path: Path) -
     ],
 )
 @pytest.mark.parametrize("classes", [CLASSES, ("normal", "pneumonia"), ("Normal", "Pneumonia")])
-def test_spelling_of_splits_and_classes_does_not_change_the_ids(
+def test_ids_do_not_depend_on_folder_spelling(
     splits: Sequence[str], classes: Sequence[str], tmp_path: Path
 ) -> None:
     draw(tmp_path, splits=splits, classes=classes)
@@ -99,7 +101,7 @@ def test_val_and_test_are_optional(tmp_path: Path) -> None:
 JUNK = ["._n1.jpeg", ".DS_Store", "Thumbs.db", "THUMBS.DB", "desktop.ini", ".hidden.jpeg"]
 
 
-def test_junk_of_archivers_and_file_managers_is_left_out(tmp_path: Path) -> None:
+def test_skips_junk(tmp_path: Path) -> None:
     draw(tmp_path)
     for folder in (tmp_path, tmp_path / "train", tmp_path / "train/NORMAL"):
         for name in JUNK:
@@ -117,7 +119,7 @@ def test_is_junk(name: str, junk: bool) -> None:
     assert is_junk(name) is junk
 
 
-def test_what_lies_beside_the_splits_is_left_alone_and_named(
+def test_warns_of_folders_next_to_the_splits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     draw(tmp_path)
@@ -129,12 +131,10 @@ def test_what_lies_beside_the_splits_is_left_alone_and_named(
     draw(tmp_path / "holdout", splits=(".",))
     (tmp_path / "a\nb.PNG").touch()
     assert ids(tmp_path) == IDS
-    assert caplog.messages == [
-        f"Beside the splits of {tmp_path} and not read: 'a\\nb.PNG', holdout."
-    ]
+    assert caplog.messages == [f"Ignored next to the splits of {tmp_path}: 'a\\nb.PNG', holdout."]
 
 
-def test_files_of_any_name_are_images_until_they_are_decoded(tmp_path: Path) -> None:
+def test_lists_files_of_any_name(tmp_path: Path) -> None:
     draw(tmp_path)
     for name in ("ä ö%20 (1).JPG", "noextension", "x.dcm", "new\nline.png"):
         (tmp_path / "train/NORMAL" / name).write_bytes(b"")
@@ -142,7 +142,7 @@ def test_files_of_any_name_are_images_until_they_are_decoded(tmp_path: Path) -> 
     assert len(ids(tmp_path)) == 10
 
 
-def test_order_does_not_depend_on_the_file_system(tmp_path: Path) -> None:
+def test_sorts_by_id(tmp_path: Path) -> None:
     draw(tmp_path)
     for name in ("b.png", "a.png", "C.png"):
         (tmp_path / "train/NORMAL" / name).write_bytes(b"")
@@ -155,7 +155,7 @@ Expected layout:
   and the same in val/ and test/, both optional"""
 
 
-def test_a_missing_folder_is_named_with_the_layout(tmp_path: Path) -> None:
+def test_reports_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(MissingData) as caught:
         ids(tmp_path / "nowhere")
     assert (
@@ -164,87 +164,87 @@ def test_a_missing_folder_is_named_with_the_layout(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+def test_refuses_a_file_that_is_not_a_zip(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"see ward 3")
     with pytest.raises(
-        MissingData, match=r"No radiographs in .*notes\.txt\nIt is a file, and no zip\.\nExpected"
+        MissingData, match=r"No radiographs in .*notes\.txt\nThe file is not a zip\.\nExpected"
     ):
         ids(tmp_path / "notes.txt")
 
 
-def test_an_empty_folder(tmp_path: Path) -> None:
+def test_reports_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="Found there: nothing\nExpected layout"):
         ids(tmp_path)
 
 
 @pytest.mark.parametrize("found", ["test", "holdout"])
-def test_without_train_there_is_no_source(found: str, tmp_path: Path) -> None:
+def test_reports_a_missing_train_split(found: str, tmp_path: Path) -> None:
     draw(tmp_path, splits=(found,))
     with pytest.raises(MissingData, match=f"Found there: {found}/\n"):
         ids(tmp_path)
 
 
-def test_a_long_listing_is_cut(tmp_path: Path) -> None:
+def test_shortens_a_long_listing(tmp_path: Path) -> None:
     for number in range(14):
         (tmp_path / f"{number:02}").mkdir()
-    with pytest.raises(MissingData, match=r"Found there: 00/, .*, 09/ and 4 more\n"):
+    with pytest.raises(MissingData, match=r"Found there: 00/, .*, 09/, and 4 more\n"):
         ids(tmp_path)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_a_class_folder_is_missing(split: str, tmp_path: Path) -> None:
+def test_refuses_a_missing_class(split: str, tmp_path: Path) -> None:
     draw(tmp_path)
     (tmp_path / split / "NORMAL" / os.listdir(tmp_path / split / "NORMAL")[0]).unlink()  # noqa: PTH208
     (tmp_path / split / "NORMAL").rmdir()
     with pytest.raises(
-        InputError, match=rf"{split} holds no folder NORMAL\.\nFound there: PNEUMONIA/\nExpected"
+        InputError, match=rf"{split} has no folder NORMAL\.\nFound there: PNEUMONIA/\nExpected"
     ):
         ids(tmp_path)
 
 
-def test_an_empty_split(tmp_path: Path) -> None:
+def test_refuses_an_empty_second_validation_folder(tmp_path: Path) -> None:
     draw(tmp_path)
     (tmp_path / "extra").mkdir()
     (tmp_path / "extra").rename(tmp_path / "validation")
-    with pytest.raises(InputError, match="both stand for 'validation'"):
+    with pytest.raises(InputError, match="both mean 'validation'"):
         ids(tmp_path)
 
 
-def test_a_class_is_empty_or_holds_junk_only(tmp_path: Path) -> None:
+def test_refuses_a_class_with_only_junk(tmp_path: Path) -> None:
     draw(tmp_path)
     (tmp_path / "test/NORMAL/n3.jpeg").rename(tmp_path / "test/NORMAL/._n3.jpeg")
-    with pytest.raises(InputError, match=r"test/NORMAL holds no images\.\nExpected layout"):
+    with pytest.raises(InputError, match=r"test/NORMAL contains no images\.\nExpected layout"):
         ids(tmp_path)
 
 
-def test_two_folders_for_one_split(tmp_path: Path) -> None:
+def test_refuses_two_folders_for_one_split(tmp_path: Path) -> None:
     draw(tmp_path, splits=("train", "val", "valid"))
     with pytest.raises(
-        InputError, match=r"val and .*valid both stand for 'validation'\. Merge or remove one"
+        InputError, match=r"val and .*valid both mean 'validation'\. Merge or remove one"
     ):
         ids(tmp_path)
 
 
-def test_two_folders_for_one_class(tmp_path: Path) -> None:
+def test_refuses_two_folders_for_one_class(tmp_path: Path) -> None:
     draw(tmp_path)
     try:
         (tmp_path / "train/normal").mkdir()
     except FileExistsError:
-        pytest.skip("this file system does not tell NORMAL from normal")
-    with pytest.raises(InputError, match="both stand for 'NORMAL'"):
+        pytest.skip("the file system ignores case")
+    with pytest.raises(InputError, match="both mean 'NORMAL'"):
         ids(tmp_path)
 
 
-def test_a_further_class_is_not_dropped_silently(tmp_path: Path) -> None:
+def test_refuses_an_unknown_class(tmp_path: Path) -> None:
     draw(tmp_path, classes=(*CLASSES, "COVID"))
     with pytest.raises(
         InputError,
-        match=r"COVID is none of the classes NORMAL, PNEUMONIA\. Rename it or take it away",
+        match=r"COVID is not one of the classes NORMAL, PNEUMONIA\. Rename or remove it",
     ):
         ids(tmp_path)
 
 
-def test_a_folder_among_images(tmp_path: Path) -> None:
+def test_refuses_a_folder_among_images(tmp_path: Path) -> None:
     draw(tmp_path)
     (tmp_path / "train/NORMAL/more.jpeg").mkdir()
     with pytest.raises(
@@ -254,27 +254,25 @@ def test_a_folder_among_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
-def test_a_pipe_among_images_is_not_waited_for(tmp_path: Path) -> None:
+def test_refuses_a_pipe(tmp_path: Path) -> None:
     draw(tmp_path)
     os.mkfifo(tmp_path / "train/NORMAL/pipe.jpeg")
-    with pytest.raises(
-        InputError, match=r"pipe\.jpeg is neither a file nor a folder\. Take it away"
-    ):
+    with pytest.raises(InputError, match=r"pipe\.jpeg is not a regular file\. Remove it"):
         ids(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [*sorted(SUFFIXES), ".JPG"])
-def test_an_image_beside_the_class_folders_has_no_class(suffix: str, tmp_path: Path) -> None:
+def test_refuses_an_image_outside_the_class_folders(suffix: str, tmp_path: Path) -> None:
     draw(tmp_path)
     (tmp_path / "train" / f"lost{suffix}").write_bytes(b"")
     with pytest.raises(
         InputError,
-        match=rf"train/lost\{suffix} lies beside the class folders\. Put it in one of them",
+        match=rf"train/lost\{suffix} is outside the class folders\. Move it into one",
     ):
         ids(tmp_path)
 
 
-def test_further_spellings_of_a_class(tmp_path: Path) -> None:
+def test_accepts_other_spellings_of_a_class(tmp_path: Path) -> None:
     draw(tmp_path, classes=("normal", "Bacterial"))
     files = scan_splits(tmp_path, "chest_xray", CLASSES, spellings={"bacterial": "PNEUMONIA"})
     assert {file.image_id for file in files if file.label == "PNEUMONIA"} == {
@@ -283,18 +281,18 @@ def test_further_spellings_of_a_class(tmp_path: Path) -> None:
     }
 
 
-def test_of_two_sources_one_must_be_named(tmp_path: Path) -> None:
+def test_refuses_two_sources(tmp_path: Path) -> None:
     draw(tmp_path / "first")
     draw(tmp_path / "second")
     with pytest.raises(
-        InputError, match=r"holds 2 sources:\n  .*first\n  .*second\nName one of them"
+        InputError, match=r"contains 2 sources:\n  .*first\n  .*second\nGive the path of one"
     ):
         ids(tmp_path)
     assert ids(tmp_path / "first") == IDS
 
 
-def test_of_several_sets_the_one_with_all_classes_is_read(tmp_path: Path) -> None:
-    """As in the folder TFDS looks into without --manual_dir, where all datasets lie."""
+def test_prefers_the_folder_with_all_classes(tmp_path: Path) -> None:
+    """TFDS's default manual_dir holds several datasets."""
     draw(tmp_path, classes=("Normal", "Opacity"))
     draw(tmp_path / "chest_xray")
     assert ids(tmp_path) == IDS
@@ -304,24 +302,25 @@ def test_of_several_sets_the_one_with_all_classes_is_read(tmp_path: Path) -> Non
     ("place", "what"),
     [("train/NORMAL/extra.jpeg", "lacks it"), ("train/NORMAL/n1.jpeg", "differs")],
 )
-def test_a_copy_that_is_none_is_not_dropped(place: str, what: str, tmp_path: Path) -> None:
+def test_refuses_a_copy_that_differs(place: str, what: str, tmp_path: Path) -> None:
     draw(tmp_path / "chest_xray")
     copy = draw(tmp_path / "chest_xray" / "chest_xray")
     (copy / place).write_bytes(b"another image")
     with pytest.raises(
-        InputError, match=rf"looks like a copy of .*, but 1 of its images .*\n  .*{place}\nTake one"
+        InputError,
+        match=rf"looks like a copy of .*, but 1 of its images .*\n  .*{place}\nRemove one",
     ):
         ids(tmp_path)
 
 
-def test_a_copy_of_which_a_part_is_missing_does_no_harm(tmp_path: Path) -> None:
+def test_accepts_an_incomplete_copy(tmp_path: Path) -> None:
     draw(tmp_path / "chest_xray")
     draw(tmp_path / "chest_xray" / "chest_xray", splits=("train",))
     assert ids(tmp_path) == IDS
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep such names out")
-def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_refuses_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     draw(tmp_path)
     with open(os.fsencode(tmp_path / "train/NORMAL") + b"/\xff.jpeg", "wb"):  # noqa: PTH123
         pass
@@ -331,7 +330,7 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
         ids(tmp_path)
 
 
-def test_real_layouts_are_found(shared_data: Path) -> None:
+def test_scans_the_kaggle_layout(shared_data: Path) -> None:
     found = scan_splits(shared_data / "kermany_224", "chest_xray", CLASSES)
     counts = {(file.split, file.label): 0 for file in found}
     for file in found:

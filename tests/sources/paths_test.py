@@ -1,4 +1,4 @@
-"""Links that lead out of a source, folders that cannot be read, names on one line."""
+"""Links out of a source, unreadable folders, and file names in messages."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ def files(source: Path) -> list[Path]:
     return [path for folder in source.iterdir() for path in folder.iterdir()]
 
 
-def test_links_within_the_source_are_followed(source: Path) -> None:
+def test_follows_links_within_the_source(source: Path) -> None:
     (source / "train/c.jpeg").symlink_to("a.jpeg")
     (source / "valid").symlink_to(source / "train")
     assert len(files(source)) == 4
     check_links(source, files(source))
 
 
-def test_a_source_that_is_reached_by_a_link(source: Path) -> None:
+def test_accepts_a_link_to_the_source(source: Path) -> None:
     (source.parent / "link").symlink_to(source)
     check_links(source.parent / "link", files(source.parent / "link"))
 
 
 @pytest.mark.parametrize("link", ["train/b.jpeg", "test"])
-def test_a_link_out_of_the_source_is_refused_by_name(
+def test_refuses_a_link_out_of_the_source(
     link: str, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (source / link).symlink_to(
         source.parent / "elsewhere" / ("b.jpeg" if link.endswith("jpeg") else "")
     )
-    message = rf"1 of the files are reached by links that lead out of .*source:\n  .*{link}.* -> .*elsewhere/b\.jpeg\nCopy"
+    message = rf"Links must not lead out of .*source\. Found 1:\n  .*{link}.* -> .*elsewhere/b\.jpeg\nCopy"
     with pytest.raises(InputError, match=message):
         check_links(source, files(source))
     monkeypatch.setenv(FOLLOW_LINKS, "1")
     check_links(source, files(source))
 
 
-def test_a_link_to_nowhere_outside_is_refused_too(source: Path) -> None:
+def test_refuses_a_broken_link_out_of_the_source(source: Path) -> None:
     (source / "train/lost.jpeg").symlink_to("/unmounted/lost.jpeg")
     with pytest.raises(InputError, match=r"lost\.jpeg -> /unmounted/lost\.jpeg"):
         check_links(source, files(source))
 
 
-def test_a_neighbour_with_a_longer_name_is_outside(source: Path) -> None:
+def test_refuses_a_neighbour_with_the_same_prefix(source: Path) -> None:
     (source.parent / "source2").mkdir()
     (source / "train/d.jpeg").symlink_to(source.parent / "source2" / "d.jpeg")
     with pytest.raises(InputError, match="source2"):
@@ -65,10 +65,10 @@ def test_a_neighbour_with_a_longer_name_is_outside(source: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["list", "enter"])
-def test_a_folder_without_permission(
+def test_reports_a_folder_without_permission(
     missing: str, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(path: Path, whole: Any = Path.iterdir) -> Any:  # not `chmod`: root may do everything
+    def denied(path: Path, whole: Any = Path.iterdir) -> Any:  # chmod does not stop root
         if path.name == "train":
             raise PermissionError(13, "Permission denied", str(path))
         return whole(path)
@@ -79,12 +79,16 @@ def test_a_folder_without_permission(
         monkeypatch.setattr(
             os, "access", lambda path, mode: path.name != "train" or not mode & os.X_OK
         )
-    with pytest.raises(InputError, match=r"train cannot be read: permission denied"):
-        list_list_children(source / "train")
-    assert find_folders(source, lambda folder: folder.name == "none") == []  # on the way it is passed by
+    with pytest.raises(
+        InputError, match=r"Permission denied: .*train\. Check its read and execute permissions"
+    ):
+        list_children(source / "train")
+    assert (
+        find_folders(source, lambda folder: folder.name == "none") == []
+    )  # skipped during a search
 
 
-def test_search_takes_the_nearest_level(tmp_path: Path) -> None:
+def test_find_folders_returns_the_nearest_level(tmp_path: Path) -> None:
     for path in ("a/x", "b/c/x", "d/x", "a/x/x", "__MACOSX/x"):
         (tmp_path / path).mkdir(parents=True, exist_ok=True)
     found = find_folders(tmp_path, lambda folder: folder.name == "x")
@@ -92,6 +96,6 @@ def test_search_takes_the_nearest_level(tmp_path: Path) -> None:
     assert find_folders(tmp_path, lambda folder: folder.name == "y") == []
 
 
-def test_a_name_is_printable_on_one_line() -> None:
+def test_printable_escapes_newlines() -> None:
     assert printable("ä/b.jpeg") == "ä/b.jpeg"
     assert printable("a\nb") == "'a\\nb'"
