@@ -108,7 +108,10 @@ def test_ignores_a_common_first_word(tmp_path: Path) -> None:
 )
 def test_refuses_an_unclear_negative_class(names: Sequence[str], tmp_path: Path) -> None:
     draw(tmp_path, *(f"{name}/a.png" for name in names))
-    message = r"""Which of the classes .* is the negative class.*--config '\{"name": "224-mine", "negative": """
+    message = (
+        r"Which of the classes .* is the negative class"
+        r""".*--config '\{"name": "224-mine", "negative": """
+    )
     with pytest.raises(InputError, match=message):
         scan_classes(tmp_path)
     assert scan_classes(tmp_path, negative=names[1].upper()).classes[0] == names[1]
@@ -196,7 +199,8 @@ def test_refuses_unusable_folders(paths: Sequence[str], message: str, tmp_path: 
         ),
         (
             ("docs/a.md", "src/b.py"),
-            r"has the name of an image\.\nFound there: docs/, src/\nExpected layout(.*\n)+If .* radiographs: Which of the classes",
+            r"has the name of an image\.\nFound there: docs/, src/\nExpected layout(.*\n)+"
+            r"If .* radiographs: Which of the classes",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The slices of COVID-CT: both layouts, spellings, split lists, and what names tell."""
+"""COVID-CT slices: both layouts, spellings, split lists, and papers in file names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cxr_tfds.sources.covid_ct import parse_origin, scan_slices
         ("396A81A5-982C-44E9-A57E-9B1DC34E2C08.jpeg", ""),
     ],
 )
-def test_what_a_name_tells(name: str, expected: str) -> None:
+def test_parse_origin(name: str, expected: str) -> None:
     assert parse_origin(name) == expected
 
 
@@ -51,7 +51,7 @@ def put(path: Path, text: str = "x") -> Path:
         ("CT_nonCOVID", "CT_covid"),
     ],
 )
-def test_split_folders_and_spellings(negative: str, positive: str, tmp_path: Path) -> None:
+def test_finds_split_folders_of_any_spelling(negative: str, positive: str, tmp_path: Path) -> None:
     for split in ("train", "val"):
         put(tmp_path / split / positive / f"{split}%1.png")
         put(tmp_path / split / negative / f"{split}.jpg")
@@ -65,15 +65,15 @@ def test_split_folders_and_spellings(negative: str, positive: str, tmp_path: Pat
     assert notes == []
 
 
-def test_two_folders_for_one_class(tmp_path: Path) -> None:
+def test_refuses_two_folders_for_one_class(tmp_path: Path) -> None:
     for name in ("COVID", "CT_COVID", "NonCOVID"):
         put(tmp_path / "train" / name / "a.png")
-    with pytest.raises(InputError, match="both stand for 'COVID'"):
+    with pytest.raises(InputError, match="both mean 'COVID'"):
         scan_slices(tmp_path)
 
 
 def flat(folder: Path, *, packed: bool = False) -> Path:
-    """The layout of the repository: two slices of each class in train, one in val and in test, and one unlisted."""
+    """Draws the repository's layout: 2 slices per class in train, 1 in val, test and no list."""
     for class_name in ("COVID", "NonCOVID"):
         images = [
             put(folder / f"CT_{class_name}" / f"{name}%0.png")
@@ -101,7 +101,7 @@ LISTED = [("test", "d"), ("train", "a"), ("train", "b"), ("validation", "c")]
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
-def test_the_repository_as_it_is(packed: bool, nested: bool, tmp_path: Path) -> None:
+def test_reads_the_repository(packed: bool, nested: bool, tmp_path: Path) -> None:
     root = flat(tmp_path / "COVID-CT-master" if nested and not packed else tmp_path, packed=packed)
     files, notes = scan_slices(tmp_path)
     assert [file.image_id for file in files] == [
@@ -113,43 +113,44 @@ def test_the_repository_as_it_is(packed: bool, nested: bool, tmp_path: Path) -> 
     ]
     assert {file.path.read_bytes() for file in files} == {b"x"}
     assert notes == [
-        "Slices in no list, which are left out: 2 (COVID/unlisted%0.png, NonCOVID/unlisted%0.png)."
+        "Slices left out because they are in no list: 2 "
+        "(COVID/unlisted%0.png, NonCOVID/unlisted%0.png)."
     ]
     assert root.is_dir()
 
 
-def test_without_test_lists_there_is_no_test_split(tmp_path: Path) -> None:
+def test_has_no_test_split_without_test_lists(tmp_path: Path) -> None:
     for path in flat(tmp_path).rglob("testCT_*.txt"):
         path.unlink()
     files, notes = scan_slices(tmp_path)
     assert {file.split for file in files} == {"train", "validation"}
-    assert notes[0].startswith("Slices in no list, which are left out: 4 (COVID/d%0.png, ")
+    assert notes[0].startswith("Slices left out because they are in no list: 4 (COVID/d%0.png, ")
 
 
-def test_listed_slices_without_a_file_are_counted(tmp_path: Path) -> None:
+def test_counts_listed_slices_without_a_file(tmp_path: Path) -> None:
     (flat(tmp_path) / "CT_COVID" / "b%0.png").unlink()
     files, notes = scan_slices(tmp_path)
     assert len(files) == 7
-    assert notes[0] == "Slices of the lists without a file: 1 (COVID/b%0.png)."
+    assert notes[0] == "Listed slices without a file: 1 (COVID/b%0.png)."
 
 
-def test_a_slice_in_two_lists(tmp_path: Path) -> None:
+def test_refuses_a_slice_in_two_lists(tmp_path: Path) -> None:
     put(flat(tmp_path) / "Data-split" / "COVID" / "testCT_COVID.txt", "d%0.png\na%0.png\n")
     with pytest.raises(
-        InputError, match=r"The lists of COVID name 1 files twice: a%0\.png\. Leave each in one"
+        InputError, match=r"The lists of COVID name 1 files twice: a%0\.png\. Keep each in one"
     ):
         scan_slices(tmp_path)
 
 
-def test_a_list_of_which_no_slice_is_there(tmp_path: Path) -> None:
+def test_refuses_a_split_without_files(tmp_path: Path) -> None:
     (flat(tmp_path) / "CT_NonCOVID" / "c%0.png").unlink()
     with pytest.raises(
-        InputError, match="split validation: none of the NonCOVID slices of its list is there"
+        InputError, match="split validation: none of the listed NonCOVID slices exists"
     ):
         scan_slices(tmp_path)
 
 
-def test_a_list_that_is_no_text(tmp_path: Path) -> None:
+def test_refuses_a_list_that_is_not_utf8(tmp_path: Path) -> None:
     (flat(tmp_path) / "Data-split" / "COVID" / "trainCT_COVID.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"trainCT_COVID\.txt is not UTF-8"):
         scan_slices(tmp_path)
@@ -158,18 +159,19 @@ def test_a_list_that_is_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "link", ["Data-split/COVID/testCT_COVID.txt", "Data-split", "Images-processed"]
 )
-def test_a_link_out_of_the_source_is_refused(link: str, tmp_path: Path) -> None:
-    """The names in a list come into the published report."""
+def test_refuses_a_link_out_of_the_source(link: str, tmp_path: Path) -> None:
+    """The build report prints names of a list."""
     source = flat(tmp_path / "source", packed=True)
     (source / link).rename(tmp_path / "secret")
     (source / link).symlink_to(tmp_path / "secret")
     with pytest.raises(
-        InputError, match=rf"links that lead out of .*source:\n  .*/{link}.* -> .*/secret"
+        InputError,
+        match=rf"Links must not lead out of .*source\. Found .*:\n  .*/{link}.* -> .*/secret",
     ):
         scan_slices(source)
 
 
-def test_neither_layout(tmp_path: Path) -> None:
+def test_reports_missing_data(tmp_path: Path) -> None:
     put(tmp_path / "a.png")
     with pytest.raises(
         MissingData,
@@ -180,11 +182,11 @@ def test_neither_layout(tmp_path: Path) -> None:
         scan_slices(tmp_path / "nowhere")
 
 
-def test_flat_without_lists(tmp_path: Path) -> None:
+def test_reports_missing_lists(tmp_path: Path) -> None:
     put(tmp_path / "CT_COVID" / "a.png")
     put(tmp_path / "CT_NonCOVID" / "b.png")
     with pytest.raises(
         MissingData,
-        match=r"in no splits, and trainCT_NonCOVID\.txt.*\n(.*\n)+Or build them as xray_f",
+        match=r"not in split folders, and their list trainCT_NonCOVID\.txt is missing\.\n",
     ):
         scan_slices(tmp_path)

@@ -1,29 +1,36 @@
-"""metadata.csv of the COVID-19 image data collection: columns, findings, choice of images, bad tables."""
+"""metadata.csv of the COVID-19 image data collection: columns, findings, chosen images, errors."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.ieee8023 import FINDINGS, Chosen, Row, choose, normalize_finding, read_table
+from cxr_tfds.sources import SourceImage, SourcePath
+from cxr_tfds.sources.ieee8023 import FINDINGS, Row, choose_images, normalize_finding, read_table
 
 NEW = "patientid,offset,finding,view,modality,folder,filename,license"
 OLD = "Patientid,offset,sex,age,finding,survival,view,date,location,filename,doi, url,license,notes"
-PA = {"view": "PA", "modality": "X-ray", "finding": "COVID-19"}
+PA = {"view": "PA", "modality": "X-ray", "finding": "COVID-19", "label": "COVID"}
+
+
+def paths(*names: str) -> dict[str, SourcePath]:
+    return {f"images/{name}": Path(name) for name in names}
 
 
 def table(*rows: str, header: str = NEW) -> list[Row]:
     return read_table("\r\n".join([header, *rows]).encode())
 
 
-def test_columns_are_found_by_name() -> None:
+def test_finds_columns_by_name() -> None:
     new = table('2,0,"COVID-19, ARDS",AP Supine,X-ray,images,a.jpg,CC BY')
     assert new == [Row(2, "ieee8023-2", "COVID-19, ARDS", "AP Supine", "X-ray", "images", "a.jpg")]
     shuffled = table("a.jpg,PA,2,COVID-19", header="filename,View,patient_id,FINDING")
     assert shuffled == [Row(2, "ieee8023-2", "COVID-19", "PA", "X-ray", "images", "a.jpg")]
 
 
-def test_a_table_from_before_modality_and_folder() -> None:
+def test_reads_tables_without_modality_and_folder() -> None:
     rows = table(
         '13, 4,M,35,COVID-19,Y,PA,"January 19, 2020","Washington, USA",x-PA.jpeg,10.1/a,https://b,,"two\nlines"',
         "17 ,9,M,54,COVID-19,Y,CT,2020,Goyang, y.jpg ,,,,",
@@ -35,11 +42,11 @@ def test_a_table_from_before_modality_and_folder() -> None:
     ]
 
 
-def test_short_and_blank_rows() -> None:
+def test_reads_short_and_skips_blank_rows() -> None:
     rows = table("2,0,COVID-19,PA", "", ",,,,,,,", " ,0,todo,PA,X-ray,images,a.jpg,")
     assert [(row.patient_id, row.filename) for row in rows] == [("ieee8023-2", ""), ("", "a.jpg")]
-    with pytest.raises(InputError, match="no row is so"):
-        choose(rows[:1], [], **PA)
+    with pytest.raises(InputError, match="no row matches"):
+        choose_images(rows[:1], {}, **PA)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +55,13 @@ def test_short_and_blank_rows() -> None:
         (b"", "has no column patientid, finding, view, filename; it has none"),
         (b"a,b\n1,2\n", "has no column patientid, .*; it has a, b. Expected the table of ieee8023"),
         (b"patientid,finding,view\n", "has no column filename; it has patientid, finding, view"),
-        (NEW.encode(), "holds no rows"),
+        (NEW.encode(), "has no rows"),
         (b"Finding," + NEW.encode() + b"\n", "has the column 'finding' twice"),
         (NEW.encode() + b"\n\xff", r"is not UTF-8 \(byte 63\)"),
         (NEW.encode() + b'\n1,"0,COVID-19', "line 2: unexpected end of data"),
     ],
 )
-def test_bad_tables(data: bytes, message: str) -> None:
+def test_refuses_bad_tables(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=rf"^metadata.csv.* ?{message}"):
         read_table(data)
 
@@ -73,9 +80,9 @@ def test_bad_tables(data: bytes, message: str) -> None:
         ("..\\x", "a.png"),
     ],
 )
-def test_names_that_lead_out_of_the_folder(folder: str, filename: str) -> None:
+def test_refuses_names_outside_the_folder(folder: str, filename: str) -> None:
     with pytest.raises(
-        InputError, match=r"line 3: .* leads out of its folder; expected a plain file name\. Such"
+        InputError, match=r"line 3: .* points outside its folder; expected a plain file name\. Do"
     ):
         table("1,0,COVID-19,PA,X-ray,images,a.png,", f"2,0,todo,L,X-ray,{folder},{filename},")
 
@@ -100,7 +107,7 @@ def test_names_that_lead_out_of_the_folder(folder: str, filename: str) -> None:
         ("", None),
     ],
 )
-def test_findings_of_old_and_new_tables(finding: str, name: str | None) -> None:
+def test_normalizes_findings_of_all_tables(finding: str, name: str | None) -> None:
     assert normalize_finding(finding) == name
     assert name is None or name in FINDINGS
 
@@ -116,29 +123,32 @@ ROWS = table(
     ",0,covid-19,pa,x-ray,images,g.jpg,",
     "6,0,SARS,PA,X-ray,images,h.jpg,",
 )
-THERE = [
-    f"images/{name}"
-    for name in ("a.jpg", "b.png", "c.jpg", "d.jpg", "f.jpg", "g.jpg", "h.jpg", "stray.jpg")
-]
+PATHS = paths("a.jpg", "b.png", "c.jpg", "d.jpg", "f.jpg", "g.jpg", "h.jpg", "stray.jpg")
 
 
-def names(chosen: list[Chosen]) -> list[str]:
-    return [image.place.removeprefix("images/") for image in chosen]
+def names(chosen: list[SourceImage]) -> list[str]:
+    return [str(image.path) for image in chosen]
 
 
-def test_the_images_asked_for() -> None:
-    chosen, notes = choose(ROWS, THERE, **PA)
+def test_chooses_matching_images() -> None:
+    chosen, notes = choose_images(ROWS, PATHS, **PA)
     assert chosen == [
-        Chosen("images/a.jpg", "ieee8023-1", "COVID-19"),
-        Chosen("images/b.png", "ieee8023-1", "COVID-19"),
-        Chosen("images/g.jpg", "", "COVID-19"),
+        SourceImage(
+            Path(name),
+            "train",
+            "COVID",
+            f"COVID/images/{name}",
+            finding="COVID-19",
+            patient_id=patient,
+        )
+        for name, patient in (("a.jpg", "ieee8023-1"), ("b.png", "ieee8023-1"), ("g.jpg", ""))
     ]
     assert notes == [
-        "metadata.csv has 9 rows, 4 of view PA, modality X-ray and finding COVID-19; "
-        "without an image here, of these: 1, of all: 2.",
+        "metadata.csv has 9 rows, 2 without an image file. Of these rows 4 match view PA, "
+        "modality X-ray and finding COVID-19, 1 without an image file.",
         "Images without a row: 1.",
-        "Rows not labelled yet ('todo'): 1.",
-        "File names in several rows, whose patients are taken for one: 0.",
+        "Rows without a label ('todo'): 1.",
+        "File names in several rows, whose patients count as one: 0.",
     ]
 
 
@@ -152,24 +162,25 @@ def test_the_images_asked_for() -> None:
         ("PA", "Viral", ["b.png"]),
     ],
 )
-def test_other_views_and_findings(view: str, finding: str, found: list[str]) -> None:
-    assert names(choose(ROWS, THERE, view=view, modality="X-ray", finding=finding)[0]) == found
+def test_chooses_other_views_and_findings(view: str, finding: str, found: list[str]) -> None:
+    chosen, _ = choose_images(ROWS, PATHS, **(PA | {"view": view, "finding": finding}))
+    assert names(chosen) == found
 
 
-def test_nothing_asked_for_is_there() -> None:
+def test_reports_existing_values_if_nothing_matches() -> None:
     with pytest.raises(
-        InputError, match=r"finding='COVID': no row is so\. Of the 7 rows"
+        InputError, match=r"finding='COVID': no row matches\. Values of the 7 rows"
     ) as caught:
-        choose(ROWS, THERE, view="PA", modality="X-ray", finding="COVID")  # a term is whole
-    assert "\n  the views are PA (4), AP (1), L (1), pa (1)\n" in str(caught.value)
+        choose_images(ROWS, PATHS, **(PA | {"finding": "COVID"}))  # not a complete term
+    assert "\n  view: PA (4), AP (1), L (1), pa (1)\n  modality: " in str(caught.value)
     with pytest.raises(
         InputError,
-        match="modality='CT', finding='COVID-19': 1 rows are so, and none of their images",
+        match="'CT', finding='COVID-19': 1 rows match, but none of their image files exist",
     ):
-        choose(ROWS, THERE, view="any", modality="CT", finding="COVID-19")
+        choose_images(ROWS, PATHS, **(PA | {"view": "any", "modality": "CT"}))
 
 
-def test_repeated_names_join_their_patients() -> None:
+def test_merges_patients_with_a_common_image() -> None:
     rows = table(
         "8,0,COVID-19,PA,X-ray,images,a.jpg,",
         "9,0,COVID-19,PA,X-ray,images,a.jpg,",
@@ -179,22 +190,20 @@ def test_repeated_names_join_their_patients() -> None:
         "6,0,COVID-19,PA,X-ray,images,d.jpg,",
         ",0,COVID-19,PA,X-ray,images,d.jpg,",
         ",0,COVID-19,PA,X-ray,images,e.jpg,",
-        "6,0,COVID-19,PA,X-ray,images,e.jpg,",  # a patient whom only a later row tells
+        "6,0,COVID-19,PA,X-ray,images,e.jpg,",  # only a later row has the patient
     )
-    chosen, notes = choose(rows, [row.place for row in rows], **PA)
+    chosen, notes = choose_images(rows, paths(*(row.filename for row in rows)), **PA)
     assert names(chosen) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"]
     assert [image.patient_id for image in chosen] == ["ieee8023-8"] * 3 + ["ieee8023-6"] * 2
-    assert notes[3].endswith("for one: 4.")
+    assert notes[3].endswith("count as one: 4.")
 
 
-def test_rows_that_disagree_about_an_image_leave_it_out() -> None:
+def test_leaves_out_images_with_conflicting_rows() -> None:
     rows = table(
         "1,0,COVID-19,PA,X-ray,images,a.jpg,",
         "1,0,No Finding,PA,X-ray,images,a.jpg,",
         "1,0,COVID-19,PA,X-ray,images,b.jpg,",
     )
-    chosen, notes = choose(rows, ["images/a.jpg", "images/b.jpg"], **PA)
+    chosen, notes = choose_images(rows, paths("a.jpg", "b.jpg"), **PA)
     assert names(chosen) == ["b.jpg"]
-    assert (
-        notes[-1] == "Images left out because some of their rows are asked for and some are not: 1."
-    )
+    assert notes[-1] == "Images left out because only some of their rows match: 1."

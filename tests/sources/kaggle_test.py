@@ -1,4 +1,4 @@
-"""Kaggle credentials: found where the kaggle command finds them, and never printable."""
+"""Kaggle credentials are found like the kaggle command finds them, and never printed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SECRETS = {"username": "ada-lovelace", "key": "0123456789abcdef"}
 
 
 class Manager:
-    """Stands for TFDS's download manager."""
+    """Replaces TFDS's download manager."""
 
-    def __init__(self, answer: Path | Exception) -> None:
-        self.answer = answer
+    def __init__(self, result: Path | Exception) -> None:
+        self.result = result
 
     def download_kaggle_data(self, dataset: str) -> Path:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer / dataset
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result / dataset
 
 
 @pytest.fixture
@@ -36,17 +36,17 @@ def _command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kaggle.shutil, "which", lambda name: f"/bin/{name}")
 
 
-def test_without_credentials_there_are_none(folder: Path) -> None:
+def test_finds_no_credentials(folder: Path) -> None:
     assert kaggle.find_credentials() == []
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"username": "ada"}', "not json"])
-def test_a_file_without_credentials(content: str, folder: Path) -> None:
+def test_ignores_a_file_without_credentials(content: str, folder: Path) -> None:
     (folder / "kaggle.json").write_text(content, encoding="utf-8")
     assert kaggle.find_credentials() == []
 
 
-def test_where_credentials_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finds_credentials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "kaggle.json").write_text(json.dumps(SECRETS), encoding="utf-8")
     assert set(kaggle.find_credentials()) == set(SECRETS.values())
     (folder / "kaggle.json").unlink()
@@ -54,14 +54,16 @@ def test_where_credentials_are_found(folder: Path, monkeypatch: pytest.MonkeyPat
     assert kaggle.find_credentials() == ["KGAT_token"]
     (folder / "access_token").unlink()
     monkeypatch.setenv("KAGGLE_KEY", "key")
-    assert kaggle.find_credentials() == []  # of use with a user name only
+    assert kaggle.find_credentials() == []  # useless without a user name
     monkeypatch.setenv("KAGGLE_USERNAME", "ada")
     assert set(kaggle.find_credentials()) == {"key", "ada"}
     monkeypatch.setenv("KAGGLE_API_TOKEN", "token")
     assert set(kaggle.find_credentials()) == {"key", "ada", "token"}
 
 
-def test_the_home_folder_is_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finds_credentials_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("KAGGLE_CONFIG_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
@@ -72,12 +74,12 @@ def test_the_home_folder_is_looked_into(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("_command")
-def test_a_download_gives_its_folder(folder: Path) -> None:
+def test_returns_the_download_folder(folder: Path) -> None:
     assert kaggle.download(Manager(folder), "owner/name") == folder / "owner/name"
 
 
 @pytest.mark.usefixtures("_command")
-def test_a_failed_download_shows_no_credential(
+def test_hides_credentials_of_a_failed_download(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -88,17 +90,19 @@ def test_a_failed_download_shows_no_credential(
     failing = Manager(RuntimeError(f"401 for {SECRETS}, token 0123456789abcdef-and-more"))
     with pytest.raises(InputError) as caught:
         kaggle.download(failing, "owner/name")
-    expected = "Kaggle did not give owner/name:\n401 for {'username': '[hidden]', 'key': '[hidden]'}, token [hidden]"
-    assert str(caught.value) == expected
+    assert str(caught.value) == (
+        "Kaggle could not provide owner/name:\n"
+        "401 for {'username': '[hidden]', 'key': '[hidden]'}, token [hidden]"
+    )
     assert caught.value.__suppress_context__
-    printable = caplog.text + "".join(capfd.readouterr())
-    assert not [secret for secret in (*SECRETS.values(), "and-more") if secret in printable]
+    printed = caplog.text + "".join(capfd.readouterr())
+    assert not [secret for secret in (*SECRETS.values(), "and-more") if secret in printed]
 
 
-def test_without_the_command_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_a_missing_kaggle_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kaggle.shutil, "which", lambda name: None)
     with pytest.raises(
         InputError,
-        match=r"not the kaggle command that would download owner/name.*pip install kaggle",
+        match=r"not the kaggle command to download owner/name.*pip install kaggle",
     ):
         kaggle.download(Manager(folder), "owner/name")

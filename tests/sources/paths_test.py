@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.paths import FOLLOW_LINKS, check_links, list_children, find_folders, printable
+from cxr_tfds.sources.paths import FOLLOW_LINKS, check_links, find_folders, list_children, printable
 
 
 @pytest.fixture
@@ -44,7 +44,10 @@ def test_refuses_a_link_out_of_the_source(
     (source / link).symlink_to(
         source.parent / "elsewhere" / ("b.jpeg" if link.endswith("jpeg") else "")
     )
-    message = rf"Links must not lead out of .*source\. Found 1:\n  .*{link}.* -> .*elsewhere/b\.jpeg\nCopy"
+    message = (
+        r"Links must not lead out of .*source\. Found 1:\n"
+        rf"  .*{link}.* -> .*elsewhere/b\.jpeg\nCopy"
+    )
     with pytest.raises(InputError, match=message):
         check_links(source, files(source))
     monkeypatch.setenv(FOLLOW_LINKS, "1")
