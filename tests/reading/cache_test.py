@@ -1,4 +1,4 @@
-"""The file of a cached split: what it holds, and that nothing but that is ever read from it."""
+"""The file of a cached split: its content, and that a corrupt one is never read."""
 
 import errno
 import os
@@ -9,40 +9,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.splits import load_split
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading import cache
-from cxr_tfds.reading.in_order import load_split
 
 
 def read(dataset, folder):
-    """The images of train in the file, and the labels that come with them."""
+    """Returns the images and labels of train, read through the file."""
     gather, labels = cache.in_file(dataset, "train", folder)
     return gather(tf.range(dataset.sizes["train"])).numpy(), labels.numpy()
 
 
 @pytest.fixture(scope="module")
-def whole(dataset, tmp_path_factory):
-    """Folder of a cache. Read it, never write to it."""
+def cached(dataset, tmp_path_factory):
+    """Folder of a valid cache. Read only."""
     folder = tmp_path_factory.mktemp("cache")
     cache.in_file(dataset, "train", folder)
     return folder
 
 
-def test_the_file_is_an_array_of_the_split_and_written_once(dataset, whole):
-    (path,) = whole.iterdir()
+def test_file_is_an_array_of_the_split_and_written_once(dataset, cached):
+    (path,) = cached.iterdir()
     assert path.name == f"{dataset.fingerprint[:16]}-train-64x64x1-stretch.npy"
     examples = load_split(dataset, "train")
     np.testing.assert_array_equal(np.load(path), examples.images)
     written = path.stat()
-    images, labels = read(dataset, whole)
+    images, labels = read(dataset, cached)
     np.testing.assert_array_equal(images, examples.images)
     np.testing.assert_array_equal(labels, examples.labels)
     assert path.stat() == written
 
 
 @pytest.mark.parametrize(
-    "damage",
+    "corrupt",
     [
         lambda data: data[:-1],
         lambda data: data[: len(data) // 2],
@@ -66,18 +66,16 @@ def test_the_file_is_an_array_of_the_split_and_written_once(dataset, whole):
         "bit",
     ],
 )
-def test_a_damaged_file_is_written_again(dataset, whole, tmp_path, caplog, damage):
-    (path,) = whole.iterdir()
-    (tmp_path / path.name).write_bytes(damage(path.read_bytes()))
+def test_corrupt_file_is_written_again(dataset, cached, tmp_path, caplog, corrupt):
+    (path,) = cached.iterdir()
+    (tmp_path / path.name).write_bytes(corrupt(path.read_bytes()))
     images, _ = read(dataset, tmp_path)
     np.testing.assert_array_equal(images, np.load(path))
-    assert caplog.messages == [
-        f"{tmp_path / path.name} is not as it was written, and is written again."
-    ]
+    assert caplog.messages == [f"Cache file {tmp_path / path.name} is corrupt; writing it again."]
     assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_folder_without_room_is_named(dataset, tmp_path, monkeypatch):
+def test_names_a_folder_without_free_space(dataset, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(
@@ -88,29 +86,31 @@ def test_a_folder_without_room_is_named(dataset, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
-def test_a_disk_that_cannot_be_written_to_any_more_is_named(dataset, tmp_path, monkeypatch, code):
+def test_names_a_folder_whose_disk_fails_while_writing(dataset, tmp_path, monkeypatch, code):
     def batches(*arguments, **settings):
         yield {"image": np.zeros((1, 64, 64, 1), np.uint8)}
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(cache, "numpy_batches", batches)
-    said = rf"{tmp_path} cannot be used ({os.strerror(code)}); the cache of train takes 0.0 GB. Give another folder"
-    with pytest.raises(InputError, match=re.escape(said)):
+    monkeypatch.setattr(cache, "_read", batches)
+    message = (
+        f"{tmp_path} cannot be used ({os.strerror(code)}); the cache of train takes 0.0 GB. "
+        "Choose another folder with --cache-dir"
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
         read(dataset, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_cannot_be_finished_is_not_left(own, tmp_path):
+def test_removes_an_unfinished_file(own, tmp_path):
     shard = Path(own.shards["train"][1])
     os.truncate(shard, shard.stat().st_size - 100)
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match="is corrupt"):
         read(own, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_labels_come_with_the_images(dataset, monkeypatch):
-    """Not by a scan of their own, where the images are read anyway."""
-    monkeypatch.setattr(cache, "labels_of", None)
+def test_labels_are_read_together_with_the_images(dataset, monkeypatch):
+    monkeypatch.setattr(cache, "read_columns", None)
     expected = load_split(dataset, "train").labels
     for source in (cache.in_memory, cache.in_records):
         np.testing.assert_array_equal(source(dataset, "train")[1], expected)

@@ -1,4 +1,4 @@
-"""Finding built datasets: names, the command that builds a missing one, and damaged or foreign ones."""
+"""Finding built datasets: names, missing, corrupt and foreign ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.reading.datasets import (
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import (
     DatasetName,
     build_line,
     default_data_dir,
     known_datasets,
     named_settings,
-    open_dataset,
 )
 
 NAME = DatasetName("chest_xray_pneumonia", "64")
@@ -23,7 +23,7 @@ NAME = DatasetName("chest_xray_pneumonia", "64")
 
 @pytest.fixture
 def copy(built: Path, tmp_path: Path) -> Path:
-    """A data_dir that a test may damage."""
+    """A data_dir that a test may change."""
     shutil.copytree(built, tmp_path / "data")
     return tmp_path / "data"
 
@@ -36,7 +36,7 @@ def copy(built: Path, tmp_path: Path) -> Path:
         ("covid_ct/512-rgb:1.0.10", ("covid_ct", "512-rgb", "1.0.10")),
     ],
 )
-def test_names(text: str, parts: tuple[str, str, str | None]) -> None:
+def test_parses_names(text: str, parts: tuple[str, str, str | None]) -> None:
     name = DatasetName.parse(text)
     assert (name.dataset, name.config, name.version) == parts
     assert DatasetName.parse(str(name)) == name
@@ -59,7 +59,7 @@ def test_names(text: str, parts: tuple[str, str, str | None]) -> None:
         "a b",
     ],
 )
-def test_other_names_are_refused(text: str) -> None:
+def test_refuses_other_names(text: str) -> None:
     with pytest.raises(
         InputError, match="expected DATASET/CONFIG such as chest_xray_pneumonia/224"
     ):
@@ -78,7 +78,7 @@ def test_other_names_are_refused(text: str) -> None:
         ("mine", {}),
     ],
 )
-def test_a_config_name_says_settings(config: str, settings: dict[str, int | str]) -> None:
+def test_config_name_implies_settings(config: str, settings: dict[str, int | str]) -> None:
     assert named_settings(config) == settings
 
 
@@ -91,7 +91,7 @@ def test_a_config_name_says_settings(config: str, settings: dict[str, int | str]
         ("mine", """ --config '{"name": "mine"}'"""),
     ],
 )
-def test_a_dataset_that_is_not_built_comes_with_its_command(
+def test_missing_dataset_error_holds_the_build_command(
     config: str, option: str, tmp_path: Path
 ) -> None:
     with pytest.raises(MissingData) as caught:
@@ -103,13 +103,13 @@ def test_a_dataset_that_is_not_built_comes_with_its_command(
     )
 
 
-def test_the_command_can_be_pasted_into_a_shell() -> None:
+def test_build_command_is_quoted_for_a_shell() -> None:
     line = build_line(DatasetName("a", "it's"), Path("/my data"))
     assert "--data_dir '/my data' " in line
     assert line.endswith("""--config '{"name": "it'"'"'s"}'""")
 
 
-def test_a_built_dataset_describes_itself(built: Path) -> None:
+def test_reads_the_description_of_a_built_dataset(built: Path) -> None:
     dataset = open_dataset(NAME, built)
     assert dataset.name == "chest_xray_pneumonia/64:1.0.0"
     assert dataset.shape == (64, 64, 1)
@@ -132,7 +132,7 @@ def test_check_split(built: Path) -> None:
         dataset.check_split("val")
 
 
-def test_the_newest_version_is_taken_unless_one_is_named(copy: Path) -> None:
+def test_opens_the_newest_version_by_default(copy: Path) -> None:
     folder = copy / "chest_xray_pneumonia" / "64"
     for version in ("1.0.2", "1.0.10"):
         shutil.copytree(folder / "1.0.0", folder / version)
@@ -144,14 +144,14 @@ def test_the_newest_version_is_taken_unless_one_is_named(copy: Path) -> None:
     assert open_dataset(named, copy).name.endswith(":1.0.2")
 
 
-def test_another_version_is_mentioned(built: Path) -> None:
+def test_missing_version_error_names_the_others(built: Path) -> None:
     with pytest.raises(
-        MissingData, match=r"64:9\.9\.9 is not built in .* \(there is 1\.0\.0\)\. Build it with"
+        MissingData, match=r"64:9\.9\.9 is not built in .* \(found 1\.0\.0\)\. Build it with"
     ):
         open_dataset(DatasetName("chest_xray_pneumonia", "64", "9.9.9"), built)
 
 
-def test_a_missing_shard_is_named_with_the_way_out(copy: Path) -> None:
+def test_names_a_missing_shard(copy: Path) -> None:
     shard = next(copy.rglob("*-test.tfrecord-*"))
     shard.unlink()
     with pytest.raises(
@@ -161,16 +161,18 @@ def test_a_missing_shard_is_named_with_the_way_out(copy: Path) -> None:
         open_dataset(NAME, copy)
 
 
-def test_a_shard_that_was_not_copied_whole(copy: Path) -> None:
+def test_refuses_an_incomplete_copy(copy: Path) -> None:
     shard = next(copy.rglob("*-train.tfrecord-*"))
     content = shard.read_bytes()
     shard.write_bytes(content[:-1])
-    message = rf"The shards of train in .* have {len(content) - 1:,} bytes; expected {len(content):,}, so they were not"
+    message = (
+        rf"^Incomplete copy: .* {len(content) - 1:,} bytes; expected {len(content):,}\. Remove"
+    )
     with pytest.raises(InputError, match=message):
         open_dataset(NAME, copy)
 
 
-def test_a_dataset_of_another_project_is_refused(copy: Path) -> None:
+def test_refuses_a_dataset_of_another_project(copy: Path) -> None:
     (next(copy.glob("*/64/1.0.0")) / "metadata.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=r"1\.0\.0 was not built by cxr-tfds"):
         open_dataset(NAME, copy)
@@ -188,7 +190,7 @@ def test_a_dataset_of_another_project_is_refused(copy: Path) -> None:
         ("label.labels.txt", None),
     ],
 )
-def test_a_damaged_description_is_bad_input(file: str, content: str | None, copy: Path) -> None:
+def test_refuses_a_corrupt_description(file: str, content: str | None, copy: Path) -> None:
     path = next(copy.glob("*/64/1.0.0")) / file
     path.unlink()
     if content is not None:
@@ -197,7 +199,7 @@ def test_a_damaged_description_is_bad_input(file: str, content: str | None, copy
         open_dataset(NAME, copy)
 
 
-def test_known_datasets_are_ours_and_those_in_the_folder(copy: Path, tmp_path: Path) -> None:
+def test_known_datasets_are_builders_and_folders(copy: Path, tmp_path: Path) -> None:
     assert "chest_xray_pneumonia" in known_datasets(tmp_path / "nowhere")
     (copy / "chest_xray_pneumonia").rename(copy / "my_hospital")
     (copy / "downloads" / "x").mkdir(parents=True, exist_ok=True)
@@ -205,7 +207,7 @@ def test_known_datasets_are_ours_and_those_in_the_folder(copy: Path, tmp_path: P
     assert "downloads" not in known_datasets(copy)
 
 
-def test_the_default_folder_is_that_of_tfds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folder_is_that_of_tfds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFDS_DATA_DIR", "~/cxr")
     assert default_data_dir() == Path.home() / "cxr"
     monkeypatch.delenv("TFDS_DATA_DIR")

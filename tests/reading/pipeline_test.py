@@ -1,4 +1,4 @@
-"""Batches: every example once an epoch, orders from seed and epoch alone, damage named."""
+"""Batches: exact epochs, orders that depend on seed and epoch only, and corrupt shards."""
 
 import dataclasses
 import hashlib
@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from helpers.splits import load_split
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import radiograph
-from cxr_tfds.reading import cache, pipeline
-from cxr_tfds.reading import in_order as reading
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
+from cxr_tfds.reading import Shard, cache, pipeline
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.sequential import name_corrupt_shard, read_columns
 
-NAME = DatasetName.parse("chest_xray_pneumonia/64")
-BATCH = 9  # divides no split: the last batch is smaller
+BATCH = 9  # does not divide any split: the last batch is smaller
 
 
 def content(images):
@@ -28,14 +28,14 @@ def content(images):
 
 
 def epochs(dataset, count, **settings):
-    """Image hashes in order and their labels, by epoch."""
+    """Returns the hashes of the images in order and their labels, for each epoch."""
     settings = {"batch_size": BATCH, "seed": 0, "cache": "ram"} | settings
     steps = -(-dataset.sizes["train"] // settings["batch_size"])
-    batches = pipeline.train_batches(dataset, **settings).take(count * steps).as_numpy_iterator()
+    batches = dataset.train(**settings).take(count * steps).as_numpy_iterator()
     found = []
     for _ in range(count):
-        of_epoch = [next(batches) for _ in range(steps)]
-        images, labels = (np.concatenate(parts) for parts in zip(*of_epoch, strict=True))
+        batches_of_epoch = [next(batches) for _ in range(steps)]
+        images, labels = (np.concatenate(parts) for parts in zip(*batches_of_epoch, strict=True))
         found.append((content(images), labels))
     return found
 
@@ -45,10 +45,10 @@ def orders(dataset, count, **settings):
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
-def test_every_epoch_holds_every_example_once_in_a_new_order(dataset, cache):
-    whole = reading.load_split(dataset, "train")
+def test_every_epoch_has_every_example_once_in_a_new_order(dataset, cache):
+    whole = load_split(dataset, "train")
     labels = dict(zip(content(whole.images), whole.labels, strict=True))
-    assert len(labels) == len(whole.images)  # no image twice
+    assert len(labels) == len(whole.images)  # all images differ
     stored = list(labels)
     found = epochs(dataset, 3, cache=cache)
     for hashes, targets in found:
@@ -56,12 +56,12 @@ def test_every_epoch_holds_every_example_once_in_a_new_order(dataset, cache):
         np.testing.assert_array_equal(targets.ravel(), [labels[image] for image in hashes])
     seen = [stored, *(hashes for hashes, _ in found)]
     assert len({tuple(hashes) for hashes in seen}) == 4
-    for one, other in itertools.pairwise(seen):  # well mixed: few images keep their place
+    for one, other in itertools.pairwise(seen):  # few images keep their place
         assert sum(a == b for a, b in zip(one, other, strict=True)) < len(stored) / 5
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
-def test_the_seed_decides_the_orders(dataset, cache):
+def test_orders_depend_on_the_seed(dataset, cache):
     first = orders(dataset, 2, cache=cache, seed=3)
     assert orders(dataset, 2, cache=cache, seed=3) == first
     other = orders(dataset, 2, cache=cache, seed=4)
@@ -69,25 +69,25 @@ def test_the_seed_decides_the_orders(dataset, cache):
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
-def test_the_global_seed_does_not(dataset, cache):
+def test_orders_do_not_depend_on_the_global_seed(dataset, cache):
     found = []
     for seed in (0, 1):
         tf.random.set_seed(seed)
         drawn = float(tf.random.uniform(()))
         tf.random.set_seed(seed)
         found.append(orders(dataset, 2, cache=cache))
-        assert float(tf.random.uniform(())) == drawn  # nor is it changed
+        assert float(tf.random.uniform(())) == drawn  # the global generator is unchanged
     assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
-def test_starting_at_an_epoch_gives_what_an_uninterrupted_run_sees(dataset, cache):
+def test_first_epoch_continues_an_uninterrupted_run(dataset, cache):
     uninterrupted = orders(dataset, 4, cache=cache)
     assert orders(dataset, 2, cache=cache, first_epoch=2) == uninterrupted[2:]
 
 
-def test_one_shard_is_shuffled_differently_by_each_seed_and_epoch(built):
-    dataset = open_dataset(NAME, built)
+def test_one_shard_is_shuffled_by_seed_and_epoch(built):
+    dataset = open_dataset("chest_xray_pneumonia/64", built)
     assert len(dataset.shards["train"]) == 1
     seen = [
         tuple(order) for seed in range(3) for order in orders(dataset, 3, cache="none", seed=seed)
@@ -96,11 +96,9 @@ def test_one_shard_is_shuffled_differently_by_each_seed_and_epoch(built):
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
-def test_batches_are_uint8_images_and_targets(dataset, cache):
+def test_training_batches_are_uint8_images_and_float_labels(dataset, cache):
     sizes = []
-    for images, labels in pipeline.train_batches(
-        dataset, batch_size=BATCH, seed=0, cache=cache
-    ).take(8):
+    for images, labels in dataset.train(BATCH, cache=cache).take(8):
         assert images.dtype == tf.uint8
         assert images.shape[1:] == (64, 64, 1)
         assert labels.dtype == tf.float32
@@ -112,36 +110,45 @@ def test_batches_are_uint8_images_and_targets(dataset, cache):
     assert sizes[: whole + 1] == [BATCH] * whole + [train % BATCH]
 
 
-def test_labels_of_more_than_two_classes_are_class_numbers(dataset):
-    three = dataclasses.replace(dataset, labels=("NORMAL", "BACTERIA", "VIRUS"))
-    for where in ("ram", "none"):
-        _, labels = next(iter(pipeline.train_batches(three, batch_size=BATCH, seed=0, cache=where)))
-        assert labels.dtype == tf.int64
-        assert labels.shape == (BATCH,)
+def test_training_and_evaluation_batches_have_the_same_structure(dataset):
+    three = dataset.targeted("finding")
+    for data, classes in ((dataset, 1), (three, 3)):
+        expected = (
+            tf.TensorSpec((None, 64, 64, 1), tf.uint8),
+            tf.TensorSpec((None, classes), tf.float32),
+        )
+        assert data.train(BATCH).element_spec == expected
+        assert data.batches("test").element_spec == expected
 
 
-def test_a_batch_may_be_the_whole_split_and_no_more(dataset):
+def test_labels_of_more_than_two_classes_are_one_hot(dataset):
+    three = dataset.targeted("finding")
+    findings = load_split(dataset, "test").findings
+    assert set(findings) == {0, 1, 2}
+    labels = [labels for _, labels in three.batches("test", 7).as_numpy_iterator()]
+    np.testing.assert_array_equal(np.concatenate(labels), np.eye(3, dtype=np.float32)[findings])
+
+
+def test_largest_batch_is_the_complete_split(dataset):
     train = dataset.sizes["train"]
     assert len(orders(dataset, 1, batch_size=train)[0]) == train
     for size in (0, train + 1):
         with pytest.raises(
             InputError,
-            match=rf"^batch size {size}; expected 1 to {train}, the images of split 'train'",
+            match=rf"^batch size {size}; expected 1 to {train}, the number of images in split",
         ):
-            pipeline.train_batches(dataset, batch_size=size, seed=0)
+            dataset.train(size)
 
 
-def test_an_unknown_cache_is_refused(dataset):
+def test_refuses_an_unknown_cache(dataset):
     with pytest.raises(
         InputError, match=r"^cache='disk'; expected one of auto, ram, file, none\.$"
     ):
-        pipeline.train_batches(dataset, batch_size=BATCH, seed=0, cache="disk")
+        dataset.train(BATCH, cache="disk")
 
 
 @pytest.mark.parametrize(("spare", "expected"), [(0, ["in_memory"]), (-4, ["in_records"])])
-def test_auto_caches_what_fits_into_a_quarter_of_the_free_memory(
-    dataset, monkeypatch, spare, expected
-):
+def test_auto_caches_up_to_a_quarter_of_the_free_memory(dataset, monkeypatch, spare, expected):
     size = 64 * 64 * dataset.sizes["train"]
     monkeypatch.setattr(cache, "free_memory", lambda: 4 * size + spare)
     used = []
@@ -154,7 +161,7 @@ def test_auto_caches_what_fits_into_a_quarter_of_the_free_memory(
     assert used == expected
 
 
-def test_every_cache_gives_the_same_batches(dataset, original, tmp_path):
+def test_all_caches_give_the_same_batches(dataset, original, tmp_path):
     for source in (dataset, original.fitted(32)):
         first, *others = (
             orders(source, 2, cache=where, cache_dir=tmp_path) for where in ("ram", "file", "none")
@@ -162,44 +169,52 @@ def test_every_cache_gives_the_same_batches(dataset, original, tmp_path):
         assert others == [first, first]
 
 
-def test_a_missing_split_is_named_with_those_there_are(dataset):
+def test_missing_split_error_names_the_others(dataset):
     without = dataclasses.replace(dataset, shard_sizes={"train": [3], "validation": [2]})
     message = r"has no split 'test'; it has train \(3 images\), validation \(2 images\)\.$"
     for call in (
-        lambda: reading.eval_batches(without, "test"),
-        lambda: reading.load_split(without, "test"),
-        lambda: pipeline.train_batches(without, batch_size=1, seed=0, split="test"),
+        lambda: without.batches("test"),
+        lambda: load_split(without, "test"),
+        lambda: without.train(1, split="test"),
     ):
         with pytest.raises(InputError, match=message):
             call()
 
 
 @pytest.mark.parametrize("sizes", [[], [0]])
-def test_a_split_without_example_is_named(dataset, sizes):
+def test_empty_split_is_an_error(dataset, sizes):
     empty = dataclasses.replace(dataset, shard_sizes=dataset.shard_sizes | {"train": sizes})
-    for call in (reading.load_split, cache.labels_of):
+    for call in (load_split, lambda *of: read_columns(*of, "label")):
         with pytest.raises(
             InputError,
             match=r"^chest_.* has no example in split 'train'; it has train \(0 images\), ",
         ):
             call(empty, "train")
     with pytest.raises(InputError, match="has no example in split 'train'"):
-        pipeline.train_batches(empty, batch_size=1, seed=0)
+        empty.train(1)
 
 
-def test_measuring_reads_in_the_order_of_the_records(dataset):
+def test_evaluation_reads_in_stored_order(dataset):
     def ids(batch_size):
-        batches = reading.eval_batches(dataset, "test", batch_size=batch_size, fields=("image_id",))
-        return [text for batch in batches.as_numpy_iterator() for text in batch["image_id"]]
+        batches = dataset.batches("test", batch_size, with_ids=True).as_numpy_iterator()
+        return [text.decode() for *_, ids in batches for text in ids["image_id"]]
 
     assert ids(7) == ids(7) == ids(64)
-    assert [text.decode() for text in ids(7)] == reading.load_split(dataset, "test").image_ids
     assert len(set(ids(7))) == dataset.sizes["test"]
 
 
+def test_columns_are_the_ids_of_the_batches(dataset):
+    columns = read_columns(dataset, "test", "label", "finding", "image_id", "patient_id")
+    _, labels, findings, image_ids, patient_ids = load_split(dataset, "test")
+    np.testing.assert_array_equal(columns["label"], labels)
+    np.testing.assert_array_equal(columns["finding"], findings)
+    assert columns["image_id"].tolist() == image_ids
+    assert columns["patient_id"].tolist() == patient_ids
+
+
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_a_loaded_split_is_what_was_built(dataset, phantom, split):
-    loaded = reading.load_split(dataset, split)
+def test_batches_hold_what_was_built(dataset, phantom, split):
+    loaded = load_split(dataset, split)
     assert loaded.images.shape == (dataset.sizes[split], 64, 64, 1)
     assert loaded.images.dtype == np.uint8
     for pixels, label, finding, image_id, patient_id in zip(*loaded, strict=True):
@@ -215,118 +230,126 @@ def flip(data):
 
 
 def starts(data):
-    """Where the records of a TFRecord file begin: length and its checksum, content and its checksum."""
+    """Returns where the records of a TFRecord file begin."""
     found = [0]
     while found[-1] < len(data):
         found.append(found[-1] + 16 + int.from_bytes(data[found[-1] : found[-1] + 8], "little"))
     return found[:-1]
 
 
-def at(byte):
-    """What is said of a shard whose record at `byte` is damaged."""
+def changed_at(byte):
+    """Returns the message about a shard whose record at `byte` is corrupt."""
 
-    def said(data):
+    def message(data):
         first = starts(data)
         example = sum(start <= byte(len(data)) for start in first)
-        return rf"is damaged: example {example} of {len(first)}, at byte {first[example - 1]}, is not as it was written"
+        return (
+            rf"is corrupt: example {example} of {len(first)}, at byte {first[example - 1]}, "
+            "was changed or cut"
+        )
 
-    return said
+    return message
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("corrupt", "message"),
     [
-        (lambda data: data[:-10], at(lambda size: size - 10)),
-        (lambda data: data[: len(data) // 3], at(lambda size: size // 3)),
-        (flip, at(lambda size: 5000)),
-        # No error to TensorFlow: the split just ends early.
+        (lambda data: data[:-10], changed_at(lambda size: size - 10)),
+        (lambda data: data[: len(data) // 3], changed_at(lambda size: size // 3)),
+        (flip, changed_at(lambda size: 5000)),
+        # TensorFlow reports no error: the split ends early.
         (
             lambda data: data[: starts(data)[-1]],
             lambda data: (
-                f"is damaged: it holds {len(starts(data)) - 1} examples, {len(starts(data))} were written"
+                f"is corrupt: expected {len(starts(data))} examples, found {len(starts(data)) - 1}"
             ),
         ),
         (
             lambda data: b"",
-            lambda data: f"is damaged: it holds 0 examples, {len(starts(data))} were written",
+            lambda data: f"is corrupt: expected {len(starts(data))} examples, found 0",
         ),
         (lambda data: None, lambda data: "is missing"),
     ],
     ids=["cut", "cut to a third", "bit", "record missing", "empty", "gone"],
 )
-def test_a_damaged_shard_is_named(own, damage, said):
+def test_names_a_corrupt_shard(own, corrupt, message):
     shard = Path(own.shards["train"][2])
-    whole = shard.read_bytes()
-    left = damage(whole)
+    content = shard.read_bytes()
+    left = corrupt(content)
     shard.unlink()
     if left is not None:
         shard.write_bytes(left)
-    message = rf"^{re.escape(str(shard))} {said(whole)}\. Remove {re.escape(str(shard.parent))} and build it again\."
-    with pytest.raises(InputError, match=message):
-        reading.load_split(own, "train")
-    with pytest.raises(InputError, match=message):
-        pipeline.train_batches(own, batch_size=BATCH, seed=0, cache="ram")
-    with pytest.raises(InputError, match=message), reading.name_corrupt_shard(own):
-        list(pipeline.train_batches(own, batch_size=BATCH, seed=0, cache="none").take(20))
-    assert len(reading.load_split(own, "test").images) == own.sizes["test"]  # untouched
+    folder = re.escape(str(shard.parent))
+    text = rf"^{re.escape(str(shard))} {message(content)}\. Remove {folder} and build it again\."
+    with pytest.raises(InputError, match=text):
+        read_columns(own, "train", "label")
+    with pytest.raises(InputError, match=text), name_corrupt_shard(own):
+        load_split(own, "train")
+    with pytest.raises(InputError, match=text):
+        own.train(BATCH, cache="ram")
+    with pytest.raises(InputError, match=text), name_corrupt_shard(own):
+        list(own.train(BATCH, cache="none").take(20))
+    assert len(load_split(own, "test").images) == own.sizes["test"]  # unchanged
 
 
-def test_other_errors_of_tensorflow_stay_what_they_are(dataset):
+def test_other_errors_of_tensorflow_are_unchanged(dataset):
     for kind in (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
-        with pytest.raises(kind, match="else"), reading.name_corrupt_shard(dataset):
+        with pytest.raises(kind, match="else"), name_corrupt_shard(dataset):
             raise kind(None, None, "something else")
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
-def test_workers_batches_add_up_to_those_of_one_reader(dataset, cache):
-    def drawn(size, count, **place):
-        batches = pipeline.train_batches(dataset, batch_size=size, seed=0, cache=cache, **place)
+def test_batches_of_shards_add_up_to_those_of_one_reader(dataset, cache):
+    def drawn(size, count, *shard):
+        batches = dataset.train(size, cache=cache, shard=Shard(*shard))
         return [content(images) for images, _ in batches.take(count).as_numpy_iterator()]
 
     size = dataset.sizes["train"] // 8  # the last batch of an epoch is smaller
     alone = drawn(3 * size, 6)
-    of_workers = [drawn(size, 6, worker=worker, workers=3) for worker in range(3)]
-    # The first process has two devices, and gives their batches in turn.
-    in_turn = drawn(size, 12, worker=0, workers=3, parts=2)
-    assert [in_turn[0::2], in_turn[1::2]] == of_workers[:2]
-    for number, whole in enumerate(alone):
-        parts = [part[number] for part in of_workers]
-        assert sorted(image for part in parts for image in part) == sorted(whole)
+    readers = [drawn(size, 6, index, 3) for index in range(3)]
+    # A reader for two devices yields their batches in turn.
+    in_turn = drawn(size, 12, 0, 3, 2)
+    assert [in_turn[0::2], in_turn[1::2]] == readers[:2]
+    for number, batch in enumerate(alone):
+        parts = [reader[number] for reader in readers]
+        assert sorted(image for part in parts for image in part) == sorted(batch)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_no_worker_has_an_empty_batch(dataset):
-    size = (dataset.sizes["train"] - 1) // 3  # one image is left over, for the first of three
-    workers = []
-    for worker in range(3):
-        batches = pipeline.train_batches(dataset, batch_size=size, seed=0, worker=worker, workers=3)
-        workers.append([content(images) for images, _ in batches.take(2).as_numpy_iterator()])
+def test_no_shard_has_an_empty_batch(dataset):
+    size = (dataset.sizes["train"] - 1) // 3  # one image remains for the first of three readers
+    readers = []
+    for index in range(3):
+        batches = dataset.train(size, shard=Shard(index, 3))
+        readers.append([content(images) for images, _ in batches.take(2).as_numpy_iterator()])
     left = dataset.sizes["train"] - 3 * size
-    last = [part[1] for part in workers]
-    assert [len(part) for part in last] == [1, 1, 1]
-    first = [image for part in workers for image in part[0]]
+    last = [reader[1] for reader in readers]
+    assert [len(batch) for batch in last] == [1, 1, 1]
+    first = [image for reader in readers for image in reader[0]]
     assert [image in first for (image,) in last] == [number >= left for number in range(3)]
 
 
-def test_a_worker_that_is_none_is_refused(dataset):
-    with pytest.raises(
-        InputError, match=r"worker=2 of 2, parts=1; expected a worker from 0 to workers - parts\."
-    ):
-        pipeline.train_batches(dataset, batch_size=1, seed=0, worker=2, workers=2)
+@pytest.mark.parametrize("values", [(2, 2), (-1, 1), (0, 0), (1, 2, 2), (0, 1, 0)])
+def test_refuses_a_shard_outside_the_count(values):
+    with pytest.raises(InputError, match=rf"^shard {values[0]} of {values[1]} for .* expected at"):
+        Shard(*values)
+
+
+def test_batch_size_counts_for_all_shards(dataset):
     with pytest.raises(InputError, match="batch size"):
-        pipeline.train_batches(dataset, batch_size=dataset.sizes["train"], seed=0, workers=2)
+        dataset.train(dataset.sizes["train"], shard=Shard(0, 2))
 
 
 @pytest.fixture(scope="module")
 def original(phantom, tmp_path_factory):
-    """The phantom's files as they are."""
+    """The phantom with source files stored unchanged."""
     data_dir = tmp_path_factory.mktemp("original")
     builder = Builder(data_dir=data_dir, config=RadiographConfig(name="original", size=None))
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=phantom))
-    return open_dataset(DatasetName.parse("chest_xray_pneumonia/original"), data_dir)
+    return open_dataset("chest_xray_pneumonia/original", data_dir)
 
 
-def test_source_files_are_stored_untouched(original, phantom):
+def test_source_files_are_stored_unchanged(original, phantom):
     records = tf.data.TFRecordDataset(original.shards["test"])
     for record in records:
         features = tf.train.Example.FromString(record.numpy()).features.feature
@@ -337,9 +360,9 @@ def test_source_files_are_stored_untouched(original, phantom):
 @pytest.mark.parametrize(
     ("size", "channels", "fit"), [(64, 1, "stretch"), (40, 3, "pad"), (97, 1, "crop")]
 )
-def test_source_files_are_fitted_by_the_one_pixel_function(original, phantom, size, channels, fit):
+def test_source_files_are_fitted_by_the_pixel_function(original, phantom, size, channels, fit):
     fitted = original.fitted(size, channels=channels, fit=fit)
-    examples = reading.load_split(fitted, "test")
+    examples = load_split(fitted, "test")
     for image_id, image in zip(examples.image_ids, examples.images, strict=True):
         data = (phantom / "chest_xray" / image_id).read_bytes()
         np.testing.assert_array_equal(
@@ -348,13 +371,13 @@ def test_source_files_are_fitted_by_the_one_pixel_function(original, phantom, si
 
 
 @pytest.mark.parametrize("cache", ["ram", "file", "none"])
-def test_source_files_train_as_fitted_ones_do(original, dataset, cache):
+def test_source_files_give_the_same_training_images(original, dataset, cache):
     fitted = original.fitted(64)
     assert sorted(orders(fitted, 1, cache=cache)[0]) == sorted(orders(dataset, 1, cache=cache)[0])
     assert orders(fitted, 2, cache=cache) == orders(fitted, 2, cache=cache)
 
 
-def test_fitted_images_keep_their_size(dataset):
+def test_refuses_to_resize_fitted_images(dataset):
     with pytest.raises(
         InputError,
         match="holds images of 64 x 64; only the config `original` can be read at another",
@@ -362,8 +385,8 @@ def test_fitted_images_keep_their_size(dataset):
         dataset.fitted(128)
 
 
-def test_batches_go_to_the_one_accelerator(dataset, monkeypatch):
-    batches = pipeline.train_batches(dataset, batch_size=BATCH, seed=0)
+def test_batches_are_copied_to_a_single_accelerator(dataset, monkeypatch):
+    batches = dataset.train(BATCH)
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
     assert pipeline.to_accelerator(batches) is batches
     one = [type("Device", (), {"name": "/CPU:0"})]

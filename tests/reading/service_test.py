@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.splits import load_split
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.reading.in_order import load_split, name_corrupt_shard
+from cxr_tfds.reading.sequential import name_corrupt_shard
 from cxr_tfds.reading.service import check_address, served_batches
 from cxr_tfds.training.distributed import Devices
 from cxr_tfds.training.settings import TrainSettings
@@ -23,9 +24,9 @@ BATCH = 7
 
 
 def start(*arguments):
-    """A server as its documented command starts it; it prints a line once it serves."""
+    """Starts a server by its documented command; it prints a line when it is ready."""
     return subprocess.Popen(
-        [sys.executable, "-m", "cxr_tfds.reading.service", *arguments],
+        [sys.executable, "-m", "cxr_tfds.commands.data_service", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -35,7 +36,7 @@ def start(*arguments):
 
 @pytest.fixture(scope="module")
 def address():
-    """grpc://localhost:PORT of a dispatcher with two workers."""
+    """Address grpc://localhost:PORT of a dispatcher with two workers."""
     processes = [start("dispatcher", "--port", "0")]
     try:
         target = processes[0].stdout.readline().strip()
@@ -59,11 +60,11 @@ def hashes(images):
     return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
 
 
-def test_two_workers_lose_no_example_repeat_none_and_shuffle_anew(address, dataset):
+def test_two_workers_read_every_example_once_in_new_orders(address, dataset):
     whole = load_split(dataset, "train")
     labels = dict(zip(hashes(whole.images), whole.labels, strict=True))
     steps = -(-len(labels) // BATCH)
-    tf.random.set_seed(0)  # as training does: it must not make the epochs alike
+    tf.random.set_seed(0)  # as training does; epochs must differ nevertheless
     batches = served_batches(dataset, address, batch_size=BATCH).take(3 * steps).as_numpy_iterator()
     orders, first = set(), set()
     for _ in range(3):
@@ -88,50 +89,50 @@ def without_last_record(shard):
     os.truncate(shard, start)
 
 
-LOST = "the data service did not give every example of chest_xray_pneumonia/64:1.0.0"
+LOST = "The data service lost examples of chest_xray_pneumonia/64:1.0.0"
 
 
 @pytest.mark.parametrize(
-    ("damage", "here", "said"),
+    ("corrupt", "locally", "message"),
     [
         (
             without_last_record,
             True,
-            r"{shard} is damaged: it holds \d+ examples, \d+ were written\. Remove",
+            r"{shard} is corrupt: expected \d+ examples, found \d+\. Remove",
         ),
         (Path.unlink, True, r"{shard} is missing\. Remove .* and build it again"),
         (
             without_last_record,
             False,
-            rf"{LOST}: some were lost\. Each worker must have the files of this machine",
+            rf"{LOST}\. Every worker must have the same files as this machine",
         ),
         (
             Path.unlink,
             False,
-            rf"{LOST}: Failed to get element from worker .*: {{shard}}; No such file or directory\. Each",
+            rf"{LOST}: Failed to get element from worker .*: {{shard}}; No such file .*\. Every",
         ),
         (
             lambda shard: os.truncate(shard, 5000),
             False,
-            rf"{LOST}: Failed .* truncated record at .*\. Each",
+            rf"{LOST}: Failed .* truncated record at .*\. Every",
         ),
     ],
-    ids=["a record", "a shard", "a record there", "a shard there", "cut there"],
+    ids=["record", "shard", "record on worker", "shard on worker", "cut on worker"],
 )
-def test_examples_lost_by_a_worker_are_an_error(address, dataset, own, damage, here, said):
-    """Whether the shards of this machine are damaged as well, or those of the worker alone."""
-    damage(shard := Path(own.shards["train"][1]))
+def test_lost_examples_are_an_error(address, dataset, own, corrupt, locally, message):
+    """Shards are corrupt on this machine as well, or only on the worker."""
+    corrupt(shard := Path(own.shards["train"][1]))
     batches = served_batches(own, address, batch_size=BATCH).take(-(-own.sizes["train"] // BATCH))
     with (
-        pytest.raises(InputError, match=rf"^{said.format(shard=re.escape(str(shard)))}"),
-        name_corrupt_shard(own if here else dataset),
+        pytest.raises(InputError, match=rf"^{message.format(shard=re.escape(str(shard)))}"),
+        name_corrupt_shard(own if locally else dataset),
     ):
         for _ in batches:
             pass
 
 
 def test_training_through_the_service(address, dataset, tiny_model, tmp_path):
-    from cxr_tfds.training.run import train
+    from cxr_tfds.training.run import run_training
 
     data_dir = dataset.shards["train"][0].partition("/chest_xray_pneumonia/")[0]
     settings = TrainSettings(
@@ -143,12 +144,11 @@ def test_training_through_the_service(address, dataset, tiny_model, tmp_path):
         batch_size=8,
         data_service=address,
     )
-    assert train(settings, tmp_path / "run")["test"]["images"] == 40
+    assert run_training(settings, tmp_path / "run")["test"]["images"] == 40
 
 
 def test_several_devices_are_refused(built, tmp_path):
-    """Epochs would not end where passes over the data do."""
-    from cxr_tfds.training.run import train
+    from cxr_tfds.training.run import run_training
 
     settings = TrainSettings(
         dataset="chest_xray_pneumonia/64",
@@ -159,28 +159,28 @@ def test_several_devices_are_refused(built, tmp_path):
     two = Devices(SimpleNamespace(num_replicas_in_sync=2))
     with pytest.raises(
         InputError,
-        match=r"^--data-service serves one device; there are 2, which read parts of their",
+        match=r"^--data-service feeds one device, but this run has 2",
     ):
-        train(settings, tmp_path / "run", devices=two)
+        run_training(settings, tmp_path / "run", devices=two)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     "address", ["localhost:5050", "grpc://localhost", "grpc://:5050", "http://localhost:5050", ""]
 )
-def test_an_address_that_is_none(address):
+def test_refuses_invalid_addresses(address):
     with pytest.raises(InputError, match="expected grpc://HOST:PORT"):
         check_address(address)
     with pytest.raises(InputError, match="expected grpc://HOST:PORT"):
         TrainSettings(dataset="a/b", data_dir="c", data_service=address)
 
 
-def test_nothing_answers(dataset):
+def test_refuses_an_address_without_a_service(dataset):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     with pytest.raises(
         InputError,
-        match=f"no data service answers at grpc://localhost:{port}: .* dispatcher --port",
+        match=f"Cannot connect .* at grpc://localhost:{port}: .* dispatcher --port",
     ):
         served_batches(dataset, f"grpc://localhost:{port}", batch_size=BATCH)

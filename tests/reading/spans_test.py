@@ -1,4 +1,4 @@
-"""Where images lie in the shards, and reading them from there."""
+"""Positions of images in the shards, and reading images from there."""
 
 import gc
 import os
@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.splits import load_split
 
-from cxr_tfds.reading.datasets import DatasetName, open_dataset
-from cxr_tfds.reading.in_order import load_split
-from cxr_tfds.reading.spans import Spans, file_reader, find_images, image_bytes, pixel_reader
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.spans import Spans, file_reader, find_images, pixel_reader
 
 
 def bytes_feature(value):
@@ -18,12 +18,12 @@ def bytes_feature(value):
 
 
 def serialized(image, names, label=300):
-    """An Example whose features are written in the order of `names`, which protobuf itself does not promise."""
+    """Returns a serialized Example whose features have the order of `names`."""
     entries = b""
     for name in names:
         feature = {
             "image": bytes_feature(image),
-            "patient_id": bytes_feature(b"image"),  # the word itself, as a value
+            "patient_id": bytes_feature(image[:40]),  # the beginning of the image occurs twice
             "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
         }[name]
         entries += tf.train.Features(feature={name: feature}).SerializeToString()
@@ -38,26 +38,31 @@ def serialized(image, names, label=300):
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 50_176])
 @pytest.mark.parametrize(
-    "names", [("image", "patient_id", "label"), ("label", "patient_id", "image"), ("image",)]
+    "names",
+    [("image", "patient_id", "label"), ("label", "patient_id", "image"), ("image", "label")],
 )
-def test_image_bytes_whatever_their_place_and_length(size, names):
-    image = np.random.default_rng(size).bytes(size)
-    record = serialized(image, names)
-    assert (
-        tf.train.Example.FromString(record).features.feature["image"].bytes_list.value[0] == image
-    )
-    start, stop = image_bytes(record)
-    assert record[start:stop] == image
+def test_finds_an_image_of_any_size_at_any_place_of_the_example(size, names, tmp_path):
+    images = [np.random.default_rng(size).bytes(size), bytes(size)]
+    path = str(tmp_path / "shard")
+    with tf.io.TFRecordWriter(path) as writer:
+        for image in images:
+            writer.write(serialized(image, names))
+    spans, labels = find_images([path])
+    assert file_reader([path], spans)(np.array([1, 0])) == images[::-1]
+    np.testing.assert_array_equal(labels, [300, 300])
 
 
-def test_a_record_without_image():
-    with pytest.raises(KeyError, match="image"):
-        image_bytes(serialized(b"x", ("label", "patient_id")))
+def test_record_without_an_image_is_an_error(tmp_path):
+    path = str(tmp_path / "shard")
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(serialized(b"x", ("label", "patient_id")))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image"):
+        find_images([path])
 
 
 @pytest.fixture
 def shards(tmp_path):
-    """Two shards of 3 and 2 records, and the images in them."""
+    """Paths of two shards with 3 and 2 records, and their images."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
     paths = [str(tmp_path / name) for name in ("a", "b")]
@@ -79,7 +84,7 @@ def test_reads_any_order_of_several_shards(shards):
     assert file_reader(paths, spans)(order) == [images[i].tobytes() for i in order]
 
 
-def test_reads_the_same_where_the_system_has_no_preadv(shards, monkeypatch):
+def test_reads_without_preadv(shards, monkeypatch):
     paths, images = shards
     monkeypatch.delattr(os, "preadv")
     order = np.array([4, 0, 2, 2, 3])
@@ -91,7 +96,7 @@ def test_reads_the_same_where_the_system_has_no_preadv(shards, monkeypatch):
         pixel_reader(paths, Spans(*np.array([[1], [30], [16]])), (4, 4, 1))(np.array([0]))
 
 
-def test_a_shard_cut_while_it_is_read_is_an_error(shards):
+def test_shard_cut_while_reading_is_an_error(shards):
     paths, _ = shards
     read = pixel_reader(paths, find_images(paths)[0], (4, 4, 1))
     os.truncate(paths[1], 40)
@@ -99,7 +104,7 @@ def test_a_shard_cut_while_it_is_read_is_an_error(shards):
         read(np.array([4]))
 
 
-def test_files_are_closed_with_the_reader(shards):
+def test_reader_closes_its_files(shards):
     paths, _ = shards
     before = len(list(Path("/dev/fd").iterdir()))
     reader = pixel_reader(paths, find_images(paths)[0], (4, 4, 1))
@@ -109,8 +114,8 @@ def test_files_are_closed_with_the_reader(shards):
     assert len(list(Path("/dev/fd").iterdir())) == before
 
 
-def test_spans_of_a_built_dataset_are_its_images(built):
-    dataset = open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)
+def test_finds_the_images_of_a_built_dataset(built):
+    dataset = open_dataset("chest_xray_pneumonia/64", built)
     spans, labels = find_images(dataset.shards["test"], "finding")
     assert isinstance(spans, Spans)
     images = pixel_reader(dataset.shards["test"], spans, dataset.shape)(np.arange(40))
