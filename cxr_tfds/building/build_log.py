@@ -1,80 +1,93 @@
-"""What a build learns of the images while it reads them once: facts of the good ones, reasons of the bad."""
+"""What a build learns about its images while it reads them, and the checks that follow from it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from cxr_tfds.building.file_stats import Facts
-from cxr_tfds.errors import InputError
+from cxr_tfds.building.file_stats import FileStats
+from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.imaging.pixels import DecodeResult
 from cxr_tfds.sources import SourceImage
-from cxr_tfds.sources.places import shown
+from cxr_tfds.sources.paths import printable
 
 
 @dataclasses.dataclass
 class BuildLog:
-    """Of one build.
+    """The images of one build.
 
     Attributes:
-      planned: the images of each split, in the order they are read.
-      bad: image id to the reason why it cannot be used.
-      facts: image id to what its file tells.
+      splits: The images of each split, in the order they are read.
+      stats: Image id to the statistics of its file, for usable images.
+      bad: Image id to the reason why the image cannot be used.
     """
 
-    planned: Mapping[str, Sequence[SourceImage]]
-    bad: Mapping[str, str]
-    facts: Mapping[str, Facts]
+    splits: Mapping[str, Sequence[SourceImage]] = dataclasses.field(default_factory=dict)
+    stats: dict[str, FileStats] = dataclasses.field(default_factory=dict)
+    bad: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def refuse_bad(self) -> None:
-        """Raises:
-        InputError: an image cannot be used; the message names them all.
+    def add(self, image_id: str, result: DecodeResult) -> None:
+        """Records the result of decoding one image."""
+        if isinstance(result, BadImage):
+            self.bad[image_id] = result.reason
+        else:
+            self.stats[image_id] = FileStats.from_image(result)
+
+    def check_no_bad_images(self) -> None:
+        """Refuses a build with unusable images.
+
+        Raises:
+          InputError: Some images cannot be used; the message lists them all.
         """
         if self.bad:
             raise InputError(
-                f"{self._bad_listed()}\nNothing was built. Replace or remove what is listed and build again, or leave "
-                'it out with --config \'{"name": "224-skip", "on_bad_image": "skip"}\'.'
+                f"{self._list_bad()}\nNothing was built. Replace or remove these files and build "
+                'again, or leave them out with --config \'{"name": "224-skip", "on_bad_image": '
+                '"skip"}\'.'
             )
 
-    def refuse_emptied(self) -> None:
-        """Raises:
-        InputError: no image of a class can be used in a split that had some.
-        """
-        before = {
-            (split, image.label) for split, images in self.planned.items() for image in images
-        }
-        after = {
-            (split, image.label)
-            for split, images in self.planned.items()
-            for image in images
-            if image.image_id not in self.bad
-        }
-        if emptied := sorted(before - after):
-            left = " and ".join(f"{label} in {split}" for split, label in emptied)
-            raise InputError(
-                f"{self._bad_listed()}\nWithout them no image is left of {left}. Nothing was built. "
-                "Replace what is listed and build again."
-            )
-
-    def _bad_listed(self) -> str:
-        paths = {image.image_id: image.path for images in self.planned.values() for image in images}
-        rows = "\n".join(
-            f"  {shown(paths[image_id])} {shown(reason)}"
-            for image_id, reason in sorted(self.bad.items())
-        )
-        files = "1 file" if len(self.bad) == 1 else f"{len(self.bad)} files"
-        return f"{files} cannot be used:\n{rows}"
-
-    def check_written(self, split: str, written: Sequence[str]) -> None:
-        """Compares the ids in the shards of a split with the scan of the source, by count and by id.
+    def check_classes_remain(self) -> None:
+        """Refuses a build that leaves out all images of a class in a split.
 
         Raises:
-          InputError: an image that can be used is missing, doubled, or not of the source.
+          InputError: A class has no usable image in a split where the source has some.
         """
-        wanted = [image.image_id for image in self.planned[split] if image.image_id not in self.bad]
+        planned, usable = (
+            {
+                (split, image.label)
+                for split, images in self.splits.items()
+                for image in images
+                if image.image_id not in left_out
+            }
+            for left_out in ({}, self.bad)
+        )
+        if emptied := sorted(planned - usable):
+            classes = " and ".join(f"{label} in {split}" for split, label in emptied)
+            raise InputError(
+                f"{self._list_bad()}\nWithout these files, no image of {classes} is left. Nothing "
+                "was built. Replace these files and build again."
+            )
+
+    def _list_bad(self) -> str:
+        paths = {image.image_id: image.path for images in self.splits.values() for image in images}
+        rows = "\n".join(
+            f"  {printable(paths[image_id])}: {printable(reason)}"
+            for image_id, reason in sorted(self.bad.items())
+        )
+        return f"{len(self.bad)} unusable {'file' if len(self.bad) == 1 else 'files'}:\n{rows}"
+
+    def check_written(self, split: str, written: Sequence[str]) -> None:
+        """Compares the image ids in the shards of a split with the source.
+
+        Raises:
+          InputError: A usable image is missing, written twice, or not in the source.
+        """
+        wanted = [image.image_id for image in self.splits[split] if image.image_id not in self.bad]
         if sorted(written) == sorted(wanted):
             return
         missing, unexpected = sorted(set(wanted) - set(written)), sorted(set(written) - set(wanted))
         raise InputError(
-            f"split {split}: {len(wanted)} images in the source, {len(written)} examples written; "
-            f"missing {missing[:10]}, unexpected {unexpected[:10]}. Nothing was published; build again."
+            f"Split {split}: {len(wanted)} images in the source, but {len(written)} examples "
+            f"written; missing {missing[:10]}, unexpected {unexpected[:10]}. Nothing was "
+            "published. Build again."
         )

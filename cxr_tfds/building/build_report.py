@@ -1,26 +1,29 @@
-"""What a build found: counts, duplicates, patients in two splits, shortcuts. Written beside the dataset.
+"""Reports what a build found: counts, duplicates, patients in two splits, shortcuts.
 
 `build_report.json` in the dataset's folder, UTF-8:
 
     {"dataset": "chest_xray_pneumonia/224:1.0.0",
      "settings": {"size": 224, "channels": 1, "fit": "stretch", "split": "patient"},
-     "splits": {"train": {"images": 4710, "classes": {"NORMAL": 1214, ...}, "findings": {"none": 1214, ...},
-                          "patients": 2501, "images_without_patient": 0}, ...},
+     "splits": {"train": {"images": 4710, "classes": {"NORMAL": 1214, ...},
+                          "findings": {"none": 1214, ...}, "patients": 2501,
+                          "images_without_patient": 0}, ...},
      "duplicates": {"groups": 30, "images": 62, "within_split": 30,
                     "across_splits": [["train/NORMAL/a.jpeg", "test/NORMAL/b.jpeg"], ...],
                     "across_classes": [...]},
      "patients": {"in_two_splits": {"bacteria-1": ["train", "test"], ...},
                   "in_two_splits_of_the_source": {...}},
-     "shortcuts": [{"property": "JPEG quality", "class": "PNEUMONIA", "auc": 0.04, "text": "JPEG quality ..."}, ...],
-     "bad_images": {"train/NORMAL/c.jpeg": "is empty (0 bytes)", ...},
+     "shortcuts": [{"property": "JPEG quality", "class": "PNEUMONIA", "auc": 0.04,
+                    "text": "JPEG quality ..."}, ...],
+     "bad_images": {"train/NORMAL/c.jpeg": "empty file (0 bytes)", ...},
      "max_examples_per_split": null,
      "notes": ["250 rows of metadata.csv have no image", ...]}
 
-`findings` counts only images whose finding the source tells. `within_split` counts the groups of
-byte-identical files that stand in one split; `across_splits` and `across_classes` list the image ids of the
-other groups, and of those with several classes. `shortcuts` are measured on train, see `cxr_tfds.building.shortcuts`;
-[] means that none was found, null that train holds too few images of a class to tell. `bad_images` are the
-files left out on request. No local path is in it. `build_report.md` says the same to a person.
+`findings` counts only images with a known finding. `within_split` counts the groups of
+byte-identical files that are in one split; `across_splits` and `across_classes` list the image ids
+of the groups in several splits or classes. `shortcuts` are measured on train, see
+`cxr_tfds.building.shortcuts`; [] means that none was found, null that train holds too few images of
+a class. `bad_images` are the files left out on request. The report contains no local path.
+`build_report.md` is the same report for people.
 """
 
 from __future__ import annotations
@@ -29,133 +32,118 @@ import csv
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from cxr_tfds.building.file_stats import Facts
+from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.building.shortcuts import AUC_LIMIT, MIN_IMAGES, PROPERTIES, find_shortcuts
-from cxr_tfds.building.splits import patients_twice, source_splits
+from cxr_tfds.building.splits import find_shared_patients, source_splits
+from cxr_tfds.text import markdown_table
 
 if TYPE_CHECKING:
     from etils import epath
 
+    from cxr_tfds.sources import SourceImage
+
 JSON_FILE = "build_report.json"
 TEXT_FILE = "build_report.md"
 BAD_IMAGES_FILE = "bad_images.csv"
-_ON_SCREEN = 5  # of each list; the files hold them all
-
-
-class Image(Protocol):
-    """An image that was built, see `cxr_tfds.sources.SourceImage`."""
-
-    @property
-    def image_id(self) -> str: ...
-    @property
-    def patient_id(self) -> str: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def finding(self) -> str | None: ...
-    @property
-    def split(self) -> str: ...
+SCREEN_ROWS = 5  # of each list; the files hold them all
 
 
 def build_report(
     *,
     dataset: str,
     settings: Mapping[str, Any],
-    splits: Mapping[str, Sequence[Image]],
-    facts: Mapping[str, Facts],
+    splits: Mapping[str, Sequence[SourceImage]],
+    stats: Mapping[str, FileStats],
     classes: Sequence[str],
     bad_images: Mapping[str, str],
     max_examples_per_split: int | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The report, as `build_report.json` holds it.
+    """Returns the report as `build_report.json` holds it.
 
     Args:
-      dataset: name/config:version.
-      settings: of the config.
-      splits: the images that were written.
-      facts: of each written image, by id.
-      classes: class names, the negative class first.
-      bad_images: id to reason of what was left out.
-      max_examples_per_split: as asked of `tfds build`, if less than everything was.
-      notes: what the dataset itself has to say.
+      dataset: Name, `name/config:version`.
+      settings: Of the config.
+      splits: The images that were written.
+      stats: Image id to file statistics.
+      classes: Class names, the negative class first.
+      bad_images: Image id to reason, for the images left out.
+      max_examples_per_split: The limit given to `tfds build`, if any.
+      notes: Remarks of the dataset's builder.
     """
-    every = [image for images in splits.values() for image in images]
     return {
         "dataset": dataset,
         "settings": dict(settings),
-        "splits": {split: _counts(images, classes) for split, images in splits.items()},
-        "duplicates": _duplicates(splits, facts),
+        "splits": {split: _count(images, classes) for split, images in splits.items()},
+        "duplicates": _find_duplicates(splits, stats),
         "patients": {
-            "in_two_splits": patients_twice(splits),
-            "in_two_splits_of_the_source": patients_twice(source_splits(every)),
+            "in_two_splits": find_shared_patients(splits),
+            "in_two_splits_of_the_source": find_shared_patients(
+                source_splits(image for images in splits.values() for image in images)
+            ),
         },
-        "shortcuts": _shortcuts(splits.get("train", ()), facts, classes),
+        "shortcuts": _find_shortcuts(splits.get("train", ()), stats, classes),
         "bad_images": dict(sorted(bad_images.items())),
         "max_examples_per_split": max_examples_per_split,
         "notes": list(notes),
     }
 
 
-def _counts(images: Sequence[Image], classes: Sequence[str]) -> dict[str, Any]:
+def _count(images: Sequence[SourceImage], classes: Sequence[str]) -> dict[str, Any]:
     labels = Counter(image.label for image in images)
+    findings = Counter(image.finding for image in images if image.finding is not None)
     return {
         "images": len(images),
         "classes": {class_name: labels[class_name] for class_name in classes},
-        "findings": dict(
-            sorted(Counter(image.finding for image in images if image.finding is not None).items())
-        ),
+        "findings": dict(sorted(findings.items())),
         "patients": len({image.patient_id for image in images} - {""}),
         "images_without_patient": sum(not image.patient_id for image in images),
     }
 
 
-def _duplicates(
-    splits: Mapping[str, Sequence[Image]], facts: Mapping[str, Facts]
+def _find_duplicates(
+    splits: Mapping[str, Sequence[SourceImage]], stats: Mapping[str, FileStats]
 ) -> dict[str, Any]:
-    same: dict[Facts, list[tuple[str, Image]]] = defaultdict(list)
+    by_stats: dict[FileStats, list[tuple[str, SourceImage]]] = defaultdict(list)
     for split, images in splits.items():
         for image in images:
-            same[facts[image.image_id]].append((split, image))
-    groups = [group for group in same.values() if len(group) > 1]
+            by_stats[stats[image.image_id]].append((split, image))
+    groups = [group for group in by_stats.values() if len(group) > 1]
     across_splits = [group for group in groups if len({split for split, _ in group}) > 1]
     across_classes = [group for group in groups if len({image.label for _, image in group}) > 1]
+
+    def list_ids(groups: Iterable[list[tuple[str, SourceImage]]]) -> list[list[str]]:
+        return sorted(sorted(image.image_id for _, image in group) for group in groups)
+
     return {
         "groups": len(groups),
         "images": sum(map(len, groups)),
         "within_split": len(groups) - len(across_splits),
-        "across_splits": sorted(
-            sorted(image.image_id for _, image in group) for group in across_splits
-        ),
-        "across_classes": sorted(
-            sorted(image.image_id for _, image in group) for group in across_classes
-        ),
+        "across_splits": list_ids(across_splits),
+        "across_classes": list_ids(across_classes),
     }
 
 
-def _shortcuts(
-    train: Sequence[Image], facts: Mapping[str, Facts], classes: Sequence[str]
+def _find_shortcuts(
+    train: Sequence[SourceImage], stats: Mapping[str, FileStats], classes: Sequence[str]
 ) -> list[dict[str, Any]] | None:
     labels = [image.label for image in train]
-    counts = Counter(labels)
-    if min(counts[class_name] for class_name in classes) < MIN_IMAGES:
+    if min(labels.count(class_name) for class_name in classes) < MIN_IMAGES:
         return None
-    return [
-        s.to_json()
-        for s in find_shortcuts(labels, [facts[image.image_id] for image in train], classes)
-    ]
+    shortcuts = find_shortcuts(labels, [stats[image.image_id] for image in train], classes)
+    return [shortcut.to_json() for shortcut in shortcuts]
 
 
 def write_report(report: Mapping[str, Any], folder: epath.Path) -> None:
-    """Writes the report as JSON and as Markdown, and `bad_images.csv` where images were left out."""
+    """Writes the report as JSON and Markdown, and `bad_images.csv` if images were left out."""
     (folder / JSON_FILE).write_text(
         json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     (folder / TEXT_FILE).write_text(
-        f"# {report['dataset']}\n\n{report_text(report)}\n", encoding="utf-8"
+        f"# {report['dataset']}\n\n{format_report(report)}\n", encoding="utf-8"
     )
     if report["bad_images"]:
         rows = io.StringIO()
@@ -165,92 +153,91 @@ def write_report(report: Mapping[str, Any], folder: epath.Path) -> None:
         (folder / BAD_IMAGES_FILE).write_text(rows.getvalue(), encoding="utf-8")
 
 
-def report_text(report: Mapping[str, Any], most: int | None = None) -> str:
-    """The report for a person, Markdown; of each list the first `most`."""
-    parts = [_table(report["splits"])]
+def format_report(
+    report: Mapping[str, Any],
+    max_rows: int | None = None,
+    *,
+    bad_title: str = "Unusable files, left out",
+) -> str:
+    """Returns the report as Markdown.
+
+    Args:
+      report: As `build_report` returns it.
+      max_rows: Limit of entries in each list, if any.
+      bad_title: Title of the list of unusable files.
+    """
+    parts = [_format_counts(report["splits"])]
     if limit := report["max_examples_per_split"]:
-        parts.append(f"Only a part: --max_examples_per_split {limit}.")
+        parts.append(f"Incomplete: built with --max_examples_per_split {limit}.")
     parts += report["notes"]
-    parts += _warnings(report, most)
+    parts.append(_format_shortcuts(report["shortcuts"]))
+    duplicates, patients = report["duplicates"], report["patients"]
+    if count := duplicates["groups"]:
+        parts.append(
+            f"Byte-identical files: {duplicates['images']} images in {count} "
+            f"{'group' if count == 1 else 'groups'}, {duplicates['within_split']} of them within "
+            "one split."
+        )
+    own = patients["in_two_splits_of_the_source"]
+    for title, rows in (
+        ("DUPLICATES ACROSS SPLITS", map(" = ".join, duplicates["across_splits"])),
+        ("DUPLICATES ACROSS CLASSES", map(" = ".join, duplicates["across_classes"])),
+        ("PATIENTS IN TWO SPLITS", _format_patients(patients["in_two_splits"])),
+        (
+            "Patients in two of the source's own splits",
+            _format_patients({} if own == patients["in_two_splits"] else own),
+        ),
+        (
+            bad_title,
+            (f"{image_id}: {reason}" for image_id, reason in report["bad_images"].items()),
+        ),
+    ):
+        if listed := list(rows):
+            parts.append(_format_list(title, listed, max_rows))
     return "\n\n".join(parts)
 
 
-def screen_text(report: Mapping[str, Any]) -> str:
-    """The report in short."""
-    return report_text(report, _ON_SCREEN)
-
-
-def _table(splits: Mapping[str, Any]) -> str:
+def _format_counts(splits: Mapping[str, Any]) -> str:
     classes = list(dict.fromkeys(name for counts in splits.values() for name in counts["classes"]))
     findings = sorted({name for counts in splits.values() for name in counts["findings"]})
-    findings = (
-        [] if findings == sorted(classes) else findings
-    )  # the source tells no more than the class
-    rows = [["split", "images", *classes, *findings, "patients", "without patient"]]
-    for split, counts in splits.items():
-        of_class = [counts["classes"].get(name, 0) for name in classes]
-        of_finding = [counts["findings"].get(name, 0) for name in findings]
-        last = [counts["patients"], counts["images_without_patient"]]
-        rows.append([split, *map(str, (counts["images"], *of_class, *of_finding, *last))])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
-    return "\n".join(
-        [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+    if findings == sorted(classes):  # the source states no more than the class
+        findings = []
+    rows: list[list[Any]] = [
+        ["split", "images", *classes, *findings, "patients", "without patient"],
+        *(
+            [
+                split,
+                counts["images"],
+                *(counts["classes"].get(name, 0) for name in classes),
+                *(counts["findings"].get(name, 0) for name in findings),
+                counts["patients"],
+                counts["images_without_patient"],
+            ]
+            for split, counts in splits.items()
+        ),
+    ]
+    return markdown_table(rows)
+
+
+def _format_shortcuts(shortcuts: Sequence[Mapping[str, Any]] | None) -> str:
+    if shortcuts is None:
+        return f"Shortcuts were not checked: a class has fewer than {MIN_IMAGES} train images."
+    if not shortcuts:
+        return f"No shortcut in train: none of {', '.join(PROPERTIES)} predicts a class."
+    return _format_list(
+        f"SHORTCUTS in train (AUC outside {1 - AUC_LIMIT:g} to {AUC_LIMIT:g}), which a model may "
+        "learn instead of the finding",
+        [shortcut["text"] for shortcut in shortcuts],
+        None,
     )
 
 
-def _warnings(report: Mapping[str, Any], most: int | None) -> list[str]:
-    duplicates, patients = report["duplicates"], report["patients"]
-    parts = []
-    if report["shortcuts"] is None:
-        parts.append(
-            f"Shortcuts were not looked for: fewer than {MIN_IMAGES} train images of a class."
-        )
-    elif report["shortcuts"]:
-        rows = [shortcut["text"] for shortcut in report["shortcuts"]]
-        title = f"SHORTCUTS in train (AUC beyond {1 - AUC_LIMIT:g} to {AUC_LIMIT:g}): a model may learn these instead"
-        parts.append(_listed(title, rows, None))
-    else:
-        parts.append(f"No shortcut in train: none of {', '.join(PROPERTIES)} tells a class.")
-    if duplicates["groups"]:
-        groups = "1 group" if duplicates["groups"] == 1 else f"{duplicates['groups']} groups"
-        parts.append(
-            f"Byte-identical files: {duplicates['images']} images in {groups}, "
-            f"{duplicates['within_split']} of them within one split."
-        )
-    for key, title in (
-        ("across_splits", "DUPLICATES ACROSS SPLITS"),
-        ("across_classes", "DUPLICATES ACROSS CLASSES"),
-    ):
-        if duplicates[key]:
-            parts.append(_listed(title, [" = ".join(group) for group in duplicates[key]], most))
-    for key, title in (
-        ("in_two_splits", "PATIENTS IN TWO SPLITS"),
-        ("in_two_splits_of_the_source", "Patients in two of the source's own splits"),
-    ):
-        if patients[key] and not (
-            key != "in_two_splits" and patients[key] == patients["in_two_splits"]
-        ):
-            parts.append(
-                _listed(
-                    title,
-                    [f"{p}: {' and '.join(where)}" for p, where in patients[key].items()],
-                    most,
-                )
-            )
-    if bad := report["bad_images"]:
-        parts.append(
-            _listed(
-                "Left out, unusable",
-                [f"{image_id} {reason}" for image_id, reason in bad.items()],
-                most,
-            )
-        )
-    return parts
+def _format_patients(patients: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{patient}: {' and '.join(splits)}" for patient, splits in patients.items()]
 
 
-def _listed(title: str, rows: Sequence[str], most: int | None) -> str:
-    some = [f"- {row if row.isprintable() else ascii(row)}" for row in rows[:most]]
-    if len(some) < len(rows):
-        some.append(f"- and {len(rows) - len(some)} more, see {TEXT_FILE}")
-    return "\n".join([f"{title} ({len(rows)}):", *some])
+def _format_list(title: str, rows: Sequence[str], max_rows: int | None) -> str:
+    lines = [f"- {row if row.isprintable() else ascii(row)}" for row in rows[:max_rows]]
+    if len(lines) < len(rows):
+        lines.append(f"- and {len(rows) - len(lines)} more, see {TEXT_FILE}")
+    return "\n".join([f"{title} ({len(rows)}):", *lines])

@@ -1,7 +1,7 @@
-"""Where the images of a dataset are decoded and fitted: on this machine's cores or on a Dask cluster.
+"""Decodes the images of a dataset on the cores of this machine or on a Dask cluster.
 
-Both are a `concurrent.futures.Executor`, and both give the same bytes in the same order. The Beam
-pipeline, which writes the records on its workers as well, is in `cxr_tfds.building.beam`.
+Both are a `concurrent.futures.Executor` and give the same bytes in the same order. The Beam
+pipeline, which also writes the records on its workers, is in `cxr_tfds.building.beam`.
 """
 
 from __future__ import annotations
@@ -17,126 +17,128 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from cxr_tfds.building.fitting import Fitted, Fitting, Readable, carry, fit_file
+from cxr_tfds.building.fitting import FitSettings, fit_file, read_file
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.imaging.pixels import DecodeResult
 from cxr_tfds.parallel import all_cores, core_count, ordered_map
+from cxr_tfds.sources import SourcePath
 
 if TYPE_CHECKING:
     from distributed import Client
 
 EXECUTOR = "CXR_TFDS_EXECUTOR"
 CONNECT_SECONDS = 10.0
-# A task costs Dask milliseconds wherever it runs: of 8, 16 and 32 images a task the building process spent 0.65,
-# 0.37 and 0.31 ms an image; a thread, of 1 and 4 images, 0.05 and 0.01 ms (x86-64, 2 cores, 2026-11).
+# A task costs Dask milliseconds wherever it runs: with 8, 16 and 32 images a task the building
+# process spent 0.65, 0.37 and 0.31 ms an image; a thread with 1 and 4 images a task 0.05 and
+# 0.01 ms (x86-64, 2 cores, 2026-11).
 IMAGES_PER_TASK = 16
 IMAGES_PER_THREAD_TASK = 4
-TASKS_PER_THREAD = 3  # under way: one that runs, others that are already there
+TASKS_PER_THREAD = 3  # in flight: one runs, the others wait on the worker
 
 
 def scheduler_address() -> str | None:
-    """HOST:PORT of the Dask scheduler named by the environment variable CXR_TFDS_EXECUTOR; None without it.
+    """Returns HOST:PORT of the Dask scheduler in CXR_TFDS_EXECUTOR, or None if it is not set.
 
     Raises:
-      InputError: its value is not dask://HOST:PORT.
+      InputError: The value is not dask://HOST:PORT.
     """
     value = os.environ.get(EXECUTOR, "")
     if not value:
         return None
     parts = urlsplit(value)
-    try:
-        whole = (
-            parts.scheme == "dask" and parts.hostname and parts.port and not parts.path.strip("/")
-        )
-    except ValueError:  # a port that is none
-        whole = False
-    if not whole:
-        raise InputError(
-            f"{EXECUTOR}={value!r}; expected dask://HOST:PORT, the address of a Dask scheduler. "
-            "Unset it to build on this machine alone."
-        )
-    return parts.netloc
+    with contextlib.suppress(ValueError):  # `port` raises it for a port that is not a number
+        if parts.scheme == "dask" and parts.hostname and parts.port and parts.path in ("", "/"):
+            return parts.netloc
+    raise InputError(
+        f"{EXECUTOR}={value!r}; expected dask://HOST:PORT, the address of a Dask scheduler. "
+        "Unset it to build on this machine only."
+    )
 
 
-def fit_all(files: Sequence[Readable], fitting: Fitting) -> Iterator[Fitted | BadImage]:
-    """What to store of each of `files`, in their order, with bounded work under way.
+def fit_all(files: Sequence[SourcePath], settings: FitSettings) -> Iterator[DecodeResult]:
+    """Yields the result of `fit_file` for each file, in order, with bounded work in flight.
 
     Raises:
-      InputError: CXR_TFDS_EXECUTOR names a cluster that cannot be used, see `_connected`, or workers
-        ended again and again while they held the same images.
+      InputError: CXR_TFDS_EXECUTOR names a cluster that cannot be used, or workers died repeatedly
+        on the same images.
     """
     if (address := scheduler_address()) is None:
         with all_cores() as executor:
-            yield from _spread(files, fitting, executor, core_count(), IMAGES_PER_THREAD_TASK)
+            yield from _distribute(files, settings, executor, core_count(), IMAGES_PER_THREAD_TASK)
         return
     if not files:
         return
-    with _connected(address) as client:
-        seen = _check_workers(client, files[0])
-        # Where the workers see the source they read it themselves; else its bytes are sent to them.
-        sent: Iterable[Readable] = files if seen else map(carry, files)
+    with _connect(address) as client:
+        # Workers that see the source read it themselves; otherwise they get the bytes.
+        shared = _check_workers(client, files[0])
+        inputs: Iterable[SourcePath | bytes | BadImage] = files if shared else map(read_file, files)
         threads = sum(client.nthreads().values())
-        with client.get_executor(pure=False) as executor, _giving_up_plainly():
-            yield from _spread(sent, fitting, executor, threads, IMAGES_PER_TASK)
+        with client.get_executor(pure=False) as executor, _explain_killed_worker():
+            yield from _distribute(inputs, settings, executor, threads, IMAGES_PER_TASK)
 
 
-def _spread(
-    files: Iterable[Readable],
-    fitting: Fitting,
+def _distribute(
+    files: Iterable[SourcePath | bytes | BadImage],
+    settings: FitSettings,
     executor: Executor,
     threads: int,
     images_per_task: int,
-) -> Iterator[Fitted | BadImage]:
+) -> Iterator[DecodeResult]:
     remaining = iter(files)
     tasks = iter(lambda: list(itertools.islice(remaining, images_per_task)), [])
-    fit = partial(_fit_several, fitting=fitting)
-    for fitted in ordered_map(fit, tasks, executor, in_flight=TASKS_PER_THREAD * threads):
-        yield from fitted
+    fit = partial(_fit_several, settings=settings)
+    for results in ordered_map(fit, tasks, executor, in_flight=TASKS_PER_THREAD * threads):
+        yield from results
 
 
-def _fit_several(files: list[Readable], fitting: Fitting) -> list[Fitted | BadImage]:
-    return [fit_file(file, fitting) for file in files]
+def _fit_several(
+    files: list[SourcePath | bytes | BadImage], settings: FitSettings
+) -> list[DecodeResult]:
+    return [fit_file(file, settings) for file in files]
 
 
 @contextlib.contextmanager
-def _connected(address: str) -> Iterator[Client]:
+def _connect(address: str) -> Iterator[Client]:
     try:
         from distributed import Client
     except ModuleNotFoundError:
         raise InputError(
-            f"{EXECUTOR} names a Dask scheduler, and Dask is not installed here. "
+            f"{EXECUTOR} names a Dask scheduler, but Dask is not installed. "
             "Install it with: pip install 'cxr-tfds[dask]'"
         ) from None
     try:
         client = Client(f"tcp://{address}", timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, asyncio.TimeoutError) as err:
         raise InputError(
-            f"No Dask scheduler answers at {address} within {CONNECT_SECONDS:g} s. Start one with: dask scheduler"
+            f"No Dask scheduler answers at {address} within {CONNECT_SECONDS:g} s. "
+            "Start one with: dask scheduler"
         ) from err
     with client:
         try:
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-        except asyncio.TimeoutError as err:  # Python 3.10 has two of that name
+        except asyncio.TimeoutError as err:  # in Python 3.10, not the built-in TimeoutError
             raise InputError(
-                f"The Dask scheduler at {address} has no worker. Start some with: dask worker tcp://{address}"
+                f"The Dask scheduler at {address} has no workers. "
+                f"Start some with: dask worker tcp://{address}"
             ) from err
         yield client
 
 
 @contextlib.contextmanager
-def _giving_up_plainly() -> Iterator[None]:
+def _explain_killed_worker() -> Iterator[None]:
     from distributed.scheduler import KilledWorker
 
     try:
         yield
     except KilledWorker as err:
         raise InputError(
-            f"Dask gave up on some images: every worker that took them ended ({err}). "
-            "Look at the workers' logs; memory is the usual reason."
+            f"Dask gave up on some images because every worker that took them died ({err}). "
+            "The usual reason is too little memory; see the workers' logs."
         ) from err
 
 
-def _look(file: Readable) -> tuple[dict[str, str | None], bool]:
-    """On a worker: the versions that decide over pixels, and whether it sees the source."""
+def _inspect_worker(file: SourcePath) -> tuple[dict[str, str], bool]:
+    """Returns the versions that decide the pixels, and whether this process can open `file`."""
     import PIL
     from PIL import features
 
@@ -145,41 +147,42 @@ def _look(file: Readable) -> tuple[dict[str, str | None], bool]:
     versions = {
         "cxr-tfds": __version__,
         "Pillow": PIL.__version__,
-        "libjpeg": features.version("jpg"),
+        "libjpeg": str(features.version("jpg")),
     }
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         versions["pydicom"] = importlib.metadata.version("pydicom")
     try:
         file.read_bytes()
+    except BadImage:
+        return versions, True
     except OSError:
         return versions, False
-    except BadImage:
-        pass  # it is seen
     return versions, True
 
 
-def _check_workers(client: Client, file: Readable) -> bool:
-    """Whether every worker sees the source.
+def _check_workers(client: Client, file: SourcePath) -> bool:
+    """Returns whether every worker sees the source.
 
     Raises:
-      InputError: a worker lacks cxr-tfds, or would make other pixels.
+      InputError: A worker lacks cxr-tfds, or would produce different pixels.
     """
-    here, _ = _look(file)
+    local, _ = _inspect_worker(file)
     try:
-        answers = client.run(_look, file)
-    except Exception as err:  # whatever the import there raised
+        answers = client.run(_inspect_worker, file)
+    except Exception as err:  # whatever the import on the worker raised
         raise InputError(
             f"A Dask worker cannot run cxr-tfds ({type(err).__name__}: {err}). "
             "Install the same cxr-tfds on every worker."
         ) from err
     for worker, (versions, _) in answers.items():
-        if versions != here:
+        if versions != local:
             raise InputError(
-                f"The Dask worker {worker} has {_listed(versions)}; here is {_listed(here)}. The dataset would hold "
-                "other pixels. Install the same versions on every worker."
+                f"The Dask worker {worker} has {_format(versions)}, but this machine has "
+                f"{_format(local)}. The pixels would differ. Install the same versions on every "
+                "worker."
             )
-    return all(seen for _, seen in answers.values())
+    return all(shared for _, shared in answers.values())
 
 
-def _listed(versions: dict[str, str | None]) -> str:
+def _format(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,4 +1,4 @@
-"""The record of an image: its fields, and how an image becomes one."""
+"""The records of a dataset: their features, and the example made from an image."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from cxr_tfds.building.config import RadiographConfig
-from cxr_tfds.building.fitting import Fitted
 from cxr_tfds.errors import BadImage
+from cxr_tfds.imaging.pixels import DecodeResult
 from cxr_tfds.sources import SourceImage
 
-UNKNOWN_FINDING = -1  # how TFDS writes "no label"
+UNKNOWN_FINDING = -1  # TFDS's value for "no label"
 
 
-def features(
+def make_features(
     config: RadiographConfig, classes: Sequence[str], findings: Sequence[str]
 ) -> tfds.features.FeaturesDict:
-    """The fields of a dataset; without `classes` and `findings` these get their names later."""
+    """Returns the features of a dataset. Empty `classes` or `findings` are named later."""
     if config.size is None:
         image = tfds.features.Tensor(shape=(), dtype=np.object_, doc="The source file.")
     else:
@@ -34,27 +34,35 @@ def features(
             "image": image,
             "label": tfds.features.ClassLabel(names=list(classes) or None),
             "finding": tfds.features.ClassLabel(names=list(findings) or None),
-            "image_id": tfds.features.Text(
-                doc="Path in the source in one spelling, such as split/class/name; unique."
-            ),
-            "patient_id": tfds.features.Text(doc="Empty where the source does not tell."),
+            "image_id": tfds.features.Text(doc="Unique, such as split/class/name in the source."),
+            "patient_id": tfds.features.Text(doc="Empty if unknown."),
             "height": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
             "width": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
         }
     )
 
 
-def record(
-    image: SourceImage, result: Fitted | BadImage, shape: Sequence[int] | None
+def make_example(
+    image: SourceImage, result: DecodeResult, placeholder_shape: Sequence[int] | None
 ) -> dict[str, Any] | None:
-    """What is written of an image; of one that cannot be used a placeholder of `shape`, or None without a shape."""
+    """Returns the example of an image.
+
+    Args:
+      image: The image as its source describes it.
+      result: What decoding it gave.
+      placeholder_shape: Shape of the zeros stored for an unusable image, () for an empty file. None
+        leaves the image out.
+
+    Returns:
+      The example, or None if the image is left out.
+    """
     if isinstance(result, BadImage):
-        if shape is None:
+        if placeholder_shape is None:
             return None
-        # TFDS stops at a split without examples; going on finds the bad files of all splits.
-        stored, height, width = np.zeros(shape, np.uint8) if shape else b"", 0, 0
+        stored: Any = np.zeros(placeholder_shape, np.uint8) if placeholder_shape else b""
+        height = width = 0
     else:
-        stored, height, width = result.stored, result.facts.height, result.facts.width
+        stored, height, width = result.source or result.pixels, result.height, result.width
     return {
         "image": stored,
         "label": image.label,

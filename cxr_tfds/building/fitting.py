@@ -1,73 +1,62 @@
-"""A source file to what a dataset stores of it. Loads no TensorFlow, so workers elsewhere start quickly."""
+"""Decodes and fits source files. Loads no TensorFlow, so remote workers start quickly."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import numpy as np
-
-from cxr_tfds.building.file_stats import Facts, facts_of
+from cxr_tfds.building.file_stats import compute_checksum
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.dicom import is_dicom
-from cxr_tfds.imaging.pixels import radiograph
+from cxr_tfds.imaging.pixels import DecodeResult, decode
+from cxr_tfds.sources import SourcePath
 
-_PROOF_SIZE = 224  # what a source file is decoded to that is stored as it is
-
-
-class Readable(Protocol):
-    """A source file: a `Path`, an entry of an archive, or bytes that were read elsewhere."""
-
-    def read_bytes(self) -> bytes: ...
+_TRIAL_SIZE = 224  # size at which files are decoded that are stored unchanged
 
 
-class Fitting(NamedTuple):
-    """How images are stored, see `cxr_tfds.building.config.RadiographConfig`."""
+class FitSettings(NamedTuple):
+    """How images are stored; see `cxr_tfds.building.config.RadiographConfig`."""
 
-    size: int | None  # None: the source's bytes
-    channels: int
-    fit: str
-
-
-class Fitted(NamedTuple):
-    """What is stored of an image, and what else its file tells."""
-
-    stored: np.ndarray | bytes  # uint8 (S, S, C), 0 to 255, or the source's bytes
-    facts: Facts  # of the source
+    size: int | None  # None stores the source file
+    channels: int = 1
+    fit: str = "stretch"
 
 
-class Carried(NamedTuple):
-    """A file that was read here, to be fitted on a machine that cannot see it."""
-
-    content: bytes | OSError | BadImage
-
-    def read_bytes(self) -> bytes:
-        if isinstance(self.content, bytes):
-            return self.content
-        raise self.content
-
-
-def carry(file: Readable) -> Carried:
-    """`file` with its bytes, or with the reason why it has none."""
+def read_file(file: SourcePath) -> bytes | BadImage:
+    """Returns the content of a file, or the reason why it cannot be read."""
     try:
-        return Carried(file.read_bytes())
-    except (OSError, BadImage) as err:
-        return Carried(err)
-
-
-def fit_file(file: Readable, fitting: Fitting) -> Fitted | BadImage:
-    """What to store of `file`, or why it cannot be used."""
-    try:
-        data = file.read_bytes()
-        if fitting.size is None and is_dicom(data):
-            return BadImage(
-                "is DICOM, which may name the patient, so it is not stored as it is; build it with a size"
-            )
-        # Source files are decoded, too: a broken one must not be found in the middle of training.
-        decoded = radiograph(
-            data, fitting.size or _PROOF_SIZE, fit=fitting.fit, channels=fitting.channels
-        )
-    except BadImage as err:
-        return err
+        return file.read_bytes()
+    except BadImage as err:  # a corrupt entry of a zip
+        return BadImage(err.reason)  # without its traceback
     except OSError as err:
-        return BadImage(f"cannot be read: {err.strerror or err}")
-    return Fitted(data if fitting.size is None else decoded.pixels, facts_of(data, decoded))
+        return BadImage(f"unreadable file: {err.strerror or err}")
+
+
+def fit_file(file: SourcePath | bytes | BadImage, settings: FitSettings) -> DecodeResult:
+    """Decodes one source file as the dataset stores it.
+
+    Args:
+      file: The file, or what `read_file` returned for it on another machine.
+      settings: Size, channels and fit.
+
+    Returns:
+      The image with `file_size`, `checksum` and, if the source file is stored, `source`; or the
+      reason why the file cannot be used.
+    """
+    data = file if isinstance(file, (bytes, BadImage)) else read_file(file)
+    if isinstance(data, BadImage):
+        return data
+    if settings.size is None and is_dicom(data):
+        return BadImage(
+            "DICOM, which may name the patient and is therefore not stored unchanged; "
+            "build the dataset with a size"
+        )
+    # Files stored unchanged are decoded as well, to find corrupt ones before training does.
+    size = settings.size or _TRIAL_SIZE
+    image = decode(data, size, fit=settings.fit, channels=settings.channels)
+    if isinstance(image, BadImage):
+        return image
+    return image._replace(
+        file_size=len(data),
+        checksum=compute_checksum(data),
+        source=data if settings.size is None else b"",
+    )

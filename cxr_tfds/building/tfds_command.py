@@ -1,57 +1,55 @@
-"""What goes otherwise in a process that is the `tfds` command."""
+"""Adapts `tfds build`: errors without traceback, and an `--overwrite` that loses no dataset."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
-from typing import Any, NoReturn
+
+from absl import app, flags
 
 from cxr_tfds.errors import InputError
 
-_MODULE = "tensorflow_datasets.scripts.cli.main"
+
+class _PlainErrors(app.ExceptionHandler):
+    """Prints errors that the user can correct as one message; the exit code stays 1.
+
+    absl calls its handlers only for the exception that ends a command, so programs that import a
+    builder are not affected.
+    """
+
+    def wants(self, exc: Exception) -> bool:
+        return isinstance(exc, (InputError, json.JSONDecodeError))
+
+    def handle(self, exc: Exception) -> None:
+        message = str(exc)
+        if isinstance(exc, json.JSONDecodeError):  # TFDS parses --config before it calls us
+            message = explain_invalid_json(exc)
+        sys.excepthook = lambda *_: sys.stderr.write(f"Error: {message}\n")
 
 
-def is_running() -> bool:
-    """Whether this process is the `tfds` command."""
-    return _MODULE in sys.modules
+def install_error_handler() -> None:
+    """Lets absl commands such as `tfds build` print our errors without traceback."""
+    app.install_exception_handler(_PlainErrors())
+
+
+def explain_invalid_json(err: json.JSONDecodeError) -> str:
+    """Returns a message for a `--config` that is not valid JSON."""
+    return (
+        f"Invalid JSON {err.doc!r}: {err}. Expected settings such as "
+        '--config \'{"name": "224-mine"}\', with names and texts in double quotes.'
+    )
+
+
+def is_absl_command() -> bool:
+    """Returns whether this process is an absl command, such as `tfds build`."""
+    return flags.FLAGS.is_parsed()
 
 
 def overwrite_requested() -> bool:
-    """Whether this process is `tfds build --overwrite`, or the same abbreviated."""
-    return is_running() and any(word.startswith("--ov") for word in sys.argv)
+    """Returns whether this process is `tfds build --overwrite`.
 
-
-def config_settings(text: str) -> Any:
-    """What the JSON of `--config` holds.
-
-    Raises:
-      InputError: it is no JSON.
+    TFDS (4.9.10) deletes a prepared dataset before it calls `download_and_prepare`, whose
+    `download_mode` is the first public place that carries the option. The command line is the only
+    source before that. argparse accepts unambiguous abbreviations: `--ov` is one.
     """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as err:
-        raise InputError(
-            f'--config {text!r} is no JSON: {err}. Expected settings as in --config \'{{"name": "224-mine"}}\', names '
-            "and texts in double quotes."
-        ) from err
-
-
-def check_config() -> None:
-    """Ends `tfds build --config JSON` where that is no JSON; TFDS itself would show a traceback."""
-    if not is_running():
-        return
-    for word, following in itertools.pairwise([*sys.argv, ""]):
-        option, _, text = word.partition("=")
-        if option == "--config" and (text := text or following).startswith("{"):
-            try:
-                config_settings(text)
-            except InputError as err:
-                fail(err)
-
-
-def fail(err: InputError, cause: BaseException | None = None) -> NoReturn:
-    """Raises `err`; to a person who runs the command, without forty lines of traceback above it."""
-    if is_running():
-        sys.exit(f"Error: {err}")
-    raise err from cause
+    return is_absl_command() and any(word.startswith("--ov") for word in sys.argv)

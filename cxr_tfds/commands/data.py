@@ -1,4 +1,4 @@
-"""`cxr-data`: source folders of radiographs."""
+"""`cxr-data`: inspects source folders of radiographs, or draws one."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from cxr_tfds.augmentation.presets import PRESETS
 from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Group, NearestChoice
 from cxr_tfds.errors import InputError
-from cxr_tfds.files import check_new_folder
+from cxr_tfds.files import check_new_folder, complete_file
 from cxr_tfds.native import load_tensorflow
-from cxr_tfds.reading.datasets import buildable_datasets
-from cxr_tfds.text import did_you_mean
+from cxr_tfds.reading.names import buildable_datasets
+from cxr_tfds.text import did_you_mean, text_table
 
 if TYPE_CHECKING:
-    from cxr_tfds.looking.contact_sheet import Augmentation
-    from cxr_tfds.looking.survey import Scanned
+    from cxr_tfds.looking.contact_sheet import BatchFunction
+    from cxr_tfds.looking.survey import ScannedSource
 
 
 @click.group(cls=Group)
 def cli() -> None:
-    """Look at source folders of chest radiographs before `tfds build`, or draw one."""
+    """Inspect folders of chest radiographs before `tfds build`, or draw one."""
 
 
-def _buildable(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def _check_dataset(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None and value not in (known := list(buildable_datasets())):
         raise click.BadParameter(did_you_mean(value, known), ctx, param)
     return value
@@ -37,11 +37,12 @@ def _buildable(ctx: click.Context, param: click.Parameter, value: str | None) ->
 _source = click.argument("source", type=click.Path(path_type=Path))
 _dataset = click.option(
     "--dataset",
-    callback=_buildable,
-    help="Read SOURCE as this dataset's builder does.  [default: class folders, with or without splits]",
+    callback=_check_dataset,
+    show_default="class folders, with or without splits",
+    help="Read SOURCE as the builder of this dataset does.",
 )
 _config = click.option(
-    "--config", metavar="JSON", help="Settings as `tfds build --config` takes them."
+    "--config", metavar="JSON", default="{}", help="Settings, as for `tfds build --config`."
 )
 
 
@@ -51,46 +52,45 @@ _config = click.option(
 @_config
 @options.as_json
 @click.option(
-    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to write, PNG."
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to write a plot to."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the picture if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace the plot if it exists.")
 def summary(
     source: Path,
     dataset: str | None,
-    config: str | None,
+    config: str,
     as_json: bool,
     plot: Path | None,
     overwrite: bool,
 ) -> None:
-    """Count what a folder or zip of radiographs holds, and check it as a build would.
+    """Count the radiographs in a folder or zip and check them as a build would.
 
-    Every image is decoded: splits, classes, findings, patients, sizes and colours; unusable files,
-    byte-identical ones, patients in two splits, and what tells a class without a look at the lung. Of a
-    dataset that is built, the report of its build is shown.
+    Decodes every image. Reports splits, classes, findings, patients, sizes and colours; unusable
+    and byte-identical files; patients in two splits; and file properties that predict the class.
+    For a built dataset, prints the report of its build.
     """
-    from cxr_tfds.building.build_report import JSON_FILE, report_text
-    from cxr_tfds.looking.survey import survey, survey_text
+    from cxr_tfds.building.build_report import JSON_FILE, format_report
+    from cxr_tfds.looking.survey import format_survey, survey_source
 
     if plot is not None:
         _check_new_file(plot, (".png",), overwrite=overwrite)
     if (source / JSON_FILE).is_file():
-        report = json.loads((source / JSON_FILE).read_text(encoding="utf-8"))
         if plot is not None:
             raise InputError(
-                f"{source} is a dataset that is built; --plot takes the source it was built from."
+                f"{source} is a built dataset. For --plot, give the source it was built from."
             )
-        click.echo(json.dumps(report, indent=2) if as_json else report_text(report))
+        report = json.loads((source / JSON_FILE).read_text(encoding="utf-8"))
+        click.echo(json.dumps(report, indent=2) if as_json else format_report(report))
         return
     scanned = _scan(source, dataset, config)
     with click.progressbar(length=len(scanned.images), label="Reading", file=sys.stderr) as bar:
-        found = survey(scanned, bar.update)
-    click.echo(json.dumps(found.report, indent=2) if as_json else survey_text(found.report))
+        survey = survey_source(scanned, bar.update)
+    click.echo(json.dumps(survey.report, indent=2) if as_json else format_survey(survey.report))
     if plot is not None:
-        from cxr_tfds.files import complete_file
-        from cxr_tfds.looking.survey_plot import draw_survey
+        from cxr_tfds.looking.survey_plot import plot_survey
 
-        with complete_file(plot) as beside:
-            draw_survey(found, beside)
+        with complete_file(plot) as temporary:
+            plot_survey(survey, temporary)
 
 
 @cli.command()
@@ -99,7 +99,7 @@ def summary(
     "--out",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Page: .png or .html.",
+    help="File to write, .png or .html.",
 )
 @_dataset
 @_config
@@ -108,15 +108,22 @@ def summary(
     type=click.IntRange(1, 100),
     default=8,
     show_default=True,
-    help="Images of a split and class.",
+    help="Number of images for each split and class.",
 )
 @click.option(
     "--size",
     type=click.IntRange(1, 4096),
-    help="Side in pixels the images are fitted to.  [default: 224]",
+    default=224,
+    show_default=True,
+    help="Side in pixels to which the images are fitted.",
 )
 @click.option(
-    "--fit", type=NearestChoice(["stretch", "pad", "crop"]), help="How.  [default: stretch]"
+    "--fit",
+    type=NearestChoice(["stretch", "pad", "crop"]),
+    default="stretch",
+    show_default=True,
+    help="How the images are fitted: `stretch` scales both sides, `pad` adds black borders, "
+    "`crop` cuts the centre.",
 )
 @click.option(
     "--augmented",
@@ -124,74 +131,81 @@ def summary(
     is_flag=False,
     flag_value="default",
     metavar="[PRESET]",
-    help="Show training images a second time, changed as in training. Without a preset: default.",
+    help="Also show the training images as augmented by this preset (`default` if none is named).",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the sample."
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the sample and the augmentation.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the page if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 def preview(
     source: Path,
     out: Path,
     dataset: str | None,
-    config: str | None,
+    config: str,
     each: int,
-    size: int | None,
-    fit: str | None,
+    size: int,
+    fit: str,
     augmented: str | None,
     seed: int,
     overwrite: bool,
 ) -> None:
     """Show sampled images of each split and class as the network will see them."""
-    from cxr_tfds.building.fitting import Fitting
-    from cxr_tfds.files import complete_file
-    from cxr_tfds.looking import contact_sheet
+    from cxr_tfds.building.fitting import FitSettings
+    from cxr_tfds.looking.contact_sheet import FORMATS, sample_rows, write_sheet
 
-    _check_new_file(out, contact_sheet.FORMATS, overwrite=overwrite)
-    fitting = Fitting(size or 224, 1, fit or "stretch")
-    change = _augmentation(augmented, seed) if augmented else None
+    _check_new_file(out, FORMATS, overwrite=overwrite)
+    augment = _load_augmentation(augmented, seed) if augmented else None
     scanned = _scan(source, dataset, config)
-    rows = contact_sheet.sheet(
-        scanned.images, scanned.classes, fitting, each=each, seed=seed, augmented=change
+    rows = sample_rows(
+        scanned.images,
+        scanned.classes,
+        FitSettings(size, fit=fit),
+        each=each,
+        seed=seed,
+        augment=augment,
     )
-    title = f"{source.name}, {fitting.fit} to {fitting.size} x {fitting.size}"
+    title = f"{source.name}, {fit} to {size} x {size}"
     if augmented:
         title += f", augmentation {augmented}"
-    with complete_file(out) as beside:
-        contact_sheet.write_sheet(rows, beside, title)
+    with complete_file(out) as temporary:
+        write_sheet(rows, temporary, title)
     click.echo(out)
 
 
-def _scan(source: Path, dataset: str | None, config: str | None) -> Scanned:
-    from cxr_tfds.looking.survey import parse_config, scan
+def _scan(source: Path, dataset: str | None, config: str) -> ScannedSource:
+    from cxr_tfds.looking.survey import parse_config, scan_source
 
     settings = parse_config(config, dataset)
     if dataset is not None:
-        load_tensorflow()  # a builder needs it
-    return scan(source, dataset, settings)
+        load_tensorflow()  # the builder needs it
+    return scan_source(source, dataset, settings)
 
 
-def _check_new_file(path: Path, endings: tuple[str, ...], *, overwrite: bool) -> None:
-    if path.suffix.casefold() not in endings:
+def _check_new_file(path: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
+    if path.suffix.casefold() not in suffixes:
         raise click.UsageError(
-            f"{path} ends in {path.suffix or 'nothing'!r}; expected {' or '.join(endings)}."
+            f"{path} has the suffix {path.suffix!r}; expected {' or '.join(suffixes)}."
         )
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists. Choose another name, or give --overwrite to replace it.")
+        raise InputError(f"{path} exists. Choose another name, or add --overwrite to replace it.")
 
 
-def _augmentation(preset: str, seed: int) -> Augmentation:
+def _load_augmentation(preset: str, seed: int) -> BatchFunction:
     load_tensorflow()
+    import numpy as np
+
     from cxr_tfds.augmentation.augment import Augment
 
     layer = Augment(PRESETS[preset], seed=seed, dtype="float32")
 
-    def change(images: Any) -> Any:
-        import numpy as np
-
+    def augment(images: Any) -> Any:
         return np.asarray(layer(images, training=True)).round().astype(np.uint8)
 
-    return change
+    return augment
 
 
 @cli.command()
@@ -199,42 +213,37 @@ def _augmentation(preset: str, seed: int) -> Augmentation:
     "--out",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder to write chest_xray/ to.",
+    help="Folder in which chest_xray/ is created.",
 )
 @click.option(
     "--train",
     type=click.IntRange(10, 100_000),
     default=1300,
     show_default=True,
-    help="Images to train on, 40% of them NORMAL.",
+    help="Number of training images, 40% of them NORMAL.",
 )
 @click.option(
     "--test",
     type=click.IntRange(10, 100_000),
     default=300,
     show_default=True,
-    help="Images to test on, 40% of them NORMAL, of other patients.",
+    help="Number of test images, 40% of them NORMAL, of other patients.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="The same seed draws the same images.",
+    help="Seed; the same seed draws the same images.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a folder that this command wrote.")
 def phantom(out: Path, train: int, test: int, seed: int, overwrite: bool) -> None:
     """Draw a stand-in for the Kaggle chest-xray-pneumonia set.
 
-    Same folders and file names as the original, val with its 8 + 8 images included, but no patient: a
-    model trained on it shows that the way to the device works, and nothing else.
+    Folders and file names are those of the original, including val with its 8 + 8 images. The
+    images show no patient: a model trained on them proves that the pipeline works, nothing else.
     """
-    from cxr_tfds.phantom.dataset import (  # NumPy and Pillow
-        CLASSES,
-        ROOT,
-        images_per_split,
-        write_dataset,
-    )
+    from cxr_tfds.phantom.dataset import CLASSES, ROOT, images_per_split, write_dataset
 
     check_new_folder(out, overwrite=overwrite)
     images = images_per_split(train, test)
@@ -243,7 +252,6 @@ def phantom(out: Path, train: int, test: int, seed: int, overwrite: bool) -> Non
         counts = write_dataset(
             out, images=images, seed=seed, overwrite=overwrite, progress=bar.update
         )
-    click.echo("".join(f"{heading:<10}" for heading in ("split", *CLASSES)).rstrip())
-    for split, classes in counts.items():
-        click.echo(f"{split:<10}" + "".join(f"{classes[name]:<10}" for name in CLASSES).rstrip())
+    rows = [(split, *(classes[name] for name in CLASSES)) for split, classes in counts.items()]
+    click.echo(text_table([("split", *CLASSES), *rows]))
     click.echo(out / ROOT)

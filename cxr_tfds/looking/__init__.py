@@ -1,1 +1,1 @@
-"""A look at a source before it is built: tables and contact sheets."""
+"""Inspects a source before it is built: tables and contact sheets."""

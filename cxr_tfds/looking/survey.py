@@ -1,229 +1,235 @@
-"""A look at a source before anything is built: what its files tell, and how its images look once fitted.
+"""Surveys a source before it is built: its files, and how its images look once fitted.
 
-TensorFlow is loaded only to ask a dataset's builder how it reads its source.
+TensorFlow is loaded only if a dataset's builder reads the source.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import logging
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxr_tfds.building.build_report import build_report, report_text
+from cxr_tfds.building.build_log import BuildLog
+from cxr_tfds.building.build_report import build_report, format_report
 from cxr_tfds.building.engines import fit_all
-from cxr_tfds.building.file_stats import Facts
-from cxr_tfds.building.fitting import Fitting
+from cxr_tfds.building.file_stats import FileStats
+from cxr_tfds.building.fitting import FitSettings
 from cxr_tfds.building.splits import source_splits
-from cxr_tfds.building.tfds_command import config_settings
+from cxr_tfds.building.tfds_command import explain_invalid_json
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.reading.names import buildable_datasets
 from cxr_tfds.sources import SourceImage, check_links, is_junk
 from cxr_tfds.sources.classes import check_reader_settings, parse_patients, scan_classes
 from cxr_tfds.sources.kermany import parse_names
+from cxr_tfds.text import text_table
 
-_FITTED = Fitting(size=224, channels=1, fit="stretch")
-_SAME_READER = (
-    "classes",
-    "negative",
-    "patient",
-)  # settings of `xray_folder` that say how to read a folder
-_GREYS = 256
+SURVEY_SETTINGS = FitSettings(size=224)
+READER_SETTINGS = ("classes", "negative", "patient")  # the reader settings of `xray_folder`
+_LEVELS = 256
 
 
-class Scanned(NamedTuple):
-    """A source that was listed, not read."""
+class ScannedSource(NamedTuple):
+    """A source whose images were listed but not read.
+
+    Attributes:
+      source: Folder or zip.
+      images: All images.
+      classes: Class names, the negative class first.
+      notes: Remarks of the dataset's builder.
+    """
 
     source: Path
     images: list[SourceImage]
-    classes: tuple[str, ...]  # the negative class first
+    classes: tuple[str, ...]
     notes: list[str]
 
 
 class Survey(NamedTuple):
-    """A source that was read.
+    """A source whose images were read.
 
-    `report` is that of a build, see `cxr_tfds.building.build_report`, of the source's own splits, and:
-
-        "files": {"NORMAL": {"images": 1, "megabytes": 0.1,
-                             "height": {"smallest": 300, "median": 400, "largest": 500}, "width": {...},
-                             "modes": {"L": 1}, "formats": {"JPEG": 1}}, ...},
-        "junk_files": 3
+    Attributes:
+      report: A build report (see `cxr_tfds.building.build_report`) of the source's own splits, and
+        `"files": {"NORMAL": {"images": 1, "megabytes": 0.1, "height": {"smallest": 300,
+        "median": 400, "largest": 500}, "width": {...}, "modes": {"L": 1},
+        "formats": {"JPEG": 1}}, ...}` and `"junk_files": 3`.
+      sizes: Class to int (N, 2), height and width of the source images in pixels.
+      histograms: Class to int (256,), the number of pixels of each grey value in the fitted images.
     """
 
     report: dict[str, Any]
-    sizes: dict[str, np.ndarray]  # of each class: int (N, 2), height and width of the sources
-    greys: dict[
-        str, np.ndarray
-    ]  # of each class: int (256,), how often each value occurs in the fitted images
+    sizes: dict[str, np.ndarray]
+    histograms: dict[str, np.ndarray]
 
 
-def scan(source: Path, dataset: str | None, config: Mapping[str, Any]) -> Scanned:
-    """The images of a source.
+def scan_source(source: Path, dataset: str | None, config: Mapping[str, Any]) -> ScannedSource:
+    """Lists the images of a source.
 
     Args:
-      source: folder or zip.
-      dataset: whose builder reads it; None takes a layout of class folders, with or without splits.
-      config: settings as `tfds build --config` takes them, without `dataset` those that `xray_folder` reads by.
+      source: Folder or zip.
+      dataset: The dataset whose builder reads the source; None reads class folders, with or without
+        splits.
+      config: Settings as `tfds build --config` takes them; without `dataset`, `READER_SETTINGS`.
 
     Raises:
-      MissingData: there are no radiographs.
-      InputError: the source or a setting is not as it must be.
+      MissingData: There are no radiographs.
+      InputError: The source or a setting cannot be used.
     """
-    return _scan_classes(source, config) if dataset is None else _scan_as(source, dataset, config)
+    if dataset is None:
+        return _scan_class_folders(source, *(config.get(name) for name in READER_SETTINGS))
+    return _scan_with_builder(source, dataset, config)
 
 
-def _scan_classes(source: Path, config: Mapping[str, Any]) -> Scanned:
-    classes, negative, pattern = (config.get(name) for name in _SAME_READER)
+def _scan_class_folders(source: Path, classes: Any, negative: Any, pattern: Any) -> ScannedSource:
     check_reader_settings(classes, negative, pattern)
     try:
-        found = scan_classes(source, classes, negative)
+        folders = scan_classes(source, classes, negative)
     except MissingData as err:
-        raise MissingData(f"{err}\nFor the layout of a dataset by name give --dataset.") from None
-    check_links(source, (image.path for image in found.images))
-    images = parse_names(found.images)
+        raise MissingData(
+            f"{err}\nTo read the layout of a dataset, name it with --dataset."
+        ) from None
+    check_links(source, (image.path for image in folders.images))
+    images = parse_names(folders.images)
     if pattern:
-        images = parse_patients(found._replace(images=images), pattern)
+        images = parse_patients(folders._replace(images=images), pattern)
     if not any(image.finding for image in images):
         images = [image._replace(finding=image.label) for image in images]
-    return Scanned(source, images, found.classes, [])
+    return ScannedSource(source, images, folders.classes, [])
 
 
-def _scan_as(source: Path, dataset: str, config: Mapping[str, Any]) -> Scanned:
+def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) -> ScannedSource:
     import tensorflow_datasets as tfds
 
     importlib.import_module(f"{buildable_datasets()[dataset]}.{dataset}_dataset_builder")
     builder_class = tfds.builder_cls(dataset)
-    made = (
-        builder_class.builder_config_cls(**({"name": "survey"} | dict(config))) if config else None
-    )
-    with tempfile.TemporaryDirectory() as nothing_built, _without_warnings_of_tfds():
-        builder = builder_class(data_dir=nothing_built, config=made)
+    settings = builder_class.builder_config_cls(**{"name": "survey", **config}) if config else None
+    with tempfile.TemporaryDirectory() as empty, _hide_tfds_warnings():
+        builder = builder_class(data_dir=empty, config=settings)
         images = builder.scan(source)
         builder.check_links(source, images)
-    return Scanned(source, images, tuple(builder.CLASSES), list(builder.notes))
+    return ScannedSource(source, images, tuple(builder.CLASSES), list(builder.notes))
 
 
 @contextlib.contextmanager
-def _without_warnings_of_tfds() -> Iterator[None]:
-    """TFDS tells at length that a config is none of those listed."""
+def _hide_tfds_warnings() -> Iterator[None]:
+    # TFDS warns about every config that a builder does not list.
     logger = logging.getLogger("absl")
-    before = logger.level
+    level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.setLevel(level)
 
 
-def parse_config(text: str | None, dataset: str | None) -> dict[str, Any]:
-    """The settings of `--config`.
+def parse_config(text: str, dataset: str | None) -> dict[str, Any]:
+    """Returns the settings given with `--config`.
 
     Raises:
-      InputError: the text is no JSON object, or has settings that nothing here reads.
+      InputError: `text` is not a JSON object, or has settings that are not used.
     """
-    config = config_settings(text or "{}")
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as err:
+        raise InputError(explain_invalid_json(err)) from err
     if not isinstance(config, dict):
         raise InputError(
             f'--config {text!r}; expected settings such as \'{{"negative": "clear"}}\'.'
         )
-    if dataset is None and (odd := set(config) - {*_SAME_READER, "name"}):
+    if dataset is None and (unused := set(config) - {*READER_SETTINGS, "name"}):
         raise InputError(
-            f"--config has {', '.join(sorted(odd))}; without --dataset it may have {', '.join(_SAME_READER)}."
+            f"--config has {', '.join(sorted(unused))}; without --dataset, expected any of "
+            f"{', '.join(READER_SETTINGS)}."
         )
     return config
 
 
-def survey(scanned: Scanned, progress: Callable[[int], object] | None = None) -> Survey:
-    """Reads every image once; `progress` is called with 1 after each."""
-    facts: dict[str, Facts] = {}
-    bad: dict[str, str] = {}
-    greys = {name: np.zeros(_GREYS, np.int64) for name in scanned.classes}
-    results = fit_all([image.path for image in scanned.images], _FITTED)
+def survey_source(
+    scanned: ScannedSource, progress: Callable[[int], object] | None = None
+) -> Survey:
+    """Reads every image once and calls `progress` with 1 after each."""
+    log = BuildLog()
+    histograms = {name: np.zeros(_LEVELS, np.int64) for name in scanned.classes}
+    results = fit_all([image.path for image in scanned.images], SURVEY_SETTINGS)
     for image, result in zip(scanned.images, results, strict=True):
-        if isinstance(result, BadImage):
-            bad[image.image_id] = str(result)
-        else:
-            facts[image.image_id] = result.facts
-            greys[image.label] += np.bincount(np.ravel(result.stored), minlength=_GREYS)
+        log.add(image.image_id, result)
+        if not isinstance(result, BadImage):
+            histograms[image.label] += np.bincount(result.pixels.ravel(), minlength=_LEVELS)
         if progress:
             progress(1)
-    good = [image for image in scanned.images if image.image_id in facts]
-    by_class: dict[str, list[Facts]] = defaultdict(list)
-    for image in good:
-        by_class[image.label].append(facts[image.image_id])
+    usable = [image for image in scanned.images if image.image_id in log.stats]
+    by_class: dict[str, list[FileStats]] = {name: [] for name in scanned.classes}
+    for image in usable:
+        by_class[image.label].append(log.stats[image.image_id])
     report = build_report(
         dataset=scanned.source.name,
         settings={},
-        splits={split: images for split, images in source_splits(good).items() if images},
-        facts=facts,
+        splits={split: images for split, images in source_splits(usable).items() if images},
+        stats=log.stats,
         classes=scanned.classes,
-        bad_images=bad,
+        bad_images=log.bad,
         notes=scanned.notes,
     )
-    report["files"] = {name: _files(by_class[name]) for name in scanned.classes}
+    report["files"] = {name: _summarize_files(stats) for name, stats in by_class.items()}
     report["junk_files"] = count_junk(scanned.source)
     sizes = {
-        name: np.array([(f.height, f.width) for f in by_class[name]], int).reshape(-1, 2)
-        for name in greys
+        name: np.array([(s.height, s.width) for s in stats], int).reshape(-1, 2)
+        for name, stats in by_class.items()
     }
-    return Survey(report, sizes, greys)
+    return Survey(report, sizes, histograms)
 
 
-def _files(facts: Sequence[Facts]) -> dict[str, Any]:
+def _summarize_files(stats: Sequence[FileStats]) -> dict[str, Any]:
     return {
-        "images": len(facts),
-        "megabytes": round(sum(fact.size for fact in facts) / 1e6, 3),
-        "height": _spread([fact.height for fact in facts]),
-        "width": _spread([fact.width for fact in facts]),
-        "modes": dict(Counter(fact.mode for fact in facts).most_common()),
-        "formats": dict(Counter(fact.form for fact in facts).most_common()),
+        "images": len(stats),
+        "megabytes": round(sum(s.size for s in stats) / 1e6, 3),
+        "height": _summarize([s.height for s in stats]),
+        "width": _summarize([s.width for s in stats]),
+        "modes": dict(Counter(s.mode for s in stats).most_common()),
+        "formats": dict(Counter(s.format for s in stats).most_common()),
     }
 
 
-def _spread(values: Sequence[int]) -> dict[str, float] | None:
+def _summarize(values: Sequence[int]) -> dict[str, float] | None:
     if not values:
         return None
     return {"smallest": min(values), "median": float(np.median(values)), "largest": max(values)}
 
 
 def count_junk(source: Path) -> int:
-    """Files that an archiver or a file manager left in a folder, and that no build reads."""
+    """Returns the number of files of archivers and file managers, which no build reads."""
     if not source.is_dir():
         return 0
     return sum(
-        path.is_file() and any(map(is_junk, path.relative_to(source).parts))
+        path.is_file() and any(is_junk(part) for part in path.relative_to(source).parts)
         for path in source.rglob("*")
     )
 
 
-def survey_text(report: Mapping[str, Any]) -> str:
-    """What a survey found, for a person."""
+def format_survey(report: Mapping[str, Any]) -> str:
+    """Returns the report of a survey for people."""
     rows = [["class", "images", "MB", "height", "width", "modes", "formats"]]
-    for name, of in report["files"].items():
-        spans = [_span(of[side]) for side in ("height", "width")]
+    for name, files in report["files"].items():
+        ranges = [_format_range(files[side]) for side in ("height", "width")]
         kinds = [
-            ", ".join(f"{kind} {count:,}" for kind, count in of[key].items())
+            ", ".join(f"{kind} {count:,}" for kind, count in files[key].items())
             for key in ("modes", "formats")
         ]
-        rows.append([name, f"{of['images']:,}", f"{of['megabytes']:,.1f}", *spans, *kinds])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    parts = [report_text(report).replace("Left out, unusable", "UNUSABLE FILES"), table]
+        rows.append([name, f"{files['images']:,}", f"{files['megabytes']:,.1f}", *ranges, *kinds])
+    parts = [format_report(report, bad_title="UNUSABLE FILES"), text_table(rows)]
     if junk := report["junk_files"]:
-        parts.append(
-            f"Junk that is not read, such as .DS_Store: {junk} {'file' if junk == 1 else 'files'}."
-        )
+        parts.append(f"Ignored junk such as .DS_Store: {junk} {'file' if junk == 1 else 'files'}.")
     return "\n\n".join(parts)
 
 
-def _span(spread: Mapping[str, float] | None) -> str:
-    if spread is None:
+def _format_range(values: Mapping[str, float] | None) -> str:
+    if values is None:
         return ""
-    return f"{spread['smallest']:g} to {spread['largest']:g}, median {spread['median']:g}"
+    return f"{values['smallest']:g} to {values['largest']:g}, median {values['median']:g}"

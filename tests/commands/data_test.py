@@ -19,10 +19,10 @@ def test_phantom_prints_counts_and_the_folder(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["phantom", "--out", str(out), *SMALL])
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
-        "split     NORMAL    PNEUMONIA",
-        "train     4         6",
-        "val       8         8",
-        "test      5         7",
+        "split  NORMAL  PNEUMONIA",
+        "train  4       6",
+        "val    8       8",
+        "test   5       7",
         str(out / "chest_xray"),
     ]
     assert "Drawing" in result.stderr
