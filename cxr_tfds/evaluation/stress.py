@@ -160,7 +160,7 @@ def _verdict(table: dict[str, Any]) -> str:
     parts = [
         text,
         f"Averaged over all conditions at moderate strength, the AUC is {mean['auc']:.3f} "
-        f"({mean['difference']:+.3f}).",
+        f"({mean['difference']:+.3f} from the original images).",
     ]
     # A threshold may fail while the ranking of the images, and so the AUC, still holds.
     for name in ("sensitivity", "specificity"):

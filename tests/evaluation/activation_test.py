@@ -1,4 +1,4 @@
-"""The class activation map within the core: exact, and told where there is none."""
+"""The class activation map: exact, and refused for models that have none."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ def model(*, dropout=False, classes=3):
 
 
 @pytest.mark.parametrize("dropout", [False, True])
-def test_the_mean_of_the_map_and_the_bias_is_the_logit(dropout):
+def test_mean_of_the_map_plus_bias_is_the_logit(dropout):
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 1), np.uint8)
     net = model(dropout=dropout)
     maps = activation_maps(net, images)
@@ -26,7 +26,7 @@ def test_the_mean_of_the_map_and_the_bias_is_the_logit(dropout):
     )
 
 
-def test_a_model_that_ends_otherwise_has_none():
+def test_refuses_other_endings():
     pixels = keras.Input((16, 16, 1))
     flat = keras.Model(pixels, keras.layers.Dense(1)(keras.layers.Flatten()(pixels)), name="flat")
     with pytest.raises(

@@ -1,17 +1,23 @@
-"""The stress test: a model that leans on a known property, and what is said of it."""
+"""The stress test on models that rely on a known property."""
 
 import numpy as np
 import pytest
 
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS
-from cxr_tfds.evaluation.scoring import Kept, Scores
-from cxr_tfds.evaluation.stress import _verdict, as_text, stress, stressed_copies, stressed_logits
+from cxr_tfds.evaluation.scoring import ImageSample, Scores
+from cxr_tfds.evaluation.stress import (
+    _verdict,
+    format_stress_table,
+    run_stress_test,
+    score_stressed_copies,
+    stressed_logits,
+)
 from cxr_tfds.metrics.ranking import auc
-from cxr_tfds.metrics.resampling import resample
+from cxr_tfds.metrics.resampling import bootstrap_weights
 
 
 class Brightness:
-    """Calls an image by the grey value of its middle: contrast moves it little, exposure much."""
+    """Scores an image by the grey value of its middle, which mainly exposure changes."""
 
     def __init__(self, centre=100.0, classes=2):
         self.centre, self.classes = centre, classes
@@ -22,7 +28,7 @@ class Brightness:
 
 
 def images(count=80, side=32, seed=0):
-    """Class 1 is brighter in the middle; the border is black."""
+    """Images with a black border, brighter in the middle for class 1, and their labels."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % 2
     whole = np.zeros((count, side, side, 1))
@@ -40,10 +46,12 @@ def scored(model, pixels, labels):
 def table():
     pixels, labels = images()
     model = Brightness()
-    return stress(model, scored(model, pixels, labels), Kept(np.arange(80), pixels), 0.5)
+    return run_stress_test(
+        model, scored(model, pixels, labels), ImageSample(np.arange(80), pixels), 0.5
+    )
 
 
-def test_every_condition_at_every_strength(table):
+def test_measures_every_condition_at_every_strength(table):
     assert [(row["condition"], row["strength"]) for row in table["rows"]] == [
         (condition.name, strength) for condition in CONDITIONS for strength in STRENGTHS
     ]
@@ -57,15 +65,15 @@ def test_every_condition_at_every_strength(table):
         assert row["drop"]["value"] == pytest.approx(table["clean"]["auc"] - row["auc"])
 
 
-def test_the_interval_of_a_drop_is_paired_and_drawn_by_patient(table):
+def test_interval_of_a_drop_is_paired_and_by_patient(table):
     pixels, labels = images()
     model, condition = Brightness(), CONDITIONS[3]
     clean, changed = (
         model.predict_on_batch(pixels)[:, 0],
-        stressed_logits(model, pixels, np.arange(80), condition, "severe"),
+        stressed_logits(model, ImageSample(np.arange(80), pixels), condition, "severe"),
     )
     drops = []
-    for weights in np.concatenate(list(resample(np.arange(80) // 2, 500, seed=0))):
+    for weights in np.concatenate(list(bootstrap_weights(np.arange(80) // 2, 500, seed=0))):
         places = np.repeat(np.arange(80), weights.astype(int))
         drops.append(auc(labels[places], clean[places]) - auc(labels[places], changed[places]))
     row = next(
@@ -78,10 +86,10 @@ def test_the_interval_of_a_drop_is_paired_and_drawn_by_patient(table):
     assert [row["drop"]["low"], row["drop"]["high"]] == pytest.approx([low, high])
 
 
-def test_a_row_is_what_the_model_says_of_the_changed_images(table):
+def test_row_holds_metrics_of_the_changed_images(table):
     pixels, labels = images()
     condition = CONDITIONS[3]
-    logits = stressed_logits(Brightness(), pixels, np.arange(80), condition, "severe")
+    logits = stressed_logits(Brightness(), ImageSample(np.arange(80), pixels), condition, "severe")
     row = next(
         row
         for row in table["rows"]
@@ -93,21 +101,28 @@ def test_a_row_is_what_the_model_says_of_the_changed_images(table):
     assert row["accuracy"] == ((logits >= 0) == labels).mean()
 
 
-def test_only_the_moderate_strength_where_asked_for():
+def test_measures_moderate_strength_at_least():
     pixels, labels = images(12)
     model = Brightness()
     said = []
-    found = stress(
-        model, scored(model, pixels, labels), Kept(np.arange(12), pixels), 0.5, (), said.append
+    found = run_stress_test(
+        model,
+        scored(model, pixels, labels),
+        ImageSample(np.arange(12), pixels),
+        0.5,
+        (),
+        said.append,
     )
     assert {row["strength"] for row in found["rows"]} == {MODERATE}
     assert len(found["rows"]) == len(CONDITIONS) == len(said)
 
 
-def test_only_the_kept_images_are_measured():
+def test_measures_only_the_sample():
     pixels, labels = images(40)
     model, places = Brightness(), np.arange(5, 25)
-    found = stress(model, scored(model, pixels, labels), Kept(places, pixels[places]), 0.5, ())
+    found = run_stress_test(
+        model, scored(model, pixels, labels), ImageSample(places, pixels[places]), 0.5, ()
+    )
     assert found["images"] == 20
     assert found["clean"]["auc"] == auc(
         labels[places], model.predict_on_batch(pixels[places])[:, 0]
@@ -115,78 +130,115 @@ def test_only_the_kept_images_are_measured():
 
 
 class Corner:
-    """Calls an image by its upper left corner: it leans on the edge."""
+    """Scores an image by its upper left corner, so it relies on the edge."""
 
     def predict_on_batch(self, pixels):
         return (pixels[:, 0, 0].mean(axis=1) / 50 - 1)[:, None]
 
 
-def test_the_verdict_names_what_the_model_leans_on():
+def test_verdict_names_what_the_model_relies_on():
     labels = np.arange(60) % 2
     pixels = np.full((60, 40, 40, 1), 60, np.uint8)
     pixels[:, 0, 0] = np.where(labels, 120, 10)[:, None]
     model = Corner()
-    found = stress(model, scored(model, pixels, labels), Kept(np.arange(60), pixels), 0.5, ())
+    found = run_stress_test(
+        model, scored(model, pixels, labels), ImageSample(np.arange(60), pixels), 0.5, ()
+    )
     worst = max(found["rows"], key=lambda row: row["drop"]["value"])
     assert worst["condition"] in ("shift", "rotation", "crop")
-    leans_on = {condition.name: condition.leans_on for condition in CONDITIONS}[worst["condition"]]
+    condition = {condition.name: condition for condition in CONDITIONS}[worst["condition"]]
     assert found["verdict"].startswith(
-        f"The model leans most on {leans_on}: under {worst['condition']} of moderate"
+        f"The model relies most on {condition.relies_on}: {condition.name} at moderate strength "
+        f"({condition.format_amount(MODERATE)}) lowers the AUC from 1.000 to {worst['auc']:.3f}. "
+        f"Typical causes are {condition.causes}. Averaged over all conditions"
     )
-    assert f"from 1.000 to {worst['auc']:.3f}" in found["verdict"]
 
 
-def test_a_loss_that_may_be_chance_is_not_called_a_lean(table):
+def test_verdict_of_a_drop_that_may_be_chance(table):
     drop = {"value": 0.03, "low": -0.06, "high": 0.12}
     rows = [row | {"drop": drop, "auc": table["clean"]["auc"] - 0.03} for row in table["rows"]]
     said = _verdict(table | {"rows": rows})
     assert said.startswith(
-        "What the model leans on cannot be told from so few images: the AUC drops most under "
+        "There are too few images to tell which image property the model relies on. The largest "
+        "drop of the AUC is 0.030 (95% CI -0.060 to 0.120), under "
     )
-    assert "by 0.030, with a 95 % interval from -0.060 to 0.120." in said
 
 
-def test_the_verdict_of_a_model_that_loses_nothing(table):
-    assert table["verdict"].startswith(
-        "Under no condition of moderate strength does the AUC drop by 0.01 or more. "
+def test_verdict_of_a_robust_model(table):
+    moderate = [row for row in table["rows"] if row["strength"] == MODERATE]
+    worst = max(moderate, key=lambda row: row["drop"]["value"])
+    clean = table["clean"]
+    expected = (
+        "No condition at moderate strength lowers the AUC by 0.01 or more. The largest drop is "
+        f"{worst['drop']['value']:.3f}, under {worst['condition']} at moderate strength "
+        f"({worst['written']}). Averaged over all conditions at moderate strength, the AUC is "
+        f"{table['moderate']['auc']:.3f} ({table['moderate']['difference']:+.3f} from the original "
+        "images)."
     )
-    assert "As for its decisions, specificity" in table["verdict"]
+    for name in ("sensitivity", "specificity"):
+        lowest = min(moderate, key=lambda row: row[name])
+        assert lowest[name] < clean[name]
+        expected += (
+            f" {name.capitalize()} falls from {clean[name]:.1%} to {lowest[name]:.1%} under "
+            f"{lowest['condition']}."
+        )
+    assert table["verdict"] == expected
 
 
-def test_one_class_only():
+def test_verdict_of_decisions_that_never_get_worse(table):
+    rows = [{**row, "sensitivity": 0.9} for row in table["rows"]]
+    clean = {**table["clean"], "sensitivity": 0.9}
+    assert "Sensitivity stays at 90.0% or higher." in _verdict(
+        {**table, "clean": clean, "rows": rows}
+    )
+
+
+def test_one_class_has_no_auc():
     pixels, _ = images(6)
     model, labels = Brightness(), np.ones(6, np.int64)
-    found = stress(model, scored(model, pixels, labels), Kept(np.arange(6), pixels), 0.5, ())
+    found = run_stress_test(
+        model, scored(model, pixels, labels), ImageSample(np.arange(6), pixels), 0.5, ()
+    )
     assert (found["clean"]["auc"], found["clean"]["specificity"]) == (None, None)
     assert "drop" not in found["rows"][0]
     assert "moderate" not in found
-    assert found["verdict"].startswith("With one class only there is no AUC")
-    assert as_text(found).count(" - ") >= len(CONDITIONS)
+    assert found["verdict"].startswith("All images belong to one class: without an AUC,")
+    first = format_stress_table(found).splitlines()[1].split()
+    assert first == ["original", "images", "-", *[f"{found['clean']['accuracy']:.4f}"] * 2, "-"]
 
 
 def test_three_classes():
     pixels, labels = images(30)
     labels = np.where(labels, 2, np.arange(30) % 4 // 2)  # 0 and 1 are told apart by nothing
     model = Brightness(classes=3)
-    found = stress(model, scored(model, pixels, labels), Kept(np.arange(30), pixels), None, ())
-    assert 0.5 < found["clean"]["auc"] < 1
-    assert found["clean"]["sensitivity"] is not None
+    scores = scored(model, pixels, labels)
+    found = run_stress_test(model, scores, ImageSample(np.arange(30), pixels), None, ())
+    one_against_rest = [auc(labels == k, scores.probabilities[:, k]) for k in range(3)]
+    assert found["clean"]["auc"] == pytest.approx(np.mean(one_against_rest))
+    predicted = scores.logits.argmax(axis=1)
+    assert found["clean"]["sensitivity"] == (predicted[labels > 0] > 0).mean()
+    assert found["clean"]["specificity"] == (predicted[labels == 0] == 0).mean()
 
 
-def test_the_text_has_a_line_a_row(table):
-    lines = as_text(table).splitlines()
-    assert len(lines) == 2 + len(table["rows"]) + 2
+def test_text_has_a_line_for_each_row(table):
+    lines = format_stress_table(table).splitlines()
     assert lines[-1] == table["verdict"]
-    for line, row in zip(lines[2:], table["rows"], strict=False):
-        assert line.startswith(f"{row['condition']:<17} {row['strength']}")
-        assert f"{row['auc']:.4f}" in line
+    rows = [line.split() for line in lines[2:-2]]
+    assert len(rows) == len(table["rows"])
+    for cells, row in zip(rows, table["rows"], strict=True):
+        drop = row["drop"]
+        assert " ".join(cells) == (
+            f"{row['condition']} {row['strength']} {row['written']} {row['auc']:.4f} "
+            f"{drop['value']:+.4f} ({drop['low']:+.4f} to {drop['high']:+.4f}) "
+            f"{row['accuracy']:.4f} {row['sensitivity']:.4f} {row['specificity']:.4f}"
+        )
 
 
-def test_stressed_copies_hold_the_images_as_they_are_and_once_under_each_condition_and_strength():
+def test_copies_are_the_originals_and_each_condition_and_strength():
     pixels, labels = images(20)
     model = Brightness()
     scores = scored(model, pixels, labels)._replace(temperature=2.0)
-    repeated, values = stressed_copies(model, scores, Kept(np.arange(20), pixels))
+    repeated, values = score_stressed_copies(model, scores, ImageSample(np.arange(20), pixels))
     assert len(values) == len(repeated) == 20 * (len(CONDITIONS) * len(STRENGTHS) + 1)
     np.testing.assert_array_equal(values[:20], scores.probabilities)
     np.testing.assert_array_equal(repeated[20:40], labels)

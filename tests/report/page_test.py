@@ -1,4 +1,4 @@
-"""The report as a whole: one page that loads nothing, the card, the pictures, for two classes and for three."""
+"""The report, the model card and the pictures of drawn scores, for two and for three classes."""
 
 import html.parser
 import io
@@ -10,11 +10,11 @@ from PIL import Image
 
 from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import MODERATE
-from cxr_tfds.evaluation.scoring import Kept, Scores, measure
-from cxr_tfds.evaluation.stress import stress
+from cxr_tfds.evaluation.scoring import ImageSample, Scores, measure
+from cxr_tfds.evaluation.stress import run_stress_test
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
-from cxr_tfds.report.page import Measured, write_report
+from cxr_tfds.report.page import RunResults, write_report
 from cxr_tfds.run_folder import RunConfig
 
 IMAGES = 24
@@ -24,6 +24,7 @@ def tiny_cnn(classes, pooled=True):
     """Pixels (32, 32, 1) to logits."""
     import keras
 
+    keras.utils.clear_session()  # which numbers the layers
     keras.utils.set_random_seed(0)
     pixels = keras.Input((32, 32, 1), name="image")
     maps = keras.layers.Conv2D(4, 3, strides=4, activation="relu")(
@@ -50,10 +51,10 @@ def scored(classes, labels, *, good=1.0, seed=0):
 
 
 def write(folder, built, classes=2, labels=None, pooled=True, history=True, stressed=True):
-    """A report of drawn scores on drawn images; its folder."""
+    """Writes a report of drawn scores on drawn images; returns its folder, metrics and stress."""
     run = folder / "<i>run"
     (run / "pictures").mkdir(parents=True)
-    for name in ("right-7.png", "mine.png", "notes.txt"):
+    for name in ("correct-7.png", "mine.png", "notes.txt"):
         (run / "pictures" / name).write_bytes(b"x")
     names = ("NORMAL", "PNEUMONIA") if classes == 2 else ("none", "bacteria", "virus")
     dataset = open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)
@@ -61,7 +62,7 @@ def write(folder, built, classes=2, labels=None, pooled=True, history=True, stre
     labels = np.arange(IMAGES) % classes if labels is None else labels
     scores = scored(classes, labels)
     images = np.random.default_rng(1).integers(0, 256, (IMAGES, 32, 32, 1), np.uint8)
-    kept, model = Kept(np.arange(IMAGES), images), tiny_cnn(classes, pooled)
+    sample, model = ImageSample(np.arange(IMAGES), images), tiny_cnn(classes, pooled)
     config = RunConfig(
         settings={
             "model": "tiny",
@@ -83,13 +84,15 @@ def write(folder, built, classes=2, labels=None, pooled=True, history=True, stre
         rows = [f"epoch,loss,val_loss,{metric}", "1,0.7,0.6,0.6", "2,0.5,0.55,0.9", "3,0.4,0.6,0.8"]
         (run / "history.csv").write_text("\n".join(rows), encoding="utf-8")
     tables = {"validation": {"images": 3}, "test": measure(scores, config)}
-    under = stress(model, scores, kept, config.threshold, (MODERATE,)) if stressed else None
-    write_report(run, config, Measured(dataset, model, "test", scores, kept, tables, under))
-    return run, tables["test"], under
+    stress = None
+    if stressed:
+        stress = run_stress_test(model, scores, sample, config.threshold, (MODERATE,))
+    write_report(run, config, RunResults(dataset, model, "test", scores, sample, tables, stress))
+    return run, tables["test"], stress
 
 
 class Page(html.parser.HTMLParser):
-    """Collects what a page loads, its text, and which elements stay open."""
+    """Collects the URLs, the text and the unclosed elements of a page."""
 
     VOID = ("meta", "link", "br", "img", "hr", "input", "wbr")
 
@@ -118,7 +121,7 @@ class Page(html.parser.HTMLParser):
         self.text.append(data)
 
     @property
-    def shown(self):
+    def visible(self):
         return " ".join(" ".join(self.text).split())
 
 
@@ -138,7 +141,7 @@ def three(built, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["two", "three"])
-def test_the_page_is_whole_and_loads_nothing(name, request):
+def test_page_is_well_formed_and_self_contained(name, request):
     run = request.getfixturevalue(name)[0]
     text, page = read(run)
     assert page.open == []
@@ -160,53 +163,56 @@ def test_names_are_escaped(two):
     text, page = read(two[0])
     for evil in ("<i>run", "<b>0</b>", "<u>"):
         assert evil not in text
-    assert "<i>run" in page.shown
+    assert "<i>run" in page.visible
     assert re.search(r'<div class="id">test/<wbr>&lt;b&gt;\d+&lt;/<wbr>b&gt;\.jpeg</div>', text)
 
 
-def test_the_page_tells_the_figures_with_their_intervals(two):
+def test_page_shows_all_metrics_with_intervals(two):
     _, table, under = two
-    shown = read(two[0])[1].shown
-    for name, figure in table.items():
-        if isinstance(figure, dict) and "low" in figure:
-            assert f"{figure['value']:.4f} {figure['low']:.4f} to {figure['high']:.4f}" in shown, (
+    text = read(two[0])[1].visible
+    for name, metric in table.items():
+        if isinstance(metric, dict) and "low" in metric:
+            assert f"{metric['value']:.4f} {metric['low']:.4f} to {metric['high']:.4f}" in text, (
                 name
             )
     counts = table["confusion_matrix"]
     assert (
-        f"Of {counts['tp'] + counts['fn']} images with PNEUMONIA the model finds {counts['tp']}"
-        in shown
+        f"Of {counts['tp'] + counts['fn']} images labelled PNEUMONIA, the model detects "
+        f"{counts['tp']} and misses {counts['fn']}. Of {counts['tn'] + counts['fp']} images "
+        f"labelled NORMAL, it predicts {counts['fp']} as PNEUMONIA." in text
     )
-    assert "No medical device." in shown
-    assert "sensitivity>=0.9" in shown
-    assert under["verdict"] in shown
-    for kind, of_kind in table["findings"].items():
-        assert f"{kind} {of_kind['sensitivity']['value']:.3f}" in shown
+    assert "Not a medical device." in text
+    assert "sensitivity>=0.9" in text
+    assert under["verdict"] in text
+    for name, finding in table["findings"].items():
+        assert f"{name} {finding['sensitivity']['value']:.3f}" in text
     for rate in ("precision", "recall", "f1"):
-        assert f"{table['classes']['NORMAL'][rate]['value']:.3f}" in shown
-    assert "bacteria" in shown
-    assert "chest_xray_pneumonia/64:1.0.0" in shown
+        assert f"{table['classes']['NORMAL'][rate]['value']:.3f}" in text
+    assert "bacteria" in text
+    assert "chest_xray_pneumonia/64:1.0.0" in text
 
 
 def test_three_classes_have_no_threshold(three):
     run, table, _ = three
-    shown = read(run)[1].shown
-    assert "The most probable class is called." in shown
-    assert "is called from a probability" not in shown
-    for figure in table["classes"].values():
-        assert f"{figure['recall']['value']:.3f} {figure['recall']['low']:.3f} to" in shown
+    text = read(run)[1].visible
+    assert "The most probable class is predicted." in text
+    assert "is predicted from a probability" not in text
+    for rates in table["classes"].values():
+        assert f"{rates['recall']['value']:.3f} {rates['recall']['low']:.3f} to" in text
 
 
-SCORED = {"confusion", "roc", "precision-recall", "scores", "calibration"}
+SCORED = {"confusion", "roc", "precision-recall", "scores", "reliability"}
 
 
 @pytest.mark.parametrize(
     ("name", "own"),
-    [("two", {"thresholds", "missed", "false-alarms"}), ("three", {"wrong", "right-2"})],
+    [
+        ("two", {"thresholds", "false-negatives", "false-positives"}),
+        ("three", {"errors", "correct-2"}),
+    ],
 )
-def test_every_picture_is_a_png_of_some_size(name, own, request):
+def test_pictures_are_png_files_and_replace_earlier_ones(name, own, request):
     run = request.getfixturevalue(name)[0]
-    # Someone's own stay; pictures of an earlier report are gone.
     assert (run / "pictures" / "notes.txt").is_file()
     pictures = {path.stem: path for path in (run / "pictures").glob("*.png")}
     assert pictures.pop("mine").read_bytes() == b"x"
@@ -214,10 +220,9 @@ def test_every_picture_is_a_png_of_some_size(name, own, request):
     assert set(pictures) == SCORED | own | {
         "loss",
         "metrics",
-        "model",
         "stress",
-        "right-0",
-        "right-1",
+        "correct-0",
+        "correct-1",
     }
     for path in pictures.values():
         with Image.open(io.BytesIO(path.read_bytes())) as image:
@@ -226,33 +231,33 @@ def test_every_picture_is_a_png_of_some_size(name, own, request):
             assert len(set(np.asarray(image.convert("L")).ravel())) > 10
 
 
-def test_a_report_of_the_same_is_the_same(two, built, tmp_path):
-    """Letter for letter, but for the folder it stands in: no clock, no random name."""
+def test_report_is_reproducible(two, built, tmp_path):
+    """The report contains no time and no random name, only the path of its folder."""
     again = write(tmp_path, built)[0]
     for name in ("report.html", "MODEL_CARD.md"):
         page, other = ((run / name).read_text(encoding="utf-8") for run in (again, two[0]))
         assert page.replace(str(tmp_path), str(two[0].parent)) == other
 
 
-def test_the_card_says_what_the_model_is_and_is_not(two):
+def test_model_card_has_all_sections(two):
     text = (two[0] / "MODEL_CARD.md").read_text(encoding="utf-8")
-    for title in ("Intended use", "Model", "How good it is, on the test split", "Data", "Limits"):
+    for title in ("Intended use", "Model", "Performance on the test split", "Data", "Limitations"):
         assert f"\n## {title}\n\n- " in text
-    assert "No medical device." in text
+    assert "Not a medical device." in text
     assert two[2]["verdict"] in text
-    assert "JPEG" in text  # the warning of the dataset's own description
-    assert re.search(r"where 1% have it, \d+% of the calls would be right", text)
+    assert "- Dataset warning: " in text
+    assert re.search(r"correct positive predictions would be \d+% if 1% of people had it", text)
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_one_class_only_is_told_as_undefined(built, tmp_path, label):
+def test_one_class_has_undefined_metrics(built, tmp_path, label):
     run, table, _ = write(tmp_path, built, labels=np.full(IMAGES, label), history=False)
     text, page = read(run)
     assert table["auc"]["value"] is None
     assert (
-        f"undefined: no image is labelled {'PNEUMONIA' if label == 0 else 'NORMAL'}" in page.shown
+        f"undefined: no image is labelled {'PNEUMONIA' if label == 0 else 'NORMAL'}" in page.visible
     )
-    assert "This run has no history.csv." in page.shown
+    assert "This run has no history.csv." in page.visible
     assert not {"roc", "precision-recall", "stress", "loss"} & {
         path.stem for path in (run / "pictures").iterdir()
     }
@@ -261,10 +266,10 @@ def test_one_class_only_is_told_as_undefined(built, tmp_path, label):
     assert "None" not in text
 
 
-def test_a_model_without_class_activation_and_a_run_without_stress(built, tmp_path):
+def test_report_without_activation_maps_and_stress_test(built, tmp_path):
     run, _, _ = write(tmp_path, built, pooled=False, stressed=False)
-    shown = read(run)[1].shown
-    assert "it has no exact class activation map" in shown
-    assert f"Not measured. Measure it with: cxr-evaluate '{run}' --stress" in shown
-    with Image.open(run / "pictures" / "missed.png") as sheet:
+    text = read(run)[1].visible
+    assert "This model has no exact class activation map" in text
+    assert f"Not measured. To measure it, run: cxr-evaluate '{run}' --stress" in text
+    with Image.open(run / "pictures" / "false-negatives.png") as sheet:
         assert sheet.height < 300  # no row of maps

@@ -1,6 +1,5 @@
-"""The parts of the report: the boxes of the diagram, the facts of the data, the card, the history."""
+"""Parts of the report: dataset summary, model card, plots and layer table."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,67 +8,35 @@ import keras
 import numpy as np
 import pytest
 
-from cxr_tfds.evaluation.scoring import Scores
+from cxr_tfds.evaluation.scoring import ImageSample, Scores
+from cxr_tfds.metrics.summary import evaluate_split
 from cxr_tfds.models import build_model
 from cxr_tfds.plotting import plot_style
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
-from cxr_tfds.report import card, history
-from cxr_tfds.report.data import DataFacts, facts_of
-from cxr_tfds.report.diagram import layer_boxes, picture_of, stages
-from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.report import model_card, page
+from cxr_tfds.report.dataset import DatasetSummary, summarize_dataset
+from cxr_tfds.report.gallery import collect_examples
+from cxr_tfds.report.plots import plot_scores
+from cxr_tfds.report.training_plots import plot_training
+from cxr_tfds.run_folder import RunConfig, read_history
 
 
-def test_boxes_of_edge():
+def test_layer_table_of_edge():
     model = build_model("edge", (64, 64, 1), 2)
-    boxes = layer_boxes(model)
-    assert [box.text for box in boxes[:3]] == [
-        "image",
-        "rescale",
-        "Conv 7\u00d77 / 4 \u00b7 BN \u00b7 ReLU",
-    ]
-    assert (boxes[2].shape, boxes[2].parameters, boxes[2].layers) == (
-        (16, 16, 32),
-        7 * 7 * 32 + 4 * 32,
-        3,
-    )
-    assert (boxes[-1].text, boxes[-1].shape) == ("Dense 1", (1,))
-    assert sum(box.parameters for box in boxes) == model.count_params()
-    added = [number for number, box in enumerate(boxes) if box.text.startswith("add")]
-    assert [sorted(boxes[number].inputs) for number in added] == [
-        [number - 3, number - 1] for number in added
-    ]
-    assert len(added) == 2
+    rows = page._layer_rows(model)
+    assert rows[0][1:] == ("InputLayer", "64 \u00d7 64 \u00d7 1", 0)
+    first = next(row for row in rows if row[1] == "Conv2D")
+    assert first[2:] == ("16 \u00d7 16 \u00d7 32", 7 * 7 * 32)
+    assert rows[-1] == ("logits", "Dense", "1", model.layers[-1].count_params())
+    assert sum(row[3] for row in rows) == model.count_params()
 
 
-def test_a_deep_model_is_drawn_in_stages():
-    pixels = x = keras.Input((64, 64, 1))
-    for filters in (4, 8):
-        for _ in range(30):
-            x = keras.layers.Conv2D(filters, 1)(x)
-        x = keras.layers.MaxPooling2D()(x)
-    model = keras.Model(pixels, keras.layers.Dense(1)(keras.layers.Flatten()(x)))
-    boxes = layer_boxes(model)
-    assert len(boxes) == 65
-    few = stages(boxes)
-    assert [(box.text, box.shape[0]) for box in few[1:4]] == [
-        ("30 layers", 64),
-        ("31 layers", 32),
-        ("max pool", 16),
-    ]
-    assert sum(box.parameters for box in few) == model.count_params()
-    with plot_style():
-        assert "stages" not in picture_of(model).caption
-        assert picture_of(model).caption.startswith("Layers gathered")
-
-
-def test_a_nested_model_is_one_box():
-    inner = keras.Sequential(
-        [keras.Input((32, 32, 1)), keras.layers.Conv2D(4, 3), keras.layers.ReLU()], name="inner"
-    )
-    pixels = keras.Input((32, 32, 1))
-    boxes = layer_boxes(keras.Model(pixels, inner(pixels)))
-    assert [(box.text, box.shape) for box in boxes[1:]] == [("inner, 2 layers", (30, 30, 4))]
+def test_layer_table_has_nested_models_and_unknown_sizes():
+    pixels = keras.Input((None, 32, 1))
+    inner = keras.Sequential([keras.layers.Conv2D(4, 3, name="conv")], name="inner")
+    rows = page._layer_rows(keras.Model(pixels, inner(pixels)))
+    assert rows[1] == ("inner", "Sequential", "? \u00d7 30 \u00d7 4", 40)
 
 
 @pytest.fixture
@@ -87,63 +54,64 @@ def folder_of(dataset):
     return Path(dataset.shards["test"][0]).parent
 
 
-def test_counts_of_every_split_and_the_description(dataset):
-    facts = facts_of(dataset, "test", SCORES)
-    assert facts.splits["test"].images == 3  # from the scores: the split is not read again
-    assert facts.splits["test"].patients == 1
-    assert facts.splits["test"].without_patient == 1
-    assert facts.splits["test"].classes == {"NORMAL": 1, "PNEUMONIA": 2}
-    assert facts.splits["test"].findings == {"bacteria": 1, "virus": 1}
-    train = facts.splits["train"]
+def test_summary_counts_every_split(dataset):
+    summary = summarize_dataset(dataset, "test", SCORES)
+    assert summary.splits["test"].images == 3  # from the scores: the split is not read again
+    assert summary.splits["test"].patients == 1
+    assert summary.splits["test"].without_patient == 1
+    assert summary.splits["test"].classes == {"NORMAL": 1, "PNEUMONIA": 2}
+    assert summary.splits["test"].findings == {"bacteria": 1, "virus": 1}
+    train = summary.splits["train"]
     assert train.images == dataset.sizes["train"] == sum(train.classes.values())
     assert sum(train.findings.values()) == train.classes["PNEUMONIA"]
     assert train.without_patient == 0
-    assert facts.about.startswith("Frontal chest radiographs of children")
-    assert "Kermany" in facts.source
-    assert "physicians" in facts.label_source
-    assert any("aspect ratio" in warning for warning in facts.warnings)
+    assert summary.description.startswith("Frontal chest radiographs of children")
+    assert "Kermany" in summary.source
+    assert "physicians" in summary.label_source
+    assert any("aspect ratio" in warning for warning in summary.warnings)
 
 
-def test_the_report_of_the_build_is_heard(dataset):
+def test_summary_has_warnings_of_the_build_report(dataset):
     report = {
         "shortcuts": [{"property": "JPEG quality", "text": "JPEG quality alone tells"}],
         "patients": {"in_two_splits": {"p1": ["train", "test"]}},
         "duplicates": {"across_splits": [["a", "b"], ["c", "d"]]},
     }
     (folder_of(dataset) / "build_report.json").write_text(json.dumps(report), encoding="utf-8")
-    facts = facts_of(dataset, "test", SCORES)
-    assert facts.warnings[:3] == [
+    summary = summarize_dataset(dataset, "test", SCORES)
+    assert summary.warnings[:3] == [
         "JPEG quality alone tells",
         "patients in two splits: 1",
         "groups of identical files in two splits: 2",
     ]
-    assert facts.searched
+    assert summary.searched_for_shortcuts
 
 
 @pytest.mark.parametrize(
     "content", [None, "{", "[]", '{"shortcuts": null}', '{"shortcuts": 3, "patients": 4}', "\x00"]
 )
-def test_without_report_and_description_there_is_a_card_still(dataset, content):
+def test_model_card_without_build_report_and_description(dataset, content):
     folder = folder_of(dataset)
     for path in folder.glob("build_report*"):
         path.unlink()
     if content is not None:
         (folder / "build_report.json").write_text(content, encoding="utf-8")
     (folder / "dataset_info.json").write_text("{}", encoding="utf-8")
-    facts = facts_of(dataset, "test", SCORES)
-    assert (facts.about, facts.source, facts.warnings, facts.searched) == ("", "", [], False)
-    lines = limits(facts)
+    summary = summarize_dataset(dataset, "test", SCORES)
+    assert (summary.description, summary.source, summary.warnings) == ("", "", [])
+    assert not summary.searched_for_shortcuts
+    lines = limitations(summary)
     assert (
-        "Nobody has looked whether something beside the lung tells the classes of this dataset apart."
+        "The dataset was not checked for properties outside the lungs that separate the classes."
         in lines
     )
     assert (
-        "Of some images the patient is unknown: one patient's images may stand in two splits."
+        "The patients of some images are unknown: images of one patient may be in two splits."
         in lines
     )
 
 
-def limits(facts, split="test", **changes):
+def limitations(summary, split="test", **changes):
     config = RunConfig(
         settings={"model": "unlisted"},
         dataset={"name": "d", "fingerprint": "f"},
@@ -161,28 +129,31 @@ def limits(facts, split="test", **changes):
         "images": 20,
         **changes,
     }
-    sections = card._limits(dataclasses.replace(config), split, table, facts)
-    return sections
+    return model_card._limitations(config, split, table, summary)
 
 
-NOTHING = DataFacts({}, "", "", "", [], True)
+NOTHING = DatasetSummary({}, "", "", "", [], True)
 
 
-def test_what_a_call_is_worth_where_the_finding_is_rare():
-    """At 10 %: 9 right of 18 calls in 100; at 1 %: 0.9 of 10.8."""
-    text = limits(NOTHING)[-1]
-    assert "50% of the images measured here show PNEUMONIA" in text
-    assert "where 1% have it, 8% of the calls would be right and where 10% have it, 50%" in text
-    undefined = limits(NOTHING, specificity={"value": None})
-    assert not any("where 1% have it" in line for line in undefined)
-
-
-def test_limits_without_warnings_and_without_a_test_split():
-    lines = limits(NOTHING, "validation")
-    assert (
-        "The build found no property of the files, such as size or JPEG quality, that tells the classes."
-        in lines
+def test_positive_predictions_where_the_finding_is_rare():
+    """At 10%: 9 correct of 18 positive predictions in 100 people; at 1%: 0.9 of 10.8."""
+    text = limitations(NOTHING)[-1]
+    assert text == (
+        "50% of the measured images show PNEUMONIA. At the same sensitivity and specificity, the "
+        "share of correct positive predictions would be 8% if 1% of people had it and 50% if 10% "
+        "of people had it."
     )
+
+
+@pytest.mark.parametrize(("sensitivity", "specificity"), [(0.9, None), (None, 0.9), (0, 1)])
+def test_no_sentence_without_positive_predictions(sensitivity, specificity):
+    changes = {"sensitivity": {"value": sensitivity}, "specificity": {"value": specificity}}
+    assert not any("positive predictions" in line for line in limitations(NOTHING, **changes))
+
+
+def test_limitations_without_warnings_and_test_split():
+    lines = limitations(NOTHING, "validation")
+    assert any(line.startswith("The build found no file property, such as") for line in lines)
     assert any(line.startswith("There is no test split") for line in lines)
 
 
@@ -200,10 +171,58 @@ def test_limits_without_warnings_and_without_a_test_split():
         ("epoch,loss,val_loss\n1,0.5,cut", []),
     ],
 )
-def test_a_history_of_any_shape(tmp_path, content, pictures):
+def test_training_plots_of_any_history(tmp_path, content, pictures):
     if content is not None:
         (tmp_path / "history.csv").write_text(content, encoding="utf-8")
     with plot_style():
-        assert [
-            picture.name for picture in history.pictures_of(history.read_history(tmp_path))
-        ] == pictures
+        assert [picture.name for picture in plot_training(read_history(tmp_path))] == pictures
+
+
+def test_plots_of_three_classes_of_which_one_is_missing():
+    """The AUC is undefined, but the curves of the other classes are drawn."""
+    labels = np.array([0, 1, 0, 1])
+    scores = Scores(list("abcd"), [""] * 4, labels, np.eye(3, dtype=np.float32)[labels])
+    table = evaluate_split(labels, scores.probabilities, None, class_names=("x", "y", "z"))
+    with plot_style():
+        pictures = {
+            picture.name: picture.caption
+            for picture in plot_scores(scores, table, ("x", "y", "z"), None)
+        }
+    assert pictures.keys() == {"confusion", "roc", "precision-recall", "scores", "reliability"}
+    assert pictures["roc"].startswith("AUC undefined: no image is labelled z.")
+
+
+def collect(labels, logits):
+    """Groups and sheets of blank images; a model without pooling has no activation maps."""
+    count = len(labels)
+    scores = Scores(
+        list(map(str, range(count))), [""] * count, labels, np.float32(logits), temperature=3.0
+    )
+    sample = ImageSample(np.arange(count), np.zeros((count, 4, 4, 1), np.uint8))
+    pixels = keras.Input((4, 4, 1))
+    model = keras.Model(pixels, keras.layers.Flatten()(pixels))
+    return collect_examples(model, scores, sample, ("NORMAL", "SICK"), 0.5)
+
+
+def test_errors_are_sorted_by_confidence():
+    """At threshold 0.5, the distance from logit 0 is the confidence, whatever the temperature."""
+    labels = np.array([0] * 10 + [1] * 3)
+    groups, sheets = collect(labels, [*range(1, 11), -1, 2, 1])
+    assert [(group.title, group.total) for group in groups] == [
+        ("False negatives: SICK predicted as NORMAL", 1),
+        ("False positives: NORMAL predicted as SICK", 10),
+        ("Correct: SICK", 2),
+    ]
+    assert [example.image_id for example in groups[1].examples] == list("98765432")
+    assert [example.image_id for example in groups[2].examples] == ["11", "12"]
+    example = groups[0].examples[0]
+    assert (example.true_class, example.predicted_class) == ("SICK", "NORMAL")
+    assert not example.correct
+    assert example.probability == pytest.approx(1 / (1 + np.exp(1 / 3)))
+    names = [sheet.name for sheet in sheets]
+    assert names == ["false-negatives", "false-positives", "correct-1"]
+
+
+def test_correct_examples_are_spread_over_the_confidence():
+    groups, _ = collect(np.ones(10, int), range(1, 11))
+    assert [example.image_id for example in groups[0].examples] == ["9", "6", "3", "0"]
