@@ -1,4 +1,4 @@
-"""Several devices and several machines: the weights of one device, resumed too, and a clear end where one is gone."""
+"""Several devices and machines learn what one device learns, resume, and report a lost machine."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from cxr_tfds.training import distributed
 from cxr_tfds.training.cluster import Cluster, read_cluster, wait_for_all
 from cxr_tfds.training.distributed import Devices, open_devices
 
-# Trains as its argument says, on one device, on two logical ones or as a machine of TF_CONFIG.
+# Trains on one device, on two logical ones, or as a machine of TF_CONFIG, as its argument says.
 _TRAIN = """
 import contextlib, json, os, sys
 from pathlib import Path
@@ -27,7 +27,8 @@ import tensorflow as tf
 wanted = json.loads(sys.argv[1])
 if wanted["devices"] > 1:
     (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * wanted["devices"])
+    logical = [tf.config.LogicalDeviceConfiguration()] * wanted["devices"]
+    tf.config.set_logical_device_configuration(cpu, logical)
 from keras import Input, Model, layers
 from cxr_tfds import models
 from cxr_tfds.training import run as training
@@ -68,19 +69,21 @@ def stop(run, row):
 
 runs = {"one": None}
 if wanted["devices"] > 1:
-    runs["two"] = Devices(tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(wanted["devices"])]))
+    names = [f"CPU:{i}" for i in range(wanted["devices"])]
+    runs["two"] = Devices(tf.distribute.MirroredStrategy(names))
+settings, resume = TrainSettings(**wanted["settings"]), wanted.get("resume", False)
 try:
     for name, devices in runs.items():
         run = Path(wanted["run"]) / name
-        training.train(TrainSettings(**wanted["settings"]), run, resume=wanted.get("resume", False), devices=devices)
+        training.run_training(settings, run, resume=resume, devices=devices)
         np.savez(f"{wanted['state']}-{name}.npz", *states[-1])
-        if name == "two":  # again, broken off after the first epoch and resumed
+        if name == "two":  # again, interrupted after the first epoch and resumed
             written, training.write_scalars = training.write_scalars, stop
-            settings, broken = TrainSettings(**wanted["settings"]), run.with_name("broken")
+            interrupted = run.with_name("interrupted")
             with contextlib.suppress(Stop):
-                training.train(settings, broken, devices=devices)
+                training.run_training(settings, interrupted, devices=devices)
             training.write_scalars = written
-            training.train(settings, broken, resume=True, devices=devices)
+            training.run_training(settings, interrupted, resume=True, devices=devices)
             np.savez(f"{wanted['state']}-resumed.npz", *states[-1])
 except InputError as err:
     print(err, file=sys.stderr)
@@ -90,7 +93,7 @@ except InputError as err:
 
 @pytest.fixture
 def start(built, tmp_path):
-    """Starts a process that trains; kills those that are left."""
+    """Returns a function that starts a training process; kills the processes at the end."""
     started = []
     settings = {
         "model": "small",
@@ -152,14 +155,18 @@ def state(path):
 
 
 def assert_near(one, other):
-    """Weights, moments and averages, each within 2% of the largest of its array: rounding, which Adam enlarges."""
+    """Checks that each array differs by at most 2% of its largest value.
+
+    The arrays are weights, moments and averages. They differ by rounding, which Adam enlarges.
+    """
     for mine, theirs in zip(one, other, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=0.02 * np.abs(theirs).max() + 1e-9)
 
 
+@pytest.mark.slow
 def test_two_devices_and_two_machines_learn_what_one_device_learns(start, tmp_path):
     addresses = free_addresses(2)
-    # The second epoch waits for both until one of them is killed, with the first saved.
+    # Both wait in the second epoch, after the first is saved, until one of them is killed.
     workers = [start("cluster", cluster=addresses, worker=i, waits_in=1) for i in range(2)]
     for worker in workers:
         assert worker.stdout.readline() == "waiting\n", worker.communicate()[1]
@@ -168,7 +175,7 @@ def test_two_devices_and_two_machines_learn_what_one_device_learns(start, tmp_pa
     workers[0].stdin.flush()
     code, errors = end(workers[0])
     assert code == 1, errors
-    assert "another machine of TF_CONFIG does not answer any more. Start the same command" in errors
+    assert "Another machine of TF_CONFIG no longer answers. Start the same command" in errors
     assert (tmp_path / "cluster" / "one" / "checkpoint" / "epoch-1.npz").is_file()
 
     addresses = free_addresses(2)
@@ -178,20 +185,18 @@ def test_two_devices_and_two_machines_learn_what_one_device_learns(start, tmp_pa
         assert code == 0, errors
     code, errors = end(start("local", devices=2))
     assert code == 0, errors
-    broadcast_from_chief, of_other = (
-        state(tmp_path / f"cluster-{worker}-one.npz") for worker in range(2)
-    )
-    for mine, theirs in zip(broadcast_from_chief, of_other, strict=True):
+    chief, other = (state(tmp_path / f"cluster-{worker}-one.npz") for worker in range(2))
+    for mine, theirs in zip(chief, other, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     alone = state(tmp_path / "local-0-one.npz")
-    assert_near(broadcast_from_chief, alone)
+    assert_near(chief, alone)
     two, resumed = (state(tmp_path / f"local-0-{name}.npz") for name in ("two", "resumed"))
     assert_near(two, alone)
     for mine, theirs in zip(resumed, two, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_a_batch_must_be_shared_out_evenly():
+def test_refuses_a_batch_that_cannot_be_divided():
     class Strategy:
         num_replicas_in_sync = 3
 
@@ -199,13 +204,13 @@ def test_a_batch_must_be_shared_out_evenly():
     devices.check_batch_size(33)
     with pytest.raises(
         InputError,
-        match="batch size 32; it is shared out to 3 devices, so give a multiple, such as 30 or",
+        match="batch_size=32; expected a multiple of 3, the number of devices, such as 30 or",
     ):
         devices.check_batch_size(32)
 
 
 @pytest.mark.parametrize(("gpus", "mirrored"), [(0, False), (1, False), (2, True)])
-def test_the_gpus_of_this_machine_are_all_used(monkeypatch, gpus, mirrored):
+def test_uses_all_gpus_of_the_machine(monkeypatch, gpus, mirrored):
     class Mirrored:
         num_replicas_in_sync = 2
 
@@ -216,8 +221,8 @@ def test_the_gpus_of_this_machine_are_all_used(monkeypatch, gpus, mirrored):
     monkeypatch.setattr(distributed.tf.distribute, "MirroredStrategy", Mirrored)
     devices = open_devices()
     assert isinstance(devices.strategy, Mirrored) == mirrored
-    assert (devices.replicas, devices.here) == ((2, 2) if mirrored else (1, 1))
-    assert devices.chief
+    assert (devices.replicas, devices.local_replicas) == ((2, 2) if mirrored else (1, 1))
+    assert devices.is_chief
 
 
 CLUSTER = {"worker": ["a:1", "b:1"]}
@@ -234,7 +239,7 @@ CLUSTER = {"worker": ["a:1", "b:1"]}
         ({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}, None),
     ],
 )
-def test_the_place_in_a_cluster(config, place, monkeypatch):
+def test_reads_the_cluster(config, place, monkeypatch):
     assert read_cluster("") is None
     assert read_cluster(json.dumps(config)) == place
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
@@ -252,18 +257,18 @@ def test_the_place_in_a_cluster(config, place, monkeypatch):
         json.dumps({"cluster": CLUSTER | {"ps": ["c:1"]}, "task": {"type": "worker", "index": 0}}),
     ],
 )
-def test_a_cluster_that_cannot_be_read(text):
+def test_refuses_an_invalid_cluster(text):
     with pytest.raises(
-        InputError, match=r"^TF_CONFIG=.*; expected .*the same cluster on every machine"
+        InputError, match=r"^Invalid TF_CONFIG .*; expected .*the same cluster on every machine"
     ):
         read_cluster(text)
 
 
-def test_a_machine_waits_for_the_others():
+def test_waits_for_the_other_machines():
     own, other = free_addresses(2)
-    said = []
+    reported = []
     wait = threading.Thread(
-        target=wait_for_all, args=(Cluster(0, (own, other)), said.append), daemon=True
+        target=wait_for_all, args=(Cluster(0, (own, other)), reported.append), daemon=True
     )
     wait.start()
     wait.join(timeout=0.5)
@@ -271,19 +276,17 @@ def test_a_machine_waits_for_the_others():
     with socket.create_server(("", int(other.rpartition(":")[2]))):
         wait.join(timeout=30)
     assert not wait.is_alive()
-    assert said == [f"waiting for {other}"]
+    assert reported == [f"waiting for {other}"]
 
 
-def test_a_machine_that_does_not_answer_is_named():
+def test_names_a_machine_that_does_not_answer():
     addresses = tuple(free_addresses(2))
     with pytest.raises(
         InputError,
-        match=f"^{addresses[1]} of TF_CONFIG did not answer in 0 s. Start the same command",
+        match=f"^No answer from {addresses[1]} of TF_CONFIG in 0 s. Start the same command",
     ):
         wait_for_all(Cluster(0, addresses), str, seconds=0)
     with socket.create_server(("", 0)) as taken:
         own = f"localhost:{taken.getsockname()[1]}"
-        with pytest.raises(
-            InputError, match=f"TF_CONFIG gives this machine {own}, which cannot be listened at"
-        ):
+        with pytest.raises(InputError, match=f"cannot listen at its address in TF_CONFIG, {own}: "):
             wait_for_all(Cluster(0, (own, addresses[1])), str, seconds=0)

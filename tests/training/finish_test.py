@@ -1,4 +1,4 @@
-"""The end of a run: what is fitted on validation, what is kept of a split, what is written."""
+"""The end of a run: fitted temperature and threshold, image samples and written files."""
 
 import dataclasses
 import json
@@ -52,14 +52,14 @@ def started(folder):
 
 @pytest.fixture(scope="module")
 def finished(dataset, model, tmp_path_factory):
-    """A run folder with everything."""
+    """Returns a finished run folder."""
     folder = started(tmp_path_factory.mktemp("runs") / "run")
     measured = finish.finish_run(model, dataset, folder, config_of(dataset))
     assert measured == run_folder.read_metrics(folder)
     return folder
 
 
-def test_the_run_folder_is_complete(finished):
+def test_run_folder_is_complete(finished):
     files = {
         "config.json",
         "history.csv",
@@ -77,9 +77,9 @@ def test_temperature_and_threshold_are_fitted_on_validation(finished, dataset, m
     assert config.temperature == pytest.approx(
         fit_temperature(validation.labels, validation.logits)
     )
-    calibrated = validation._replace(temperature=config.temperature)
+    scaled = validation._replace(temperature=config.temperature)
     assert config.threshold == pytest.approx(
-        best_threshold(validation.labels, calibrated.probabilities)
+        best_threshold(validation.labels, scaled.probabilities)
     )
     for split, table in run_folder.read_metrics(finished).items():
         assert table["threshold"] == config.threshold
@@ -88,7 +88,7 @@ def test_temperature_and_threshold_are_fitted_on_validation(finished, dataset, m
         )
 
 
-def test_figures_are_of_calibrated_probabilities():
+def test_metrics_use_the_temperature():
     labels, logits = np.array([0, 0, 1, 1]), np.array([-4, 1, 2, 6], np.float32)
     config = dataclasses.replace(CONFIG, threshold=0.6, temperature=2.0)
     table = measure(Scores(list("abcd"), [""] * 4, labels, logits, temperature=2.0), config)
@@ -108,7 +108,7 @@ CONFIG = RunConfig(
 )
 
 
-def test_the_findings_are_measured_and_stress_is_stored(finished):
+def test_stores_findings_and_stress(finished):
     measured = run_folder.read_metrics(finished)
     assert set(measured["test"]["findings"]) == {"bacteria", "virus"}
     assert list(measured["test"]["classes"]) == ["NORMAL", "PNEUMONIA"]
@@ -128,20 +128,20 @@ def test_the_findings_are_measured_and_stress_is_stored(finished):
         ("youden-stress", lambda labels, values, copies: best_threshold(*copies)),
     ],
 )
-def test_the_rule_of_the_settings_is_used(dataset, model, rule, expected):
+def test_threshold_follows_the_rule_of_the_settings(dataset, model, rule, expected):
     validation, kept = score_and_sample(model, dataset, "validation")
-    config = finish.calibrated(model, validation, kept, config_of(dataset, rule))
+    config = finish.fit_decision(model, validation, kept, config_of(dataset, rule))
     scores = validation._replace(temperature=config.temperature)
     copies = score_stressed_copies(model, scores, kept)
     assert config.threshold == expected(scores.labels, scores.probabilities, copies)
 
 
-def test_a_validation_set_of_one_class_is_refused():
+def test_refuses_a_validation_split_of_one_class():
     validation = Scores(["a", "b"], ["", ""], np.array([0, 0]), np.array([-1, 1], np.float32))
     with pytest.raises(
         InputError, match="the threshold is undefined: none of the 2 images is labelled 1"
     ):
-        finish.calibrated(
+        finish.fit_decision(
             None,
             validation,
             ImageSample(np.arange(2), np.zeros((2, 4, 4, 1))),
@@ -153,17 +153,17 @@ def config_of_rule(rule):
     return dataclasses.replace(CONFIG, settings={"threshold_rule": rule})
 
 
-def test_three_classes_have_a_temperature_and_no_threshold():
+def test_three_classes_get_a_temperature_but_no_threshold():
     logits = np.random.default_rng(0).normal(0, 3, (30, 3))
     validation = Scores([""] * 30, [""] * 30, np.arange(30) % 3, logits)
-    config = finish.calibrated(
+    config = finish.fit_decision(
         None, validation, ImageSample(np.arange(0), np.empty(0)), config_of_rule("youden-stress")
     )
     assert config.threshold is None
     assert config.temperature > 1.5
 
 
-def test_a_part_of_a_large_split_is_kept_by_lot(dataset, model):
+def test_samples_a_large_split(dataset, model):
     whole, everything = score_and_sample(model, dataset, "test")
     scores, kept = score_and_sample(model, dataset, "test", sample_bytes=10 * 64 * 64)
     np.testing.assert_array_equal(scores.logits, whole.logits)
@@ -174,20 +174,20 @@ def test_a_part_of_a_large_split_is_kept_by_lot(dataset, model):
 
 
 @pytest.mark.parametrize(("positives", "kept"), [(1, {1}), (20, {4}), (38, {7})])
-def test_each_class_has_its_share_of_the_lot_and_one_image_at_least(
+def test_sample_is_stratified_with_at_least_one_image_per_class(
     dataset, monkeypatch, positives, kept
 ):
     labels = np.random.default_rng(1).permutation(np.arange(40) < positives).astype(np.int64)
     monkeypatch.setattr(scoring, "read_columns", lambda *_: {"label": labels})
-    places = scoring._lot(dataset, "test", 8)
+    places = scoring.stratified_sample(dataset, "test", 8)
     assert {int(labels[places].sum())} == kept
     assert len(set(places)) == 8
 
 
-def test_a_threshold_under_stress_needs_no_more_than_an_image_of_each_class(dataset, model):
+def test_threshold_under_stress_from_one_image_per_class(dataset, model):
     validation, kept = score_and_sample(model, dataset, "validation", sample_bytes=2 * 64 * 64)
     assert sorted(validation.labels[kept.indices]) == [0, 1]
-    config = finish.calibrated(model, validation, kept, config_of(dataset, "youden-stress"))
+    config = finish.fit_decision(model, validation, kept, config_of(dataset, "youden-stress"))
     assert 0 < config.threshold < 1
 
 
@@ -197,7 +197,7 @@ def test_probabilities_are_exact_and_never_zero(temperature):
     found = scoring.probabilities(logits, temperature)
     expected = np.exp(-np.logaddexp(0, -logits.astype(np.float64) / temperature))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
-    assert found.min() > 0  # however sure a negative is, its place among the others is kept
+    assert found.min() > 0  # confident negatives keep their order
     of_three = scoring.probabilities(
         np.array([[3e38, 0, -3e38], [1, 2, 3]], np.float32), temperature
     )
@@ -205,7 +205,7 @@ def test_probabilities_are_exact_and_never_zero(temperature):
     np.testing.assert_allclose(of_three, [[1, 0, 0], powers / powers.sum()], rtol=1e-14)
 
 
-def test_the_area_in_metrics_json_is_that_of_the_logits():
+def test_auc_is_computed_from_logits():
     labels, logits = np.array([0, 1, 0, 1]), np.array([40, 50, -900, -800], np.float32)
     table = measure(
         Scores(list("abcd"), [""] * 4, labels, logits), dataclasses.replace(CONFIG, threshold=0.6)

@@ -81,6 +81,9 @@ def test_recipe_states_the_published_settings(name, images, published):
 
 
 def test_recipes_load_neither_keras_nor_numpy():
-    code = "import sys, cxr_tfds.training.recipes; print({'keras', 'tensorflow', 'numpy'} & set(sys.modules))"
+    code = (
+        "import sys, cxr_tfds.training.recipes\n"
+        "print({'keras', 'tensorflow', 'numpy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -1,4 +1,4 @@
-"""Going on after an interruption ends with the very numbers of an uninterrupted run, whatever it does."""
+"""A resumed run has exactly the numbers of an uninterrupted one, with every kind of setting."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ class Stop(RuntimeError):
 
 @pytest.fixture
 def everything(built, tiny_model, tmp_path):
-    """Settings whose every part has a state: two phases, plateau, average, drawn numbers, odd epochs."""
+    """Settings of every kind of state: phases, plateau, average, random numbers, short epochs."""
     (tmp_path / "before").mkdir()
     build_model(tiny_model, (64, 64, 1), 2).save(tmp_path / "before" / "model.keras")
     return {
@@ -42,13 +42,13 @@ def everything(built, tiny_model, tmp_path):
         "class_weight": "balanced",
         "clip_norm": 1.0,
         "augment": "none",
-        "augment_changes": {"noise": 0.05, "mixup": 0.2},  # what is drawn, without what is compiled
+        "augment_changes": {"noise": 0.05, "mixup": 0.2},  # random numbers without slow compilation
     }
 
 
 @pytest.fixture
 def trained(everything, tmp_path, monkeypatch):
-    """Trains without measuring; `stops` are the epochs after which the run is broken off and resumed."""
+    """Returns a function that trains and interrupts the run after each epoch of `stops`."""
     monkeypatch.setattr(
         training, "finish_run", lambda model, dataset, run, config: {"weights": model.get_weights()}
     )
@@ -64,8 +64,8 @@ def trained(everything, tmp_path, monkeypatch):
             with monkeypatch.context() as patch:
                 patch.setattr(training, "write_scalars", write_scalars)
                 with pytest.raises(Stop):
-                    training.train(settings, tmp_path / name, resume=number > 0)
-        weights = training.train(settings, tmp_path / name, resume=bool(stops))["weights"]
+                    training.run_training(settings, tmp_path / name, resume=number > 0)
+        weights = training.run_training(settings, tmp_path / name, resume=bool(stops))["weights"]
         state = json.loads(
             (tmp_path / name / "checkpoint" / "state.json").read_text(encoding="utf-8")
         )
@@ -82,25 +82,27 @@ def assert_equal(one, other):
             np.testing.assert_array_equal(values, others)
 
 
-def test_a_run_of_two_phases_resumes_in_either_and_between(trained):
+@pytest.mark.slow
+def test_two_phases_resume_at_any_epoch(trained):
     whole = trained("whole")
     rates = [row["learning_rate"] for row in whole[0]]
-    assert rates[:2] == pytest.approx([0.05, 0.05])  # the head alone
+    assert rates[:2] == pytest.approx([0.05, 0.05])  # only the last layer
     assert rates[2] == pytest.approx(0.005)
-    assert rates[-1] < 0.004, "the rate never fell: the plateau is not tested"
+    assert rates[-1] < 0.004, "the plateau schedule never lowered the rate"
     assert_equal(trained("resumed", 1, 2, 5), whole)
 
 
-def test_early_stopping_stops_a_resumed_run_at_the_same_epoch(trained):
+@pytest.mark.slow
+def test_early_stopping_ends_a_resumed_run_at_the_same_epoch(trained):
     changes = {"early_stopping": 2, "learning_rate": 0.5, "schedule": "constant", "epochs": 20}
     whole = trained("whole", **changes)
     losses = [row["val_loss"] for row in whole[0]][2:]
     assert len(losses) < 18
     assert len(losses) == int(np.argmin(losses)) + 3
-    assert_equal(trained("resumed", len(whole[0]), **changes), whole)  # it is over already
+    assert_equal(trained("resumed", len(whole[0]), **changes), whole)  # it ends at once
 
 
-def test_each_phase_trains_its_layers_alone(trained, everything, monkeypatch):
+def test_each_phase_trains_only_its_layers(trained, everything, monkeypatch):
     states = [build_model("tiny", (64, 64, 1), 2, weights=everything["weights"]).get_weights()]
 
     def keep(run, row):
@@ -128,16 +130,16 @@ def test_each_phase_trains_its_layers_alone(trained, everything, monkeypatch):
     assert moved == [names[-2:], names[2:]]
 
 
-def test_a_damaged_checkpoint_is_named(trained, everything, tmp_path, monkeypatch):
+def test_names_a_corrupt_checkpoint(trained, everything, tmp_path, monkeypatch):
     trained("whole", epochs=3)
     path = tmp_path / "whole" / "checkpoint" / "epoch-3.npz"
     settings = TrainSettings(**everything | {"epochs": 3})
     np.savez(path, np.zeros(3))
     with pytest.raises(
         InputError,
-        match=re.escape(f"{path} was written by another version of cxr-tfds. Start anew"),
+        match=re.escape(f"{path} is from another version of cxr-tfds. Start again"),
     ):
-        training.train(settings, tmp_path / "whole", resume=True)
+        training.run_training(settings, tmp_path / "whole", resume=True)
     path.write_bytes(b"PK")
-    with pytest.raises(InputError, match=re.escape(f"{path} cannot be read")):
-        training.train(settings, tmp_path / "whole", resume=True)
+    with pytest.raises(InputError, match=re.escape(f"Corrupt checkpoint {path}: ")):
+        training.run_training(settings, tmp_path / "whole", resume=True)

@@ -1,4 +1,4 @@
-"""Training: what stands in the run folder, repeating and resuming to the last bit, what is refused."""
+"""Training: the files of a run folder, exact resuming, and what is refused."""
 
 import csv
 import dataclasses
@@ -21,6 +21,7 @@ from cxr_tfds.evaluation import scoring as evaluation
 from cxr_tfds.evaluation.scoring import open_run_dataset, score
 from cxr_tfds.export.pack import export_run
 from cxr_tfds.reading import sequential
+from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import checkpoint, finish
 from cxr_tfds.training import run as training
@@ -42,22 +43,23 @@ def settings(built, **changes):
     tiny = {
         "dataset": "chest_xray_pneumonia/64",
         "data_dir": str(built),
-        "epochs": 3,
+        "epochs": 2,
         "batch_size": 8,
+        "threshold_rule": "youden",
     }
     return TrainSettings(**{**tiny, **changes})
 
 
 @pytest.fixture(scope="module")
 def reads():
-    """What `run` read in order: split and fields."""
+    """The splits and fields that `run` read, in order."""
     return []
 
 
 @pytest.fixture(scope="module")
 def run(built, tmp_path_factory, reads):
-    """Three epochs, uninterrupted, augmented."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
+    """Two epochs, uninterrupted, augmented."""
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
     read = sequential.field_batches
 
     def field_batches(dataset, split, fields, **more):
@@ -66,7 +68,7 @@ def run(built, tmp_path_factory, reads):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequential, "field_batches", field_batches)
-        assert training.train(settings(built), folder) == run_folder.read_metrics(folder)
+        assert training.run_training(settings(built), folder) == run_folder.read_metrics(folder)
     return folder
 
 
@@ -88,11 +90,11 @@ def assert_same_run(one, other):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_the_run_folder_holds_the_promised_files_and_no_more(run):
+def test_run_folder_holds_exactly_its_files(run):
     assert names(run) == FILES
 
 
-def test_the_config_repeats_the_run(run, built):
+def test_config_repeats_the_run(run, built):
     config = RunConfig.read(run)
     assert TrainSettings(**config.settings) == settings(built)
     assert config.labels == ("NORMAL", "PNEUMONIA")
@@ -102,10 +104,10 @@ def test_the_config_repeats_the_run(run, built):
     assert config.environment["keras"] == keras.__version__
 
 
-def test_the_labels_of_test_are_counted_first_and_its_images_read_once_and_last(run, reads):
+def test_reads_the_images_of_test_once_and_last(run, reads):
     assert reads[:3] == [(split, ("label",)) for split in ("train", "validation", "test")]
     of_images = [split for split, fields in reads if "image" in fields and split != "train"]
-    assert of_images == ["validation"] * 4 + ["test"]  # three epochs, then the end
+    assert of_images == ["validation"] * 3 + ["test"]  # two epochs, then the end
 
 
 def test_every_metric_has_an_interval(run):
@@ -125,15 +127,15 @@ def test_every_metric_has_an_interval(run):
     assert measured["test"]["images"] == 40
 
 
-def test_the_model_is_that_of_the_best_epoch(run):
+def test_model_is_of_the_best_epoch(run):
     rows = history(run)
-    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert all(float(row["learning_rate"]) > 0 for row in rows)  # of the last step of each
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(float(row["learning_rate"]) > 0 for row in rows)  # of the last step of the epoch
     best = max(float(row["val_auc"]) for row in rows)
     assert run_folder.read_metrics(run)["validation"]["auc"]["value"] == pytest.approx(best)
 
 
-def test_the_model_holds_its_pixel_range_and_no_augmentation(run):
+def test_model_contains_normalization_but_no_augmentation(run):
     model = run_folder.load_model(run)
     assert not [layer for layer in model.layers if "ugment" in type(layer).__name__]
     assert any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
@@ -143,27 +145,29 @@ def test_the_model_holds_its_pixel_range_and_no_augmentation(run):
 
 
 _KILLED = """
-import os, signal, sys
-from pathlib import Path
-from cxr_tfds import run_folder
-from cxr_tfds.training import run as training
-from cxr_tfds.training.settings import TrainSettings
+import json, os, signal, sys
+from cxr_tfds.native import load_tensorflow
+load_tensorflow()
+from cxr_tfds.training import checkpoint
+from cxr_tfds.training.run import train
 
-def write_json(path, content, write=files.write_json):
-    # Weights and best weights of the second epoch are written, its state is not.
+def write_json(path, content, write=checkpoint.write_json):
+    # The weights of the second epoch are written, its state is not.
     if path.name == "state.json" and content["epoch"] == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, content)
 
-files.write_json = write_json
-dataset, data_dir, run = sys.argv[1:]
-training.train(TrainSettings(dataset=dataset, data_dir=data_dir, epochs=3, batch_size=8), Path(run))
+checkpoint.write_json = write_json
+settings, run = sys.argv[1:]
+train(out=run, **json.loads(settings))
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(run, built, tmp_path):
+@pytest.mark.slow
+def test_killed_run_resumes_to_the_same_weights(run, built, tmp_path):
     killed = tmp_path / "killed"
-    command = [sys.executable, "-c", _KILLED, "chest_xray_pneumonia/64", str(built), str(killed)]
+    values = json.dumps(dataclasses.asdict(settings(built)))
+    command = [sys.executable, "-c", _KILLED, values, str(killed)]
     done = subprocess.run(
         command, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, check=False
     )
@@ -173,49 +177,51 @@ def test_a_killed_run_goes_on_to_the_same_weights(run, built, tmp_path):
         json.loads((killed / "checkpoint" / "state.json").read_text(encoding="utf-8"))["epoch"] == 1
     )
     with pytest.raises(
-        InputError, match="was started with other settings: seed 0, now 1\\. Give the same ones"
+        InputError, match="was started with different settings: seed 0, now 1\\. Use the same"
     ):
-        training.train(settings(built, seed=1), killed, resume=True)
-    with pytest.raises(MissingData, match="the run did not finish"):
+        training.run_training(settings(built, seed=1), killed, resume=True)
+    with pytest.raises(MissingData, match="the run is not finished"):
         run_folder.load_model(killed)
-    training.train(settings(built), killed, resume=True)
+    training.run_training(settings(built), killed, resume=True)
     assert names(killed) == FILES
     assert_same_run(killed, run)
     with pytest.raises(InputError, match="is finished; there is nothing to resume"):
-        training.train(settings(built), killed, resume=True)
+        training.run_training(settings(built), killed, resume=True)
 
 
 def fail(*_args, **_kwargs):
     raise RuntimeError("on purpose")
 
 
-def test_a_run_interrupted_after_its_last_epoch_is_measured_on_resuming(
+@pytest.mark.slow
+def test_resuming_finishes_a_run_interrupted_after_its_last_epoch(
     built, tiny_model, tmp_path, monkeypatch
 ):
     tiny = settings(built, model=tiny_model, epochs=1, augment="none", threshold_rule="youden")
     with monkeypatch.context() as patch:
         patch.setattr(finish, "write_report", fail)
         with pytest.raises(RuntimeError, match="on purpose"):
-            training.train(tiny, tmp_path / "run")
+            training.run_training(tiny, tmp_path / "run")
     assert "model.keras" not in names(tmp_path / "run")
-    training.train(tiny, tmp_path / "run", resume=True)
+    training.run_training(tiny, tmp_path / "run", resume=True)
     assert names(tmp_path / "run") == FILES
     assert len(history(tmp_path / "run")) == 1
 
 
 def check_mixed(folder, precision):
-    """The model is float32, gives the recorded figures, and converts."""
+    """Checks that the model is float32, repeats its metrics and can be exported."""
     assert RunConfig.read(folder).precision == precision
     assert keras.config.dtype_policy().name == "float32"
     model = run_folder.load_model(folder)
     assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
     assert {weight.dtype for weight in model.weights} == {"float32"}
-    test_a_run_reproduces_its_figures(folder)
+    test_model_repeats_the_metrics(folder)
     (exported,) = export_run(folder, folder / "export", ("float32",))
     assert exported.comparisons["test"].agreement == 1
     assert exported.comparisons["test"].max_difference < 1e-4
 
 
+@pytest.mark.slow
 def test_mixed_float16_resumes_to_the_same_weights(built, tiny_model, tmp_path, monkeypatch):
     tiny = settings(
         built,
@@ -225,24 +231,25 @@ def test_mixed_float16_resumes_to_the_same_weights(built, tiny_model, tmp_path, 
         threshold_rule="youden",
         precision="mixed_float16",
     )
-    training.train(tiny, tmp_path / "whole")
+    training.run_training(tiny, tmp_path / "uninterrupted")
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "best_epoch", lambda history: 1 if len(history) == 1 else fail())
         with pytest.raises(RuntimeError, match="on purpose"):
-            training.train(tiny, tmp_path / "resumed")
+            training.run_training(tiny, tmp_path / "resumed")
     config = RunConfig.read(tmp_path / "resumed")
     dataclasses.replace(config, precision="float32").write(
         tmp_path / "resumed"
-    )  # as if "auto" on another machine
+    )  # as if "auto" had run on another machine
     with pytest.raises(InputError, match="dtype policy 'float32', now 'mixed_float16'"):
-        training.train(tiny, tmp_path / "resumed", resume=True)
+        training.run_training(tiny, tmp_path / "resumed", resume=True)
     config.write(tmp_path / "resumed")
-    training.train(tiny, tmp_path / "resumed", resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "resumed")
-    check_mixed(tmp_path / "whole", "mixed_float16")
+    training.run_training(tiny, tmp_path / "resumed", resume=True)
+    assert_same_run(tmp_path / "uninterrupted", tmp_path / "resumed")
+    check_mixed(tmp_path / "uninterrupted", "mixed_float16")
 
 
-def test_a_run_in_mixed_bfloat16(built, tiny_model, tmp_path):
+@pytest.mark.slow
+def test_run_in_mixed_bfloat16(built, tiny_model, tmp_path):
     tiny = settings(
         built,
         model=tiny_model,
@@ -251,11 +258,11 @@ def test_a_run_in_mixed_bfloat16(built, tiny_model, tmp_path):
         threshold_rule="youden",
         precision="mixed_bfloat16",
     )
-    training.train(tiny, tmp_path)
+    training.run_training(tiny, tmp_path)
     check_mixed(tmp_path, "mixed_bfloat16")
 
 
-def test_a_run_reproduces_its_figures(run):
+def test_model_repeats_the_metrics(run):
     model, config = run_folder.load_model(run), RunConfig.read(run)
     for split, table in run_folder.read_metrics(run).items():
         scores = score(model, open_run_dataset(config), split, config.temperature)
@@ -268,30 +275,30 @@ def test_a_run_reproduces_its_figures(run):
         (
             tf.errors.ResourceExhaustedError(None, None, "OOM"),
             8,
-            "batches of 8 images. Try --batch-size 4, with",
+            "batch_size=8. Try --batch-size 4, with",
         ),
         (
             MemoryError(),
             1,
-            "batches of 1 images. Try a smaller model or smaller images, with --overwrite.",
+            "batch_size=1. Try a smaller model or smaller images, with --overwrite.",
         ),
     ],
 )
-def test_out_of_memory_says_which_batch_size_to_try(
+def test_out_of_memory_suggests_a_batch_size(
     built, tiny_model, tmp_path, monkeypatch, error, batch_size, advice
 ):
     def step(*_):
         raise error
 
     monkeypatch.setattr(training.Learner, "step", step)
-    with pytest.raises(InputError, match=re.escape(f"out of memory with {advice}")):
-        training.train(
+    with pytest.raises(InputError, match=re.escape(f"Out of memory with {advice}")):
+        training.run_training(
             settings(built, model=tiny_model, augment="none", batch_size=batch_size), tmp_path
         )
     assert names(tmp_path) == ["config.json"]
 
 
-def test_scalars_for_tensorboard(run):
+def test_writes_scalars_for_tensorboard(run):
     found = {}
     for path in sorted((run / "tensorboard").iterdir()):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
@@ -308,14 +315,16 @@ def test_scalars_for_tensorboard(run):
 
 
 @pytest.mark.parametrize("cache", ["ram", "none"])
-def test_a_damaged_shard_ends_the_run(built, tmp_path, cache):
+def test_names_a_corrupt_shard(built, tmp_path, cache):
     shutil.copytree(built, tmp_path / "data")
     shard = next((tmp_path / "data").rglob("*-train.tfrecord*"))
     data = shard.read_bytes()
     shard.write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
-    message = rf"{re.escape(str(shard))} is damaged: example 66 of 66, at byte \d+, is not as it was written\."
+    message = rf"{re.escape(str(shard))} is corrupt: example 66 of 66, at byte \d+, was changed"
     with pytest.raises(InputError, match=message):
-        training.train(settings(tmp_path / "data", cache=cache, augment="none"), tmp_path / "run")
+        training.run_training(
+            settings(tmp_path / "data", cache=cache, augment="none"), tmp_path / "run"
+        )
 
 
 @pytest.mark.parametrize(
@@ -333,50 +342,50 @@ def test_a_damaged_shard_ends_the_run(built, tmp_path, cache):
         ),
         (
             {"model": "covid-cnn4"},
-            "model covid-cnn4 takes images of at least 32 x 32 pixels and 3 channels",
+            "Model covid-cnn4 takes images of at least 32 x 32 pixels and 3 channels",
         ),
         (
             {"weights": "/nowhere/model.keras"},
-            "weights /nowhere/model.keras do not exist; expected none, imagenet or",
+            "--weights /nowhere/model.keras does not exist; expected none, imagenet or",
         ),
-        ({"weights": "imagenet"}, "model edge has no ImageNet weights; "),
+        ({"weights": "imagenet"}, "Model edge has no ImageNet weights; "),
         (
             {"class_weight": "1,2,3"},
-            "class_weight='1,2,3' has 3 numbers; expected 2, for NORMAL, PNEUMONIA.",
+            "class_weight='1,2,3' has 3 numbers; expected 2, one for each of NORMAL, PNEUMONIA.",
         ),
     ],
 )
-def test_a_run_that_cannot_start_leaves_the_old_one_alone(run, built, tmp_path, change, message):
+def test_refused_run_leaves_the_old_one_alone(run, built, tmp_path, change, message):
     shutil.copytree(run, tmp_path, dirs_exist_ok=True)
     with pytest.raises(InputError) as caught:
-        training.train(settings(built, **change), tmp_path)
+        training.run_training(settings(built, **change), tmp_path)
     assert str(caught.value).startswith(message)
     assert_same_run(tmp_path, run)
 
 
-def test_images_too_small_leave_the_old_run_alone(run, built, tmp_path):
+def test_refuses_images_that_are_too_small(run, built, tmp_path):
     (tmp_path / "model.keras").write_bytes((run / "model.keras").read_bytes())
     with pytest.raises(
         InputError, match="at least 94 x 94 pixels and 1 channel; the dataset has 64 x 64 x 1"
     ):
-        training.train(settings(built, model="xray-cnn5"), tmp_path)
+        training.run_training(settings(built, model="xray-cnn5"), tmp_path)
     assert names(tmp_path) == ["model.keras"]
 
 
-def test_a_dataset_with_other_examples_is_refused(run, built):
+def test_refuses_a_dataset_with_other_examples(run, built):
     config = RunConfig.read(run)
     config.dataset["fingerprint"] = "0" * 64
-    with pytest.raises(InputError, match="holds other examples than the run was trained on"):
+    with pytest.raises(InputError, match="has other examples than the run was trained on"):
         open_run_dataset(config)
     config.settings["data_dir"] = "/nowhere"
     with pytest.raises(MissingData, match="is not built in /nowhere"):
         open_run_dataset(config)
-    with pytest.raises(InputError, match="holds other examples"):
+    with pytest.raises(InputError, match="has other examples"):
         open_run_dataset(config, built)
 
 
 @pytest.mark.parametrize(("has_gpu", "policy"), [(True, "mixed_float16"), (False, "float32")])
-def test_auto_precision(monkeypatch, has_gpu, policy):
+def test_resolves_auto_precision(monkeypatch, has_gpu, policy):
     monkeypatch.setattr(
         training.tf.config, "list_physical_devices", lambda kind: ["one"] if has_gpu else []
     )
@@ -404,3 +413,54 @@ def test_mixup_mixes_labels_as_images(built):
     again = next(iter(with_mixup(plain.skip(3), 0.3, seed=0, first_batch=3, shard=Shard())))
     (*_, fourth) = with_mixup(plain, 0.3, seed=0, shard=Shard()).take(4)
     np.testing.assert_array_equal(again[0][1], fourth[0][1])
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """Replaces training and returns the arguments it got."""
+    calls = []
+
+    def run_training(settings, run, *, resume, devices):
+        calls.append((settings, run, resume, devices))
+        return {"test": {}}
+
+    monkeypatch.setattr(training, "run_training", run_training)
+    return calls
+
+
+def test_train_takes_a_dataset_or_its_name(built, tmp_path, chosen):
+    dataset = open_dataset("chest_xray_pneumonia/64", built)
+    named = {"dataset": dataset.name, "data_dir": str(built)}
+    assert training.train(dataset, tmp_path / "run", epochs=3) == {"test": {}}
+    assert chosen.pop() == (TrainSettings(**named, epochs=3), tmp_path / "run", False, None)
+    training.train(dataset.targeted("finding"), str(tmp_path / "run"))
+    assert chosen.pop()[0] == TrainSettings(**named, target="finding")
+    training.train(dataset.name, tmp_path / "run", data_dir=built, cache_dir=tmp_path)
+    assert chosen.pop()[0] == TrainSettings(**named, cache_dir=str(tmp_path))
+
+
+def test_train_reads_source_files_as_the_dataset_does(built, tmp_path, chosen):
+    dataset = open_dataset("chest_xray_pneumonia/64", built)
+    encoded = dataclasses.replace(dataset, encoded=True).fitted(96, channels=3)
+    training.train(encoded, tmp_path / "run")
+    assert (chosen[0][0].size, chosen[0][0].channels) == (96, 3)
+    with pytest.raises(InputError, match="is read with fit='pad', but training reads source"):
+        training.train(encoded.fitted(96, fit="pad"), tmp_path / "run")
+
+
+def test_train_refuses_a_full_folder_and_unknown_settings(built, tmp_path, chosen):
+    dataset = open_dataset("chest_xray_pneumonia/64", built)
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="exists and is not empty"):
+        training.train(dataset, tmp_path)
+    training.train(dataset, tmp_path, overwrite=True)
+    training.train(dataset, tmp_path, resume=True)
+    assert [resume for _, _, resume, _ in chosen] == [False, True]
+    with pytest.raises(InputError, match=r"Unknown training setting: 'epoch' is not one of"):
+        training.train(dataset, tmp_path / "run", epoch=3)
+
+
+def test_evaluate_returns_the_metrics_of_a_split(run):
+    stored = run_folder.read_metrics(run)
+    assert finish.evaluate(run) == stored["test"]
+    assert finish.evaluate(str(run), "validation") == stored["validation"]
