@@ -71,10 +71,10 @@ def run_stress_test(
 
     Returns:
       `images`, `clean` (original images) and `rows`: accuracy, sensitivity and specificity
-      (positive is any class but the first) and auc with its `drop` from clean as `{"value", "low",
-      "high"}`, resampled by patient. `moderate`: mean auc at moderate strength and its difference
-      from clean.
-      `verdict`: the result in words. Without an AUC, `drop` and `moderate` are left out.
+      (positive is any class but the first), auc, and the `drop` of the auc from clean as
+      `{"value", "low", "high"}`, resampled by patient. `moderate`: mean auc at moderate strength
+      and its difference from clean. `verdict`: the result in words. `drop` and `moderate` are left
+      out if the auc is undefined.
     """
     strengths = [strength for strength in STRENGTHS if strength in (*strengths, MODERATE)]
     scores = scores.select(sample.indices)
@@ -94,7 +94,7 @@ def run_stress_test(
             }
             if clean["auc"] is not None:
                 drops = clean_aucs - _resampled_aucs(changed, groups)
-                row["drop"] = bootstrap_interval(clean["auc"] - row["auc"], drops, "")
+                row["drop"] = bootstrap_interval(clean["auc"] - row["auc"], drops)
             rows.append(row)
     table: dict[str, Any] = {"images": len(scores.labels), "clean": clean, "rows": rows}
     if clean["auc"] is not None:

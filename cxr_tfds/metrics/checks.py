@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -51,7 +53,7 @@ def as_probabilities(values: ArrayLike, ndim: int = 1) -> np.ndarray:
     return array
 
 
-def check_length(labels: np.ndarray, values: np.ndarray, name: str) -> None:
+def check_length(labels: np.ndarray, values: Sized, name: str) -> None:
     """Raises an InputError unless there is one value for each label."""
     if len(values) != len(labels):
         raise InputError(f"{len(values)} {name} for {len(labels)} labels; expected one for each.")

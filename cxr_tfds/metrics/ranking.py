@@ -18,6 +18,7 @@ class Ranking:
     """
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
+        """Sorts images by scores (N,), higher for the finding."""
         self.labels = labels
         self.distinct_scores, ranks = np.unique(scores, return_inverse=True)
         self._order = np.argsort(ranks, kind="stable")

@@ -36,22 +36,21 @@ def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator
         yield drawn[:, groups].astype(np.float64)
 
 
-def bootstrap_interval(value: float, resampled: np.ndarray, reason: str) -> dict[str, Any]:
+def bootstrap_interval(value: float, resampled: np.ndarray) -> dict[str, Any]:
     """Returns a metric with its 95% percentile interval as `{"value", "low", "high"}`.
 
-    A value or interval that does not exist is None, and `undefined` says why.
+    An undefined value or interval is None. The key `undefined` says why there is no interval.
 
     Args:
       value: The metric, NaN if undefined.
       resampled: The metric in each resample; NaN values are left out.
-      reason: Why the value is NaN.
     """
     if np.isnan(value):
-        return {"value": None, "low": None, "high": None, "undefined": reason}
+        return {"value": None, "low": None, "high": None}
     defined = resampled[~np.isnan(resampled)]
     if defined.size < _FEWEST_DEFINED * resampled.size:
-        reason = "too few patients for an interval"
-        return {"value": float(value), "low": None, "high": None, "undefined": reason}
+        undefined = "too few patients for an interval"
+        return {"value": float(value), "low": None, "high": None, "undefined": undefined}
     low, high = np.percentile(defined, PERCENTILES)
     # Resampling adds scatter, which only increases the ECE: all resamples may lie above its value.
     low, high = min(low, value), max(high, value)

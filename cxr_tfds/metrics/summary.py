@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,17 +22,8 @@ from cxr_tfds.metrics.resampling import (
 )
 
 _Key = tuple[str, ...]  # path in the table, such as ("classes", "NORMAL", "recall")
-
-
-class _Plan(NamedTuple):
-    """Metrics to measure on resamples.
-
-    `measure` maps weights (R, N) to metrics (R,), NaN where undefined. `reasons` says why a metric
-    may be undefined.
-    """
-
-    measure: Callable[[np.ndarray], dict[_Key, np.ndarray]]
-    reasons: dict[_Key, str]
+# Weights (R, N) to metrics (R,), NaN where undefined
+_Measure = Callable[[np.ndarray], dict[_Key, np.ndarray]]
 
 
 def evaluate_split(
@@ -71,9 +62,8 @@ def evaluate_split(
       `classes`: precision, recall, f1 and `support` of each class, for K > 2 also auc.
       `findings`, if the positive images have at least two: `sensitivity` (predicted as any class
       but the first) and number of `images` of each.
-      `confusion_matrix`: `{"tn", "fp", "fn", "tp"}`, or for K > 2 a row for each true class with a
-        column
-      for each predicted class.
+      `confusion_matrix`: `{"tn", "fp", "fn", "tp"}`, or for K > 2 a row for each true class and a
+      column for each predicted class.
       `threshold` and number of `images`.
 
     Raises:
@@ -86,19 +76,24 @@ def evaluate_split(
     scores = values if ranking_scores is None else as_finite(ranking_scores, "scores")
     classes = 2 if values.ndim == 1 else values.shape[1]
     names = tuple(class_names or map(str, range(classes)))
-    plans = [_overall(known, values, predicted, names, scores)]
+    measures = [_measure_classes(known, values, predicted, names, scores)]
     counts: dict[_Key, int] = {}
-    if class_names:
-        plans.append(_per_class(known, predicted, names))
-        counts |= {
-            ("classes", name, "support"): int((known == k).sum()) for k, name in enumerate(names)
-        }
+    for k, name in enumerate(names):
+        counts["classes", name, "support"] = int((known == k).sum())
     if findings is not None:
-        plan, images = _per_finding(known, predicted, findings)
-        plans.append(plan)
-        counts |= images
+        check_length(known, findings, "findings")
+        members = _members(known, findings)
+        measures.append(_measure_findings(predicted, members))
+        counts |= {("findings", name, "images"): int(of.sum()) for name, of in members.items()}
     groups = number_groups(patients, len(known))
-    table = _nest({**_with_intervals(plans, groups, resamples, seed), **counts})
+    intervals = _intervals(measures, groups, resamples, seed)
+    missing = " or ".join(name for k, name in enumerate(names) if not (known == k).any())
+    for key, metric in intervals.items():
+        if metric["value"] is None:
+            metric["undefined"] = _reason(key, names, missing)
+    table = _nest({**intervals, **counts})
+    if not class_names:
+        del table["classes"]
     matrix: Any = confusion_tables(np.ones((1, len(known))), known, predicted, classes)[0]
     matrix = matrix.astype(int).tolist()
     if classes == 2:
@@ -126,21 +121,28 @@ def _check(
     return values, known
 
 
-def _with_intervals(
-    plans: Sequence[_Plan], groups: np.ndarray, resamples: int, seed: int
+def _intervals(
+    measures: Sequence[_Measure], groups: np.ndarray, resamples: int, seed: int
 ) -> dict[_Key, Any]:
-    reasons = {key: reason for plan in plans for key, reason in plan.reasons.items()}
-
     def measure(weights: np.ndarray) -> dict[_Key, np.ndarray]:
-        return {key: value for plan in plans for key, value in plan.measure(weights).items()}
+        return {key: value for each in measures for key, value in each(weights).items()}
 
     drawn = [measure(weights) for weights in bootstrap_weights(groups, resamples, seed)]
     return {
-        key: bootstrap_interval(
-            value, np.concatenate([metrics[key] for metrics in drawn]), reasons.get(key, "")
-        )
+        key: bootstrap_interval(value, np.concatenate([metrics[key] for metrics in drawn]))
         for key, (value,) in measure(np.ones((1, len(groups)))).items()
     }
+
+
+def _reason(key: _Key, names: Sequence[str], missing: str) -> str:
+    """Returns why a metric is undefined; `missing` names the classes without images."""
+    *path, metric = key
+    if metric in ("auc", "average_precision", "balanced_accuracy"):
+        name = missing
+    else:
+        name = path[1] if path else names[0 if metric in ("specificity", "npv") else 1]
+    verb = "was predicted as" if metric in ("precision", "ppv", "npv") else "is labelled"
+    return f"no image {verb} {name}"
 
 
 def _nest(flat: dict[_Key, Any]) -> dict[str, Any]:
@@ -154,112 +156,64 @@ def _nest(flat: dict[_Key, Any]) -> dict[str, Any]:
     return table
 
 
-def _overall(
+def _measure_classes(
     labels: np.ndarray,
     values: np.ndarray,
     predicted: np.ndarray,
     names: Sequence[str],
     scores: np.ndarray,
-) -> _Plan:
-    """Returns the metrics of all classes together, see `evaluate_split`."""
+) -> _Measure:
+    """Returns the measure of all metrics but those of findings, see `evaluate_split`."""
     two = values.ndim == 1
     if two:
         check_length(labels, scores, "scores")
         squares, gaps = (values - labels) ** 2, reliability_gaps(values, labels)
     else:
-        truth = np.eye(len(names))[labels]
-        squares = ((values - truth) ** 2).sum(axis=1)
+        squares = ((values - np.eye(len(names))[labels]) ** 2).sum(axis=1)
         gaps = reliability_gaps(values.max(axis=1), predicted == labels)
     rankings = rank_classes(labels, scores if two else values)
 
     def measure(weights: np.ndarray) -> dict[_Key, np.ndarray]:
-        precision, recall, f1 = _rates(weights, labels, predicted, len(names))
-        aucs, total = [ranking.auc(weights) for ranking in rankings], weights.sum(axis=1)
-        metrics = {"auc": np.mean(aucs, axis=0)}
+        tables = confusion_tables(weights, labels, predicted, len(names))
+        hits = np.diagonal(tables, axis1=1, axis2=2)
+        positives, actual, total = tables.sum(axis=1), tables.sum(axis=2), weights.sum(axis=1)
+        precision, recall = divide(hits, positives), divide(hits, actual)
+        f1 = divide(2 * hits, (positives + actual) * (actual > 0))
+        aucs = np.stack([ranking.auc(weights) for ranking in rankings], axis=1)
+        metrics = {"auc": aucs.mean(axis=1)}
         if two:
             metrics["average_precision"] = rankings[0].average_precision(weights)
-        metrics["accuracy"] = divide(weights @ (predicted == labels), total)
+        metrics["accuracy"] = divide(hits.sum(axis=1), total)
         metrics["balanced_accuracy"] = recall.mean(axis=1)
         if two:
-            metrics |= {
-                "sensitivity": recall[:, 1],
-                "specificity": recall[:, 0],
-                "ppv": precision[:, 1],
-                "npv": precision[:, 0],
-                "f1": f1[:, 1],
-            }
+            metrics |= {"sensitivity": recall[:, 1], "specificity": recall[:, 0]}
+            metrics |= {"ppv": precision[:, 1], "npv": precision[:, 0], "f1": f1[:, 1]}
         metrics["brier"] = divide(weights @ squares, total)
         metrics["ece"] = divide(np.abs(weights @ gaps).sum(axis=1), total)
-        of_classes = {} if two else dict(zip(names, aucs, strict=True))
+        rates = {"precision": precision, "recall": recall, "f1": f1}
+        if not two:
+            rates["auc"] = aucs
         return {(name,): metric for name, metric in metrics.items()} | {
-            ("classes", name, "auc"): auc for name, auc in of_classes.items()
-        }
-
-    missing = [name for k, name in enumerate(names) if not (labels == k).any()]
-    keys: list[_Key] = [("auc",), ("average_precision",), ("balanced_accuracy",)]
-    keys += [("classes", name, "auc") for name in names]
-    reasons = dict.fromkeys(keys, _unlabelled(" or ".join(missing)))
-    if two:
-        reasons |= {("sensitivity",): _unlabelled(names[1]), ("f1",): _unlabelled(names[1])}
-        reasons |= {("specificity",): _unlabelled(names[0])}
-        reasons |= {("ppv",): _unpredicted(names[1]), ("npv",): _unpredicted(names[0])}
-    return _Plan(measure, reasons)
-
-
-def _per_class(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> _Plan:
-    def measure(weights: np.ndarray) -> dict[_Key, np.ndarray]:
-        rates = _rates(weights, labels, predicted, len(names))
-        return {
             ("classes", name, rate): metric[:, k]
             for k, name in enumerate(names)
-            for rate, metric in zip(("precision", "recall", "f1"), rates, strict=True)
+            for rate, metric in rates.items()
         }
 
-    reasons: dict[_Key, str] = {}
-    for name in names:
-        reasons["classes", name, "precision"] = _unpredicted(name)
-        reasons["classes", name, "recall"] = reasons["classes", name, "f1"] = _unlabelled(name)
-    return _Plan(measure, reasons)
+    return measure
 
 
-def _rates(
-    weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray, classes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns precision, recall and F1 of each class, (R, K) each."""
-    tables = confusion_tables(weights, labels, predicted, classes)
-    hits = np.diagonal(tables, axis1=1, axis2=2)
-    positives, actual = tables.sum(axis=1), tables.sum(axis=2)
-    f1 = divide(2 * hits, (positives + actual) * (actual > 0))
-    return divide(hits, positives), divide(hits, actual), f1
+def _members(labels: np.ndarray, findings: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns which positive images have each finding, bool (N,), if there are at least two."""
+    known = np.where(labels > 0, findings, "")
+    names = [str(name) for name in np.unique(known) if name]
+    return {name: known == name for name in names} if len(names) > 1 else {}
 
 
-def _per_finding(
-    labels: np.ndarray, predicted: np.ndarray, findings: Sequence[str]
-) -> tuple[_Plan, dict[_Key, int]]:
-    """Returns the sensitivity to each finding of the positive images, and its number of images."""
-    known = np.asarray(findings)
-    check_length(labels, known, "findings")
-    names = sorted(set(known[labels > 0].tolist()) - {""})
-    if len(names) < 2:
-        return _Plan(lambda weights: {}, {}), {}
-    members = np.stack([(known == name) & (labels > 0) for name in names], axis=1).astype(
-        np.float64
-    )
-    hits = members * (predicted > 0)[:, np.newaxis]
-
-    def measure(weights: np.ndarray) -> dict[_Key, np.ndarray]:
-        rates = divide(weights @ hits, weights @ members)
-        return {("findings", name, "sensitivity"): rates[:, k] for k, name in enumerate(names)}
-
-    images = members.sum(axis=0).astype(int).tolist()
-    return _Plan(measure, {}), {
-        ("findings", name, "images"): count for name, count in zip(names, images, strict=True)
+def _measure_findings(predicted: np.ndarray, members: dict[str, np.ndarray]) -> _Measure:
+    """Returns the measure of the sensitivity to each finding."""
+    return lambda weights: {
+        ("findings", name, "sensitivity"): divide(
+            weights @ (images & (predicted > 0)), weights @ images
+        )
+        for name, images in members.items()
     }
-
-
-def _unlabelled(name: str) -> str:
-    return f"no image is labelled {name}"
-
-
-def _unpredicted(name: str) -> str:
-    return f"no image was predicted as {name}"

@@ -17,11 +17,10 @@ _STEPS = 40  # log(100) * 0.618 ** 40 is below 1e-7
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     """Returns the temperature from 0.1 to 10 that maximizes the likelihood of the labels.
 
-    Method: Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2. Labels are smoothed as
-      in
-    Platt 1999, section 2.2: for a class of n images, (n + 1) / (n + K) for this class and 1 / (n +
-    K) for the others. With hard labels, a split without errors would make the model infinitely
-    confident.
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2, with labels smoothed as in Platt
+    1999, section 2.2: an image of a class of n images counts (n + 1) / (n + K) for its class and
+    1 / (n + K) for each other. With hard labels, a split without errors would make the model
+    infinitely confident.
 
     Args:
       labels: Class numbers (N,).

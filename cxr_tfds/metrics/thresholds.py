@@ -40,13 +40,11 @@ def check_rule(rule: str) -> None:
 def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str = YOUDEN) -> float:
     """Returns the best threshold by `rule`; an image is positive if `probability >= threshold`.
 
-    All thresholds between two neighbouring probabilities give the same decisions. Among the best,
-    the function takes the widest gap, then the one nearest 0.5, and returns its middle on the scale
-    of
-    logits: there both classes are equally far, so a shift in other images hurts least. (The middle
-      of
-    the probabilities would be close to the more confident class.) A threshold that gives all images
-    the same decision is allowed, so that a constant model gets one too.
+    All thresholds between two neighbouring probabilities give the same decisions. Among the best
+    gaps, the function takes the widest, then the one nearest 0.5, and returns its middle on the
+    scale of logits: both classes are equally far from it, so a shift in other images hurts least.
+    (The middle of the probabilities would be close to the more confident class.) A threshold that
+    gives all images the same decision is allowed, so that a constant model gets one too.
 
     Args:
       labels: 0 or 1 (N,).
@@ -84,11 +82,9 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str = YOUD
 
 
 def _candidates(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a threshold below each distinct score and one above all, and their gaps' width in
-    logits.
+    """Returns a threshold in each gap below, between and above the scores, and widths in logits.
 
-    The open gaps at both ends have width 0. Without a number above the highest score and up to 1,
-    the last threshold is 2.
+    The open gaps at both ends have width 0. If the highest score is 1, the last threshold is 2.
     """
     logits = logit(scores, _EPSILON)
     middle = sigmoid((logits[:-1] + logits[1:]) / 2)

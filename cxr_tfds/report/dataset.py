@@ -60,7 +60,9 @@ def summarize_dataset(dataset: BuiltDataset, split: str, scores: Scores) -> Data
             columns = read_columns(dataset, name, "label", "patient_id", "finding")
             names = (*dataset.findings, "")  # -1 is unknown
             findings = [names[number] for number in columns["finding"]]
-            splits[name] = _count(dataset, columns["label"], columns["patient_id"], findings)
+            splits[name] = _count(
+                dataset, columns["label"], columns["patient_id"].tolist(), findings
+            )
     folder = Path(next(shard for shards in dataset.shards.values() for shard in shards)).parent
     # Markdown, to be shown as plain text.
     description = str(_read(folder / _INFO).get("description", "")).replace("`", "")
