@@ -1,4 +1,4 @@
-"""What every dataset says of itself: configs, version, README, citation, tags, and that it is installed."""
+"""All datasets: configs, version, README, citation, tags and installation."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def builder(folder: Path) -> Any:
     ).Builder
 
 
-def test_only_224_is_listed(builder: Any) -> None:
+def test_lists_only_224(builder: Any) -> None:
     assert [config.name for config in builder.BUILDER_CONFIGS] == ["224"]
     assert list(builder.builder_configs) == ["224"]
 
 
-def test_the_version_has_the_newest_release_notes(builder: Any) -> None:
+def test_version_has_the_newest_release_notes(builder: Any) -> None:
     newest = max(builder.RELEASE_NOTES, key=lambda version: tuple(map(int, version.split("."))))
     assert str(builder.VERSION) == newest
 
 
-def test_readme_citation_and_tags_are_found(folder: Path, builder: Any) -> None:
+def test_has_readme_citation_and_tags(folder: Path, builder: Any) -> None:
     metadata = builder.get_metadata()
     assert metadata.description == (folder / "README.md").read_text(encoding="utf-8")
     assert metadata.citation.startswith("@")
@@ -49,15 +49,15 @@ def test_readme_citation_and_tags_are_found(folder: Path, builder: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["Source", "Licence", "Images", "Label source", "Splits", "Dropped", "Known shortcuts"]
+    "topic", ["Source", "Licence", "Images", "Label source", "Splits", "Dropped", "Known shortcuts"]
 )
-def test_the_readme_tells(told: str, folder: Path) -> None:
+def test_readme_has_all_topics(topic: str, folder: Path) -> None:
     assert re.search(
-        rf"^- \*\*{told}\*\*:", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+        rf"^- \*\*{topic}\*\*:", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE
     )
 
 
-def test_the_configs_of_the_readme_are_accepted(folder: Path, builder: Any) -> None:
+def test_accepts_the_configs_of_the_readme(folder: Path, builder: Any) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert f"tfds build {folder.name} --imports cxr_tfds.builders" in text
     options = [json.loads(option) for option in re.findall(r"--config '(\{.*?\})'", text)]
@@ -66,7 +66,7 @@ def test_the_configs_of_the_readme_are_accepted(folder: Path, builder: Any) -> N
     assert "original" in {option["name"] for option in options}
 
 
-def test_it_is_installed_and_found(folder: Path) -> None:
+def test_is_installed(folder: Path) -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     module = f"cxr_tfds.builders.{folder.name}"

@@ -1,4 +1,4 @@
-"""`tfds build chest_xray_pneumonia`, in processes of its own."""
+"""The command `tfds build chest_xray_pneumonia`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def source(tmp_path: Path) -> Path:
     return draw_source(tmp_path / "source")
 
 
-def test_a_bare_build_from_the_repository_makes_224_only(source: Path, tmp_path: Path) -> None:
+def test_builds_only_224_by_default(source: Path, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     done = tfds_build(
         "builders/chest_xray_pneumonia",
@@ -37,7 +37,7 @@ def test_a_bare_build_from_the_repository_makes_224_only(source: Path, tmp_path:
     assert test["test/NORMAL/IM-0033-0001.jpeg"]["image"].shape == (224, 224, 1)
 
 
-def test_a_build_from_elsewhere_gives_the_same_dataset(source: Path, tmp_path: Path) -> None:
+def test_builds_the_same_dataset_from_another_folder(source: Path, tmp_path: Path) -> None:
     here = build(Builder, source, tmp_path / "here").data_path
     config = '{"name": "32", "size": 32}'
     args = (
@@ -54,11 +54,11 @@ def test_a_build_from_elsewhere_gives_the_same_dataset(source: Path, tmp_path: P
     assert done.returncode == 0, done.stdout
     for name in ("metadata.json", "build_report.json"):
         there = tmp_path / "chest_xray_pneumonia/32/1.0.0" / name
-        # With the fingerprint, though the order of fields in a record differs.
+        # The fingerprint is the same, though the order of fields in a record differs.
         assert there.read_text(encoding="utf-8") == (here / name).read_text(encoding="utf-8"), name
 
 
-def test_a_failed_build_exits_with_1_and_its_message_last(source: Path, tmp_path: Path) -> None:
+def test_a_failed_build_exits_with_1_and_a_message(source: Path, tmp_path: Path) -> None:
     path = source / "chest_xray/train/NORMAL/IM-0001-0001.jpeg"
     path.write_bytes(b"")
     args = (
@@ -72,8 +72,8 @@ def test_a_failed_build_exits_with_1_and_its_message_last(source: Path, tmp_path
     failed = tfds_build("chest_xray_pneumonia", *args, cwd=tmp_path)
     assert failed.returncode == 1
     assert failed.stdout.endswith(
-        f"1 file cannot be used:\n  {path} empty file (0 bytes)\n"
-        "Nothing was built. Replace or remove what is listed and build again, or leave it out with "
+        f"1 file cannot be used:\n  {path}: empty file (0 bytes)\n"
+        "Nothing was built. Replace or remove these files and build again, or leave them out with "
         '--config \'{"name": "224-skip", "on_bad_image": "skip"}\'.\n'
     )
     assert not published(tmp_path / "data")

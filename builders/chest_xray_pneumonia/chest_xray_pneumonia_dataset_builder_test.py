@@ -1,4 +1,4 @@
-"""The builder on drawn radiographs: what stands in the records."""
+"""Builds of drawn radiographs: the records, and missing data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from helpers.kaggle_names import read_kaggle_names
 from helpers.sources import DrawnSource, Records, build, draw_image, draw_source, published, read
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
@@ -34,7 +35,7 @@ class ChestXrayPneumoniaTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
 
 @pytest.fixture(scope="module")
 def kept_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source with odd files among the others. Read it, never write to it."""
+    """A source with unusual files; read-only."""
     folder = draw_source(tmp_path_factory.mktemp("kept") / "source")
     train = folder / "chest_xray" / "train"
     draw_image(train / "NORMAL" / "NORMAL2-IM-0001-0001.png")  # not patient IM-0001
@@ -53,7 +54,7 @@ def kept_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def kept_data(kept_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the dataset made of `kept_source`. Read it, never write to it."""
+    """The dataset built from `kept_source`; read-only."""
     return Path(build(Builder, kept_source, tmp_path_factory.mktemp("data")).data_path)
 
 
@@ -62,8 +63,8 @@ def records(kept_data: Path) -> Records:
     return read(kept_data)
 
 
-def files_of(source: Path, records: Records) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Each example with the file it came from."""
+def pair_with_files(source: Path, records: Records) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yields the source file of each example, and the example."""
     for examples in records.values():
         for image_id, example in examples.items():
             split, class_name, name = image_id.split("/")
@@ -84,7 +85,7 @@ def files_of(source: Path, records: Records) -> Iterator[tuple[Path, dict[str, A
             -1,
             "",
             (30, 40),
-        ),  # the name tells neither finding nor patient
+        ),  # neither finding nor patient in the name
         ("train/PNEUMONIA/person1_bacteria_1.jpeg", 1, 1, "bacteria-1", (30, 40)),
         ("train/PNEUMONIA/person1_bacteria_901.png", 1, 1, "bacteria-1", (30, 40)),
         ("train/PNEUMONIA/person1_virus_900.jpeg", 1, 2, "virus-1", (70, 33)),
@@ -93,7 +94,7 @@ def files_of(source: Path, records: Records) -> Iterator[tuple[Path, dict[str, A
         ("test/NORMAL/IM-0037-0001.jpeg", 0, 0, "IM-0037", (30, 40)),
     ],
 )
-def test_named_images(
+def test_stores_label_finding_and_patient(
     image_id: str, label: int, finding: int, patient: str, size: tuple[int, int], records: Records
 ) -> None:
     example = next(examples[image_id] for examples in records.values() if image_id in examples)
@@ -102,22 +103,22 @@ def test_named_images(
     assert (example["height"], example["width"]) == size
 
 
-def test_every_file_is_there_once_and_junk_is_not(kept_source: Path, records: Records) -> None:
+def test_stores_every_file_once_and_no_junk(kept_source: Path, records: Records) -> None:
     ids = [image_id for examples in records.values() for image_id in examples]
     assert len(ids) == len(set(ids)) == 74 + 5
-    assert {path for path, _ in files_of(kept_source, records)} == {
+    assert {path for path, _ in pair_with_files(kept_source, records)} == {
         path for path in kept_source.glob("chest_xray/[tv]*/*/*") if not path.name.startswith("._")
     }
 
 
-def test_images_are_the_pixel_function_of_their_files(kept_source: Path, records: Records) -> None:
-    for path, example in files_of(kept_source, records):
+def test_stores_the_decoded_pixels(kept_source: Path, records: Records) -> None:
+    for path, example in pair_with_files(kept_source, records):
         wanted = radiograph(path.read_bytes(), 32)
         np.testing.assert_array_equal(example["image"], wanted.pixels)
         assert (example["height"], example["width"]) == (wanted.height, wanted.width)
 
 
-def test_the_test_split_is_the_sources_and_validation_is_a_tenth(records: Records) -> None:
+def test_keeps_test_and_cuts_a_tenth_as_validation(records: Records) -> None:
     assert set(records) == set(SPLITS)
     assert {image_id.split("/")[0] for image_id in records["test"]} == {"test"}
     assert not any(
@@ -131,7 +132,7 @@ def test_the_test_split_is_the_sources_and_validation_is_a_tenth(records: Record
         assert len(cut) in (round(0.1 * images), round(0.1 * images) + 1)
 
 
-def test_no_patient_stands_in_two_splits(records: Records) -> None:
+def test_splits_share_no_patient(records: Records) -> None:
     seen: dict[bytes, str] = {}
     for split, examples in records.items():
         for example in examples.values():
@@ -139,7 +140,7 @@ def test_no_patient_stands_in_two_splits(records: Records) -> None:
                 assert seen.setdefault(example["patient_id"], split) == split
 
 
-def test_info_tells_labels_settings_and_fingerprint(kept_data: Path) -> None:
+def test_info_has_labels_settings_and_fingerprint(kept_data: Path) -> None:
     info = tfds.builder_from_directory(kept_data).info
     assert info.features["label"].names == ["NORMAL", "PNEUMONIA"]
     assert info.features["finding"].names == ["none", "bacteria", "virus"]
@@ -150,7 +151,7 @@ def test_info_tells_labels_settings_and_fingerprint(kept_data: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}", info.metadata["fingerprint"])
 
 
-def test_no_local_path_is_written(kept_source: Path, kept_data: Path) -> None:
+def test_writes_no_local_path(kept_source: Path, kept_data: Path) -> None:
     for path in kept_data.rglob("*"):
         if path.is_file():
             assert str(kept_source).encode() not in path.read_bytes(), path
@@ -163,18 +164,18 @@ def test_no_local_path_is_written(kept_source: Path, kept_data: Path) -> None:
         {"name": "mine", "size": 21, "fit": "crop"},
     ],
 )
-def test_configs_by_json(settings: dict[str, Any], kept_source: Path, tmp_path: Path) -> None:
+def test_builds_other_configs(settings: dict[str, Any], kept_source: Path, tmp_path: Path) -> None:
     builder = build(
         Builder, kept_source, tmp_path, **({"size": 224} | json.loads(json.dumps(settings)))
     )
     fit: dict[str, Any] = {"size": 224, "channels": 1, "fit": "stretch"} | settings
     fit.pop("name")
     assert builder.info.features["image"].shape == (fit["size"], fit["size"], fit["channels"])
-    for path, example in files_of(kept_source, read(builder.data_path)):
+    for path, example in pair_with_files(kept_source, read(builder.data_path)):
         np.testing.assert_array_equal(example["image"], radiograph(path.read_bytes(), **fit).pixels)
 
 
-def test_the_sources_own_split(kept_source: Path, tmp_path: Path) -> None:
+def test_keeps_the_splits_of_the_source(kept_source: Path, tmp_path: Path) -> None:
     builder = build(Builder, kept_source, tmp_path, name="8-source", size=8, split="source")
     records = read(builder.data_path)
     for split in SPLITS:
@@ -191,14 +192,12 @@ NO_FOLDER = "It does not exist."
     [
         ("nowhere", NO_FOLDER),
         ("empty", "Found there: nothing"),
-        ("notes.txt", "It is a file, and no zip."),
+        ("notes.txt", "The file is not a zip."),
         ("pictures", "Found there: a.jpeg, b.jpeg"),
         (None, NO_FOLDER),  # --manual_dir not given
     ],
 )
-def test_no_source_is_told_with_folder_layout_and_where_to_get_it(
-    place: str | None, found: str, tmp_path: Path
-) -> None:
+def test_reports_missing_data(place: str | None, found: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("see ward 3", encoding="utf-8")
     draw_image(tmp_path / "pictures" / "a.jpeg")
@@ -215,34 +214,36 @@ def test_no_source_is_told_with_folder_layout_and_where_to_get_it(
         "tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER" in message
     )
     assert "cxr-data phantom --out FOLDER" in message
-    assert "\nOr let the build download it: pip install kaggle, and put a token" in message
+    assert (
+        "\nTo download it during the build instead: pip install kaggle, create a token" in message
+    )
     assert not published(tmp_path / "data")
 
 
-def test_a_missing_class_folder(tmp_path: Path) -> None:
+def test_refuses_a_missing_class(tmp_path: Path) -> None:
     source = draw_source(tmp_path / "source")
     shutil.rmtree(source / "chest_xray/test/NORMAL")
     with pytest.raises(
         InputError,
-        match=r"chest_xray/test holds no folder NORMAL\.\nFound there: PNEUMONIA/\nExpected",
+        match=r"chest_xray/test has no folder NORMAL\.\nFound there: PNEUMONIA/\nExpected",
     ):
         build(Builder, source, tmp_path / "data")
     assert not published(tmp_path / "data")
 
 
-def test_the_readme_counts_the_real_set(shared_data: Path, tmp_path: Path) -> None:
-    """Of its files, the test split of the real images was cut from train, and the official one is not among them."""
-    told = re.search(r"train (\d+) / (\d+), val (\d+) / (\d+)", Builder.get_metadata().description)
-    images = Builder(data_dir=tmp_path).scan(shared_data / "kermany_224")
-    counts = Counter((image.split.replace("test", "train"), image.label) for image in images)
-    wanted = [
+def test_readme_counts_match_the_kaggle_names() -> None:
+    """The listed test images were cut from train; the official ones are not in the list."""
+    match = re.search(r"train (\d+) / (\d+), val (\d+) / (\d+)", Builder.get_metadata().description)
+    counts = Counter(
+        (image.split.replace("test", "train"), image.label) for image in read_kaggle_names()
+    )
+    assert match
+    assert list(map(int, match.groups())) == [
         counts[split, label] for split in ("train", "validation") for label in Builder.CLASSES
     ]
-    assert told
-    assert wanted == list(map(int, told.groups()))
 
 
-def test_real_originals(shared_data: Path, tmp_path: Path) -> None:
+def test_stores_real_originals(shared_data: Path, tmp_path: Path) -> None:
     originals = shared_data / "kermany_original/chest_xray/train"
     for class_name in Builder.CLASSES:
         folder = tmp_path / "source" / "train" / class_name

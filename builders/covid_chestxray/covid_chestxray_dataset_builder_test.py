@@ -1,4 +1,4 @@
-"""The builder on drawn images: what stands in the records, where normals come from, and bad settings."""
+"""Builds of drawn images: the records, the source of the normals, and bad settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cxr_tfds.builders.covid_chestxray.covid_chestxray_dataset_builder import (
 )
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.imaging.pixels import radiograph
-from cxr_tfds.sources.ieee8023 import read_table, terms
+from cxr_tfds.sources.ieee8023 import read_table, split_terms
 
 HEADER = "patientid,offset,finding,view,modality,folder,filename,license,"
 MODES = {
@@ -34,7 +34,7 @@ MODES = {
 
 
 def draw_collection(folder: Path) -> Path:
-    """`folder` with metadata.csv, images/ of COVID-19 (25 of 21 patients) and of other rows, and chest_xray/."""
+    """Draws metadata.csv, images/ (25 of COVID-19 of 21 patients, and others) and chest_xray/."""
     rows = [HEADER]
     for number in range(2, 22):
         draw_image(folder / "images" / f"{number}.jpg", size=(50, 40))
@@ -55,7 +55,7 @@ def draw_collection(folder: Path) -> Path:
         "97,0,COVID-19,PA,X-ray,volumes,scan.nii.gz,,",
     ]
     (folder / "images" / "c.jpeg").rename(folder / "images" / "c.tmp")
-    (folder / "images" / "d.png").rename(folder / "images" / "c.jpeg")  # endings that lie
+    (folder / "images" / "d.png").rename(folder / "images" / "c.jpeg")  # wrong extensions
     (folder / "images" / "c.tmp").rename(folder / "images" / "d.png")
     draw_image(folder / "images" / "stray.jpg")
     (folder / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -73,7 +73,7 @@ class CovidChestxrayTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Read it, never write to it."""
+    """The source; read-only."""
     return draw_collection(tmp_path_factory.mktemp("source"))
 
 
@@ -88,7 +88,7 @@ def records(built: Path) -> Records:
 
 
 def scan(source: Path, **settings: Any) -> tuple[dict[str, str], list[str]]:
-    """Image id to label, and the notes; nothing is built."""
+    """Returns image id to label, and the notes, without building."""
     with tempfile.TemporaryDirectory() as data_dir:
         builder = Builder(
             data_dir=data_dir, config=CovidChestxrayConfig(**({"name": "mine"} | settings))
@@ -96,7 +96,7 @@ def scan(source: Path, **settings: Any) -> tuple[dict[str, str], list[str]]:
         return {image.image_id: image.label for image in builder.scan(source)}, builder.notes
 
 
-def test_the_records(source: Path, records: Records) -> None:
+def test_stores_the_images(source: Path, records: Records) -> None:
     examples = {
         image_id: example for split in records.values() for image_id, example in split.items()
     }
@@ -122,7 +122,7 @@ def test_the_records(source: Path, records: Records) -> None:
     assert len({example["patient_id"] for example in normals}) == 25
 
 
-def test_classes_and_findings(built: Path, records: Records) -> None:
+def test_stores_classes_and_findings(built: Path, records: Records) -> None:
     features = tfds.builder_from_directory(built).info.features
     assert features["label"].names == ["NORMAL", "COVID"]
     names = features["finding"].names
@@ -138,7 +138,7 @@ def test_classes_and_findings(built: Path, records: Records) -> None:
     }
 
 
-def test_splits_are_cut_by_patient_in_the_stated_fractions(records: Records) -> None:
+def test_cuts_splits_by_patient(records: Records) -> None:
     seen: dict[bytes, str] = {}
     for split, examples in records.items():
         for example in examples.values():
@@ -155,19 +155,20 @@ def test_splits_are_cut_by_patient_in_the_stated_fractions(records: Records) -> 
         assert sum(count.values()) == 25
 
 
-def test_the_report_counts_what_was_left_out(built: Path) -> None:
+def test_report_counts_what_was_left_out(built: Path) -> None:
     notes = json.loads((built / "build_report.json").read_text(encoding="utf-8"))["notes"]
     for note in (
-        "metadata.csv has 31 rows, 27 of view PA, modality X-ray and finding COVID-19; "
-        "without an image here, of these: 2, of all: 2.",
+        "metadata.csv has 31 rows, 2 without an image file. Of these rows 27 match view PA, "
+        "modality X-ray and finding COVID-19, 2 without an image file.",
         "Images without a row: 1.",
-        "Rows not labelled yet ('todo'): 1.",
-        "25 of 37 normal radiographs of 25 patients were drawn from a Kaggle pneumonia set (seed 0).",
+        "Rows without a label ('todo'): 1.",
+        "25 of 37 normal radiographs, of 25 patients, were drawn from a Kaggle pneumonia set "
+        "(seed 0).",
     ):
         assert note in notes
 
 
-def test_settings_are_stored_without_a_local_path(source: Path, built: Path) -> None:
+def test_stores_settings_without_a_local_path(source: Path, built: Path) -> None:
     metadata = json.loads((built / "metadata.json").read_text(encoding="utf-8"))
     wanted = {
         "view": "PA",
@@ -177,15 +178,15 @@ def test_settings_are_stored_without_a_local_path(source: Path, built: Path) -> 
         "normals_sha256": None,
     }
     assert wanted.items() <= metadata.items()
-    with pytest.raises(InputError, match=r"was built with view='PA'; this config asks for 'AP'"):
+    with pytest.raises(InputError, match=r"was built with view='PA', but this config has 'AP'"):
         build(Builder, source, built.parents[2], view="AP")
     with pytest.raises(
-        InputError, match=r"was built with normals_sha256=None; this config asks for '[0-9a-f]{16}'"
+        InputError, match=r"was built with normals_sha256=None, but this config has '[0-9a-f]{16}'"
     ):
         build(Builder, source, built.parents[2], normals=str(source))
 
 
-def test_other_filters(source: Path) -> None:
+def test_selects_other_images(source: Path) -> None:
     found, _ = scan(source, view="any", finding="sars")
     assert [label for label in found.values() if label != "NORMAL"] == ["sars"]
     found, _ = scan(source, view="PA, L")
@@ -194,22 +195,22 @@ def test_other_filters(source: Path) -> None:
     assert [image_id for image_id in found if image_id.startswith("COVID")] == [
         "COVID/images/slice.jpg"
     ]
-    assert "Modality CT against radiographs: the modality alone tells the class." in notes
-    with pytest.raises(InputError, match="no row is so"):
+    assert "Modality CT and radiographs: the modality alone reveals the class." in notes
+    with pytest.raises(InputError, match="no row matches"):
         scan(source, view="Axial")
 
 
-def test_another_finding_names_its_class(source: Path, tmp_path: Path) -> None:
+def test_another_finding_names_the_class(source: Path, tmp_path: Path) -> None:
     builder = Builder(data_dir=tmp_path, config=CovidChestxrayConfig(name="sars", finding="SARS"))
     assert builder.info.features["label"].names == ["NORMAL", "SARS"]
     assert Builder.CLASSES == ("NORMAL", "COVID")
 
 
-def test_the_seed_chooses_other_normals(source: Path) -> None:
+def test_seed_selects_other_normals(source: Path) -> None:
     assert scan(source)[0] == scan(source, seed=0)[0] != scan(source, seed=1)[0]
 
 
-def test_where_normals_are_found(source: Path, tmp_path: Path) -> None:
+def test_finds_normals(source: Path, tmp_path: Path) -> None:
     alone = tmp_path / "deep" / "collection"
     alone.mkdir(parents=True)
     shutil.copy(source / "metadata.csv", alone)
@@ -218,7 +219,8 @@ def test_where_normals_are_found(source: Path, tmp_path: Path) -> None:
         scan(alone)
     message = str(caught.value)
     assert message.startswith(
-        f"No normal radiographs. Looked for train/NORMAL in\n  {alone}\n  {alone.parent}/chest_xray"
+        "No normal radiographs. Searched for train/NORMAL in\n"
+        f"  {alone}\n  {alone.parent}/chest_xray"
     )
     assert "Put the folder chest_xray of a Kaggle pneumonia set" in message
     (option,) = re.findall(r"--config '(.*)'", message)
@@ -228,27 +230,25 @@ def test_where_normals_are_found(source: Path, tmp_path: Path) -> None:
     assert scan(alone)[0] == named == scan(source)[0]
 
 
-def test_a_table_that_is_a_link_out_of_the_source_is_refused(source: Path, tmp_path: Path) -> None:
+def test_refuses_a_table_outside_the_source(source: Path, tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").symlink_to(source / "metadata.csv")
-    with pytest.raises(InputError, match=r"links that lead out of .*:\n  .*/metadata\.csv -> "):
+    with pytest.raises(InputError, match=r"Links must not lead out of .*:\n  .*/metadata\.csv -> "):
         scan(tmp_path)
 
 
-def test_normals_named_by_config_may_stand_anywhere_but_images_may_not(
-    source: Path, tmp_path: Path
-) -> None:
+def test_refuses_images_but_not_normals_outside_the_source(source: Path, tmp_path: Path) -> None:
     alone = tmp_path / "collection"
     shutil.copytree(source, alone, ignore=shutil.ignore_patterns("chest_xray"))
     built = build(Builder, alone, tmp_path / "data", normals=str(source / "chest_xray"))
     assert sum(len(split) for split in read(built.data_path).values()) == 50
     shutil.move(alone / "images" / "7.jpg", tmp_path / "elsewhere.jpg")
     (alone / "images" / "7.jpg").symlink_to(tmp_path / "elsewhere.jpg")
-    with pytest.raises(InputError, match=r"links that lead out of .*collection"):
+    with pytest.raises(InputError, match=r"Links must not lead out of .*collection"):
         build(Builder, alone, tmp_path / "other", normals=str(source / "chest_xray"))
     assert not published(tmp_path / "other")
 
 
-def test_zips_of_both(source: Path, tmp_path: Path) -> None:
+def test_reads_zips(source: Path, tmp_path: Path) -> None:
     for name, inside in (
         ("covid-chestxray-dataset-master", ("metadata.csv", "images/*")),
         ("x", ("chest_xray/**/*",)),
@@ -261,7 +261,7 @@ def test_zips_of_both(source: Path, tmp_path: Path) -> None:
     assert scan(tmp_path)[0] == scan(source)[0]
 
 
-def test_no_collection(tmp_path: Path) -> None:
+def test_reports_missing_data(tmp_path: Path) -> None:
     draw_image(tmp_path / "images" / "a.jpg")
     with pytest.raises(
         MissingData,
@@ -276,49 +276,51 @@ def test_no_collection(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"split": "source"}, "the collection has no splits of its own"),
-        ({"view": ""}, "view=''; expected a text"),
-        ({"view": ["PA"]}, r"view=\['PA'\]; expected a text"),
-        ({"modality": None}, "modality=None; expected a text"),
+        ({"view": ""}, "view=''; expected text"),
+        ({"view": ["PA"]}, r"view=\['PA'\]; expected text"),
+        ({"modality": None}, "modality=None; expected text"),
         ({"finding": "todo"}, "finding='todo'; expected one finding, such as 'COVID-19'"),
         ({"finding": "No Finding"}, "finding='No Finding'; expected one finding"),
         ({"finding": "COVID-19, ARDS"}, "expected one finding"),
         ({"normals": 3}, "normals=3; expected a folder or zip"),
-        ({"seed": "1"}, "seed='1'; expected a whole number"),
-        ({"seed": True}, "seed=True; expected a whole number"),
+        ({"seed": "1"}, "seed='1'; expected an integer"),
+        ({"seed": True}, "seed=True; expected an integer"),
         ({"size": 0}, "size=0"),
     ],
 )
-def test_bad_settings(settings: dict[str, Any], message: str) -> None:
+def test_refuses_bad_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         CovidChestxrayConfig(name="mine", **settings)
 
 
-def test_the_readme_counts_the_real_collection(shared_data: Path) -> None:
+def test_readme_counts_match_the_real_collection(shared_data: Path) -> None:
     source = shared_data / "covid_chestxray"
-    told = re.search(
-        r"(\d+) rows has (\d+) of view PA.*\n *of (\d+) patients",
+    match = re.search(
+        r"of the (\d+) rows in `metadata.csv`, (\d+) rows of (\d+) patients have view PA",
         Builder.get_metadata().description,
     )
     rows = read_table((source / "metadata.csv").read_bytes())
     asked = [
         row
         for row in rows
-        if (row.view, row.modality) == ("PA", "X-ray") and "covid-19" in terms(row.finding)
+        if (row.view, row.modality) == ("PA", "X-ray") and "covid-19" in split_terms(row.finding)
     ]
-    assert told
+    assert match
     assert [len(rows), len(asked), len({row.patient_id for row in asked})] == list(
-        map(int, told.groups())
+        map(int, match.groups())
     )
     found, notes = scan(source, normals=str(shared_data / "kermany_224"))
     assert (
         sorted(found.values()) == ["COVID"] * 48 + ["NORMAL"] * 48
     )  # of the 125 images that are there
-    assert notes[0].startswith(f"metadata.csv has {len(rows)} rows, {len(asked)} of view PA, ")
-    assert notes[0].endswith("of these: 169, of all: 622.")
+    assert notes[0] == (
+        f"metadata.csv has {len(rows)} rows, 622 without an image file. Of these rows {len(asked)} "
+        "match view PA, modality X-ray and finding COVID-19, 169 without an image file."
+    )
 
 
-def test_the_readme_says_what_the_figures_are_worth() -> None:
+def test_readme_warns_of_the_shortcut() -> None:
     assert (
-        "falls from 92 % to 51 % accuracy\nwhen the normals are adults"
+        "accuracy\nfalls from 92 % to 51 % when the normals are adults"
         in Builder.get_metadata().description
     )

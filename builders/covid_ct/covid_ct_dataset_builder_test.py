@@ -1,4 +1,4 @@
-"""The builder on drawn slices: what stands in the records, and what papers in two splits lead to."""
+"""Builds of drawn CT slices: the records, and papers with slices in several splits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAPER = "2020.02.{:02}.2000-p1-{}%{}.png"
 
 
 def draw_slices(folder: Path, *, test: bool = True) -> Path:
-    """20 + 20 train, 3 + 3 val and 4 + 4 test slices; paper 1 has slices in train, val and test."""
+    """Draws 20 + 20 train, 3 + 3 val and 4 + 4 test slices; paper 1 is in all three splits."""
     for paper in range(1, 11):
         for part in range(2):
             draw_image(folder / "train" / "CT_COVID" / PAPER.format(paper, paper, part), "RGBA")
@@ -51,7 +51,7 @@ class CovidCtTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Read it, never write to it."""
+    """The source; read-only."""
     return draw_slices(tmp_path_factory.mktemp("source"))
 
 
@@ -65,7 +65,7 @@ def records(built: Path) -> Records:
     return read(built)
 
 
-def test_the_records(source: Path, records: Records) -> None:
+def test_stores_the_slices(source: Path, records: Records) -> None:
     for examples in records.values():
         for image_id, example in examples.items():
             split, class_name, name = image_id.split("/")
@@ -80,7 +80,7 @@ def test_the_records(source: Path, records: Records) -> None:
     assert records["test"]["test/NonCOVID/2000.png"]["patient_id"] == b""
 
 
-def test_no_paper_or_figure_stands_in_two_splits(built: Path, records: Records) -> None:
+def test_keeps_papers_and_figures_in_one_split(built: Path, records: Records) -> None:
     seen: dict[bytes, str] = {}
     for split, examples in records.items():
         for example in examples.values():
@@ -89,11 +89,13 @@ def test_no_paper_or_figure_stands_in_two_splits(built: Path, records: Records) 
     assert len(records["test"]) == 8
     assert sum(map(len, records.values())) == 54 - 5  # paper 1: 2 in train, 3 in val
     notes = json.loads((built / "build_report.json").read_text(encoding="utf-8"))["notes"]
-    left_out = "Slices of train and validation left out because their paper has others in test: 5. "
-    assert f'{left_out}"split": "source" keeps them.' in notes
+    assert (
+        "Slices of train and validation left out because the test split has others of their paper: "
+        '5. "split": "source" keeps them.'
+    ) in notes
 
 
-def test_the_sources_own_splits(source: Path, tmp_path: Path) -> None:
+def test_keeps_the_splits_of_the_source(source: Path, tmp_path: Path) -> None:
     builder = build(Builder, source, tmp_path, split="source")
     assert {split: info.num_examples for split, info in builder.info.splits.items()} == {
         "train": 40,
@@ -103,7 +105,7 @@ def test_the_sources_own_splits(source: Path, tmp_path: Path) -> None:
     assert builder.info.features["label"].names == ["NonCOVID", "COVID"]
 
 
-def test_no_slices(tmp_path: Path) -> None:
+def test_reports_missing_data(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(
         MissingData,
@@ -113,8 +115,8 @@ def test_no_slices(tmp_path: Path) -> None:
     assert not published(tmp_path / "data")
 
 
-def test_the_readme_counts_the_real_slices(shared_data: Path, tmp_path: Path) -> None:
-    told = re.search(r"train (\d+) / (\d+), val (\d+) / (\d+)", Builder.get_metadata().description)
+def test_readme_counts_match_the_real_slices(shared_data: Path, tmp_path: Path) -> None:
+    match = re.search(r"train (\d+) / (\d+), val (\d+) / (\d+)", Builder.get_metadata().description)
     built = build(Builder, shared_data / "covid_ct", tmp_path, split="source").data_path
     splits = json.loads((built / "build_report.json").read_text(encoding="utf-8"))["splits"]
     counts = [
@@ -122,8 +124,8 @@ def test_the_readme_counts_the_real_slices(shared_data: Path, tmp_path: Path) ->
         for split in ("train", "validation")
         for label in ("COVID", "NonCOVID")
     ]
-    assert told
-    assert counts == list(map(int, told.groups()))
+    assert match
+    assert counts == list(map(int, match.groups()))
     assert (
         len(
             {

@@ -1,4 +1,4 @@
-"""The builder on drawn radiographs: regrouped by patient, and what the source's own split does to patients."""
+"""Builds of drawn radiographs, with splits cut by patient and with the source's own splits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COPIES = (("Opacity", "person3_virus_900.jpeg"), ("Normal", "IM-0004-0002.jpeg")
 
 
 def draw(folder: Path) -> Path:
-    """train, val and test with 30 + 30, 2 + 2 and 5 + 5 images, and two patients of train in val, too."""
+    """Draws 30 + 30 train, 2 + 2 val and 5 + 5 test images, and 2 patients of train in val."""
     drawn = draw_source(folder / "drawn") / "chest_xray"
     for split in ("train", "val", "test"):
         for own, name in (("NORMAL", "Normal"), ("PNEUMONIA", "Opacity")):
@@ -39,11 +39,11 @@ class PneumoniaXrayImagesTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Read it, never write to it."""
+    """The source; read-only."""
     return draw(tmp_path_factory.mktemp("source"))
 
 
-def in_two_splits(builder: tfds.core.DatasetBuilder) -> dict[str, dict[str, list[str]]]:
+def read_shared_patients(builder: tfds.core.DatasetBuilder) -> dict[str, dict[str, list[str]]]:
     return json.loads((builder.data_path / "build_report.json").read_text(encoding="utf-8"))[
         "patients"
     ]
@@ -52,7 +52,7 @@ def in_two_splits(builder: tfds.core.DatasetBuilder) -> dict[str, dict[str, list
 BOTH_SIDES = {"IM-0004": ["train", "validation"], "virus-3": ["train", "validation"]}
 
 
-def test_by_default_validation_is_regrouped_by_patient(source: Path, tmp_path: Path) -> None:
+def test_cuts_validation_by_patient(source: Path, tmp_path: Path) -> None:
     builder = build(Builder, source, tmp_path)
     records = read(builder.data_path)
     assert builder.info.features["label"].names == ["Normal", "Opacity"]
@@ -62,7 +62,7 @@ def test_by_default_validation_is_regrouped_by_patient(source: Path, tmp_path: P
         for example in examples.values():
             splits_of.setdefault(example["patient_id"], set()).add(split)
     assert all(len(splits) == 1 for splits in splits_of.values())
-    assert in_two_splits(builder) == {
+    assert read_shared_patients(builder) == {
         "in_two_splits": {},
         "in_two_splits_of_the_source": BOTH_SIDES,
     }
@@ -74,7 +74,7 @@ def test_by_default_validation_is_regrouped_by_patient(source: Path, tmp_path: P
     assert (found["label"], found["finding"], found["patient_id"]) == (1, 2, b"virus-3")
 
 
-def test_the_sources_own_split_by_name(
+def test_keeps_the_splits_of_the_source(
     source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     builder = build(Builder, source, tmp_path, name="8-source", size=8, split="source")
@@ -82,12 +82,12 @@ def test_the_sources_own_split_by_name(
     for split, examples in records.items():
         assert {image_id.split("/")[0] for image_id in examples} == {split}
     assert len(records["validation"]) == 6
-    assert in_two_splits(builder)["in_two_splits"] == BOTH_SIDES
+    assert read_shared_patients(builder)["in_two_splits"] == BOTH_SIDES
     assert (
         "PATIENTS IN TWO SPLITS (2):\n- IM-0004: train and validation\n" in capfd.readouterr().err
     )
 
 
-def test_the_other_kaggle_set_is_not_taken_for_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"PNEUMONIA is none of the classes Normal, Opacity"):
+def test_refuses_the_classes_of_the_other_kaggle_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"PNEUMONIA is not one of the classes Normal, Opacity"):
         build(Builder, draw_source(tmp_path / "other"), tmp_path / "data")

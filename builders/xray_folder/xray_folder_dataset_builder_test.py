@@ -1,4 +1,4 @@
-"""Anyone's folder: classes, patients and splits as the folder and the config tell them."""
+"""Builds of any class folders: classes, patients and splits from folder and config."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES = ("Edema", "Normal", "TB")
 
 
 def draw(folder: Path, *prefixes: str) -> Path:
-    """Each class in `folder`/prefix, with 10 patients of two images each, other ones in each class and prefix."""
+    """Draws 10 patients with two images for each class in each `folder`/prefix."""
     number = 0
     for prefix in prefixes or ("",):
         for class_name in CLASSES:
@@ -41,30 +41,30 @@ class XrayFolderTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
 
 @pytest.fixture(scope="module")
 def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """class/ folders. Read it, never write to it."""
+    """Folders class/; read-only."""
     return draw(tmp_path_factory.mktemp("flat"))
 
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """split/class/ folders. Read it, never write to it."""
+    """Folders split/class/; read-only."""
     return draw(tmp_path_factory.mktemp("split"), "train", "val", "test")
 
 
-def notes_of(builder: Any) -> list[str]:
+def read_notes(builder: Any) -> list[str]:
     return json.loads((builder.data_path / "build_report.json").read_text(encoding="utf-8"))[
         "notes"
     ]
 
 
-def patients(records: Records) -> dict[str, set[bytes]]:
+def get_patients(records: Records) -> dict[str, set[bytes]]:
     return {
         split: {example["patient_id"] for example in examples.values()}
         for split, examples in records.items()
     }
 
 
-def test_splits_are_cut_by_patient(flat: Path, tmp_path: Path) -> None:
+def test_cuts_splits_by_patient(flat: Path, tmp_path: Path) -> None:
     builder = build(Builder, flat, tmp_path, patient=r"^(p\d+)_")
     records = read(builder.data_path)
     assert {split: len(examples) for split, examples in records.items()} == {
@@ -72,11 +72,11 @@ def test_splits_are_cut_by_patient(flat: Path, tmp_path: Path) -> None:
         "validation": 6,
         "test": 12,
     }
-    known = patients(records)
+    known = get_patients(records)
     assert sum(map(len, known.values())) == len(set.union(*known.values())) == 30
     for examples in records.values():
         assert {example["label"] for example in examples.values()} == {0, 1, 2}
-    assert notes_of(builder) == [
+    assert read_notes(builder) == [
         "The source has no test split: 20% of each class were cut as test."
     ]
     example = next(
@@ -85,7 +85,7 @@ def test_splits_are_cut_by_patient(flat: Path, tmp_path: Path) -> None:
     assert (example["label"], example["finding"], example["patient_id"]) == (2, 2, b"p021")
 
 
-def test_class_names_are_read_again_with_the_dataset(flat: Path, tmp_path: Path) -> None:
+def test_stores_the_class_names(flat: Path, tmp_path: Path) -> None:
     builder = build(Builder, flat, tmp_path)
     assert tuple(builder.info.features["label"].names) == ("Normal", "Edema", "TB")
     again = Builder(data_dir=tmp_path, config=XrayFolderConfig(name="32", size=32))
@@ -95,31 +95,29 @@ def test_class_names_are_read_again_with_the_dataset(flat: Path, tmp_path: Path)
         "Edema",
         "TB",
     )
-    build(Builder, flat, tmp_path)  # is used as it is
-    with pytest.raises(
-        InputError, match=r"was built with patient=None; this config asks for 'p\.'"
-    ):
+    build(Builder, flat, tmp_path)  # reuses the dataset
+    with pytest.raises(InputError, match=r"was built with patient=None, but this config has 'p\.'"):
         build(Builder, flat, tmp_path, patient="p.")
 
 
-def test_classes_in_the_order_given(flat: Path, tmp_path: Path) -> None:
+def test_keeps_the_order_of_given_classes(flat: Path, tmp_path: Path) -> None:
     builder = build(Builder, flat, tmp_path, classes=["tb", "EDEMA", "normal"], negative="TB")
     assert builder.info.features["label"].names == ["tb", "EDEMA", "normal"]
     assert builder.info.metadata["classes"] == ["tb", "EDEMA", "normal"]
 
 
-def test_without_patients_the_cut_is_by_image_with_a_warning(
+def test_warns_if_splits_are_cut_by_image(
     flat: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     builder = build(Builder, flat, tmp_path)
-    assert "60 of 60 images tell no patient" in caplog.text
+    assert "60 of 60 images have no known patient" in caplog.text
     assert '"patient": "^(p[0-9]+)_"' in caplog.text
-    assert notes_of(builder)[-1].startswith(
-        "60 of 60 images tell no patient: these are split by image"
+    assert read_notes(builder)[-1].startswith(
+        "60 of 60 images have no known patient and are split one by one"
     )
 
 
-def test_a_test_split_of_the_source_stays(split: Path, tmp_path: Path) -> None:
+def test_keeps_the_test_split_of_the_source(split: Path, tmp_path: Path) -> None:
     builder = build(Builder, split, tmp_path, patient="^p[0-9]+")
     records = read(builder.data_path)
     assert {image_id.split("/")[0] for image_id in records["test"]} == {"test"}
@@ -127,22 +125,22 @@ def test_a_test_split_of_the_source_stays(split: Path, tmp_path: Path) -> None:
     assert len(records["validation"]) == 12  # a tenth of train and val together
 
 
-def test_without_patients_the_sources_validation_split_stays(split: Path, tmp_path: Path) -> None:
+def test_keeps_the_validation_split_without_patients(split: Path, tmp_path: Path) -> None:
     builder = build(Builder, split, tmp_path)
     records = read(builder.data_path)
     for name, examples in records.items():
         assert {image_id.split("/")[0] for image_id in examples} == {name}
-    assert "No patient is known: the source's own validation split was kept." in notes_of(builder)
+    assert "No patient is known: the source's own validation split was kept." in read_notes(builder)
 
 
-def test_patients_from_folders(flat: Path, tmp_path: Path) -> None:
+def test_finds_patients_in_folder_names(flat: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     for path in flat.rglob("*.png"):
         place = source / path.parent.name / path.name.partition("_")[0] / "views" / path.name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
     records = read(build(Builder, source, tmp_path / "data", patient="^([^/]+)/").data_path)
-    assert set.union(*patients(records).values()) == {
+    assert set.union(*get_patients(records).values()) == {
         f"p{number:03}".encode() for number in range(1, 31)
     }
     assert any("TB/p021/views/p021_b.png" in examples for examples in records.values())
@@ -151,33 +149,35 @@ def test_patients_from_folders(flat: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"classes": "Normal"}, r"classes='Normal'; expected names in a list"),
-        ({"classes": ["Normal", 2]}, "expected names in a list"),
+        ({"classes": "Normal"}, r"classes='Normal'; expected a list"),
+        ({"classes": ["Normal", 2]}, "expected a list"),
         (
             {"classes": ["Normal", "TB"]},
-            r"Edema is none of the classes Normal, TB\. Rename it or take it away",
+            r"Edema is not one of the classes Normal, TB\. Rename or remove it",
         ),
         (
             {"classes": ["Normal", "TB", "Edema", "Flu"]},
-            r"holds no folder Flu\.\nFound there: Edema/, Normal/, TB/",
+            r"has no folder Flu\.\nFound there: Edema/, Normal/, TB/",
         ),
-        ({"negative": "Flu"}, "negative='Flu' is none of the classes Edema, Normal, TB"),
-        ({"negative": 0}, "negative=0; expected a text"),
-        ({"patient": "("}, r"patient='\(' is no regular expression: "),
+        ({"negative": "Flu"}, "negative='Flu' is not one of the classes Edema, Normal, TB"),
+        ({"negative": 0}, "negative=0; expected text"),
+        ({"patient": "("}, r"patient='\(' is not a regular expression: "),
         (
             {"patient": "x(.)"},
-            r"patient='x\(\.\)' matches no file name; the names are like p001_a\.png, p001_b\.png",
+            r"patient='x\(\.\)' matches no file name\. Examples of names: p001_a\.png, p001_b\.png",
         ),
         ({"split": "source"}, 'split="source", but .* has no splits of its own'),
     ],
 )
-def test_refused(settings: dict[str, Any], message: str, flat: Path, tmp_path: Path) -> None:
+def test_refuses_bad_settings(
+    settings: dict[str, Any], message: str, flat: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=message):
         build(Builder, flat, tmp_path / "data", **settings)
     assert not published(tmp_path / "data")
 
 
-def test_no_source(tmp_path: Path) -> None:
+def test_reports_missing_data(tmp_path: Path) -> None:
     with pytest.raises(
         MissingData,
         match=r"It does not exist\.\nExpected layout, (.*\n)+\nBuild it: tfds build xray_folder",
