@@ -1,4 +1,4 @@
-"""Measures the cost of augmentation: the fused warp against Keras's layers, and the share of a step.
+"""Measures augmentation: the fused warp against Keras's layers, and its share of a step.
 
 Run: python benchmarks/augment.py (pip install -e ".[train]"; about 3 minutes, on the CPU). With
 --jax it measures the shares on the device of JAX, in three precisions. Batches are 32 images of

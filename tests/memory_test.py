@@ -1,4 +1,4 @@
-"""The memory a process has held and may take, whatever the system tells it in."""
+"""Peak and free memory on systems that report them differently."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ V2 = "0::/user/run\n"
 V1 = "5:devices:/docker/ab\n4:cpu,memory:/docker/ab\n0::/\n"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
-def test_peak_grows_with_what_is_held() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_grows_with_allocated_memory() -> None:
     before = peak_mb()
-    held = bytearray(b"x") * (2**26 + int(before or 0) * 2**20)  # more than was ever given back
+    held = bytearray(b"x") * (2**26 + int(before or 0) * 2**20)  # more than was ever freed
     after = peak_mb()
     assert before is not None
     assert after is not None
@@ -29,7 +29,7 @@ def test_peak_grows_with_what_is_held() -> None:
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 2**10), ("darwin", 2**20)])
 @pytest.mark.parametrize("status", ["Name:\tx\n", OSError("no /proc")])
-def test_where_the_status_of_a_process_does_not_tell(
+def test_peak_without_proc_status(
     monkeypatch: pytest.MonkeyPatch, platform: str, unit: int, status: str | OSError
 ) -> None:
     def read_text(path: Path) -> str:
@@ -65,13 +65,13 @@ def v1(limit, usage, returnable=0):
             V2,
             {"user/run": v2(400 * MB, 50 * MB, 20 * MB)},
             370 * MB,
-        ),  # what files left in memory goes when asked
+        ),  # the page cache is freed on demand
         (V2, {"user/run": v2("max", 50 * MB), "user": v2(300 * MB, 100 * MB)}, 200 * MB),
         (
             V2,
             {"": v2(300 * MB, 200 * MB)},
             100 * MB,
-        ),  # in a container, whose own group stands at the top
+        ),  # in a container the own group is the top one
         (V2, {"user/run": v2(400 * MB, 500 * MB)}, 0),
         (V2, {"user/run": v2(4000 * MB, 50 * MB)}, 1000 * MB),
         (V1, {"memory": v1(600 * MB, 100 * MB, 10 * MB)}, 510 * MB),
@@ -89,7 +89,7 @@ def v1(limit, usage, returnable=0):
         ),
     ],
 )
-def test_the_smallest_limit_counts(tmp_path, groups, folders, free):
+def test_smallest_limit_counts(tmp_path, groups, folders, free):
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/meminfo").write_text(f"MemTotal: 9 kB\nMemAvailable:    {1000 << 10} kB\n")
     (tmp_path / "proc/self/cgroup").write_text(groups)
@@ -101,12 +101,12 @@ def test_the_smallest_limit_counts(tmp_path, groups, folders, free):
     assert free_memory(tmp_path) == free
 
 
-def test_a_system_without_these_files(tmp_path, monkeypatch):
+def test_free_memory_without_proc(tmp_path, monkeypatch):
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert free_memory(tmp_path) == pages // 2
     monkeypatch.delattr(os, "sysconf")  # as on Windows
     assert free_memory(tmp_path) == 0
 
 
-def test_this_system_says_what_is_free():
+def test_free_memory_of_this_system():
     assert 0 < free_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -14,7 +14,7 @@ from cxr_tfds import parallel
 from cxr_tfds.parallel import IN_FLIGHT_PER_CORE, all_cores, core_count, ordered_map
 
 
-def test_results_come_in_the_order_of_the_items() -> None:
+def test_results_have_the_order_of_the_items() -> None:
     def slow_at_first(number: int) -> int:
         time.sleep(0.02 if number % 7 == 0 else 0)
         return number * number
@@ -24,13 +24,13 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_fewer_items_than_workers(count: int) -> None:
+def test_fewer_items_than_threads(count: int) -> None:
     with all_cores() as pool:
         assert list(ordered_map(str, range(count), pool)) == [str(n) for n in range(count)]
 
 
-def test_items_are_taken_as_they_are_needed() -> None:
-    """An endless source must do, and memory must not grow with it."""
+def test_reads_items_only_as_needed() -> None:
+    """The source may be endless, and memory does not grow with it."""
     taken = 0
 
     def count() -> Iterator[int]:
@@ -48,7 +48,7 @@ def test_items_are_taken_as_they_are_needed() -> None:
         results.close()  # type: ignore[attr-defined]
 
 
-def test_an_error_comes_at_its_place_and_stops_the_rest() -> None:
+def test_error_comes_in_order_and_stops_the_rest() -> None:
     started: list[int] = []
 
     def fails_at_five(number: int) -> int:
@@ -65,7 +65,7 @@ def test_an_error_comes_at_its_place_and_stops_the_rest() -> None:
     assert len(started) < 100
 
 
-def test_an_error_of_the_source_is_not_hidden() -> None:
+def test_error_of_the_source_is_raised() -> None:
     def broken() -> Iterator[int]:
         yield 1
         raise OSError("disk gone")
@@ -74,7 +74,7 @@ def test_an_error_of_the_source_is_not_hidden() -> None:
         list(ordered_map(str, broken(), pool))
 
 
-def test_stopping_early_cancels_what_waits() -> None:
+def test_stopping_early_cancels_pending_items() -> None:
     release = threading.Event()
     done: list[int] = []
 
@@ -89,10 +89,10 @@ def test_stopping_early_cancels_what_waits() -> None:
         assert next(results) == 0
         results.close()  # type: ignore[attr-defined]
         release.set()
-    assert len(done) <= 2  # the first, and the one under way
+    assert len(done) <= 2  # the first and the one that was running
 
 
-def test_any_executor_will_do() -> None:
+def test_takes_any_executor() -> None:
     class AtOnce(Executor):
         def submit(self, fn, /, *args, **kwargs) -> Future:  # type: ignore[no-untyped-def]
             future: Future = Future()

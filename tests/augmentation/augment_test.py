@@ -1,4 +1,4 @@
-"""Augmentation: warps worked by hand, the promised ranges, randomness from the seed alone."""
+"""Augmentation: warps worked by hand, promised ranges, draws that depend on the seed only."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from cxr_tfds.augmentation.augment import Augment, draw_exposure, draw_matrix, expose, mix, warp
+from cxr_tfds.augmentation.degrade import blur, compress
 from cxr_tfds.augmentation.presets import FILLS, PRESETS, AugmentSettings, augmentation
 from cxr_tfds.errors import InputError
 
@@ -25,7 +26,7 @@ def warped(image, matrix, fill="nearest"):
 
 
 def drawn(settings, seed=0, shape=SHAPE):
-    """What 1,000 images get: matrix (N, 6); gain, offset, power (N,)."""
+    """Returns the draws for N images: matrix (N, 6); gain, offset, power (N,)."""
     seeds = keras.random.SeedGenerator(seed)
     matrix = np.asarray(draw_matrix(settings, shape, seeds))
     exposure = (np.asarray(values).ravel() for values in draw_exposure(settings, shape[0], seeds))
@@ -40,7 +41,7 @@ def radiographs(seed=0, shape=(8, 48, 64, 1), dtype=np.uint8):
     ("matrix", "expected"),
     [
         (IDENTITY, SQUARE),
-        # The output looks one pixel to the right: the image moves left, its right edge is repeated.
+        # The output reads one pixel to the right: the image moves left, its right edge is repeated.
         ([1, 0, 1, 0, 1, 0], [[1, 2, 3, 3], [5, 6, 7, 7], [9, 10, 11, 11], [13, 14, 15, 15]]),
         ([1, 0, 0, 0, 1, -1], [[0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]),
         # Half a pixel is the mean of two.
@@ -55,7 +56,7 @@ def radiographs(seed=0, shape=(8, 48, 64, 1), dtype=np.uint8):
             [0.5, 0, 0, 0, 1, 0],
             [[0.75 + 4 * row, 1.25 + 4 * row, 1.75 + 4 * row, 2.25 + 4 * row] for row in range(4)],
         ),
-        # Wholly outside: the edge.
+        # Completely outside: the edge.
         ([1, 0, 9, 0, 1, 0], np.repeat(SQUARE[:, 3:], 4, axis=1)),
     ],
 )
@@ -96,7 +97,7 @@ def test_warp_agrees_with_scipy(seed, fill):
     "ignore:Please import `affine_transform`:DeprecationWarning"
 )  # Keras 3.15 does not
 @pytest.mark.parametrize("seed", range(3))
-def test_warp_is_that_of_image_data_generator(seed):
+def test_warp_agrees_with_image_data_generator(seed):
     from keras.src.legacy.preprocessing.image import apply_affine_transform
 
     settings = AugmentSettings(rotation_deg=15, shear_deg=12, zoom=0.3, shift=0.1)
@@ -106,7 +107,7 @@ def test_warp_is_that_of_image_data_generator(seed):
     draws = iter([theta, shear, zx, zy, tx, ty])
 
     def uniform(shape, low=0.0, high=1.0, **_):
-        """The draws of `draw_matrix` in its order: rotation, shear, flip, across, down, x, y."""
+        """Returns the draws of `draw_matrix`: rotation, shear, flip, across, down, x, y."""
         if (low, high) == (0.0, 1.0):  # of the mirror
             return np.ones(shape, np.float32)
         value = next(draws)
@@ -202,7 +203,7 @@ def test_identity_at_zero_strength_and_when_not_training(dtype):
         ("gamma", 0.3, lambda c: np.log(c["power"])),
     ],
 )
-def test_drawn_values_span_the_promised_interval_and_no_more(setting, strength, of_changes):
+def test_draws_span_the_promised_interval(setting, strength, of_changes):
     values = of_changes(drawn(AugmentSettings(**{setting: strength}))) / strength
     assert values.min() >= -1 - 1e-4
     assert values.max() <= 1 + 1e-4
@@ -212,13 +213,13 @@ def test_drawn_values_span_the_promised_interval_and_no_more(setting, strength, 
 
 
 @pytest.mark.parametrize("probability", [0, 0.3, 1])
-def test_part_of_the_images_that_is_mirrored(probability):
+def test_flip_is_the_probability_of_mirroring(probability):
     across = drawn(AugmentSettings(flip=probability))["matrix"][:, 0]
     assert set(np.abs(across)) == {1}
     assert (across < 0).mean() == pytest.approx(probability, abs=0.05 if 0 < probability < 1 else 0)
 
 
-def test_each_setting_changes_its_own_values_only():
+def test_settings_do_not_affect_each_other():
     still = drawn(AugmentSettings())
     np.testing.assert_array_equal(still["matrix"], np.array([IDENTITY] * 1000, np.float32))
     for name, value in (("gain", 1), ("offset", 0), ("power", 1)):
@@ -227,7 +228,7 @@ def test_each_setting_changes_its_own_values_only():
     np.testing.assert_array_equal(exposed["matrix"], still["matrix"])
 
 
-def test_each_image_has_its_own_draw():
+def test_each_image_has_its_own_draws():
     for name, values in drawn(DEFAULT, shape=(64, 8, 8, 1)).items():
         assert len(np.unique(values.reshape(64, -1), axis=0)) == 64, name
     same = np.repeat(radiographs(shape=(1, 48, 64, 1)), 16, axis=0)
@@ -235,7 +236,7 @@ def test_each_image_has_its_own_draw():
     assert len(np.unique(result.reshape(16, -1), axis=0)) == 16
 
 
-def test_the_seed_decides():
+def test_draws_depend_on_the_seed():
     images = radiographs()
 
     def two_batches(seed):
@@ -248,7 +249,7 @@ def test_the_seed_decides():
     assert not np.array_equal(first, two_batches(4)[0])
 
 
-def test_the_same_state_of_the_seed_draws_the_same():
+def test_restored_seed_state_repeats_the_draws():
     images = radiographs()
     layer = Augment(DEFAULT, seed=0)
     results = []
@@ -262,7 +263,7 @@ def test_the_same_state_of_the_seed_draws_the_same():
 @pytest.mark.parametrize(
     ("dtype", "grey_values"), [("float32", 0), ("float16", 0.07), ("bfloat16", 0.51)]
 )
-def test_output_in_range_and_close_whatever_the_dtype(dtype, grey_values):
+def test_output_is_in_range_and_close_for_every_dtype(dtype, grey_values):
     smooth = ndimage.gaussian_filter(
         radiographs(shape=(8, 64, 64, 1), dtype=np.float64), (0, 3, 3, 0)
     )
@@ -305,7 +306,7 @@ def test_eager_compiled_and_jitted_agree(fill):
     )
 
 
-def test_a_warp_computes_in_float32_whatever_the_images_are():
+def test_warp_computes_in_float32_for_every_dtype():
     images = radiographs()
     matrix = drawn(DEFAULT, shape=images.shape)["matrix"]
     exact = np.asarray(warp(images, matrix))
@@ -313,7 +314,7 @@ def test_a_warp_computes_in_float32_whatever_the_images_are():
         np.testing.assert_array_equal(np.asarray(warp(tf.cast(images, dtype), matrix)), exact)
 
 
-def test_exposure_that_changes_nothing_is_the_identity():
+def test_neutral_exposure_is_the_identity():
     images = radiographs(dtype=np.float32)
     np.testing.assert_allclose(np.asarray(expose(images, 1, 0, 1)), images, atol=1e-3)
 
@@ -321,9 +322,7 @@ def test_exposure_that_changes_nothing_is_the_identity():
 @pytest.mark.parametrize(
     ("setting", "strength", "low"), [("blur", 1.5, 0), ("noise", 0.2, 0), ("jpeg", 60, 40)]
 )
-def test_drawn_strengths_span_the_promised_interval_and_no_more(
-    setting, strength, low, monkeypatch
-):
+def test_strengths_span_the_promised_interval(setting, strength, low, monkeypatch):
     layer = Augment(AugmentSettings(**{setting: strength}), seed=0)
     seen = []
 
@@ -344,37 +343,91 @@ def test_drawn_strengths_span_the_promised_interval_and_no_more(
     assert abs(part.mean() - 0.5) < 0.05
 
 
-def test_a_saved_layer_is_the_same_one(tmp_path):
+def test_saved_layer_is_the_same(tmp_path):
     inputs = keras.Input((24, 32, 1), dtype="uint8")
     keras.Model(inputs, Augment(DEFAULT, seed=7)(inputs)).save(tmp_path / "model.keras")
     layer = keras.saving.load_model(tmp_path / "model.keras").layers[-1]
     assert (layer.settings, layer.seed) == (DEFAULT, 7)
 
 
-@pytest.mark.parametrize(("setting", "quarter"), [("blur", 0), ("noise", 1), ("jpeg", 2)])
-def test_degradations_go_to_a_quarter_of_the_batch_each(setting, quarter):
-    images = radiographs(shape=(16, 24, 32, 1), dtype=np.float32)
-    layer = Augment(
-        AugmentSettings(**{setting: {"blur": 2, "noise": 0.5, "jpeg": 90}[setting]}), seed=0
-    )
-    changed = (np.asarray(layer(images, training=True)) != images).any(axis=(1, 2, 3))
-    assert set(np.flatnonzero(changed)) == set(range(4 * quarter, 4 * quarter + 4))
+DEGRADATIONS = {"blur": 2, "noise": 0.5, "jpeg": 90}
 
 
-def test_a_batch_too_small_for_quarters_passes():
-    images = radiographs(shape=(1, 24, 32, 1), dtype=np.float32)
-    layer = Augment(AugmentSettings(blur=2, noise=0.5, jpeg=90), seed=0)
-    np.testing.assert_array_equal(np.asarray(layer(images, training=True)), images)
+def changed(layer, images):
+    """Returns which images `layer` changes."""
+    return (np.asarray(layer(images)) != images).any(axis=(1, 2, 3))
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 6])
+@pytest.mark.parametrize("setting", DEGRADATIONS)
+def test_each_image_is_degraded_with_probability_a_quarter(setting, size):
+    """In a batch of one as well, and at every place of a batch."""
+    images = radiographs(shape=(size, 8, 8, 1), dtype=np.float32)
+    layer = Augment(AugmentSettings(**{setting: DEGRADATIONS[setting]}), seed=0)
+    layer._blur, layer._compress = blur, compress  # without a compiler for each size
+    compiled = tf.function(layer)
+    share = np.zeros(size)
+    for seed in range(400):
+        layer.seeds.state.assign([seed, 0])
+        share += changed(compiled, images) / 400
+    assert (np.abs(share - 0.25) < 0.08).all(), share  # 3.7 standard deviations
+
+
+def test_at_most_one_degradation_is_applied_to_an_image():
+    images = radiographs(shape=(64, 8, 8, 1), dtype=np.float32)
+    layers = [
+        Augment(AugmentSettings(**{name: DEGRADATIONS[name] for name in names}), seed=0)
+        for names in (*([name] for name in DEGRADATIONS), DEGRADATIONS)
+    ]
+    *single, together = (changed(layer, images) for layer in layers)
+    np.testing.assert_array_equal(np.sum(single, axis=0), together)
+    assert together.sum() == 48
+
+
+def test_degraded_images_are_at_random_places():
+    images = radiographs(shape=(64, 8, 8, 1), dtype=np.float32)
+    layer = Augment(AugmentSettings(noise=0.5), seed=0)
+    first, second = changed(layer, images), changed(layer, images)
+    assert first.sum() == second.sum() == 16
+    assert (first & second).sum() < 12
+
+
+def test_images_keep_their_places():
+    """Blurring moves no image to the place of another one."""
+    images = np.arange(0, 250, 25, np.float32).reshape(10, 1, 1, 1) * np.ones((1, 8, 8, 1))
+    result = np.asarray(Augment(AugmentSettings(blur=2), seed=0)(images))
+    np.testing.assert_allclose(result, images, atol=1e-3)
 
 
 def test_noise_has_the_promised_width():
     grey = np.full((4000, 4, 4, 1), 128, np.float32)
-    layer = Augment(AugmentSettings(noise=0.2), seed=0)
-    noise = np.asarray(layer(grey, training=True))[1000:2000] - 128
+    noise = np.asarray(Augment(AugmentSettings(noise=0.2), seed=0)(grey)) - 128
     widths = np.abs(noise).max(axis=(1, 2, 3)) / 255
+    widths = widths[widths > 0]
+    assert len(widths) == 1000
     assert 0.19 < widths.max() <= 0.2
     assert widths.min() < 0.005
-    assert abs(noise.mean()) < 0.2
+    assert abs(noise.mean()) < 0.05
+
+
+def test_trains_by_default_as_keras_layers_do():
+    images = radiographs(dtype=np.float32)
+    keras_layer, layer = keras.layers.RandomBrightness(0.5, seed=0), Augment("default", seed=0)
+    for random in (keras_layer, layer):
+        model = keras.Sequential([keras.Input((48, 64, 1)), random])
+        for call in (random, model):
+            assert not np.array_equal(call(images), images)
+            assert not np.array_equal(call(images, training=True), images)
+            np.testing.assert_array_equal(call(images, training=False), images)
+        np.testing.assert_array_equal(model.predict(images, verbose=0), images)
+
+
+def test_preset_by_name_and_random_seed():
+    images = radiographs()
+    assert Augment("strong").settings == PRESETS["strong"]
+    assert not np.array_equal(Augment("default")(images), Augment("default")(images))
+    with pytest.raises(InputError, match="augment='mild'; expected one of none, classic"):
+        Augment("mild")
 
 
 def test_runs_in_a_tf_data_map_on_batches_of_unequal_size():
@@ -393,7 +446,7 @@ def test_runs_in_a_tf_data_map_on_batches_of_unequal_size():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_inputs_stay_as_they_are(dtype):
+def test_inputs_are_not_changed(dtype):
     images = radiographs(dtype=dtype)
     before = images.copy()
     tensor = tf.constant(images)
@@ -422,18 +475,18 @@ def test_inputs_stay_as_they_are(dtype):
         ("mixup", -1, 10),
     ],
 )
-def test_settings_out_of_range(setting, value, limit):
+def test_refuses_settings_out_of_range(setting, value, limit):
     with pytest.raises(InputError, match=f"^{setting}={value}; expected 0 to {limit}\\.$"):
         AugmentSettings(**{setting: value})
     AugmentSettings(**{setting: limit})
 
 
-def test_unknown_fill():
+def test_refuses_an_unknown_fill():
     with pytest.raises(InputError, match="fill='wrap'; expected one of nearest, constant, reflect"):
         AugmentSettings(fill="wrap")
 
 
-def test_preset_overridden_value_by_value():
+def test_values_override_a_preset():
     changed = augmentation("default", {"rotation_deg": 3, "fill": "reflect"})
     assert changed == dataclasses.replace(DEFAULT, rotation_deg=3, fill="reflect")
     with pytest.raises(InputError, match="augment has no rotate; it has fill, rotation_deg"):
@@ -444,5 +497,5 @@ def test_preset_overridden_value_by_value():
         augmentation("mild", {})
 
 
-def test_classic_draws_what_the_reference_systems_draw():
+def test_classic_has_the_settings_of_the_reference_systems():
     assert PRESETS["classic"] == AugmentSettings(shear_deg=0.2, zoom=0.2, flip=0.5, fill="nearest")

@@ -1,4 +1,4 @@
-"""Blur against SciPy, compression against a JPEG encoder."""
+"""Blur compared with SciPy, compression with a JPEG encoder."""
 
 import io
 
@@ -14,7 +14,7 @@ from cxr_tfds.phantom.drawing import draw
 
 
 def radiograph(size, seed=0):
-    """float32 (1, *size, 1), grey values 0 to 255."""
+    """Returns a drawn radiograph, float32 (1, *size, 1), 0 to 255."""
     image = Image.fromarray(draw("none", np.random.default_rng(seed))).resize(size[::-1])
     return np.asarray(image, np.float32)[np.newaxis, ..., np.newaxis]
 
@@ -38,7 +38,7 @@ def test_blur_worked_by_hand():
     )
 
 
-def test_no_blur_is_the_identity_and_each_image_has_its_own():
+def test_each_image_has_its_own_blur_and_zero_is_the_identity():
     images = np.concatenate([radiograph((40, 40), seed) for seed in (0, 0, 1)])
     result = np.asarray(blur(images, np.array([0, 1.5, 0], np.float32)))
     np.testing.assert_array_equal(result[[0, 2]], images[[0, 2]])
@@ -54,12 +54,10 @@ def test_compression_agrees_with_an_encoder(quality, size):
     theirs = np.asarray(Image.open(buffer), np.float32)
     ours = np.asarray(compress(image, np.array([quality], np.float32)))[0, ..., 0]
     lost = np.abs(image[0, ..., 0] - theirs).mean()
-    assert (
-        np.abs(ours - theirs).mean() < 0.5 * lost + 0.35
-    )  # the encoder rounds to whole grey values, too
+    assert np.abs(ours - theirs).mean() < 0.5 * lost + 0.35  # the encoder also rounds to integers
 
 
-def test_quality_decides_how_much_is_lost_of_each_image():
+def test_lower_quality_loses_more_of_each_image():
     image = radiograph((64, 64))
     qualities = np.array([5, 25, 50, 75, 95, 100], np.float32)
     lost = np.abs(np.asarray(compress(np.repeat(image, 6, axis=0), qualities)) - image).mean(
@@ -69,7 +67,7 @@ def test_quality_decides_how_much_is_lost_of_each_image():
     assert lost[-1] < 0.4
 
 
-def test_channels_are_compressed_as_grey_images_of_their_own():
+def test_channels_are_compressed_as_separate_grey_images():
     grey = [radiograph((31, 45), seed) for seed in range(3)]
     quality = np.array([20], np.float32)
     together = np.asarray(compress(np.concatenate(grey, axis=-1), quality))
