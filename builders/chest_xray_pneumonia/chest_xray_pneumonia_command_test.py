@@ -72,7 +72,7 @@ def test_a_failed_build_exits_with_1_and_a_message(source: Path, tmp_path: Path)
     failed = tfds_build("chest_xray_pneumonia", *args, cwd=tmp_path)
     assert failed.returncode == 1
     assert failed.stdout.endswith(
-        f"1 file cannot be used:\n  {path}: empty file (0 bytes)\n"
+        f"1 unusable file:\n  {path}: empty file (0 bytes)\n"
         "Nothing was built. Replace or remove these files and build again, or leave them out with "
         '--config \'{"name": "224-skip", "on_bad_image": "skip"}\'.\n'
     )

@@ -84,13 +84,10 @@ class CovidChestxrayConfig(RadiographConfig):
 
     def stored(self) -> dict[str, Any]:
         """Returns the settings that identify the dataset, without local paths."""
-        digest = None
-        if self.normals:
-            path = str(Path(self.normals).expanduser().resolve())
-            digest = hashlib.sha256(path.encode()).hexdigest()[:16]
-        names = ("view", "modality", "finding", "seed")
-        settings = {name: getattr(self, name) for name in names}
-        return super().stored() | settings | {"normals_sha256": digest}
+        path = self.normals and str(Path(self.normals).expanduser().resolve())
+        digest = path and hashlib.sha256(path.encode()).hexdigest()[:16]
+        own = {name: getattr(self, name) for name in ("view", "modality", "finding", "seed")}
+        return super().stored() | own | {"normals_sha256": digest}
 
 
 class Builder(RadiographBuilder):
@@ -169,15 +166,13 @@ There is no need to extract the zip."""
             logging.warning(
                 "Only %d normal radiographs for %d of %s.", len(drawn), count, self.CLASSES[1]
             )
+        # The split is part of the id because a file name may occur in two splits.
         return [
-            image._replace(  # the split is part of the id: a file name may occur in two splits
-                split="train", image_id=f"NORMAL/{image.split}/{image.path.name}"
-            )
+            image._replace(split="train", image_id=f"NORMAL/{image.split}/{image.path.name}")
             for image in drawn
         ]
 
     def check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
         """Refuses links that lead out of the source, or out of the folder of the normals."""
-        normals = [image.path for image in images if image.label == self.CLASSES[0]]
-        check_links(self._normals_folder, normals)
-        check_links(source, (image.path for image in images if image.label != self.CLASSES[0]))
+        for label, folder in zip(self.CLASSES, (self._normals_folder, source), strict=True):
+            check_links(folder, (image.path for image in images if image.label == label))

@@ -133,10 +133,9 @@ def parse_patients(folders: ClassFolders, pattern: str) -> list[SourceImage]:
         raise InputError(
             f"patient={pattern!r} matches no file name. Examples of names: {', '.join(names[:3])}."
         )
-    patients = [((m[1] if m.re.groups else m[0]) or "") if m else "" for m in matches]
     return [
-        image._replace(patient_id=patient)
-        for image, patient in zip(folders.images, patients, strict=True)
+        image._replace(patient_id=((m[1] if m.re.groups else m[0]) or "") if m else "")
+        for image, m in zip(folders.images, matches, strict=True)
     ]
 
 
@@ -150,11 +149,8 @@ def _has_classes(folder: SourcePath, classes: Sequence[str] | None) -> bool:
 def _find_copies(folders: Sequence[SourcePath]) -> list[SourcePath]:
     """Returns the folders that contain two or more of their neighbours again."""
     names = {folder.name.casefold() for folder in folders}
-    return [
-        folder
-        for folder in folders
-        if len(names & {path.name.casefold() for path in list_subfolders(folder)}) > 1
-    ]
+    inside = [{path.name.casefold() for path in list_subfolders(folder)} for folder in folders]
+    return [folder for folder, own in zip(folders, inside, strict=True) if len(names & own) > 1]
 
 
 def _get_class_names(parent: SourcePath, folders: Sequence[SourcePath]) -> list[str]:
@@ -168,9 +164,9 @@ def _get_class_names(parent: SourcePath, folders: Sequence[SourcePath]) -> list[
         if path.name != path.name.strip() or not path.name.isprintable():
             raise InputError(f"{str(path)!a}: not usable as a class name. Rename the folder.")
     if len(folders) < 2:
+        found = summarize_folder(parent)
         raise InputError(
-            f"{parent} has fewer than two class folders.\nFound there: {summarize_folder(parent)}\n"
-            f"{_EXPECTED}"
+            f"{parent} has fewer than two class folders.\nFound there: {found}\n{_EXPECTED}"
         )
     return [path.name for path in folders]
 
@@ -189,28 +185,23 @@ def _check_are_classes(folders: Sequence[SourcePath]) -> None:
         )
 
 
-def _order_classes(
-    names: Sequence[str], negative: str | None, *, are_given: bool
-) -> tuple[str, ...]:
+def _order_classes(names: Sequence[str], negative: str | None, are_given: bool) -> tuple[str, ...]:
     """Returns the class names with the negative class first."""
-    spellings = {name.casefold(): name for name in names}
     if negative is not None:
-        if negative.casefold() not in spellings:
+        found = [name for name in names if name.casefold() == negative.casefold()]
+        if not found:
             raise InputError(f"negative={negative!r} is not one of the classes {', '.join(names)}.")
-        first = spellings[negative.casefold()]
     else:
         found = [name for name in names if _sounds_negative(name, names)]
-        if are_given and found in ([], [names[0]]):
-            first = names[0]
-        elif len(found) == 1 and not are_given:
-            first = found[0]
-        else:
-            raise InputError(
-                f"Which of the classes {', '.join(names)} is the negative class, without the "
-                f"finding? If it is {names[0]}, add "
-                f'--config \'{{"name": "224-mine", "negative": "{names[0]}"}}\'.'
-            )
-    return (first, *(name for name in names if name != first))
+        if are_given:  # in order, unless the names contradict it
+            found = [names[0]] if found in ([], [names[0]]) else []
+    if len(found) != 1:
+        raise InputError(
+            f"Which of the classes {', '.join(names)} is the negative class, without the finding? "
+            f"If it is {names[0]}, add "
+            f'--config \'{{"name": "224-mine", "negative": "{names[0]}"}}\'.'
+        )
+    return (*found, *(name for name in names if name != found[0]))
 
 
 def _sounds_negative(name: str, names: Sequence[str]) -> bool:

@@ -129,34 +129,29 @@ def _has_images(folder: SourcePath) -> bool:
 
 def _read_lists(tops: Sequence[SourcePath], class_name: str, source: Path) -> dict[str, list[str]]:
     """Returns split to listed file names. Deeper folders hold the lists of an older split."""
-
-    def get_list(folder: SourcePath, prefix: str) -> SourcePath:
-        return folder / f"{prefix}CT_{class_name}.txt"
-
-    folder = find_in(tops, lambda folder: get_list(folder, "train").is_file(), source)
+    suffix = f"CT_{class_name}.txt"
+    folder = find_in(tops, lambda folder: (folder / f"train{suffix}").is_file(), source)
     if folder is None:
         raise MissingData(
-            f"The slices in {source} are not in split folders, and their list "
-            f"trainCT_{class_name}.txt is missing.\n{_EXPECTED}\n"
-            "To let the build cut the splits, use xray_folder."
+            f"The slices in {source} are not in split folders, and their list train{suffix} is "
+            f"missing.\n{_EXPECTED}\nTo let the build cut the splits, use xray_folder."
         )
-    lists = {split: get_list(folder, prefix) for prefix, split in _LIST_SPLITS.items()}
+    lists = {split: folder / f"{prefix}{suffix}" for prefix, split in _LIST_SPLITS.items()}
     check_links(source, lists.values())
-    names = {split: _read_names(path) for split, path in lists.items() if path.is_file()}
+    names: dict[str, list[str]] = {}
+    for split, path in lists.items():
+        if path.is_file():
+            try:
+                lines = path.read_bytes().decode("utf-8-sig").splitlines()
+            except UnicodeDecodeError as err:
+                raise InputError(
+                    f"{printable(path)} is not UTF-8. Save it as UTF-8, or download it again."
+                ) from err
+            names[split] = [re.split(r"[/\\]", line.strip())[-1] for line in lines if line.strip()]
     counts = Counter(name for of_split in names.values() for name in of_split)
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise InputError(
-            f"The lists of {class_name} name {len(repeated)} files twice: "
-            f"{join_names(repeated)}. Keep each in one list."
+            f"The lists of {class_name} name {len(repeated)} files twice: {join_names(repeated)}. "
+            "Keep each in one list."
         )
     return names
-
-
-def _read_names(path: SourcePath) -> list[str]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as err:
-        raise InputError(
-            f"{printable(path)} is not UTF-8. Save it as UTF-8, or download it again."
-        ) from err
-    return [re.split(r"[/\\]", line.strip())[-1] for line in text.splitlines() if line.strip()]

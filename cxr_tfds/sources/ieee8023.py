@@ -131,22 +131,14 @@ def normalize_finding(finding: str) -> str | None:
 
 def choose_images(
     rows: Sequence[Row],
-    paths: Mapping[str, SourcePath],
+    paths: Mapping[str, SourcePath],  # existing image files by `Row.image_path`
     *,
-    view: str,
+    view: str,  # one view, several separated by commas, or "any"
     modality: str,
-    finding: str,
+    finding: str,  # one term of a finding
     label: str,
 ) -> tuple[list[SourceImage], list[str]]:
     """Returns the images that match the criteria, sorted by path, and notes for the build report.
-
-    Args:
-      rows: The complete table.
-      paths: Existing image files by `Row.image_path`.
-      view: One view, several separated by commas, or "any".
-      modality: Such as "X-ray".
-      finding: One term of a finding, such as "COVID-19".
-      label: Class of the images.
 
     Raises:
       InputError: No image matches.
@@ -167,15 +159,9 @@ def choose_images(
     for row in matching:
         key = row.image_path
         if key in paths and key not in disputed:
-            image = SourceImage(
-                paths[key],
-                "train",
-                label,
-                f"{label}/{key}",
-                normalize_finding(row.finding),
-                patients.get(key, ""),
-            )
-            chosen.setdefault(key, image)
+            image = SourceImage(paths[key], "train", label, f"{label}/{key}")
+            finding_name, patient = normalize_finding(row.finding), patients.get(key, "")
+            chosen.setdefault(key, image._replace(finding=finding_name, patient_id=patient))
     if not chosen:
         criteria = f"view={view!r}, modality={modality!r}, finding={finding!r}"
         raise InputError(f"{criteria}: {_explain_no_match(rows, paths, len(matching))}")

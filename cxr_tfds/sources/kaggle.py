@@ -61,13 +61,8 @@ def download(dl_manager: Any, dataset: str) -> Path:
     try:
         return Path(dl_manager.download_kaggle_data(dataset))
     except Exception as err:  # TFDS passes on the failure in various exceptions
-        reason = hide_secrets(str(err).strip(), secrets)
+        reason = str(err).strip()
+        for secret in sorted(secrets, key=len, reverse=True):
+            reason = reason.replace(secret, "[hidden]")
         # Not chained: the traceback would print the original message.
         raise InputError(f"Kaggle could not provide {dataset}:\n{reason}") from None
-
-
-def hide_secrets(text: str, secrets: list[str]) -> str:
-    """Returns `text` with each secret replaced by "[hidden]"."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "[hidden]")
-    return text

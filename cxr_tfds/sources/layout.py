@@ -76,15 +76,13 @@ def scan_splits(
 
 def count_train_classes(folder: SourcePath, layout: Layout) -> int:
     """Returns how many classes the train split in `folder` has, 0 if there is no train split."""
-    return len(
-        {
-            layout.spellings[below.name.casefold()]
-            for path in list_subfolders(folder)
-            if SPLIT_NAMES.get(path.name.casefold()) == "train"
-            for below in list_subfolders(path)
-            if below.name.casefold() in layout.spellings
-        }
-    )
+    classes = {
+        layout.spellings.get(below.name.casefold())
+        for path in list_subfolders(folder)
+        if SPLIT_NAMES.get(path.name.casefold()) == "train"
+        for below in list_subfolders(path)
+    }
+    return len(classes - {None})
 
 
 def list_split_images(root: SourcePath, layout: Layout) -> list[SourceImage]:
@@ -93,7 +91,7 @@ def list_split_images(root: SourcePath, layout: Layout) -> list[SourceImage]:
     images = [
         image
         for split, folder in splits.items()
-        for image in list_checked_images(folder, layout, split, f"{split}/")
+        for image in list_checked_images(folder, layout, split)
     ]
     copies = _check_nested_copies(root, images, layout)
     if ignored := [
@@ -105,25 +103,20 @@ def list_split_images(root: SourcePath, layout: Layout) -> list[SourceImage]:
     return images
 
 
-def list_class_images(
-    folder: SourcePath, layout: Layout, split: str = "train", prefix: str = ""
-) -> list[SourceImage]:
-    """Returns the images in the class folders of `folder`; `prefix` precedes the class in ids."""
+def list_class_images(folder: SourcePath, layout: Layout, split: str = "") -> list[SourceImage]:
+    """Returns the images in the class folders of a split, or "" for a source without splits."""
+    prefix = f"{split}/" if split else ""
     return [
-        SourceImage(path, split, class_name, f"{prefix}{class_name}/{inner_path}")
+        SourceImage(path, split or "train", class_name, f"{prefix}{class_name}/{inner_path}")
         for class_name, class_folder in find_named_folders(folder, layout.spellings).items()
         for inner_path, path in _walk_files(class_folder, layout.nested)
     ]
 
 
 def list_checked_images(
-    folder: SourcePath,
-    layout: Layout,
-    split: str = "train",
-    prefix: str = "",
-    ignored: Sequence[SourcePath] = (),
+    folder: SourcePath, layout: Layout, split: str = "", ignored: Sequence[SourcePath] = ()
 ) -> list[SourceImage]:
-    """Returns the images in the class folders of `folder`, see `list_class_images`.
+    """Returns the same as `list_class_images` and checks that nothing is left out.
 
     Raises:
       InputError: A class is missing or empty, or there is an image or a folder outside the class
@@ -145,7 +138,7 @@ def list_checked_images(
             f"{folder} has no folder {', '.join(sorted(missing))}.\n"
             f"Found there: {summarize_folder(folder)}\n{layout}"
         )
-    images = list_class_images(folder, layout, split, prefix)
+    images = list_class_images(folder, layout, split)
     if empty := set(layout.classes) - {image.label for image in images}:
         raise InputError(f"{class_folders[min(empty)]} contains no images.\n{layout}")
     return images
@@ -186,9 +179,7 @@ def _walk_files(
                 f"{printable(path)} is a folder among images. Move its images up or remove it."
             )
         else:
-            if isinstance(path, Path) and Path(str(folder)).resolve().is_relative_to(
-                path.resolve()
-            ):
+            if isinstance(path, Path) and path.parent.resolve().is_relative_to(path.resolve()):
                 raise InputError(
                     f"{printable(path)} links to a folder that contains it. Remove it."
                 )
@@ -211,9 +202,8 @@ def _check_nested_copies(
     for folder in list_subfolders(root):
         if folder.name.casefold() not in SPLIT_NAMES:
             for copy in find_folders(folder, lambda path: count_train_classes(path, layout) > 0):
-                splits = find_named_folders(copy, SPLIT_NAMES)
-                for split, split_folder in splits.items():
-                    copied = list_class_images(split_folder, layout, split, f"{split}/")
+                for split, split_folder in find_named_folders(copy, SPLIT_NAMES).items():
+                    copied = list_class_images(split_folder, layout, split)
                     check_copy(root, images, copy, copied)
                 holders.append(folder)
     return holders
@@ -222,11 +212,7 @@ def _check_nested_copies(
 def check_copy(
     root: SourcePath, images: Sequence[SourceImage], copy: SourcePath, copied: Sequence[SourceImage]
 ) -> None:
-    """Checks that a copy adds nothing to the images that are read instead of it.
-
-    Raises:
-      InputError: The copy has an image that is missing in `images` or has different content there.
-    """
+    """Raises InputError if a copy has an image that is missing or different in `images`."""
     keys = {image.image_id: _get_content_key(image.path) for image in images}
     differing = [
         image.path for image in copied if keys.get(image.image_id) != _get_content_key(image.path)
