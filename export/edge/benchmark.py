@@ -27,10 +27,9 @@ _CHILD = "import sys; from cxr_tfds.export.edge.benchmark import run_child; run_
 
 
 def benchmark_runtimes(model: Path, images: Path | None) -> Iterator[dict[str, Any]]:
-    """Yields a row for each installed runtime and number of threads, 1 to the number of cores.
+    """Yields a row for each installed runtime and number of threads, up to the number of cores.
 
-    A row contains runtime, version and threads, and either `error` or the times of
-    `measure_process`.
+    A row contains runtime and threads, and either `error` or the result of `measure_process`.
     """
     from .runtime import installed_runtimes
 
@@ -45,7 +44,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     table: list[tuple[Any, ...]] = [("runtime", "threads", *_TIMES)]
     for row in rows:
         cells = ("-" if row.get(name) is None else f"{row[name]:.2f}" for name in _TIMES)
-        name = f"{row['runtime']} {row.get('version', '')}".rstrip()
+        name = f"{row['runtime']} {row.get('version', '')}"
         table.append((name, row["threads"], *cells, row.get("error", "")))
     return text_table(table, "<" + ">" * (1 + len(_TIMES)))
 
@@ -53,31 +52,22 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
 def run_child(arguments: Sequence[str]) -> None:
     """Measures one row in this process and prints it as JSON."""
     model, images, name, threads, started = arguments
-    folder = Path(images) if images else None
     try:
-        row = measure_process(Path(model), folder, name, int(threads), float(started))
+        row = measure_process(model, images, name, int(threads), float(started))
     except (InputError, OSError) as err:
         row = {"error": str(err)}
     sys.stdout.write(json.dumps(row) + "\n")
 
 
 def measure_process(
-    model: Path, images: Path | None, name: str, threads: int, started: float
+    model: str, images: str, name: str, threads: int, started: float
 ) -> dict[str, Any]:
-    """Returns the times of this process in milliseconds, and its peak memory.
+    """Returns the row of this process, which `started` then, in seconds of `time.monotonic`.
 
-    Args:
-      model: The model file.
-      images: Folder of radiographs. None generates one.
-      name: The runtime.
-      threads: Number of threads.
-      started: When the process started, in seconds of `time.monotonic`.
-
-    Returns:
-      load_ms (imports and loading), first_ms (first prediction), answer_ms (process start to first
-      prediction, or None if the image is generated), median_ms and p95_ms (prediction), decode_ms
-      (median of decoding and fitting an image), peak_mb (None if the system does not report it),
-      the version of the runtime and the number of images.
+    The row contains load_ms (imports and loading), first_ms (first prediction), answer_ms (process
+    start to first prediction, None for a generated image), median_ms and p95_ms (prediction),
+    decode_ms (median of decoding and fitting), peak_mb (None if the system does not report it), the
+    version of the runtime and the number of images.
 
     Raises:
       InputError: The model cannot be loaded, or no image can be read.
@@ -134,8 +124,8 @@ def _measure_in_process(
     return json.loads(done.stdout)
 
 
-def _list_sources(images: Path | None) -> list[Path | bytes]:
-    if images is None:
+def _list_sources(images: str) -> list[Path | bytes]:
+    if not images:
         return [_generate_jpeg()]
     from .input_files import list_images
 

@@ -148,16 +148,10 @@ class Classifier:
         """Checks that the model is the one that its info describes."""
         info, session = self.info, self._session
         output = OUTPUT if info.input == "grey" else PROBABILITIES
-        expected = (1, info.size, info.size, info.channels), info.outputs, output
-        found = session.shape, session.outputs, session.output
-        if found != expected:
+        shape = (1, info.size, info.size, info.channels)
+        found = session.shape, session.outputs, session.output, session.grid
+        if found != (expected := (shape, info.outputs, output, info.grid)):
             raise InputError(
-                "The model maps {} to {} {}; ".format(*found)
-                + "its model.json says {} to {} {}".format(*expected)
-                + f" ({', '.join(self.labels)}). Export it again with cxr-export."
-            )
-        if session.grid != info.grid:
-            raise InputError(
-                f"The model has a heatmap of {session.grid}; its model.json says {info.grid}. "
-                "Export it again with cxr-export."
+                f"The model does not match its model.json: found {found}, expected {expected} "
+                "(input shape, number and name of outputs, heatmap). Export it again."
             )

@@ -90,29 +90,24 @@ def predict(
     """
     from .input_files import STDIN, list_files
     from .output import STYLES, write_rows
-    from .predict import predict_files
+    from .predict import HeatmapFolder, predict_files
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other.")
     _check_images(images)
     classifier = _load(model, runtime, threads)
-    heatmaps = None
-    if heatmap_dir is not None:
-        from .heatmap_folder import HeatmapFolder
-
-        heatmaps = HeatmapFolder(heatmap_dir, classifier)
+    heatmaps = None if heatmap_dir is None else HeatmapFolder(heatmap_dir, classifier)
     style = "json" if as_json else "csv" if as_csv else "table"
     format_row, frame = STYLES[style]
     on_screen = _is_screen(sys.stdout)
     counts = {"images": 0, "failed": 0}
 
-    def list_with_progress() -> Iterator[InputFile]:
-        # Counting the images would consume standard input. On a screen the rows show the progress.
-        is_shown = not on_screen and STDIN not in images
-        return _with_progress(lambda: list_files(images), is_shown=is_shown)
+    # Counting the images would consume standard input. On a screen the rows show the progress.
+    shows_progress = not on_screen and STDIN not in images
+    files = _with_progress(lambda: list_files(images), is_shown=shows_progress)
 
     def format_rows() -> Iterator[str]:
-        for file, result in predict_files(classifier, list_with_progress(), heatmaps):
+        for file, result in predict_files(classifier, files, heatmaps):
             counts["images"] += 1
             if isinstance(result, BadImage):
                 counts["failed"] += 1
@@ -122,9 +117,9 @@ def predict(
 
     write_rows(format_rows(), *frame)
     if style == "table":
-        finding = classifier.labels[1] if len(classifier.labels) == 2 else ""
-        meaning = f"Probabilities are those of {finding}. " if finding else ""
-        click.echo(f"{meaning}Not a medical device.", err=True)
+        if len(classifier.labels) == 2:
+            click.echo(f"Probabilities are those of {classifier.labels[1]}. ", nl=False, err=True)
+        click.echo("Not a medical device.", err=True)
     if counts["failed"]:
         raise InputError(f"{counts['failed']} of {counts['images']} images could not be read.")
 
@@ -178,9 +173,9 @@ def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: in
 def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
     """Time a model in each installed runtime, with 1 thread up to one for each core.
 
-    Times are in milliseconds: load_ms (imports and loading), first_ms (first prediction), answer_ms
-    (process start to first prediction), median_ms and p95_ms (prediction), decode_ms (decoding and
-    fitting an image). peak_mb is the peak memory in MB.
+    Milliseconds: load_ms (imports and loading), first_ms (first prediction), answer_ms (process
+    start to first prediction), median_ms and p95_ms (prediction), decode_ms (decoding and fitting
+    an image). peak_mb is the peak memory.
     """
     from .benchmark import benchmark_runtimes, format_table
     from .model_file import read_model_info

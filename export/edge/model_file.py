@@ -17,7 +17,7 @@ import json
 import struct
 import zipfile
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 from cxr_tfds.errors import InputError
 
@@ -32,12 +32,6 @@ _MAX_ENTRY_BYTES = 2**20  # entries have a few thousand
 _UNREADABLE = (
     zipfile.BadZipFile, struct.error, KeyError, EOFError, OSError, ValueError, RuntimeError,
 )  # fmt: skip
-
-
-class _Contents(NamedTuple):
-    flatbuffer: bytes
-    info: ModelInfo
-    card: str | None  # the model card, which files may lack
 
 
 def append_model_info(flatbuffer: bytes, info: ModelInfo, card: str | None = None) -> bytes:
@@ -97,7 +91,7 @@ def read_model(source: str | PathLike[str] | bytes) -> tuple[bytes, ModelInfo]:
 
 def read_model_info(source: str | PathLike[str] | bytes) -> ModelInfo:
     """Returns the model info of a model file. Raises the errors of `read_model`."""
-    return _read(source).info
+    return _read(source)[1]
 
 
 def read_model_card(source: str | PathLike[str] | bytes) -> str:
@@ -106,21 +100,18 @@ def read_model_card(source: str | PathLike[str] | bytes) -> str:
     Raises:
       InputError: The file has no model card.
     """
-    card = _read(source).card
+    card = _read(source)[2]
     if card is None:
         raise InputError(
-            f"{_name(source)} contains no {_CARD}. Export it again with cxr-export, from a run "
-            "folder that has one."
+            f"{_name(source)} contains no {_CARD}. Export it again from a run folder that has one."
         )
     return card
 
 
-def _read(source: str | PathLike[str] | bytes) -> _Contents:
+def _read(source: str | PathLike[str] | bytes) -> tuple[bytes, ModelInfo, str | None]:
     name = _name(source)
-    if isinstance(source, bytes):
-        data = source
-    else:
-        data = read_named_file(source, "a .tflite written by cxr-export")
+    expected = "a .tflite written by cxr-export"
+    data = source if isinstance(source, bytes) else read_named_file(source, expected)
     _check_identifier(data, name)
     labels, fields, card = _read_entries(data, name)
     digests = fields.pop("flatbuffer", None)
@@ -132,16 +123,13 @@ def _read(source: str | PathLike[str] | bytes) -> _Contents:
     flatbuffer = _check_digests(data, card, digests, name)
     # Files from before 2026-11 have no digest of model.json.
     if digests.get("card", digest := _digest_fields(fields)) != digest:
-        raise InputError(
-            f"{name} contains a changed {_INFO}. Copy the file again, or export it again with "
-            "cxr-export."
-        )
+        raise InputError(f"{name} contains a changed {_INFO}. Copy the file again.")
     if labels != _join(info.labels):
         raise InputError(
             f"{name} contradicts itself: {_LABELS} says {', '.join(labels.splitlines())}, "
             f"{_INFO} says {', '.join(info.labels)}. Export it again with cxr-export."
         )
-    return _Contents(flatbuffer, info, card)
+    return flatbuffer, info, card
 
 
 def _name(source: str | PathLike[str] | bytes) -> str:
@@ -173,24 +161,17 @@ def _read_entries(data: bytes, name: str) -> tuple[str, dict[str, Any], str | No
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if _INFO not in archive.namelist():
-                raise InputError(
-                    f"{name} contains no {_INFO}: another program wrote it. Export it with "
-                    "cxr-export."
-                )
+                raise InputError(f"{name} contains no {_INFO}. Export it with cxr-export.")
             fields = json.loads(_read_stored(archive, _INFO, name))
             labels = _read_stored(archive, _LABELS, name).decode()
-            card = None
-            if _CARD in archive.namelist():
-                card = _read_stored(archive, _CARD, name).decode()
+            has_card = _CARD in archive.namelist()
+            card = _read_stored(archive, _CARD, name).decode() if has_card else None
     except InputError:
         raise
     except _UNREADABLE as err:
         raise InputError(f"{name} is corrupt: unreadable zip ({err}). Copy it again.") from err
     if not isinstance(fields, dict):
-        raise InputError(
-            f"{name} contains an invalid {_INFO}: expected an object. Export it again with "
-            "cxr-export."
-        )
+        raise InputError(f"{name} contains an invalid {_INFO}: expected an object.")
     return labels, fields, card
 
 

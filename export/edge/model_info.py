@@ -12,6 +12,7 @@ from cxr_tfds.imaging.pixels import check_fit
 FORMAT = "cxr-tfds-1"
 QUANTIZATIONS = ("float32", "float16", "dynamic", "int8", "int8-float-io", "int16x8")
 INPUTS = ("grey", "rgb")
+_DICTIONARIES = ("dataset", "run", "metrics")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,24 +67,21 @@ class ModelInfo:
                 object.__setattr__(self, name, tuple(value))
         _check("labels", self.labels, _are_labels(self.labels), "two or more names of one line")
         check_fit(self.size, self.channels, self.fit)
-        if len(self.labels) == 2:
-            is_valid, expected = _is_number(self.threshold, 0, 1), "0 to 1 for two classes"
-        else:
-            is_valid, expected = self.threshold is None, "None for more than two classes"
-        _check("threshold", self.threshold, is_valid, expected)
-        is_positive = _is_number(self.temperature, sys.float_info.min)
-        _check("temperature", self.temperature, is_positive, "a number above 0")
-        _check("input", self.input, self.input in INPUTS, " or ".join(INPUTS))
-        has_colour = self.input == "grey" or self.channels == 3
-        _check("channels", self.channels, has_colour, "3 for the input rgb")
-        is_known = self.quantization in QUANTIZATIONS
-        _check("quantization", self.quantization, is_known, ", ".join(QUANTIZATIONS))
-        _check("runtimes", self.runtimes, _are_texts(self.runtimes), "names of runtimes")
-        is_valid = _is_grid(self.grid) if self.heatmap else self.grid is None
-        _check("grid", self.grid, is_valid, "height and width of the heatmap, or None without one")
-        for name in ("dataset", "run", "metrics"):
-            value = getattr(self, name)
-            _check(name, value, isinstance(value, dict), "a dictionary")
+        is_binary = len(self.labels) == 2
+        checks = (
+            ("threshold", not is_binary or _is_number(self.threshold, 0, 1), "0 to 1"),
+            ("threshold", is_binary or self.threshold is None, "None for more than two classes"),
+            ("temperature", _is_number(self.temperature, sys.float_info.min), "a positive number"),
+            ("input", self.input in INPUTS, " or ".join(INPUTS)),
+            ("channels", self.input == "grey" or self.channels == 3, "3 for the input rgb"),
+            ("quantization", self.quantization in QUANTIZATIONS, ", ".join(QUANTIZATIONS)),
+            ("runtimes", _are_texts(self.runtimes), "names of runtimes"),
+            ("grid", self.heatmap or self.grid is None, "None without a heatmap"),
+            ("grid", not self.heatmap or _is_grid(self.grid), "height and width of the heatmap"),
+            *((x, isinstance(getattr(self, x), dict), "a dictionary") for x in _DICTIONARIES),
+        )
+        for name, is_valid, expected in checks:
+            _check(name, getattr(self, name), is_valid, expected)
 
     @property
     def outputs(self) -> int:

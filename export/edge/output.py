@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import io
 import json
 import os
@@ -27,25 +26,22 @@ class OutputError(InputError):
     """Standard output cannot be written."""
 
 
-class ReaderGone(BrokenPipeError):
-    """The reader of standard output, such as `head`, has ended. A command then ends silently."""
-
-
 def write(text: str) -> None:
     """Writes to standard output.
 
     Raises:
       OutputError: Standard output does not exist or is full.
-      ReaderGone: Its reader has ended.
+      BrokenPipeError: Its reader, such as `head`, has ended.
     """
     if sys.stdout is None:
         raise OutputError("Nothing was written: this process was started without standard output.")
     try:
         click.echo(text, nl=False)
+    except BrokenPipeError:
+        _close_stdout()
+        raise
     except OSError as err:
         _close_stdout()
-        if err.errno == errno.EPIPE:
-            raise ReaderGone(*err.args) from err
         raise OutputError(f"Standard output cannot be written: {err.strerror or err}.") from err
 
 
@@ -53,7 +49,7 @@ def write_rows(rows: Iterable[str], start: str = "", separator: str = "", end: s
     """Writes rows as they come. After an interrupt or error, rows are complete and `end` follows.
 
     Raises:
-      OutputError, ReaderGone: See `write`.
+      OutputError, BrokenPipeError: See `write`.
       KeyboardInterrupt: Ctrl-C.
     """
     with _interrupt_between_writes() as write_complete:
@@ -61,7 +57,7 @@ def write_rows(rows: Iterable[str], start: str = "", separator: str = "", end: s
         try:
             for number, row in enumerate(rows):
                 write_complete((separator if number else "") + row)
-        except (OutputError, ReaderGone):
+        except (OutputError, BrokenPipeError):
             raise
         except BaseException:
             write_complete(end)

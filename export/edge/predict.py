@@ -1,22 +1,61 @@
-"""Predicts many files in order and decodes the next ones while the interpreter runs."""
+"""Predicts many files in order and decodes the next ones while the model runs."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.imaging.overlay import overlay
+from cxr_tfds.imaging.pixels import DecodeResult
 from cxr_tfds.parallel import all_cores, ordered_map
 
 from .classifier import Classifier, Prediction
 from .input_files import InputFile, read_file
 from .model_info import ModelInfo
+from .runtime import NO_HEATMAP
 
-if TYPE_CHECKING:
-    from cxr_tfds.imaging.pixels import DecodeResult
+_MAX_NAME_BYTES = 200  # with number and suffix below 255, the limit of most file systems
 
-    from .heatmap_folder import HeatmapFolder
+
+class HeatmapFolder:
+    """A new folder of heatmaps, named by row number and file: `000001-x.jpeg.png`.
+
+    Raises:
+      InputError: The model has no heatmap, or the folder is not empty.
+    """
+
+    def __init__(self, folder: Path, classifier: Classifier) -> None:
+        if not classifier.info.heatmap:
+            raise InputError(NO_HEATMAP)
+        if folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty. Choose another folder for the heatmaps.")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def write(self, number: int, name: str, pixels: np.ndarray, heatmap: np.ndarray) -> None:
+        """Writes one heatmap, complete or not at all.
+
+        Raises:
+          InputError: The file cannot be written.
+        """
+        content = io.BytesIO()
+        overlay(pixels, heatmap).save(content, "PNG")
+        path = f"{self._folder}{os.sep}{number:06}-{_shorten(os.path.split(name)[1])}.png"
+        try:
+            with open(path, "wb") as file:  # noqa: PTH123, see `input_files`
+                file.write(content.getvalue())
+        except OSError as err:
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
+            raise InputError(f"{path} cannot be written: {err.strerror or err}.") from err
 
 
 def predict_files(
@@ -78,3 +117,10 @@ def evaluate_files(
     probabilities = [row[1] for row in rows] if is_binary else rows
     table = evaluate_split(labels, probabilities, info.threshold, class_names=info.labels)
     return {**table, "skipped": skipped}
+
+
+def _shorten(name: str) -> str:
+    """Returns the end of a file name, at most `_MAX_NAME_BYTES` long."""
+    while len(os.fsencode(name)) > _MAX_NAME_BYTES:
+        name = name[1:]
+    return name

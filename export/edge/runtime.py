@@ -18,7 +18,11 @@ from cxr_tfds.text import did_you_mean
 RUNTIMES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
 SIGNATURE, INPUT, OUTPUT, HEATMAP = "serving_default", "image", "logits", "heatmap"
 PROBABILITIES = "probabilities"  # replaces the logits in models of `cxr-export --variant rgb`
+NO_HEATMAP = "The model has no heatmap. Export it with: cxr-export --variant heatmap"
 _QUANTIZED = (np.int8, np.uint8, np.int16)
+_TOO_OLD = (
+    " The model needs a newer runtime: use --runtime litert, or export the model in another format."
+)
 _TYPES = "int8, uint8, int16 or float32"
 
 
@@ -62,9 +66,6 @@ class Session:
         if HEATMAP in self._details:
             self.grid = tuple(map(int, self._details[HEATMAP]["shape"][1:3]))
         self._table = make_quantization_table(image["dtype"], *image["quantization"])
-        for name, detail in self._details.items():
-            if np.dtype(detail["dtype"]) not in (*_QUANTIZED, np.float32):
-                raise InputError(f"{name!r} is {np.dtype(detail['dtype'])}; expected {_TYPES}.")
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Returns logits or probabilities float32 (K,) of pixels uint8 (1, S, S, C), 0 to 255.
@@ -84,7 +85,7 @@ class Session:
           InputError: The pixels have another shape or type, or the model has no heatmap.
         """
         if self.grid is None:
-            raise InputError("The model has no heatmap. Export it with: cxr-export --variant heatmap")
+            raise InputError(NO_HEATMAP)
         tensors = self._invoke(pixels)
         heatmap = self._dequantize(HEATMAP, tensors)[0]
         output = self._dequantize(self.output, tensors).reshape(-1)
@@ -118,10 +119,8 @@ def make_quantization_table(dtype: Any, scale: float, zero_point: int) -> np.nda
     """
     values = np.arange(256, dtype=np.float32)
     kind = np.dtype(dtype)
-    if kind == np.float32:
-        return values
-    if kind == np.uint8 and scale == 0:
-        return values.astype(np.uint8)
+    if kind == np.float32 or (kind == np.uint8 and scale == 0):
+        return values.astype(kind)
     if kind not in _QUANTIZED or not scale > 0:
         raise InputError(f"{INPUT!r} is {kind} with scale {scale}; expected {_TYPES}.")
     limits = np.iinfo(kind)
@@ -185,13 +184,10 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
         raise
     except (ValueError, RuntimeError, MemoryError) as err:
         reason = str(err).strip().partition("\n")[0].rstrip(".")
-        hint = ""
-        if "op for builtin opcode" in reason or "custom op" in reason:
-            hint = (
-                " The model needs a newer runtime: use --runtime litert, or export the model in "
-                "another format."
-            )
-        raise InputError(f"{name} {version} cannot load the model: {reason}.{hint}") from err
+        is_too_old = "op for builtin opcode" in reason or "custom op" in reason
+        raise InputError(
+            f"{name} {version} cannot load the model: {reason}.{_TOO_OLD if is_too_old else ''}"
+        ) from err
 
 
 def choose_runtime(runtime: str) -> str:
@@ -207,15 +203,14 @@ def choose_runtime(runtime: str) -> str:
         return runtime
     if runtime == "auto" and found:
         return found[0]
-    extras = {"litert": ["edge"], "tflite-runtime": ["tflite-runtime"]}.get(
-        runtime, ["edge", "tflite-runtime"]
-    )
+    extras = {"litert": ["edge"], "tflite-runtime": ["tflite-runtime"]}
+    ways = extras.get(runtime, ["edge", "tflite-runtime"])
     if sys.version_info >= (3, 12):  # tflite-runtime was never built for these
-        extras = ["edge"]
-    commands = " or ".join(f"pip install 'cxr-tfds[{extra}]'" for extra in extras)
+        ways = ["edge"]
+    commands = " or ".join(f"pip install 'cxr-tfds[{extra}]'" for extra in ways)
     if runtime == "auto":
         raise InputError(f"No runtime is installed. Install one with: {commands}")
-    if runtime == "tflite-runtime" and extras == ["edge"]:
+    if runtime == "tflite-runtime" and ways == ["edge"]:
         python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
         raise InputError(f"tflite-runtime does not exist for {python}. Use litert: {commands}")
     raise InputError(f"{runtime} is not installed. Install it with: {commands}")

@@ -99,7 +99,7 @@ def test_reports_an_os_error_without_errno(tmp_path, monkeypatch):
 def test_refuses_info_of_another_model(flatbuffers, info, change):
     foreign = append_model_info(flatbuffers["int8"], dataclasses.replace(info, **change))
     with pytest.raises(
-        InputError, match=r"maps \(1, 32, 32, 1\) to 1 logits; its model\.json says"
+        InputError, match=r"found \(\(1, 32, 32, 1\), 1, .logits., None\), expected"
     ):
         Classifier(foreign)
 

@@ -13,8 +13,8 @@ from PIL import Image
 from cxr_tfds.errors import InputError
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.heatmap_folder import HeatmapFolder
 from cxr_tfds.export.edge.model_file import append_model_info
+from cxr_tfds.export.edge.predict import HeatmapFolder
 from cxr_tfds.imaging.overlay import overlay
 
 # The logit is (mean grey - 100) / 10, and so is each place of the map, less the bias of -10.
@@ -93,7 +93,7 @@ def test_refuses_info_of_another_heatmap(heated, info, change):
     flatbuffer = content[: content.index(b"PK\x03\x04")]
     fields = {"heatmap": True, "grid": (8, 8), **change}
     with pytest.raises(
-        InputError, match=r"The model has a heatmap of \(8, 8\); its model\.json says"
+        InputError, match=r"does not match its model\.json: found .* \(8, 8\)\), expected"
     ):
         Classifier(append_model_info(flatbuffer, dataclasses.replace(info, **fields)))
 
