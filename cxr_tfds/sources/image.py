@@ -8,7 +8,7 @@ from cxr_tfds.sources.archive import SourcePath
 
 
 class SourceImage(NamedTuple):
-    """One image file and what its source says about it."""
+    """One image file, with the split, class and patient that its source states."""
 
     path: SourcePath
     split: str  # the source's own: train, validation or test

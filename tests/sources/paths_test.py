@@ -71,10 +71,10 @@ def test_refuses_a_neighbour_with_the_same_prefix(source: Path) -> None:
 def test_reports_a_folder_without_permission(
     missing: str, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(path: Path, whole: Any = Path.iterdir) -> Any:  # chmod does not stop root
+    def denied(path: Path, iterdir: Any = Path.iterdir) -> Any:  # chmod does not stop root
         if path.name == "train":
             raise PermissionError(13, "Permission denied", str(path))
-        return whole(path)
+        return iterdir(path)
 
     if missing == "list":
         monkeypatch.setattr(Path, "iterdir", denied)
