@@ -431,7 +431,7 @@ class TestKaggle:
             raise RuntimeError("no access with KGAT_secret")
 
         monkeypatch.setattr(tfds.download.DownloadManager, "download_kaggle_data", fail)
-        with pytest.raises(InputError, match=r"Kaggle did not give .*:\nno access with \[hidden\]"):
+        with pytest.raises(InputError, match=r"Kaggle could not provide .*:\nno access with \[hidden\]"):
             build(Builder, None, tmp_path / "data")
         assert "KGAT_secret" not in caplog.text
         assert not published(tmp_path / "data")
@@ -440,6 +440,6 @@ class TestKaggle:
 def test_without_credentials_both_ways_are_told(tmp_path: Path) -> None:
     with pytest.raises(
         MissingData,
-        match=r"\nGet the data: kaggle datasets .*\n(.*\n)*Or let the build download it: ",
+        match=r"\nGet the data: kaggle datasets .*\n(.*\n)*To download it during the build instead: ",
     ):
         build(Builder, tmp_path, tmp_path / "data")
