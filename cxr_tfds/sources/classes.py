@@ -54,15 +54,13 @@ def scan_classes(
 ) -> ClassFolders:
     """Returns the images and classes of a `split/class/…` or `class/…` layout.
 
+    Class folders may contain folders. Raises the errors of `scan_splits`, and InputError if there
+    are fewer than two classes or the negative class is unclear.
+
     Args:
-      source: As in `scan_splits`. Class folders may contain folders.
+      source: Folder or zip, as in `scan_splits`.
       classes: Class names, the negative class first; None takes the folder names.
       negative: The negative class; None recognizes it by its name.
-
-    Raises:
-      MissingData: There is no such layout.
-      InputError: There are fewer than two classes, or the negative class is unclear; see also
-        `scan_splits`.
     """
     root = find_root(Path(source), _EXPECTED, lambda folder: _has_classes(folder, classes))
     subfolders = list_subfolders(root)

@@ -58,11 +58,7 @@ def parse_origin(name: str) -> str:
 def scan_slices(source: Path) -> tuple[list[SourceImage], list[str]]:
     """Returns the slices in either layout, sorted by id, and notes for the build report.
 
-    The patient of a slice is its paper or figure.
-
-    Raises:
-      MissingData: Neither layout is there.
-      InputError: A class is missing, a list names a file twice, or see `scan_splits`.
+    The patient of a slice is its paper or figure. Raises the errors of `scan_splits`.
     """
     notes: list[str] = []
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from cxr_tfds.sources.image import SourceImage
 
@@ -20,23 +19,19 @@ _PNEUMONIA = re.compile(r"person(\d+)_(bacteria|virus)_\d+", re.IGNORECASE)
 _NORMAL = re.compile(r"((?:NORMAL2-)?IM-\d+)-\d+", re.IGNORECASE)
 
 
-class NameParts(NamedTuple):
-    """What a file name contains: `patient_id`, or "", and `finding`, or None."""
-
-    patient_id: str
-    finding: str | None
-
-
-def parse_name(name: str) -> NameParts:
-    """Returns patient and finding of a name such as `person12_bacteria_34.jpeg`."""
+def parse_name(name: str) -> tuple[str, str | None]:
+    """Returns patient (or "") and finding (or None) of a name like `person12_bacteria_34.jpeg`."""
     if match := _PNEUMONIA.match(name):
         finding = match[2].lower()
-        return NameParts(f"{finding}-{match[1]}", finding)
+        return f"{finding}-{match[1]}", finding
     if match := _NORMAL.match(name):
-        return NameParts(match[1].upper(), "none")
-    return NameParts("", None)
+        return match[1].upper(), "none"
+    return "", None
 
 
 def parse_names(images: Iterable[SourceImage]) -> list[SourceImage]:
     """Returns the images with the patient and finding of their file names."""
-    return [image._replace(**parse_name(image.path.name)._asdict()) for image in images]
+    parsed = ((image, *parse_name(image.path.name)) for image in images)
+    return [
+        image._replace(patient_id=patient, finding=finding) for image, patient, finding in parsed
+    ]

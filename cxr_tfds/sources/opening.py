@@ -23,8 +23,7 @@ def open_source(source: Path, expected: str) -> list[SourcePath]:
     """Returns where to look for images: the folder, then the content of its zips, if any.
 
     Raises:
-      MissingData: `source` does not exist, or is a file but not a zip. The message ends with the
-        expected layout.
+      MissingData: `source` does not exist, or is a file but not a zip.
     """
     if source.is_file() and source.suffix.casefold() == ".zip":
         return [open_archives(source, [source])]

@@ -242,7 +242,7 @@ def test_the_real_set(shared_data: Path) -> None:
     files = scan_splits(shared_data / "kermany_224", "chest_xray", ("NORMAL", "PNEUMONIA"))
     by_split: dict[str, list[Subject]] = {"train": [], "validation": [], "test": []}
     for file in files:
-        subject = Subject(file.image_id, parse_name(file.path.name).patient_id, file.label)
+        subject = Subject(file.image_id, parse_name(file.path.name)[0], file.label)
         by_split[file.split].append(subject)
     pool = by_split["train"] + by_split["validation"]
     chosen = validation_ids(pool)
