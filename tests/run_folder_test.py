@@ -1,4 +1,4 @@
-"""The run folder: round trip, damage, files whole or not at all."""
+"""The run folder: round trip, corrupt files, complete or absent files."""
 
 import dataclasses
 import json
@@ -30,29 +30,30 @@ def names(folder):
 
 
 @pytest.mark.parametrize("threshold", [None, 0.25])
-def test_a_config_comes_back_as_it_was_written(tmp_path, threshold):
+def test_config_round_trip(tmp_path, threshold):
     config = dataclasses.replace(CONFIG, threshold=threshold, temperature=1.5)
     config.write(tmp_path)
     assert RunConfig.read(tmp_path) == config
     assert names(tmp_path) == ["config.json"]
 
 
-def test_a_folder_without_config_is_no_run(tmp_path):
+def test_refuses_a_folder_without_config(tmp_path):
     for folder, what in (
         (tmp_path, "is not a run folder (no config.json)"),
         (tmp_path / "missing", "does not exist"),
     ):
         with pytest.raises(
             MissingData,
-            match=re.escape(f"{folder} {what}. Make one with: cxr-train --out {folder}"),
+            match=re.escape(f"{folder} {what}. Make a run folder with: cxr-train --out {folder}"),
         ):
             RunConfig.read(folder)
 
 
-def test_a_config_of_another_format_says_so(tmp_path):
+def test_refuses_another_format(tmp_path):
     dataclasses.replace(CONFIG, format=99).write(tmp_path)
     with pytest.raises(
-        InputError, match=r"config\.json has format 99; this version reads 2\. Train the run again"
+        InputError,
+        match=r"config\.json has format 99; this version of cxr-tfds reads format 2\. Train again",
     ):
         RunConfig.read(tmp_path)
 
@@ -75,32 +76,21 @@ VALID = dataclasses.asdict(CONFIG)
     ],
     ids=["empty", "cut", "binary", "list", "null", "labels", "shape", "unknown", "missing"],
 )
-def test_a_damaged_config_is_named(tmp_path, content):
+def test_names_a_corrupt_config(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'config.json'} is damaged")):
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'config.json'} is corrupt")):
         RunConfig.read(tmp_path)
 
 
-def test_a_config_of_the_first_format_is_refused(tmp_path):
-    """It held the rule twice and no temperature."""
-    old = {name: value for name, value in VALID.items() if name != "temperature"} | {
-        "threshold_rule": "youden",
-        "format": 1,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(old), encoding="utf-8")
+def test_refuses_the_config_of_other_software(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}', encoding="utf-8")
     with pytest.raises(
-        InputError, match=r"has format 1; this version reads 2\. Train the run again"
+        InputError, match="has format None; this version of cxr-tfds reads format 2"
     ):
         RunConfig.read(tmp_path)
 
 
-def test_a_config_of_something_else_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "vit"}', encoding="utf-8")
-    with pytest.raises(InputError, match="has format None; this version reads 2"):
-        RunConfig.read(tmp_path)
-
-
-def test_whole_file_leaves_nothing_behind_on_error(tmp_path):
+def test_complete_file_leaves_nothing_after_an_error(tmp_path):
     target = tmp_path / "config.json"
     for before in (False, True):
         if before:
@@ -111,7 +101,7 @@ def test_whole_file_leaves_nothing_behind_on_error(tmp_path):
     assert target.read_text(encoding="utf-8") == "old"
 
 
-def test_whole_file_replaces_when_all_went_well(tmp_path):
+def test_complete_file_replaces_the_old_file(tmp_path):
     target = tmp_path / "config.json"
     for text in ("old", "new"):
         with complete_file(target) as beside:
@@ -121,7 +111,7 @@ def test_whole_file_replaces_when_all_went_well(tmp_path):
     assert names(tmp_path) == ["config.json"]
 
 
-def test_writers_of_one_file_do_not_meet(tmp_path):
+def test_writers_of_one_file_do_not_interfere(tmp_path):
     target = tmp_path / "best.weights.h5"
     with complete_file(target) as slow:
         slow.write_text("half", encoding="utf-8")
@@ -129,22 +119,22 @@ def test_writers_of_one_file_do_not_meet(tmp_path):
             quick.write_text("quick", encoding="utf-8")
         assert target.read_text(encoding="utf-8") == "quick"
         assert slow.read_text(encoding="utf-8") == "half"
-    assert slow.name.endswith(target.name)  # what Keras and NumPy go by
+    assert slow.name.endswith(target.name)  # Keras and NumPy need the suffix
     assert names(tmp_path) == [target.name]
 
 
 @pytest.mark.parametrize("remove", ["another writer", "clear"])
-def test_what_killed_writers_left_is_removed_after_a_day(tmp_path, remove):
-    old, fresh, someone_s = (
+def test_removes_abandoned_files_after_a_day(tmp_path, remove):
+    old, fresh, foreign = (
         f".writing-{'0' * 16}-a.npy",
         f".writing-{'1' * 16}-a.npy",
         ".writing-table",
     )
-    for name in (old, fresh, someone_s):
+    for name in (old, fresh, foreign):
         (tmp_path / name).write_text("half", encoding="utf-8")
-    for name in (old, someone_s):
+    for name in (old, foreign):
         os.utime(tmp_path / name, (0, 0))
-    kept = [fresh, someone_s]
+    kept = [fresh, foreign]
     if remove == "clear":
         run_folder.clear(tmp_path)
     else:
@@ -161,9 +151,9 @@ def test_metrics_are_empty_before_the_run_is_measured(tmp_path):
 
 @pytest.mark.parametrize("name", ["metrics.json", "stress.json"])
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"test": 1}', b"3"])
-def test_damaged_metrics_are_named(tmp_path, name, content):
+def test_names_corrupt_metrics(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(f"{tmp_path / name} is damaged")):
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / name} is corrupt")):
         run_folder.read_metrics(tmp_path, name)
 
 
@@ -175,7 +165,7 @@ def model_bytes(tmp_path_factory):
     return (folder / "model.keras").read_bytes()
 
 
-def test_a_model_comes_back_as_it_was_saved(tmp_path):
+def test_model_round_trip(tmp_path):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     run_folder.save_model(model, tmp_path)
     values = np.eye(3, dtype=np.float32)
@@ -184,13 +174,13 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path):
     )
 
 
-def test_a_run_without_model_did_not_finish(tmp_path):
-    with pytest.raises(MissingData, match="the run did not finish"):
+def test_run_without_model_is_not_finished(tmp_path):
+    with pytest.raises(MissingData, match="the run is not finished"):
         run_folder.load_model(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped", "foreign zip"])
-def test_a_damaged_model_is_named(tmp_path, model_bytes, damage):
+def test_names_a_corrupt_model(tmp_path, model_bytes, damage):
     middle = model_bytes.index(b"HDF") + 200
     content = {
         "empty": b"",
@@ -203,12 +193,12 @@ def test_a_damaged_model_is_named(tmp_path, model_bytes, damage):
     }[damage]
     (tmp_path / "model.keras").write_bytes(content)
     with pytest.raises(
-        InputError, match=re.escape(f"{tmp_path / 'model.keras'} is damaged. Train the run again.")
+        InputError, match=re.escape(f"{tmp_path / 'model.keras'} is corrupt. Train again.")
     ):
         run_folder.load_model(tmp_path)
 
 
-def test_clear_removes_the_files_of_a_run_and_nothing_else(tmp_path):
+def test_clear_removes_only_the_files_of_a_run(tmp_path):
     files = (
         "config.json",
         "model.keras",
@@ -229,7 +219,7 @@ def test_clear_removes_the_files_of_a_run_and_nothing_else(tmp_path):
     run_folder.clear(tmp_path)  # nothing left to remove
 
 
-def test_clear_removes_the_pictures_with_their_folder(tmp_path):
+def test_clear_removes_the_folder_of_pictures(tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "roc.png").write_bytes(b"x")
     run_folder.clear(tmp_path)

@@ -1,4 +1,4 @@
-"""The networks of keras.applications: normalization, cost, freezing, conversion."""
+"""Networks of keras.applications: normalization, cost, freezing and conversion."""
 
 import functools
 
@@ -9,7 +9,7 @@ import pytest
 from cxr_tfds.export.convert import to_tflite
 from cxr_tfds.export.operators import explain_too_new
 from cxr_tfds.models import MODELS, backbone_layers, build_model, multiply_adds
-from cxr_tfds.models.backbones import BACKBONES, WEIGHTS_URL, bare
+from cxr_tfds.models.backbones import BACKBONES, bare_network
 
 # The module that holds the `preprocess_input` of a network.
 MODULES = {
@@ -21,7 +21,7 @@ MODULES = {
 }
 
 
-@functools.cache  # each is built once, at the size that the registry states the cost of
+@functools.cache  # each is built once, at the size of its entry
 def model_of(name):
     return build_model(name, MODELS[name].shape, 2)
 
@@ -35,7 +35,7 @@ def test_every_pretrained_model_is_a_backbone():
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_the_registry_states_what_a_model_costs(name):
+def test_registry_states_the_cost(name):
     model = model_of(name)
     assert (model.count_params(), multiply_adds(model)) == (
         MODELS[name].parameters,
@@ -44,7 +44,7 @@ def test_the_registry_states_what_a_model_costs(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_input_logits_and_what_lies_before_them(name):
+def test_input_pooling_and_logits(name):
     model = model_of(name)
     assert (model.name, model.input_shape, model.output_shape) == (
         name,
@@ -61,61 +61,44 @@ def test_input_logits_and_what_lies_before_them(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_pixels_reach_the_first_convolution_as_its_module_demands(name):
+def test_normalizes_pixels_as_keras_does(name):
     model = model_of(name)
     first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
     grey = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 1)).astype(np.float32)
     found = keras.Model(model.input, first.input)(grey)
-    # Its own network where it normalizes by itself, its `preprocess_input` where it does not.
+    # The expected pixels come from the network itself if it normalizes, or `preprocess_input`.
     rgb = np.repeat(grey, 3, axis=-1)
     if BACKBONES[name].scale is None:
-        body = bare(name, input_shape=(224, 224, 3))
+        body = bare_network(name, input_shape=(224, 224, 3))
         conv = next(layer for layer in body.layers if isinstance(layer, keras.layers.Conv2D))
         wanted = keras.Model(body.input, conv.input)(rgb)
     else:
         prepared = getattr(keras.applications, MODULES[name]).preprocess_input(rgb.copy())
         wanted = np.pad(
             prepared, ((0, 0), (3, 3), (3, 3), (0, 0))
-        )  # both networks pad by layers of their own
+        )  # both networks have padding layers
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_imagenet_weights_are_the_file_that_keras_would_fetch(name, monkeypatch):
-    asked = {}
-
-    def get_file(file, url, cache_subdir, file_hash):
-        asked.update(file=file, url=url, md5=file_hash, folder=cache_subdir)
-        raise FileNotFoundError
-
-    monkeypatch.setattr("keras.src.utils.file_utils.get_file", get_file)
-    with pytest.raises(FileNotFoundError):
-        getattr(keras.applications, BACKBONES[name].function)(
-            include_top=False, input_shape=(224, 224, 3)
-        )
-    backbone = BACKBONES[name]
-    url = f"{WEIGHTS_URL}{backbone.folder}/{backbone.file}"
-    assert asked == {"file": backbone.file, "url": url, "md5": backbone.md5, "folder": "models"}
-
-
-def test_colour_images_are_taken_as_they_are():
+def test_takes_colour_images_unchanged():
     model = build_model("mobilenetv3-small", (32, 32, 3), 3)
     assert (model.input_shape, model.output_shape) == ((None, 32, 32, 3), (None, 3))
     assert not [layer for layer in model.layers if isinstance(layer, keras.layers.Concatenate)]
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_layers_that_trained_weights_go_into(name):
+def test_backbone_layers_are_all_layers_of_the_network(name):
     names = backbone_layers(model_of(name))
     assert len(names) == len(set(names)) > 80
     assert "logits" not in names
     assert (
         sum(layer.count_params() for layer in model_of(name).layers if layer.name in names)
-        == bare(name, input_shape=(32, 32, 3)).count_params()
+        == bare_network(name, input_shape=(32, 32, 3)).count_params()
     )
 
 
-def test_a_frozen_backbone_keeps_its_weights_and_statistics():
+@pytest.mark.slow
+def test_frozen_backbone_keeps_weights_and_statistics():
     model = build_model("mobilenetv3-small", (32, 32, 1), 2)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).astype(np.float32)
     frozen = backbone_layers(model)
@@ -136,7 +119,8 @@ def test_a_frozen_backbone_keeps_its_weights_and_statistics():
     assert changed == ["logits"]
 
 
-def test_converts_to_what_device_runtimes_carry():
+@pytest.mark.slow
+def test_converts_to_operators_of_device_runtimes():
     from ai_edge_litert.interpreter import Interpreter
 
     model = build_model("mobilenetv3-small", (32, 32, 1), 2)
@@ -144,5 +128,5 @@ def test_converts_to_what_device_runtimes_carry():
     flatbuffer = to_tflite(model, "float32", [])
     assert explain_too_new(flatbuffer) is None
     run = Interpreter(model_content=flatbuffer).get_signature_runner()
-    (answer,) = run(image=images[:1].astype(np.float32)).values()
-    np.testing.assert_allclose(answer, model(images[:1]), atol=1e-4)
+    (logits,) = run(image=images[:1].astype(np.float32)).values()
+    np.testing.assert_allclose(logits, model(images[:1]), atol=1e-4)

@@ -1,4 +1,4 @@
-"""The reference systems, layer by layer as they were described."""
+"""The reference systems agree with their published descriptions, layer by layer."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_published_number_of_parameters(name, shape, parameters):
 )
 def test_layers_and_their_sizes(name, shape, units):
     model = build_model(name, shape, 2)
-    described = model.layers[2:]  # after the input and its scaling
+    described = model.layers[2:]  # after the input and the scaling
     assert [type(layer).__name__ for layer in described] == LAYERS[name].split()
     assert [layer.bias.shape[0] for layer in described if hasattr(layer, "kernel")] == units
     hidden = [layer for layer in described if hasattr(layer, "kernel")][:-1]
@@ -63,14 +63,14 @@ def test_dropout_as_published():
 
 
 @pytest.mark.parametrize(("side", "maps"), [(57, 1), (224, 6), (512, 5), (1400, 6)])
-def test_alexnet_keeps_its_last_maps_at_most_6_x_6(side, maps):
+def test_alexnet_has_last_maps_of_at_most_6_x_6(side, maps):
     model = build_model("alexnet-gray", (side, side, 1), 2)
     (flatten,) = (layer for layer in model.layers if "flatten" in layer.name)
     assert flatten.output.shape == (None, maps * maps * 256)
 
 
 @pytest.mark.parametrize("name", ["covid-cnn4", "ct-cnn3", "alexnet-gray"])
-def test_nothing_is_dropped_outside_training(name):
+def test_drops_units_only_in_training(name):
     shape = {"covid-cnn4": (32, 32, 3), "ct-cnn3": (32, 32, 1), "alexnet-gray": (57, 57, 1)}[name]
     model = build_model(name, shape, 2)
     images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
