@@ -28,14 +28,12 @@ def to_tflite(
     """Returns the model as a flatbuffer that takes one image at a time, addressed by signature.
 
     Args:
-      model: Keras, pixels (N, S, S, C) to logits or to a dictionary of named outputs. Its weights
-        and layers must be float32: a model with a mixed-precision policy does not convert.
+      model: Keras, pixels (N, S, S, C) to logits or to a dictionary of named outputs. All its
+        layers must be float32: a mixed-precision policy does not convert.
       format: A key of `FORMATS`.
-      representative: uint8 (S, S, C) images, whose activations set the quantization ranges. Formats
-        with float32 activations do not use them.
+      representative: uint8 (S, S, C) images, whose activations set the quantization ranges.
       keep_float: Names of layers that stay float32, if the format can keep layers.
-      rgb: Whether the flatbuffer takes uint8 and gives float32 in every format, one of
-        `RGB_FORMATS`. `model` is then the result of `rgb.with_grey`.
+      rgb: Whether the flatbuffer takes uint8 and gives float32, as the RGB variant does.
 
     Raises:
       InputError: `keep_float` names a layer that does not exist or cannot stay float32.

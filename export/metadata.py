@@ -8,14 +8,13 @@ It is written field by field, because the generated classes come only with all o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flatbuffers
 import numpy as np
 
 NAME = "TFLITE_METADATA"  # of the model's metadata entry
 LABELS = "labels.txt"  # the associated file, in the zip appended to the model
-_IDENTIFIER = b"M001"
 _PARSER = "1.0.0"  # the oldest parser that reads every field written here
 # Enumerations and members of unions, as in the schema.
 _TENSOR_AXIS_LABELS, _RGB = 2, 1
@@ -31,64 +30,51 @@ def classifier_metadata(name: str, description: str) -> bytes:
       name: Of the model.
       description: Of the model, for people.
     """
+    image = {  # TensorMetadata: name, description, content, process units, statistics
+        0: "image",
+        1: "RGB, 0 to 255",
+        3: {0: _IMAGE_PROPERTIES, 1: {0: _RGB}},
+        4: [{0: _NORMALIZATION_OPTIONS, 1: {0: _floats(0), 1: _floats(1)}}],  # mean, std
+        5: {0: _floats(255), 1: _floats(0)},  # max, min
+    }
+    labels = {0: LABELS, 1: "one label per line, in class order", 2: _TENSOR_AXIS_LABELS}
+    classes = {  # TensorMetadata: name, description, content, statistics, associated files
+        0: "probability",
+        1: "of each class",
+        3: {0: _FEATURE_PROPERTIES, 1: {}},
+        5: {0: _floats(1), 1: _floats(0)},
+        6: [labels],
+    }
+    model = {0: name, 1: description, 3: [{2: [image], 3: [classes]}], 7: _PARSER}
     builder = flatbuffers.Builder()
-    image = _table(
-        builder, {0: _text(builder, "image"), 1: _text(builder, "RGB, 0 to 255"), **_image(builder)}
-    )
-    classes = _table(
-        builder,
-        {0: _text(builder, "probability"), 1: _text(builder, "of each class"), **_axis(builder)},
-    )
-    graph = _table(builder, {2: _vector(builder, [image]), 3: _vector(builder, [classes])})
-    texts = {0: _text(builder, name), 1: _text(builder, description), 7: _text(builder, _PARSER)}
-    builder.Finish(
-        _table(builder, {**texts, 3: _vector(builder, [graph])}), file_identifier=_IDENTIFIER
-    )
+    builder.Finish(_write(builder, model), file_identifier=b"M001")
     return bytes(builder.Output())
 
 
-def _image(builder: flatbuffers.Builder) -> dict[int, int]:
-    """Returns content, process units and statistics of TensorMetadata: unchanged pixels."""
-    properties = _table(builder, {}, {0: _RGB})
-    content = _table(builder, {1: properties}, {0: _IMAGE_PROPERTIES})
-    options = _table(builder, {0: _floats(builder, 0), 1: _floats(builder, 1)})  # mean, std
-    unit = _table(builder, {1: options}, {0: _NORMALIZATION_OPTIONS})
-    stats = _table(builder, {0: _floats(builder, 255), 1: _floats(builder, 0)})  # max, min
-    return {3: content, 4: _vector(builder, [unit]), 5: stats}
+def _floats(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
 
 
-def _axis(builder: flatbuffers.Builder) -> dict[int, int]:
-    """Returns content, statistics and associated files of TensorMetadata: one label per class."""
-    content = _table(builder, {1: _table(builder, {})}, {0: _FEATURE_PROPERTIES})
-    stats = _table(builder, {0: _floats(builder, 1), 1: _floats(builder, 0)})
-    texts = {0: _text(builder, LABELS), 1: _text(builder, "one label a line, in class order")}
-    labels = _table(builder, texts, {2: _TENSOR_AXIS_LABELS})
-    return {3: content, 5: stats, 6: _vector(builder, [labels])}
+def _write(builder: flatbuffers.Builder, value: Any) -> int:
+    """Writes a text, floats, a list of tables or a table, and returns its place.
 
-
-def _table(
-    builder: flatbuffers.Builder, places: Mapping[int, int], bytes_: Mapping[int, int] | None = None
-) -> int:
-    """Writes a table; fields by number are places of earlier objects (`places`) or single bytes."""
-    small = bytes_ or {}
-    builder.StartObject(max([*places, *small, -1]) + 1)
-    for slot, place in places.items():
-        builder.PrependUOffsetTRelativeSlot(slot, place, 0)
-    for slot, value in small.items():
-        builder.PrependUint8Slot(slot, value, 0)
+    Tables are dictionaries by field number, in which integers are single bytes.
+    """
+    if isinstance(value, str):
+        return builder.CreateString(value)
+    if isinstance(value, np.ndarray):
+        return builder.CreateNumpyVector(value)
+    if isinstance(value, list):
+        places = [_write(builder, table) for table in value]
+        builder.StartVector(4, len(places), 4)
+        for place in reversed(places):
+            builder.PrependUOffsetTRelative(place)
+        return builder.EndVector()
+    inner = {slot: _write(builder, v) for slot, v in value.items() if not isinstance(v, int)}
+    builder.StartObject(max([*value, -1]) + 1)
+    for slot, field in value.items():
+        if slot in inner:
+            builder.PrependUOffsetTRelativeSlot(slot, inner[slot], 0)
+        else:
+            builder.PrependUint8Slot(slot, field, 0)
     return builder.EndObject()
-
-
-def _text(builder: flatbuffers.Builder, text: str) -> int:
-    return builder.CreateString(text)
-
-
-def _floats(builder: flatbuffers.Builder, *values: float) -> int:
-    return builder.CreateNumpyVector(np.array(values, np.float32))
-
-
-def _vector(builder: flatbuffers.Builder, places: Sequence[int]) -> int:
-    builder.StartVector(4, len(places), 4)
-    for place in reversed(places):
-        builder.PrependUOffsetTRelative(place)
-    return builder.EndVector()

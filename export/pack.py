@@ -16,7 +16,7 @@ from cxr_tfds.files import complete_file, write_json
 from cxr_tfds.metrics.logits import decisions, probabilities
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.run_folder import CARD, RunConfig, load_model
-from cxr_tfds.text import did_you_mean
+from cxr_tfds.text import did_you_mean, text_table
 
 from .check import Reference, Verdict, explain_failure, judge, to_logits
 from .convert import to_tflite
@@ -28,7 +28,7 @@ from .inference import litert_predictor, pick_images, predict_split
 from .measure import run_in_runtimes, sample_numbers
 from .representative import representative_images
 from .results import Exported, RuntimeResult, file_model_card, to_json
-from .selective import SelectiveQuantizer, format_layer_errors
+from .selective import SelectiveQuantizer
 from .variants import Variant
 
 RESULTS = "export.json"
@@ -93,7 +93,9 @@ def export_run(
     out, limits, variant = Path(out), limits or Limits(), Variant(variant)
     _check_formats(formats, variant, keep_float)
     opened = open_run(Path(run), data_dir and Path(data_dir))
-    chosen = _choose_images(opened.dataset, formats, representative, say)
+    chosen = np.empty((0, *opened.dataset.shape), np.uint8)
+    if any(FORMATS[name].quantizes_activations for name in formats):
+        chosen = representative_images(opened.dataset, representative, say)
     model = variant.wrap(opened.model)
     flatbuffers = {}
     for name in formats:
@@ -168,15 +170,6 @@ def open_run(run: Path, data_dir: Path | None = None) -> OpenRun:
     return OpenRun(run.resolve().name, config, dataset, load_model(run), model_card)
 
 
-def _choose_images(
-    dataset: BuiltDataset, formats: Sequence[str], count: int, say: Say
-) -> np.ndarray:
-    """Returns the representative images; none if every format has float32 activations."""
-    if any(FORMATS[name].quantizes_activations for name in formats):
-        return representative_images(dataset, count, say)
-    return np.empty((0, *dataset.shape), np.uint8)
-
-
 def _predict(
     opened: OpenRun, variant: Variant, flatbuffers: dict[str, bytes], say: Say
 ) -> tuple[dict[str, Reference], dict[str, dict[str, np.ndarray]]]:
@@ -229,9 +222,9 @@ def _explain_layers(opened: OpenRun, name: str, chosen: np.ndarray) -> str:
     float_flatbuffer = to_tflite(opened.model, "float32", ())
     quantizer = SelectiveQuantizer(float_flatbuffer, opened.model.name, chosen)
     errors = quantizer.layer_errors(chosen[:_LAYER_ERROR_IMAGES])
+    table = text_table([(layer, f"{error:.6f}") for layer, error in errors.items()])
     return (
-        "\nRoot mean square error of the logits if one layer alone is quantized:\n"
-        f"{format_layer_errors(errors)}\n"
+        f"\nRoot mean square error of the logits if one layer alone is quantized:\n{table}\n"
         "Keep the worst layers in float32 with --keep-float LAYER."
     )
 

@@ -8,10 +8,11 @@ in front of residual additions are equal to those of the converter's int8 file (
 from __future__ import annotations
 
 import collections
+import contextlib
 import re
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -24,7 +25,7 @@ from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.native import suppress_native_stderr
-from cxr_tfds.text import did_you_mean, text_table
+from cxr_tfds.text import did_you_mean
 
 from .edge.runtime import INPUT, SIGNATURE
 from .formats import Format
@@ -33,13 +34,6 @@ from .packing import pack
 
 _FUSED = ("/batchnorm/", "/Relu")  # parts of a tensor's name that are fused into the layer before
 _OUTPUT_LAYER = "logits"  # output tensors have the signature's name instead of a layer's
-
-
-class LayerError(NamedTuple):
-    """What a model loses if a single layer is quantized to int8."""
-
-    layer: str  # Keras name
-    logit_error: float  # root mean square difference of the logits from float32
 
 
 class SelectiveQuantizer:
@@ -91,15 +85,19 @@ class SelectiveQuantizer:
             )
         return self._quantize(quantizer)
 
-    def layer_errors(self, images: np.ndarray) -> list[LayerError]:
-        """Returns the error of each layer on uint8 images (N, S, S, C), largest first."""
+    def layer_errors(self, images: np.ndarray) -> dict[str, float]:
+        """Returns what each layer loses if it alone is quantized, by Keras name, largest first.
+
+        Args:
+          images: uint8 (N, S, S, C); the error is the root mean square difference of their logits.
+        """
         expected = run_in_litert(self._flatbuffer, images)
-        errors = []
+        errors = {}
         for layer in self._tensors:
             quantized = self._quantize(self._quantizer(self._pattern(layer)))
             difference = run_in_litert(quantized, images) - expected
-            errors.append(LayerError(layer, float(np.sqrt(np.mean(difference**2)))))
-        return sorted(errors, key=lambda error: -error.logit_error)
+            errors[layer] = float(np.sqrt(np.mean(difference**2)))
+        return dict(sorted(errors.items(), key=lambda item: -item[1]))
 
     def _pattern(self, layer: str) -> str:
         return "|".join(f"^{re.escape(tensor)}(;|$)" for tensor in self._tensors[layer])
@@ -116,8 +114,7 @@ class SelectiveQuantizer:
     def _calibrate_ranges(self, images: Iterable[np.ndarray]) -> Any:
         recipe = RecipeManager()
         recipe.load_quantization_recipe(self._quantizer(".*").get_quantization_recipe())
-        with suppress_native_stderr(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the interpreter keeps all tensors in memory
+        with _quiet():
             # The default is a moving average, whose ranges clip: the logits of the `edge` network
             # then differed by up to 5.6 instead of 0.1 (2026-11).
             calibrator = Calibrator(self._flatbuffer, qsv_update_func=min_max_update)
@@ -126,7 +123,7 @@ class SelectiveQuantizer:
         return calibrator.get_model_qsvs()
 
     def _quantize(self, quantizer: Any) -> bytes:
-        with suppress_native_stderr():
+        with _quiet():
             result = quantizer.quantize(self._ranges, enable_progress_report=False)
         content = bytes(result.quantized_model)
         model = schema.ModelT.InitFromPackedBuf(content, 0)
@@ -138,10 +135,11 @@ class SelectiveQuantizer:
         return pack(model)
 
 
-def format_layer_errors(errors: Sequence[LayerError]) -> str:
-    """Returns the errors as a table for people."""
-    rows = [("layer", "logit error"), *((layer, f"{error:.6f}") for layer, error in errors)]
-    return text_table(rows, "<>")
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with suppress_native_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the interpreter keeps all tensors in memory
+        yield
 
 
 def _layer_name(tensor: str, model: str) -> str:

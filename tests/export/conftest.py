@@ -1,4 +1,4 @@
-"""A trained run and what was exported of it, once per test run."""
+"""A trained run and its exports, made once per test session."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-_NOT_HAD = (
+_REGISTRY_UNREACHABLE = (
     "Failed to establish a new connection",
     "Temporary failure in name resolution",
     "Network is unreachable",
@@ -16,7 +16,7 @@ _NOT_HAD = (
 
 @pytest.fixture(scope="session")
 def run(built, tmp_path_factory):
-    """A short run in float32 that has learned a little. Read it, never write to it."""
+    """Returns a short float32 run that has learned a little. Tests must not write to it."""
     from cxr_tfds.training.run import train
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
@@ -27,29 +27,28 @@ def run(built, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(run, tmp_path_factory):
-    """Folder with tiny-float32.tflite, tiny-int8.tflite and export.json."""
-    from cxr_tfds.export.pack import Demands, export_run
+    """Returns a folder with tiny-float32.tflite, tiny-int8.tflite and export.json."""
+    from cxr_tfds.export.pack import Limits, export_run
 
     out = tmp_path_factory.mktemp("exports") / "tiny"
-    export_run(run, out, ("float32", "int8"), demands=Demands(max_auc_drop=1, min_agreement=0))
+    export_run(run, out, ("float32", "int8"), limits=Limits(max_auc_drop=1, min_agreement=0))
     return out
 
 
 @pytest.fixture(scope="session")
 def exported_rgb(run, tmp_path_factory):
-    """Folder with tiny-float32-rgb.tflite, tiny-int8-rgb.tflite and export.json."""
-    from cxr_tfds.export.pack import Demands, export_run
+    """Returns a folder with tiny-float32-rgb.tflite, tiny-int8-rgb.tflite and export.json."""
+    from cxr_tfds.export.pack import Limits, export_run
 
     out = tmp_path_factory.mktemp("exports") / "rgb"
-    export_run(
-        run, out, ("float32", "int8"), demands=Demands(max_auc_drop=1, min_agreement=0), rgb=True
-    )
+    limits = Limits(max_auc_drop=1, min_agreement=0)
+    export_run(run, out, ("float32", "int8"), limits=limits, variant="rgb")
     return out
 
 
 @pytest.fixture(scope="session")
 def shared_or_none():
-    """Real files of several kinds, none where there are no real images."""
+    """Returns real files of several kinds, or none if there are no real images."""
     shared = Path(__file__).parents[3] / "shared" / "data"
     kinds = {
         "kermany_original": ("*.jpeg", 12),
@@ -65,26 +64,22 @@ def shared_or_none():
 
 @pytest.fixture(scope="session")
 def install():
-    """Installs packages for the Python of another environment; where they cannot be had, the test is skipped."""
+    """Returns a function that installs packages into another environment.
 
-    def into(python, *packages):
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            python,
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-        ]
-        # Most of what is installed is never imported.
-        command = [*pip, "--no-compile", *packages]
+    It skips the test if the package registry is unreachable.
+    """
+
+    def install_into(python, *packages):
+        pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q"]
+        # Most of what is installed is never imported, so it is not compiled.
+        command = [*pip, "--disable-pip-version-check", "--no-compile", *packages]
         done = subprocess.run(
             [str(part) for part in command], capture_output=True, text=True, check=False
         )
-        if any(reason in done.stderr for reason in _NOT_HAD):
-            pytest.skip(f"{', '.join(map(str, packages))} cannot be had from the package registry")
+        if any(reason in done.stderr for reason in _REGISTRY_UNREACHABLE):
+            pytest.skip(
+                f"{', '.join(map(str, packages))} not installed: no registry"
+            )
         assert done.returncode == 0, done.stderr
 
-    return into
+    return install_into

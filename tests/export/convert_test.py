@@ -1,26 +1,27 @@
-"""Each format: what its tensors are, how large it is, and that both runtimes give Keras's logits."""
+"""Each format: its tensors, its size, and logits close to Keras's in both runtimes."""
 
 import dataclasses
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
+from helpers.splits import load_split
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.scoring import open_run_dataset
 from cxr_tfds.export import convert
-from cxr_tfds.export.check import exported_answers
-from cxr_tfds.export.edge import model_file
-from cxr_tfds.export.edge.runtime import installed
+from cxr_tfds.export.edge.model_info import QUANTIZATIONS
+from cxr_tfds.export.edge.runtime import installed_runtimes
 from cxr_tfds.export.formats import FORMATS
-from cxr_tfds.export.layers import layer_errors, quantized_except
-from cxr_tfds.export.measure import in_process
-from cxr_tfds.export.operators import operator_versions, too_new
+from cxr_tfds.export.inference import run_in_litert
+from cxr_tfds.export.measure import run_in_process
+from cxr_tfds.export.operators import explain_too_new, operator_versions
+from cxr_tfds.export.selective import SelectiveQuantizer
 from cxr_tfds.models import MODELS, build_model
-from helpers.splits import load_split
 from cxr_tfds.run_folder import RunConfig
 
-# Logits of the tiny model differ from Keras's by at most so much.
+# Largest difference of the tiny model's logits from Keras's.
 TOLERANCE = {
     "float32": 1e-4,
     "float16": 0.02,
@@ -46,17 +47,15 @@ def flatbuffers(keras_model, images):
     return {name: convert.to_tflite(keras_model, name, images) for name in FORMATS}
 
 
-def test_the_card_knows_the_formats():
-    assert tuple(FORMATS) == model_file.QUANTIZATIONS
+def test_model_info_knows_the_formats():
+    assert tuple(FORMATS) == QUANTIZATIONS
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_tensors_in_and_out(flatbuffers, name):
-    from ai_edge_litert.interpreter import Interpreter
-
+def test_input_and_output_types(flatbuffers, name):
     runner = Interpreter(model_content=flatbuffers[name]).get_signature_runner("serving_default")
     image, logits = runner.get_input_details()["image"], runner.get_output_details()["logits"]
-    assert np.dtype(image["dtype"]) == np.dtype(logits["dtype"]) == FORMATS[name].image
+    assert np.dtype(image["dtype"]) == np.dtype(logits["dtype"]) == FORMATS[name].input_type
     if name == "int16x8":
         assert image["quantization"] == (pytest.approx(255 / 32767), 0)
 
@@ -73,15 +72,15 @@ def test_sizes(flatbuffers):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_litert_gives_the_logits_of_keras(flatbuffers, keras_model, images, name):
+def test_logits_in_litert(flatbuffers, keras_model, images, name):
     expected = keras_model.predict_on_batch(images)[:, 0]
     np.testing.assert_allclose(
-        exported_answers(flatbuffers[name], images), expected, atol=TOLERANCE[name]
+        run_in_litert(flatbuffers[name], images), expected, atol=TOLERANCE[name]
     )
 
 
 def wide_model():
-    """A dense layer of 4,096 weights: below 1,024 they stay float32 in a dynamic model."""
+    """Returns a model with a dense layer of 4,096 weights; below 1,024 they stay float32."""
     import keras
 
     pixels = keras.Input((64, 64, 1))
@@ -89,95 +88,118 @@ def wide_model():
     return keras.Model(pixels, keras.layers.Dense(1)(keras.layers.Dense(64)(pooled)))
 
 
-def test_dense_layers_of_a_dynamic_model_are_old_enough(images, monkeypatch):
-    assert too_new(convert.to_tflite(wide_model(), "dynamic", images)) is None
+def test_private_api_dense_per_channel_of_tensorflow_2_21(images, monkeypatch):
+    """`_experimental_disable_per_channel_quantization_for_dense_layers` still works.
+
+    Without it, tflite-runtime 2.14 runs no dynamic file.
+    """
+    assert explain_too_new(convert.to_tflite(wide_model(), "dynamic", images)) is None
     per_channel = dataclasses.replace(FORMATS["dynamic"], dense_per_channel=True)
     monkeypatch.setitem(FORMATS, "dynamic", per_channel)
-    assert too_new(convert.to_tflite(wide_model(), "dynamic", images)) == (
-        "tflite-runtime 2.14 does not carry FULLY_CONNECTED version 12 (it carries up to 10)"
+    assert explain_too_new(convert.to_tflite(wide_model(), "dynamic", images)) == (
+        "tflite-runtime 2.14 does not support FULLY_CONNECTED version 12 (highest: 10)"
     )
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_is_old_enough_by_its_operators(flatbuffers, name):
+def test_tflite_runtime_supports_the_operators(flatbuffers, name):
     assert operator_versions(flatbuffers[name])["CONV_2D"] >= 1
-    assert too_new(flatbuffers[name]) is None
+    assert explain_too_new(flatbuffers[name]) is None
 
 
-@pytest.mark.skipif("tflite-runtime" not in installed(), reason="needs tflite-runtime")
+@pytest.mark.skipif("tflite-runtime" not in installed_runtimes(), reason="needs tflite-runtime")
 @pytest.mark.parametrize("name", FORMATS)
-def test_tflite_runtime_gives_the_logits_of_keras(flatbuffers, keras_model, images, name):
+def test_logits_in_tflite_runtime(flatbuffers, keras_model, images, name):
     expected = keras_model.predict_on_batch(images)[:, 0]
-    found = in_process(flatbuffers[name], "tflite-runtime", images)
+    found = run_in_process(flatbuffers[name], "tflite-runtime", images)
     assert found.version.startswith("2.14")
-    np.testing.assert_allclose(found.answers, expected, atol=TOLERANCE[name])
+    np.testing.assert_allclose(found.outputs, expected, atol=TOLERANCE[name])
 
 
-def test_layers_kept_in_float32(flatbuffers, keras_model, images):
+def test_keep_float(flatbuffers, keras_model, images):
     convolution = next(layer.name for layer in keras_model.layers if "conv2d" in layer.name)
     kept = convert.to_tflite(keras_model, "int8", images, [convolution])
     weights = 7 * 7 * 32
-    assert (
-        len(flatbuffers["int8"]) + 2 * weights < len(kept) < len(flatbuffers["int8"]) + 4 * weights
-    )
+    size = len(flatbuffers["int8"])
+    assert size + 2 * weights < len(kept) < size + 4 * weights
     versions = operator_versions(kept)
     assert {"QUANTIZE", "DEQUANTIZE"} <= versions.keys()
     assert "QUANTIZE" not in operator_versions(flatbuffers["int8"])
-    assert too_new(kept) is None
+    assert explain_too_new(kept) is None
     expected = keras_model.predict_on_batch(images)[:, 0]
-    np.testing.assert_allclose(exported_answers(kept, images), expected, atol=TOLERANCE["int8"])
+    np.testing.assert_allclose(run_in_litert(kept, images), expected, atol=TOLERANCE["int8"])
 
 
-def test_formats_that_keep_no_layers_are_as_they_are(flatbuffers, keras_model, images):
+@pytest.mark.skipif("tflite-runtime" not in installed_runtimes(), reason="needs tflite-runtime")
+@pytest.mark.parametrize("name", ["int8", "int8-float-io"])
+def test_keep_float_in_tflite_runtime(keras_model, images, name):
+    convolution = next(layer.name for layer in keras_model.layers if "conv2d" in layer.name)
+    kept = convert.to_tflite(keras_model, name, images, [convolution])
+    runner = Interpreter(model_content=kept).get_signature_runner("serving_default")
+    for tensor in (runner.get_input_details()["image"], runner.get_output_details()["logits"]):
+        assert np.dtype(tensor["dtype"]) == FORMATS[name].input_type
+    found = run_in_process(kept, "tflite-runtime", images)
+    expected = keras_model.predict_on_batch(images)[:, 0]
+    np.testing.assert_allclose(found.outputs, expected, atol=TOLERANCE["int8"])
+
+
+def test_keep_float_does_not_change_float_formats(flatbuffers, keras_model, images):
     assert convert.to_tflite(keras_model, "float32", images, ["none"]) == flatbuffers["float32"]
 
 
 @pytest.fixture(scope="module")
-def errors(keras_model, images):
-    """Of each layer of the model."""
-    return layer_errors(convert.calibrated(keras_model, images), keras_model.name, images[:4])
+def quantizer(keras_model, flatbuffers, images):
+    return SelectiveQuantizer(flatbuffers["float32"], keras_model.name, images)
 
 
 @pytest.mark.parametrize("layer", ["conv9d", "logits"])
-def test_layers_that_cannot_be_kept(errors, layer):
+def test_keep_float_refuses_unknown_and_output_layers(quantizer, layer):
     with pytest.raises(InputError, match=rf"^--keep-float '{layer}' is not one of 'conv2d"):
-        quantized_except(b"never looked at", errors, [layer], ())
+        quantizer.quantize_except([layer], FORMATS["int8"])
 
 
-def test_layers_have_their_names_in_keras_and_the_worst_comes_first(keras_model, errors):
-    names = {error.layer for error in errors}
-    assert len(names) == 12
-    assert names <= {layer.name for layer in keras_model.layers}
-    assert {
-        layer.name
-        for layer in keras_model.layers
-        if "conv2d" in layer.name or layer.name == "logits"
-    } <= names
-    squares = [error.mean_squared_error for error in errors]
-    assert squares == sorted(squares, reverse=True)
-    assert all(0.05 < error.steps < 1 for error in errors)
+def test_quantizer_and_converter_agree(quantizer, flatbuffers):
+    """The scales and zero points of all activations but the two in front of an addition."""
+    ours, theirs = (
+        {
+            tensor["name"]: tensor["quantization"]
+            for tensor in tensors(flatbuffer)
+            if tensor["dtype"] == np.int8 and tensor["quantization"][0]
+        }
+        for flatbuffer in (quantizer.quantize_except([], FORMATS["int8"]), flatbuffers["int8"])
+    )
+    assert ours.keys() == theirs.keys()
+    different = [
+        name
+        for name, (scale, zero_point) in ours.items()
+        if theirs[name] != (pytest.approx(scale, rel=1e-6), zero_point)
+    ]
+    assert len(different) == 2
+    assert all("batch_normalization" in name for name in different)
 
 
-def test_a_layer_that_was_spoiled_is_the_worst(keras_model, images):
-    """One huge weight in a filter leaves the others in it no steps."""
-    import keras
+def tensors(flatbuffer):
+    interpreter = Interpreter(model_content=flatbuffer)
+    interpreter.allocate_tensors()
+    return interpreter.get_tensor_details()
 
-    spoiled = keras.models.clone_model(keras_model)
-    spoiled.set_weights(keras_model.get_weights())
-    convolution = [layer for layer in spoiled.layers if "conv2d" in layer.name][1]
-    (kernel,) = convolution.get_weights()
-    kernel[0, 0, 0, :] = 200 * np.abs(kernel).max()
-    convolution.set_weights([kernel])
-    errors = layer_errors(convert.calibrated(spoiled, images), spoiled.name, images[:4])
-    assert max(errors, key=lambda error: error.steps).layer == convolution.name
+
+def test_layer_errors_have_keras_names_and_are_sorted(quantizer, keras_model, images):
+    errors = quantizer.layer_errors(images[:4])
+    assert len(errors) == 12
+    assert errors.keys() <= {layer.name for layer in keras_model.layers}
+    computing = {layer.name for layer in keras_model.layers if "conv2d" in layer.name}
+    assert computing | {"logits"} <= errors.keys()
+    assert list(errors.values()) == sorted(errors.values(), reverse=True)
+    assert all(0 < error < TOLERANCE["int8"] for error in errors.values())
 
 
 @pytest.fixture(scope="module")
 def lossy(keras_model):
-    """The model with a channel that is always 0 and has huge weights behind it: nothing in float32, all in int8.
+    """Returns a model with a dead channel, and the layer that its huge weights spoil in int8.
 
-    Batch norm leaves such channels behind where training kills a filter. The second convolution then has no steps
-    left for the weights that count.
+    The channel is always 0, so float32 does not change. Batch norm leaves such channels behind if
+    training kills a filter. The second convolution has no int8 steps left for the other weights.
     """
     import keras
 
@@ -196,17 +218,20 @@ def lossy(keras_model):
     return model, convolution.name
 
 
-def test_keep_float_repairs_what_int8_loses(lossy, images):
+def test_keep_float_repairs_the_worst_layer(lossy, images):
     model, layer = lossy
     expected = model.predict_on_batch(images)[:, 0]
     np.testing.assert_allclose(
-        exported_answers(convert.to_tflite(model, "float32", images), images), expected, atol=1e-4
+        run_in_litert(convert.to_tflite(model, "float32", images), images), expected, atol=1e-4
     )
 
     def loss(flatbuffer):
-        """Part of the logits' spread that is lost."""
-        return np.std(exported_answers(flatbuffer, images) - expected) / np.std(expected)
+        """Returns the lost part of the logits' spread."""
+        return np.std(run_in_litert(flatbuffer, images) - expected) / np.std(expected)
 
+    float32 = convert.to_tflite(model, "float32", images)
+    errors = SelectiveQuantizer(float32, model.name, images).layer_errors(images)
+    assert next(iter(errors)) == layer
     assert loss(convert.to_tflite(model, "int8", images)) > 0.3
     assert loss(convert.to_tflite(model, "int8", images, [layer])) < 0.1
 
@@ -223,13 +248,13 @@ def test_keep_float_repairs_what_int8_loses(lossy, images):
     ],  # the networks of keras.applications take half a minute each
 )
 def test_registered_models(name, kind, part):
-    """No operator of theirs is refused by the look at the structure or by tflite-runtime's table."""
+    """Registered models convert to operators that tflite-runtime supports."""
     side, channels = MODELS[name].smallest, (MODELS[name].channels or (1,))[0]
     model = build_model(name, (side, side, channels), 3)
     pixels = np.random.default_rng(0).integers(0, 256, (16, side, side, channels), dtype=np.uint8)
     expected = model.predict_on_batch(pixels)
     flatbuffer = convert.to_tflite(model, kind, pixels)
-    assert too_new(flatbuffer) is None
-    found = exported_answers(flatbuffer, pixels)
+    assert explain_too_new(flatbuffer) is None
+    found = run_in_litert(flatbuffer, pixels)
     assert found.shape == (16, 3)
     assert np.abs(found - expected).max() <= part * np.abs(expected).max()
