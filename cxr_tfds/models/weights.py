@@ -90,18 +90,18 @@ def backbone_layers(model: Any) -> list[str]:
 
 def _trained_backbone(model: Any, weights: str) -> Any:
     """Returns the bare network of `model` with ImageNet weights or those of a file."""
-    shape = (*model.input_shape[1:3], 3)
     if weights == IMAGENET:
         try:
-            # Keras prints the progress of its download, but stdout is for results.
+            # Keras prints the progress of its download, but stdout is for results. The weights fit
+            # images of any size; Keras warns at others than 224.
             with contextlib.redirect_stdout(sys.stderr):
-                return bare_network(model.name, IMAGENET, input_shape=shape)
+                return bare_network(model.name, IMAGENET, input_shape=(224, 224, 3))
         except Exception as err:  # without a network, Keras raises a bare Exception
             raise InputError(
                 f"Cannot download the ImageNet weights of {model.name}: {err}. Download the file "
                 "on a machine with a network and give its path to --weights."
             ) from err
-    body = bare_network(model.name, input_shape=shape)
+    body = bare_network(model.name, input_shape=(*model.input_shape[1:3], 3))
     try:
         body.load_weights(Path(weights).expanduser())
     except Exception as err:  # Keras and h5py have different exceptions

@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, messages without a traceback, nearest names, output folders."""
+"""Behaviour of all commands: exit codes, messages without a traceback, nearest names, folders."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def raising(err: BaseException) -> Callable[[], object]:
         (click.ClickException("already said"), "Error: already said\n"),
     ],
 )
-def test_what_a_person_can_mend_is_one_message_and_exit_1(err: Exception, message: str) -> None:
+def test_reports_user_errors_in_one_message_with_exit_code_1(err: Exception, message: str) -> None:
     result = run(raising(err))
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -53,11 +53,11 @@ def test_what_a_person_can_mend_is_one_message_and_exit_1(err: Exception, messag
 @pytest.mark.parametrize(
     "err", [ValueError("shape"), TypeError("x"), KeyError("x"), ZeroDivisionError()]
 )
-def test_a_defect_keeps_its_traceback(err: Exception) -> None:
+def test_other_errors_keep_their_traceback(err: Exception) -> None:
     assert run(raising(err)).exception is err
 
 
-def test_done_is_exit_0_and_wrong_usage_exit_2() -> None:
+def test_exit_codes_of_success_and_wrong_usage() -> None:
     assert run(lambda: click.echo("0.97")).stdout == "0.97\n"
     assert run(lambda: None).exit_code == 0
     assert run(raising(click.UsageError("no"))).exit_code == 2
@@ -73,28 +73,28 @@ def test_done_is_exit_0_and_wrong_usage_exit_2() -> None:
         ("pydicom", "dicom"),
     ],
 )
-def test_a_missing_extra_is_named(module: str, extra: str) -> None:
+def test_reports_a_missing_extra(module: str, extra: str) -> None:
     result = run(raising(ModuleNotFoundError(f"No module named {module!r}", name=module)))
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: cxr-measure needs {module.partition('.')[0]}, which is not installed here. "
+        f"Error: cxr-measure needs {module.partition('.')[0]}, which is not installed. "
         f"Install it with: pip install 'cxr-tfds[{extra}]'\n"
     )
 
 
 @pytest.mark.parametrize("name", ["cxr_tfds.nowhere", None])
-def test_a_missing_module_of_our_own_is_a_defect(name: str | None) -> None:
+def test_missing_module_without_an_extra_keeps_its_traceback(name: str | None) -> None:
     err = ModuleNotFoundError("No module", name=name)
     assert run(raising(err)).exception is err
 
 
-def test_what_standard_output_cannot_encode_is_written_as_a_number() -> None:
+def test_escapes_characters_that_stdout_cannot_encode() -> None:
     command = Command("measure", callback=lambda: click.echo("胸 ü \udcff"))
     assert CliRunner(charset="cp1252").invoke(command, []).stdout == "\\u80f8 ü \\udcff\n"
     assert CliRunner().invoke(command, []).stdout == "胸 ü \\udcff\n"
 
 
-def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
+def test_closed_pipe_ends_the_command_quietly() -> None:
     result = run(raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
     assert result.exit_code == 1
     assert result.output == ""
@@ -113,7 +113,7 @@ def phantom() -> None:
 def summary() -> None: ...
 
 
-def test_commands_of_a_group_answer_the_same_way() -> None:
+def test_commands_of_a_group_report_errors_in_the_same_way() -> None:
     assert isinstance(phantom, Command)
     result = CliRunner().invoke(group, ["phantom"])
     assert (result.exit_code, result.stderr) == (1, "Error: no space\n")
@@ -131,7 +131,7 @@ def test_commands_of_a_group_answer_the_same_way() -> None:
         (["--out"], "No such option"),
     ],
 )
-def test_an_unknown_command_is_wrong_usage(args: list[str], message: str) -> None:
+def test_suggests_the_nearest_command(args: list[str], message: str) -> None:
     result = CliRunner().invoke(group, args)
     assert result.exit_code == 2
     assert message in result.stderr
@@ -146,11 +146,11 @@ def test_an_unknown_command_is_wrong_usage(args: list[str], message: str) -> Non
         ("zoom", "'zoom' is not one of 'stretch', 'pad', 'crop'."),
     ],
 )
-def test_unknown(value: str, message: str) -> None:
+def test_did_you_mean(value: str, message: str) -> None:
     assert did_you_mean(value, ["stretch", "pad", "crop"]) == message
 
 
-def test_nearest_choice() -> None:
+def test_suggests_the_nearest_choice() -> None:
     fit = click.Option(["--fit"], type=NearestChoice(["stretch", "pad"]))
     command = Command("fit", params=[fit], callback=lambda fit: click.echo(fit))
     assert CliRunner().invoke(command, ["--fit", "pad"]).stdout == "pad\n"
@@ -161,16 +161,16 @@ def test_nearest_choice() -> None:
 
 
 @pytest.mark.parametrize("resume", [None, False])
-def test_a_folder_that_holds_something_is_refused(resume: bool | None, tmp_path: Path) -> None:
+def test_refuses_a_folder_that_is_not_empty(resume: bool | None, tmp_path: Path) -> None:
     (tmp_path / ".hidden").write_text("mine", encoding="utf-8")
     with pytest.raises(
-        InputError, match=r"exists and is not empty\. Choose another folder, or give --overwrite"
+        InputError, match=r"exists and is not empty\. Choose another folder, or add --overwrite"
     ) as err:
         check_new_folder(tmp_path, overwrite=False, resume=resume)
-    assert ("--resume" in str(err.value)) == (resume is not None)  # only where the command knows it
+    assert ("--resume" in str(err.value)) == (resume is not None)  # only if the command has it
 
 
-def test_a_folder_that_may_be_written(tmp_path: Path) -> None:
+def test_accepts_new_and_empty_folders(tmp_path: Path) -> None:
     check_new_folder(tmp_path / "new" / "deep", overwrite=False)
     check_new_folder(tmp_path, overwrite=False)
     (tmp_path / "model.keras").write_text("old", encoding="utf-8")
@@ -180,7 +180,7 @@ def test_a_folder_that_may_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_a_file_is_no_folder(overwrite: bool, tmp_path: Path) -> None:
+def test_refuses_a_file(overwrite: bool, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file", encoding="utf-8")
     with pytest.raises(InputError, match="is a file; expected a folder to write to"):
         check_new_folder(tmp_path / "run", overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""How the heavy commands start: --help loads no TensorFlow, and a missing extra is named."""
+"""The start of commands: --help loads no TensorFlow, and a missing extra is reported."""
 
 import json
 import os
@@ -58,7 +58,7 @@ finally:
         ("cxr-train", "jinja2"),
     ],
 )
-def test_a_missing_extra_is_named(name, module, built, tmp_path):
+def test_reports_a_missing_extra(name, module, built, tmp_path):
     run = tmp_path / "run"
     if name == "cxr-train":
         args = ["--dataset", DATASET, "--data-dir", built, "--out", run]
@@ -79,6 +79,9 @@ def test_a_missing_extra_is_named(name, module, built, tmp_path):
     code = f"{_COMMAND}\nsys.modules[{module!r}] = None\ncommand(prog_name={name!r})"
     done = run_python(code, COMMANDS[name], *args)
     assert done.returncode == 1
-    expected = f"Error: {name} needs {module}, which is not installed here. Install it with: pip install 'cxr-tfds[train]'\n"
+    expected = (
+        f"Error: {name} needs {module}, which is not installed. "
+        "Install it with: pip install 'cxr-tfds[train]'\n"
+    )
     assert done.stderr.endswith(expected), done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""`cxr-train`: exit codes, exact texts, what its options become, and how it is interrupted."""
+"""`cxr-train`: exit codes, messages, settings from options, and interruption."""
 
 import dataclasses
 import json
@@ -14,9 +14,10 @@ from click.testing import CliRunner
 
 from cxr_tfds import run_folder
 from cxr_tfds.commands.train import sigterm_as_interrupt, train
-from cxr_tfds.evaluation.scoring import dataset_of, score
+from cxr_tfds.evaluation.scoring import open_run_dataset, score
 from cxr_tfds.metrics.ranking import auc
 from cxr_tfds.models import list_models
+from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import run as training
 from cxr_tfds.training.recipes import RECIPES
 from cxr_tfds.training.settings import TrainSettings
@@ -46,17 +47,17 @@ def args(built, tmp_path):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    """Puts a stand-in for training, and gives the calls it got."""
+    """Replaces training and returns the arguments of its calls."""
     calls = []
     monkeypatch.setattr(
         training,
-        "train",
+        "run_training",
         lambda settings, run, *, resume: calls.append((settings, run, resume)) or {},
     )
     return calls
 
 
-def test_settings_reach_the_training(args, built, tmp_path, no_training):
+def test_options_become_settings(args, built, tmp_path, no_training):
     more = [
         "--learning-rate",
         "0.01",
@@ -104,9 +105,7 @@ def test_settings_reach_the_training(args, built, tmp_path, no_training):
         ("original", ' --config \'{"name": "original", "size": null}\''),
     ],
 )
-def test_a_dataset_that_is_not_built_is_answered_with_the_line_that_builds_it(
-    tmp_path, config, more
-):
+def test_prints_the_command_that_builds_a_missing_dataset(tmp_path, config, more):
     data_dir = tmp_path / "data"
     result = invoke(
         "--dataset",
@@ -125,7 +124,7 @@ def test_a_dataset_that_is_not_built_is_answered_with_the_line_that_builds_it(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_building_line_quotes_a_folder_with_a_space(tmp_path):
+def test_build_command_quotes_a_folder_with_a_space(tmp_path):
     result = invoke(
         "--dataset", DATASET, "--data-dir", tmp_path / "my data", "--out", tmp_path / "run"
     )
@@ -133,7 +132,7 @@ def test_the_building_line_quotes_a_folder_with_a_space(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"),
+    ("option", "value", "message"),
     [
         (
             "--dataset",
@@ -164,7 +163,7 @@ def test_the_building_line_quotes_a_folder_with_a_space(tmp_path):
         (
             "--class-weight",
             "1,x",
-            "class_weight='1,x'; expected none, balanced, or a positive number for each class",
+            "class_weight='1,x'; expected none, balanced, or one positive number per class",
         ),
         ("--threshold-rule", "best", "threshold_rule='best'; expected youden, "),
         ("--label-smoothing", "1", "1.0 is not in the range 0<=x<1."),
@@ -172,12 +171,12 @@ def test_the_building_line_quotes_a_folder_with_a_space(tmp_path):
         (
             "--data-service",
             "localhost:5050",
-            "data service 'localhost:5050'; expected grpc://HOST:PORT, such as ",
+            "Invalid data service address 'localhost:5050'; expected grpc://HOST:PORT, such as ",
         ),
         (
             "--augment-set",
             "rotation_deg",
-            "'rotation_deg'; expected NAME=VALUE such as rotation_deg=5.",
+            "'rotation_deg'; expected NAME=VALUE, such as rotation_deg=5.",
         ),
         ("--augment-set", "rotate=5", "'rotate' is not one of 'fill', 'rotation_deg', "),
         (
@@ -195,33 +194,34 @@ def test_the_building_line_quotes_a_folder_with_a_space(tmp_path):
         ("--seed", "-1", "-1 is not in the range 0<=x<=2147483647."),
     ],
 )
-def test_wrong_usage_names_the_choices(args, option, value, said, no_training, tmp_path):
+def test_refuses_invalid_options(args, option, value, message, no_training, tmp_path):
     result = invoke(*args, option, value)
     assert result.exit_code == 2
     assert f"Invalid value for '{option}': " in result.stderr
-    assert said in result.stderr
+    assert message in result.stderr
     assert not no_training
     assert not (tmp_path / "run").exists()
 
 
-def test_resume_and_overwrite_together_are_wrong_usage(args):
+def test_refuses_options_that_exclude_each_other(args, tmp_path):
     result = invoke(*args, "--resume", "--overwrite")
     assert result.exit_code == 2
-    assert (
-        "--resume goes on with a run and --overwrite replaces it; give one of them."
-        in result.stderr
-    )
+    assert "--resume and --overwrite exclude each other. Give only one." in result.stderr
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    result = invoke(*args, "--recipe", "edge", "--config", tmp_path / "config.json")
+    assert result.exit_code == 2
+    assert "--recipe and --config exclude each other. Give only one." in result.stderr
 
 
-def test_a_folder_that_holds_something_is_refused(args, tmp_path, no_training):
+def test_refuses_a_folder_that_is_not_empty(args, tmp_path, no_training):
     out = tmp_path / "run"
     out.mkdir()
     (out / "notes.txt").write_text("mine", encoding="utf-8")
     result = invoke(*args)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: {out} exists and is not empty. Choose another folder, or give --overwrite to replace what "
-        "stands there or --resume to go on.\n"
+        f"Error: {out} exists and is not empty. Choose another folder, or add "
+        "--overwrite to replace its content or --resume to continue.\n"
     )
     assert not no_training
     for option, resume in (("--overwrite", False), ("--resume", True)):
@@ -229,7 +229,7 @@ def test_a_folder_that_holds_something_is_refused(args, tmp_path, no_training):
         assert no_training.pop()[2] == resume
 
 
-def test_overwriting_leaves_foreign_files_alone(args, tmp_path, monkeypatch):
+def test_overwrite_keeps_other_files(args, tmp_path, monkeypatch):
     def stop(*_args):
         raise training.InputError("far enough")
 
@@ -243,27 +243,25 @@ def test_overwriting_leaves_foreign_files_alone(args, tmp_path, monkeypatch):
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "notes.txt"]
 
 
-def test_resuming_what_is_no_run_says_so(args, tmp_path):
+def test_refuses_to_resume_a_missing_run(args, tmp_path):
     result = invoke(*args, "--resume")
     out = tmp_path / "run"
     assert result.exit_code == 1
     assert result.stderr.startswith(
-        f"Error: {out} does not exist. Make one with: cxr-train --out {out}"
+        f"Error: {out} does not exist. Make a run folder with: cxr-train --out {out}"
     )
 
 
-def test_a_file_as_folder_is_wrong_usage(args, tmp_path):
+def test_refuses_a_file_as_run_folder(args, tmp_path):
     (tmp_path / "run").write_text("x", encoding="utf-8")
     assert invoke(*args).exit_code == 2
 
 
-def test_resume_takes_the_settings_of_the_run(built, no_training, tmp_path):
-    from cxr_tfds.run_folder import RunConfig
-
-    out = tmp_path / "run"
-    out.mkdir()
+@pytest.fixture
+def config(built, tmp_path):
+    """Returns the path of a config.json with some settings."""
     settings = TrainSettings(
-        dataset="chest_xray_pneumonia/64", data_dir=str(built), epochs=7, batch_size=5
+        dataset=DATASET, data_dir=str(built), epochs=7, augment_changes={"flip": 0.0}
     )
     RunConfig(
         settings=dataclasses.asdict(settings),
@@ -273,20 +271,66 @@ def test_resume_takes_the_settings_of_the_run(built, no_training, tmp_path):
         fit="stretch",
         precision="float32",
         environment={},
-    ).write(out)
-    assert invoke("--out", out, "--resume").exit_code == 0
-    assert no_training.pop()[0] == settings
+    ).write(tmp_path)
+    return tmp_path / "config.json"
 
 
-def test_neither_dataset_nor_resume(tmp_path):
+def test_config_repeats_a_run_and_options_override_it(config, built, no_training, tmp_path):
+    out = tmp_path / "run"
+    assert invoke("--out", out, "--config", config).exit_code == 0
+    settings = {"dataset": DATASET, "data_dir": str(built), "augment_changes": {"flip": 0.0}}
+    assert no_training.pop() == (TrainSettings(**settings, epochs=7), out, False)
+    more = ["--epochs", 30, "--augment", "none", "--data-dir", tmp_path]
+    assert invoke("--out", out, "--config", config, *more).exit_code == 0
+    expected = TrainSettings(**settings | {"data_dir": str(tmp_path)}, epochs=30, augment="none")
+    assert no_training.pop()[0] == expected
+
+
+def test_resume_uses_the_settings_of_the_run(config, no_training):
+    assert invoke("--out", config.parent, "--resume").exit_code == 0
+    ((settings, _, resume),) = no_training
+    assert (settings.epochs, settings.augment_changes, resume) == (7, {"flip": 0.0}, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is corrupt: "),
+        ('{"format": 2}', "Expected the config.json that cxr-train writes."),
+        ('{"model_type": "vit"}', "has format None; this version of cxr-tfds reads format 2."),
+    ],
+)
+def test_refuses_a_file_that_is_not_a_config(tmp_path, content, message, no_training):
+    (tmp_path / "other.json").write_text(content, encoding="utf-8")
+    result = invoke("--out", tmp_path / "run", "--config", tmp_path / "other.json")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {tmp_path / 'other.json'} ")
+    assert message in result.stderr
+    assert not no_training
+    assert invoke("--out", tmp_path / "run", "--config", tmp_path / "absent").exit_code == 2
+
+
+def test_refuses_unknown_and_invalid_settings_of_a_config(config, tmp_path, no_training):
+    content = json.loads(config.read_text(encoding="utf-8"))
+    for setting, message in (
+        ({"epoch": 3}, "Unknown training setting: 'epoch' is not one of"),
+        ({"epochs": "3"}, "epochs='3'; expected a whole number."),
+    ):
+        changed = {**content, "settings": content["settings"] | setting}
+        config.write_text(json.dumps(changed), encoding="utf-8")
+        result = invoke("--out", tmp_path / "run", "--config", config)
+        assert result.exit_code == 1
+        assert message in result.stderr
+
+
+def test_requires_a_dataset(tmp_path):
     result = invoke("--out", tmp_path / "run")
     assert result.exit_code == 2
     assert "Missing option '--dataset'." in result.stderr
 
 
-def test_interrupted_in_its_second_epoch_it_says_how_to_go_on_and_does_so_and_prints_the_figures(
-    built, tmp_path
-):
+@pytest.mark.slow
+def test_interrupted_run_explains_how_to_continue_and_continues(built, tmp_path):
     out = tmp_path / "my run"
     args = [
         "--dataset",
@@ -329,7 +373,8 @@ def test_interrupted_in_its_second_epoch_it_says_how_to_go_on_and_does_so_and_pr
         process.kill()
     assert process.returncode == 1, said + errors
     message = (
-        f"Error: stopped. Go on from the last finished epoch with: cxr-train --out '{out}' --resume"
+        "Error: Interrupted. Continue from the last finished epoch with: "
+        f"cxr-train --out '{out}' --resume"
     )
     assert errors.splitlines()[-1] == message
     assert "Traceback" not in errors
@@ -338,7 +383,7 @@ def test_interrupted_in_its_second_epoch_it_says_how_to_go_on_and_does_so_and_pr
     shutil.copytree(out, ended)
     assert errors.splitlines()[-2].endswith(f"cxr-train --out '{out}' --resume --epochs 1")
     assert invoke("--out", ended, "--resume", "--seed", 3).stderr.startswith(
-        f"Error: {ended} was started with other settings: seed 0, now 3. "
+        f"Error: {ended} was started with different settings: seed 0, now 3. "
     )
     result = invoke("--out", ended, "--resume", "--epochs", 1)
     assert result.exit_code == 0, result.output
@@ -356,11 +401,11 @@ def test_interrupted_in_its_second_epoch_it_says_how_to_go_on_and_does_so_and_pr
     test = run_folder.read_metrics(out)["test"]
     assert f"{test['auc']['value']:.4f}" in result.stdout
     model = run_folder.load_model(out)
-    scores = score(model, dataset_of(run_folder.RunConfig.read(out)), "test")
+    scores = score(model, open_run_dataset(run_folder.RunConfig.read(out)), "test")
     assert auc(scores.labels, scores.logits) == test["auc"]["value"]
 
 
-def test_sigterm_ends_it_as_ctrl_c_does():
+def test_sigterm_interrupts_like_ctrl_c():
     def ended():
         with sigterm_as_interrupt():
             os.kill(os.getpid(), signal.SIGTERM)
@@ -372,7 +417,7 @@ def test_sigterm_ends_it_as_ctrl_c_does():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_recipe_gives_the_settings_that_are_not_given(built, tmp_path, no_training):
+def test_recipe_sets_what_options_do_not(built, tmp_path, no_training):
     named = ["--data-dir", built, "--out", tmp_path / "run", "--recipe", "xray-cnn5", "--epochs", 3]
     assert invoke("--dataset", DATASET, *named).exit_code == 0
     chosen = no_training.pop()[0]
@@ -392,33 +437,32 @@ def test_a_recipe_gives_the_settings_that_are_not_given(built, tmp_path, no_trai
 
 
 @pytest.mark.parametrize(
-    ("recipe", "dataset", "said"),
+    ("recipe", "dataset", "message"),
     [
         (
             "edge",
             DATASET,
-            f"recipe edge was made for images of 224 x 224; {DATASET} holds them at 64 x 64",
+            f"Recipe edge was made for images of 224 x 224 pixels; {DATASET} has 64 x 64 and is "
+            "used unchanged.\n",
         ),
         ("edge", "chest_xray_pneumonia/224", ""),
         ("edge", "chest_xray_pneumonia/original", ""),
         ("pneumonia-cnn1", "chest_xray_pneumonia/64-rgb", ""),
     ],
 )
-def test_a_recipe_tells_of_images_of_another_size(
-    built, tmp_path, no_training, recipe, dataset, said
-):
+def test_recipe_notes_another_image_size(built, tmp_path, no_training, recipe, dataset, message):
     result = invoke(
         "--dataset", dataset, "--data-dir", built, "--out", tmp_path / "run", "--recipe", recipe
     )
     assert result.exit_code == 0
-    assert result.stderr == (f"{said}, and so it is trained\n" if said else "")
+    assert result.stderr == message
 
 
-def test_a_recipe_whose_images_the_dataset_has_not(args):
+def test_refuses_a_recipe_whose_model_does_not_fit(args):
     result = invoke(*args, "--recipe", "xray-cnn5")
     assert result.exit_code == 1
-    assert "model xray-cnn5 takes images of at least 94 x 94 pixels" in result.stderr
-    assert "Build one that fits with: tfds build" in result.stderr
+    assert "Model xray-cnn5 takes images of at least 94 x 94 pixels" in result.stderr
+    assert "Build a suitable one with: tfds build" in result.stderr
 
 
 def test_list_models():
@@ -427,7 +471,7 @@ def test_list_models():
     assert result.stdout == list_models() + "\n"
 
 
-def test_other_machines_leave_the_folder_to_the_chief(args, tmp_path, monkeypatch, no_training):
+def test_only_the_chief_checks_the_run_folder(args, tmp_path, monkeypatch, no_training):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}", encoding="utf-8")
     cluster = {"worker": ["localhost:1", "localhost:2"]}

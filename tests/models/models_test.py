@@ -121,8 +121,8 @@ def test_multiply_adds_worked_by_hand():
             "edge",
             (31, 31, 1),
             "Model edge takes images of at least 32 x 32 pixels; the dataset has 31 x 31 x 1. "
-            "Build a suitable one with: tfds build … (the config 224), or, if it holds source files "
-            "(config original), add --size 224 --channels 1.",
+            "Build a suitable one with: tfds build … (the config 224), or, if it holds source "
+            "files (config original), add --size 224 --channels 1.",
         ),
         (
             "xray-cnn5",  # the published size
