@@ -81,7 +81,7 @@ def summarize_dataset(dataset: BuiltDataset, split: str, scores: Scores) -> Data
         texts.get("source", ""),
         texts.get("label source", ""),
         warnings,
-        isinstance(build.get("shortcuts"), list),
+        build.get("shortcuts") is not None,
     )
 
 
@@ -100,23 +100,17 @@ def _count(
 
 def _build_warnings(build: dict[str, Any]) -> list[str]:
     """Returns the problems in a build report, see `cxr_tfds.building.build_report`."""
-    shortcuts = build.get("shortcuts")
-    found = shortcuts if isinstance(shortcuts, list) else []
-    warnings = [str(each["text"]) for each in found if isinstance(each, dict) and each.get("text")]
-    for section, key, problem in (
-        ("patients", "in_two_splits", "patients in two splits"),
-        ("duplicates", "across_splits", "groups of identical files in two splits"),
-    ):
-        content = build.get(section)
-        if isinstance(content, dict) and content.get(key):
-            warnings.append(f"{problem}: {len(content[key])}")
+    warnings = [shortcut["text"] for shortcut in build.get("shortcuts") or []]
+    if patients := build.get("patients", {}).get("in_two_splits"):
+        warnings.append(f"patients in two splits: {len(patients)}")
+    if duplicates := build.get("duplicates", {}).get("across_splits"):
+        warnings.append(f"groups of identical files in two splits: {len(duplicates)}")
     return warnings
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns a JSON object, empty if there is none: a report does not fail without it."""
+    """Returns a JSON object, empty if it cannot be read: a report does not fail without it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}

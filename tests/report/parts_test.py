@@ -88,7 +88,7 @@ def test_summary_has_warnings_of_the_build_report(dataset):
 
 
 @pytest.mark.parametrize(
-    "content", [None, "{", "[]", '{"shortcuts": null}', '{"shortcuts": 3, "patients": 4}', "\x00"]
+    "content", [None, "{", "\x00", '{"shortcuts": null}', '{"patients": {}, "duplicates": {}}']
 )
 def test_model_card_without_build_report_and_description(dataset, content):
     folder = folder_of(dataset)
