@@ -54,17 +54,20 @@ def is_dicom(data: bytes) -> bool:
     return magic == b"DICM" or _NO_PREAMBLE.match(data) is not None
 
 
+def check_pixel_count(width: int, height: int, limit: int) -> None:
+    """Raises BadImage for an image without pixels or with more than `limit`."""
+    if not 0 < width * height <= limit:
+        raise BadImage(f"{width} x {height} pixels; expected at least 1 and at most {limit:,}")
+
+
 def dicom_grey(data: bytes, max_pixels: int) -> np.ndarray:
-    """Returns the grey values of a DICOM file as they are meant to be displayed.
+    """Returns a DICOM image as displayed: uint8 (H, W), or (H, W, 3) for colour, MONOCHROME2.
 
     Without a VOI LUT or window the range of Bits Stored, not that of the image, becomes 0 to 255.
     As in other 16-bit files, values that all fit into 12 bits are read as unscaled 12-bit values.
     An image that would keep fewer than 16 grey levels, like CT without its window, is refused. The
     first of several windows or VOI LUTs is used, and a VOI LUT rather than a window. Overlays are
     ignored.
-
-    Returns:
-      uint8 (H, W), or (H, W, 3) for a colour image; 0 to 255, MONOCHROME2.
 
     Raises:
       BadImage: pydicom or a decoder is not installed; the file is corrupt or of an unsupported
@@ -101,21 +104,14 @@ def _check(dataset: Dataset, max_pixels: int) -> None:
         raise BadImage(f"DICOM {'with floating-point' if floating else 'without'} pixel data")
     if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
         raise BadImage(f"{frames} frames; expected one image")
-    if not 0 < dataset.Rows * dataset.Columns <= max_pixels:
-        raise BadImage(
-            f"{dataset.Columns} x {dataset.Rows} pixels; expected at least 1 and at most "
-            f"{max_pixels:,}"
-        )
+    check_pixel_count(dataset.Columns, dataset.Rows, max_pixels)
     bits = int(dataset.BitsStored)
     if not 1 <= bits <= _MAX_BITS:
         raise BadImage(f"{bits} bits per pixel; expected at most {_MAX_BITS}")
     if dataset.get("HighBit", bits - 1) != bits - 1:
         raise BadImage(f"{bits} bits below bit {dataset.HighBit}; expected the lowest {bits} bits")
-    if (photometric := dataset.PhotometricInterpretation) not in _GREY + _COLOUR:
-        raise BadImage(
-            f"photometric interpretation {photometric}; expected one of "
-            f"{', '.join(_GREY + _COLOUR)}"
-        )
+    if (photometric := dataset.PhotometricInterpretation) not in (known := _GREY + _COLOUR):
+        raise BadImage(f"photometric interpretation {photometric}; expected {', '.join(known)}")
 
 
 def _stored_values(dataset: Dataset) -> tuple[np.ndarray, str]:
@@ -189,18 +185,11 @@ def _display_values(dataset: Dataset, values: np.ndarray, photometric: str) -> n
 
 
 def _fractions(
-    dataset: Dataset,
-    stored: np.ndarray,
-    bits_used: int,
-    window: tuple[float | None, float | None],
+    dataset: Dataset, stored: np.ndarray, bits_used: int, window: tuple[float | None, float | None]
 ) -> np.ndarray:
-    """Returns the displayed value of each stored value, float64, 0 to 1, before polarity.
+    """Returns the displayed value, 0 to 1, of each possible stored value, before polarity.
 
-    Args:
-      dataset: The elements of the file.
-      stored: All possible stored values, sorted.
-      bits_used: Bits that span the range if there is no window.
-      window: Center and width, or None.
+    Without a window, `bits_used` span the range.
     """
     from pydicom.pixels import apply_modality_lut, apply_voi
 

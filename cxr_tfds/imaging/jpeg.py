@@ -22,16 +22,8 @@ _CLIPPED = 255  # largest value of a baseline table; the value before clipping i
 
 
 def jpeg_quality(table: Sequence[int]) -> int:
-    """Returns the libjpeg quality, 1 to 100, whose luminance table is nearest to `table`.
-
-    Args:
-      table: 64 values, row by row, as Pillow gives them.
-    """
-    pairs = [
-        (value, standard)
-        for value, standard in zip(table, STANDARD_TABLE, strict=True)
-        if value < _CLIPPED
-    ]
+    """Returns the libjpeg quality, 1 to 100, nearest to a luminance table (64 values, by row)."""
+    pairs = [pair for pair in zip(table, STANDARD_TABLE, strict=True) if pair[0] < _CLIPPED]
     if not pairs:
         return 1
     percent = 100 * sum(value for value, _ in pairs) / sum(standard for _, standard in pairs)

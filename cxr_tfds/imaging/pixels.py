@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.imaging.dicom import DETECTOR_BITS, dicom_grey, is_dicom
+from cxr_tfds.imaging.dicom import DETECTOR_BITS, check_pixel_count, dicom_grey, is_dicom
 
 FITS = ("stretch", "pad", "crop")
 MAX_PIXELS = 100_000_000
@@ -62,11 +62,7 @@ DecodeResult = Radiograph | BadImage
 
 
 def check_fit(size: int, channels: int, fit: str) -> None:
-    """Checks the settings of `radiograph`.
-
-    Raises:
-      InputError: The size is not 1 to 4096, the channels are not 1 or 3, or the fit is unknown.
-    """
+    """Checks size (1 to 4096), channels (1 or 3) and fit; raises InputError if one is invalid."""
     if not isinstance(size, Integral) or not 1 <= size <= MAX_SIZE:
         raise InputError(f"size={size!r}; expected a whole number of pixels, 1 to {MAX_SIZE}.")
     if not isinstance(channels, Integral) or channels not in (1, 3):
@@ -78,11 +74,7 @@ def check_fit(size: int, channels: int, fit: str) -> None:
 
 
 def decode(data: bytes, size: int, *, fit: str = "stretch", channels: int = 1) -> DecodeResult:
-    """Returns what `radiograph` returns, or the `BadImage` that it raises.
-
-    Raises:
-      InputError: Size, fit or channels are out of range.
-    """
+    """Returns what `radiograph` returns, or the `BadImage` that it raises."""
     try:
         return radiograph(data, size, fit=fit, channels=channels)
     except BadImage as err:
@@ -96,13 +88,9 @@ def radiograph(data: bytes, size: int, *, fit: str = "stretch", channels: int = 
       data: Contents of the file. The format is recognised by contents, never by name.
       size: S, the side of the square in pixels.
       fit: "stretch" scales both sides to S; "pad" keeps the aspect ratio and centres the image on
-        black; "crop" keeps the aspect ratio and cuts out the centre. The default is "stretch"
-        because the aspect ratio in the Kaggle pneumonia set differs by class: padding would show
-        the label at the border.
+        black; "crop" keeps it and cuts out the centre. The default is "stretch" because the aspect
+        ratio in the Kaggle pneumonia set differs by class: padding would show the label.
       channels: 1, or 3 to repeat the grey value.
-
-    Returns:
-      `Radiograph`: pixels uint8 (S, S, channels), 0 to 255, and the upright size of the source.
 
     Raises:
       BadImage: The file is empty, not an image, truncated, has no or more than 100 million pixels,
@@ -132,7 +120,7 @@ def radiograph(data: bytes, size: int, *, fit: str = "stretch", channels: int = 
     except BadImage:
         raise
     except _DECODER_ERRORS as err:
-        raise BadImage(f"cannot be decoded as {form}: {_reason(err)}") from err
+        raise BadImage(f"cannot be decoded as {form}: {str(err) or type(err).__name__}") from err
     if not drafted:
         width, height = grey.size  # Pillow itself rotates a TIFF, before or while it loads it
     elif orientation in (5, 6, 7, 8):
@@ -157,11 +145,8 @@ def _open(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as err:
         raise BadImage(f"more than the {MAX_PIXELS:,} pixels allowed") from err
     except _DECODER_ERRORS as err:
-        raise BadImage(f"unreadable header: {_reason(err)}") from err
-    if not 0 < image.width * image.height <= MAX_PIXELS:
-        raise BadImage(
-            f"{image.width} x {image.height} pixels; expected at least 1 and at most {MAX_PIXELS:,}"
-        )
+        raise BadImage(f"unreadable header: {str(err) or type(err).__name__}") from err
+    check_pixel_count(image.width, image.height, MAX_PIXELS)
     # An MPO file is a photograph in JPEG, followed by previews.
     if frames > 1 and image.format != "MPO":
         raise BadImage(f"{frames} frames; expected one image")
@@ -258,7 +243,3 @@ def _fit(grey: Image.Image, size: int, fit: str) -> Image.Image:
     if fit == "crop":
         return ImageOps.fit(grey, (size, size), bilinear)
     return grey.resize((size, size), bilinear)
-
-
-def _reason(err: BaseException) -> str:
-    return str(err) or type(err).__name__

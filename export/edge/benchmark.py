@@ -120,7 +120,7 @@ def _measure_in_process(
         return {"error": f"no result within {_TIMEOUT_S} s"}
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
-        return {"error": f"process ended with code {done.returncode}{': ' + last if last else ''}"}
+        return {"error": f"process ended with code {done.returncode}: {last}".rstrip(": ")}
     return json.loads(done.stdout)
 
 

@@ -40,10 +40,7 @@ class Prediction:
 
 
 class Classifier:
-    """Predicts image files. Threads may share an instance.
-
-        classifier = Classifier("model.tflite")
-        classifier("x.jpg").label
+    """Predicts image files: `Classifier("model.tflite")("x.jpg").label`. Threads may share it.
 
     Attributes:
       info: The model info.

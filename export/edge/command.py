@@ -27,9 +27,7 @@ _MIN_FOR_PROGRESS = 9  # images
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-_model = click.option(
-    "--model", required=True, type=_FILE, help="Model file (.tflite) written by cxr-export."
-)
+_model = click.option("--model", required=True, type=_FILE, help="The .tflite of cxr-export.")
 _runtime = click.option(
     "--runtime",
     type=NearestChoice(RUNTIMES),
@@ -61,12 +59,8 @@ def cli() -> None:
     metavar="FILE|FOLDER|-...",
     type=click.Path(exists=True, allow_dash=True),
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print a JSON array with an object for each image."
-)
-@click.option(
-    "--csv", "as_csv", is_flag=True, help="Print CSV: file,label,probability,threshold,error."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: an object for each image.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV: file,label,probability,threshold,error.")
 @click.option(
     "--heatmap-dir",
     type=click.Path(file_okay=False, path_type=Path),

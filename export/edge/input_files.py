@@ -83,16 +83,12 @@ def list_images(folder: str | PathLike[str]) -> Iterator[InputFile]:
 def find_class_folders(
     folder: Path, labels: tuple[str, ...]
 ) -> tuple[list[tuple[int, Path]], list[str]]:
-    """Returns (class number, folder) of folders named like a label, and the names of the others.
-
-    Raises:
-      InputError: A class has no folder.
-    """
+    """Returns (class number, folder) of folders named like a label, and the names of the others."""
     classes = {label.casefold(): index for index, label in enumerate(labels)}
     inside = sorted(x for x in folder.iterdir() if x.is_dir() and not x.name.startswith("."))
     found = [(classes[x.name.casefold()], x) for x in inside if x.name.casefold() in classes]
     if len({index for index, _ in found}) < len(labels):
-        names = ", ".join(path.name for path in inside) or "no folders"
+        names = ", ".join(x.name for x in inside) or "no folders"
         raise InputError(
             f"{folder} contains {names}; expected a folder for each class: {', '.join(labels)}."
         )

@@ -29,9 +29,8 @@ _IDENTIFIER = b"TFL3"  # bytes 4 to 7 of every TFLite flatbuffer
 _ENTRY = b"PK\x03\x04"  # starts each entry of a zip
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same model gives the same bytes
 _MAX_ENTRY_BYTES = 2**20  # entries have a few thousand
-_UNREADABLE = (
-    zipfile.BadZipFile, struct.error, KeyError, EOFError, OSError, ValueError, RuntimeError,
-)  # fmt: skip
+_ZIP_ERRORS = (zipfile.BadZipFile, struct.error, KeyError, EOFError, OSError)
+_UNREADABLE = (*_ZIP_ERRORS, ValueError, RuntimeError)  # the last two of the JSON parser
 
 
 def append_model_info(flatbuffer: bytes, info: ModelInfo, card: str | None = None) -> bytes:
@@ -95,11 +94,7 @@ def read_model_info(source: str | PathLike[str] | bytes) -> ModelInfo:
 
 
 def read_model_card(source: str | PathLike[str] | bytes) -> str:
-    """Returns the model card, Markdown for people. Raises the errors of `read_model`.
-
-    Raises:
-      InputError: The file has no model card.
-    """
+    """Returns the model card, in Markdown, or raises InputError. See `read_model`."""
     card = _read(source)[2]
     if card is None:
         raise InputError(

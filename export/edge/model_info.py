@@ -17,7 +17,7 @@ _DICTIONARIES = ("dataset", "run", "metrics")
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
-    """What a `.tflite` carries about itself as `model.json`.
+    """What a `.tflite` contains about itself as `model.json`.
 
     Attributes:
       labels: Class names in class order. Of two, the second is the finding.
@@ -56,16 +56,13 @@ class ModelInfo:
     format: str = FORMAT
 
     def __post_init__(self) -> None:
-        """Checks every field.
-
-        Raises:
-          InputError: A field is not as described.
-        """
+        """Raises InputError if a field is not as described."""
         check_format(self.format)
         for name in ("labels", "runtimes", "grid"):  # lists in JSON
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
-        _check("labels", self.labels, _are_labels(self.labels), "two or more names of one line")
+        if not _are_labels(self.labels):
+            raise InputError(f"labels={self.labels!r}; expected two or more names of one line.")
         check_fit(self.size, self.channels, self.fit)
         is_binary = len(self.labels) == 2
         checks = (
@@ -81,7 +78,8 @@ class ModelInfo:
             *((x, isinstance(getattr(self, x), dict), "a dictionary") for x in _DICTIONARIES),
         )
         for name, is_valid, expected in checks:
-            _check(name, getattr(self, name), is_valid, expected)
+            if not is_valid:
+                raise InputError(f"{name}={getattr(self, name)!r}; expected {expected}.")
 
     @property
     def outputs(self) -> int:
@@ -90,21 +88,12 @@ class ModelInfo:
 
 
 def check_format(found: Any) -> None:
-    """Refuses other formats, whose fields may have other names.
-
-    Raises:
-      InputError: The format is not `FORMAT`.
-    """
+    """Raises InputError for formats other than `FORMAT`: their fields may have other names."""
     if found != FORMAT:
         raise InputError(
             f"format={found!r}; this version reads {FORMAT!r}. Install the version of cxr-tfds "
             "that wrote the model."
         )
-
-
-def _check(field: str, value: Any, is_valid: bool, expected: str) -> None:
-    if not is_valid:
-        raise InputError(f"{field}={value!r}; expected {expected}.")
 
 
 def _are_texts(values: Any) -> bool:

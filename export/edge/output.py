@@ -92,16 +92,13 @@ def format_json(name: str, result: Prediction | BadImage, labels: tuple[str, ...
 
 def format_csv(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
     """Returns a line of CSV."""
-    name = click.format_filename(name)
-    if isinstance(result, BadImage):
-        return format_csv_line(name, "", "", "", result.reason)
-    return format_csv_line(name, result.label, result.probability, result.threshold, "")
-
-
-def format_csv_line(*cells: Any) -> str:
-    """Returns cells as a line of CSV."""
+    cells: tuple[Any, ...] = (
+        ("", "", "", result.reason)
+        if isinstance(result, BadImage)
+        else (result.label, result.probability, result.threshold, "")
+    )
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
+    csv.writer(line, lineterminator="\n").writerow((click.format_filename(name), *cells))
     return line.getvalue()
 
 
@@ -117,7 +114,7 @@ def format_text(name: str, result: Prediction | BadImage, labels: tuple[str, ...
 # By style: the function that formats a row, then the arguments of `write_rows` after the rows.
 STYLES = {
     "json": (format_json, ("[\n", ",\n", "\n]\n")),
-    "csv": (format_csv, (format_csv_line("file", "label", "probability", "threshold", "error"),)),
+    "csv": (format_csv, ("file,label,probability,threshold,error\n",)),
     "table": (format_text, ()),
 }
 

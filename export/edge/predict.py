@@ -41,11 +41,7 @@ class HeatmapFolder:
         self._folder = folder
 
     def write(self, number: int, name: str, pixels: np.ndarray, heatmap: np.ndarray) -> None:
-        """Writes one heatmap, complete or not at all.
-
-        Raises:
-          InputError: The file cannot be written.
-        """
+        """Writes one heatmap, complete or not at all; raises InputError if it cannot."""
         content = io.BytesIO()
         overlay(pixels, heatmap).save(content, "PNG")
         path = f"{self._folder}{os.sep}{number:06}-{_shorten(os.path.split(name)[1])}.png"

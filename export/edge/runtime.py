@@ -27,10 +27,9 @@ _TYPES = "int8, uint8, int16 or float32"
 
 
 class Session:
-    """A loaded model: maps uint8 pixels to float32 logits or probabilities.
+    """A loaded model: maps uint8 pixels to float32 outputs, whatever the types of its tensors.
 
-    The types of its tensors do not matter to the caller. Threads must not share a session; they may
-    share a `Classifier`.
+    Threads must not share a session; they may share a `Classifier`.
 
     Attributes:
       name: Name of the runtime, a key of `RUNTIMES`.
@@ -76,13 +75,10 @@ class Session:
         return self._dequantize(self.output, self._invoke(pixels)).reshape(-1)
 
     def run_with_heatmap(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the result of `run` and the class activation map.
+        """Returns the result of `run` and the class activation map, or raises InputError.
 
         The map is float32 (h, w) of the finding for K = 1, (h, w, K) otherwise. Its mean over h and
         w is the logit minus the bias of the last layer.
-
-        Raises:
-          InputError: The pixels have another shape or type, or the model has no heatmap.
         """
         if self.grid is None:
             raise InputError(NO_HEATMAP)

@@ -1,4 +1,4 @@
-"""DICOM to grey values: numbers worked by hand, transfer syntaxes, and the same on the device."""
+"""DICOM to grey values: numbers worked by hand, transfer syntaxes, and equality on the device."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from cxr_tfds.imaging.pixels import Radiograph, radiograph
 ROOT = Path(__file__).parents[2]
 DEVICE = ROOT / ".venv-edge" / "bin" / "python"
 
-# Its corners are 0 and 4095; 12 bit in 16.
+# 12 bits stored in 16, from 0 to 4095.
 TWELVE = np.linspace(0, 4095, 24 * 40).round().astype(np.uint16).reshape(24, 40)
 LUT_OF_FOUR = [0, 85, 170, 255]
 
@@ -235,7 +235,7 @@ def test_run_length_encoding() -> None:
 
 
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
-def test_a_colour_image_gives_its_luminance(photometric: str) -> None:
+def test_colour_becomes_luminance(photometric: str) -> None:
     rgb = Image.merge("RGB", [EIGHT, EIGHT.rotate(180), EIGHT])
     stored = np.asarray(rgb if photometric == "RGB" else rgb.convert("YCbCr"))
     elements = {
@@ -243,38 +243,38 @@ def test_a_colour_image_gives_its_luminance(photometric: str) -> None:
         "PlanarConfiguration": 0,
         "PhotometricInterpretation": photometric,
     }
-    answer = radiograph(dicom_file(stored, **elements), 24, fit="crop")
+    image = radiograph(dicom_file(stored, **elements), 24, fit="crop")
     wanted = np.asarray(rgb.convert("L"))[:, 8:32]
-    assert np.abs(answer.pixels[..., 0].astype(int) - wanted).max() <= 1
-    assert (answer.height, answer.width) == (24, 40)
+    assert np.abs(image.pixels[..., 0].astype(int) - wanted).max() <= 1
+    assert (image.height, image.width) == (24, 40)
 
 
 @pytest.mark.parametrize("fit", pixels.FITS)
-def test_it_is_fitted_like_any_other_image(fit: str) -> None:
+def test_fits_like_other_images(fit: str) -> None:
     buffer = io.BytesIO()
     EIGHT.save(buffer, "PNG")
     data = dicom_file(np.asarray(EIGHT))
     for size, channels in ((16, 1), (33, 3)):
-        answer = radiograph(data, size, fit=fit, channels=channels)
+        image = radiograph(data, size, fit=fit, channels=channels)
         wanted = radiograph(buffer.getvalue(), size, fit=fit, channels=channels)
-        np.testing.assert_array_equal(answer.pixels, wanted.pixels)
-        assert (answer.height, answer.width, answer.format) == (24, 40, "DICOM")
+        np.testing.assert_array_equal(image.pixels, wanted.pixels)
+        assert (image.height, image.width, image.format) == (24, 40, "DICOM")
 
 
-def test_unused_bits_above_the_stored_ones_do_not_count() -> None:
+def test_ignores_bits_above_the_stored_ones() -> None:
     assert grey(dicom_file(ROW | 0x8000, **TWELVE_BITS)) == [
         0,
         64,
         128,
         255,
-    ]  # an overlay of former times
+    ]  # old overlays are there
 
 
 SMALL = (np.arange(64) * 1040).astype(np.uint16).reshape(8, 8)
 WHOLE = dicom_file(SMALL)
 
 
-def test_without_pydicom_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_the_extra_without_pydicom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(
         BadImage, match=r'^DICOM, which needs pydicom: pip install "cxr-tfds\[dicom\]"$'
@@ -282,8 +282,8 @@ def test_without_pydicom_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
         radiograph(WHOLE, 8)
 
 
-def test_pydicom_loads_for_dicom_only() -> None:
-    code = "import sys, cxr_tfds.imaging.pixels, cxr_tfds.imaging.dicom; sys.exit('pydicom' in sys.modules)"
+def test_import_does_not_load_pydicom() -> None:
+    code = "import sys, cxr_tfds.imaging.pixels; sys.exit('pydicom' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -297,8 +297,8 @@ def test_datasets_store_pixels_but_not_the_file() -> None:
 
 
 @pytest.mark.skipif(not DEVICE.exists(), reason=f"no {DEVICE}: `make test` creates it")
-def test_the_device_sees_the_same_bit_for_bit(tmp_path: Path) -> None:
-    """In the environment of the device, which is without TensorFlow, with pydicom and this code beside it."""
+def test_device_decodes_bit_for_bit_equal(tmp_path: Path) -> None:
+    """In the device environment, which has no TensorFlow, with pydicom and this code added."""
     import pydicom
 
     package = Path(pydicom.__file__).parent
@@ -317,7 +317,8 @@ def test_the_device_sees_the_same_bit_for_bit(tmp_path: Path) -> None:
 import hashlib, pathlib, sys
 from cxr_tfds.imaging.pixels import Radiograph, radiograph
 for name in sys.argv[1:]:
-    print(hashlib.sha256(radiograph(pathlib.Path(name).read_bytes(), 33).pixels.tobytes()).hexdigest())
+    pixels = radiograph(pathlib.Path(name).read_bytes(), 33).pixels
+    print(hashlib.sha256(pixels.tobytes()).hexdigest())
 """
     environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PYTHONWARNINGS": "error"}
     done = subprocess.run(
@@ -335,7 +336,7 @@ for name in sys.argv[1:]:
     assert done.stdout.split() == wanted
 
 
-def test_the_patient_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_never_reads_the_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     import pydicom
 
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""Images of more than 8 bits: what range their values are taken to have. And CMYK, whose range has two senses."""
+"""Ranges of images of more than 8 bits, and the two senses of CMYK."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png_with_sbit(values: np.ndarray, bits: int) -> bytes:
-    """A 16-bit PNG that declares how many bits were significant before it was scaled."""
+    """Returns a 16-bit PNG that declares how many bits were significant before scaling."""
     data = encode(values, "PNG")
-    return data[:33] + chunk(b"sBIT", bytes([bits])) + data[33:]  # behind IHDR
+    return data[:33] + chunk(b"sBIT", bytes([bits])) + data[33:]  # after IHDR
 
 
 def tiff_of_12_bit(values: np.ndarray) -> bytes:
-    """A TIFF with 12 bits per sample, two samples in three bytes."""
+    """Returns a TIFF with 12 bits per sample, two samples in three bytes."""
     height, width = values.shape
     packed = bytearray()
     for a, b in values.reshape(-1, 2).astype(int).tolist():
@@ -53,7 +53,7 @@ def tiff_of_12_bit(values: np.ndarray) -> bytes:
 
 
 def png_of_16_bit(values: np.ndarray) -> bytes:
-    """A PNG with 16 bits per sample, which Pillow does not write; uint16 (H, W, C), 2 to 4 channels."""
+    """Returns a PNG of uint16 (H, W, C), 2 to 4 channels, which Pillow does not write."""
     height, width, channels = values.shape
     header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
@@ -66,7 +66,7 @@ def png_of_16_bit(values: np.ndarray) -> bytes:
 
 
 def tiff_of_16_bit_colour(values: np.ndarray) -> bytes:
-    """A TIFF with three samples of 16 bits; uint16 (H, W, 3)."""
+    """Returns a TIFF of uint16 (H, W, 3)."""
     height, width, _ = values.shape
     packed = struct.pack("<3H", 16, 16, 16) + values.astype("<u2").tobytes()
     tags = [
@@ -118,7 +118,7 @@ UPPER = TWELVE >> 4
         pytest.param(tiff_of_12_bit(TWELVE >> 4), UPPER >> 4, id="and dark"),
     ],
 )
-def test_the_range_of_more_than_eight_bits(data: bytes, expected: np.ndarray) -> None:
+def test_range_of_more_than_eight_bits(data: bytes, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(radiograph(data, 4).pixels[..., 0], expected)
 
 
@@ -131,15 +131,15 @@ def in_colour(values: np.ndarray, channels: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_colours_of_sixteen_bits_keep_the_upper_eight_or_are_refused(channels: int) -> None:
+def test_sixteen_bit_colours_keep_the_upper_byte_or_are_refused(channels: int) -> None:
     writers = [png_of_16_bit, tiff_of_16_bit_colour] if channels == 3 else [png_of_16_bit]
     for write in writers:
         for scaled in (TWELVE << 4, TWELVE + 1):  # the second: 17 levels, as dark as it says
-            answer = radiograph(write(in_colour(scaled, channels)), 4)
-            np.testing.assert_array_equal(answer.pixels[..., 0], scaled >> 8)
+            image = radiograph(write(in_colour(scaled, channels)), 4)
+            np.testing.assert_array_equal(image.pixels[..., 0], scaled >> 8)
         with pytest.raises(
             BadImage,
-            match=r"^16-bit samples in mode .* only 16 grey levels would remain; save the image as 16-bit greyscale$",
+            match=r"^16-bit samples in mode .* only 16 grey levels would remain; save the image",
         ):
             radiograph(write(in_colour(TWELVE, channels)), 4)
 

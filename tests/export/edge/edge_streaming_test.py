@@ -163,6 +163,13 @@ def test_decodes_few_images_ahead(models, draw):
     results.close()
 
 
+def test_one_file_and_no_file(models, draw):
+    classifier, path = Classifier(models["int8"]), draw("x.png", 150)
+    ((file, prediction),) = predict_files(classifier, [InputFile(str(path))])
+    assert (file, prediction) == (InputFile(str(path)), classifier(path))
+    assert list(predict_files(classifier, [])) == []
+
+
 @pytest.mark.parametrize("form", ["--json", "--csv", None])
 def test_rows_are_complete_after_an_interrupt(models, many, form, command_line):
     folder = many(4_000)
