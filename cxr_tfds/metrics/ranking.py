@@ -21,7 +21,7 @@ class Ranking:
         """Sorts images by scores (N,), higher for the finding."""
         self.labels = labels
         self.distinct_scores, ranks = np.unique(scores, return_inverse=True)
-        self._order = np.argsort(ranks, kind="stable")
+        self._order = np.argsort(ranks)
         self._starts = np.searchsorted(ranks[self._order], np.arange(len(self.distinct_scores)))
 
     def counts_per_score(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

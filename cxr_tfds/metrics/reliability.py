@@ -25,8 +25,8 @@ def reliability_curve(probabilities: np.ndarray, outcomes: np.ndarray) -> Reliab
     counts = np.bincount(bins, minlength=BINS)
     filled = np.flatnonzero(counts)
     images = counts[filled]
-    predicted = np.bincount(bins, weights=probabilities, minlength=BINS)[filled] / images
-    positives = np.bincount(bins, weights=outcomes, minlength=BINS)[filled]
+    predicted = np.bincount(bins, weights=probabilities)[filled] / images
+    positives = np.bincount(bins, weights=outcomes)[filled]
     return ReliabilityCurve(
         predicted, positives / images, *wilson_interval(positives, images), counts
     )

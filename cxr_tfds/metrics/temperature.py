@@ -30,7 +30,7 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     if values.ndim == 1:  # sigmoid(x) is the softmax of (0, x)
         values = np.stack([np.zeros_like(values), values], axis=1)
     classes = values.shape[1]
-    counts = np.bincount(labels, minlength=classes)[labels][:, np.newaxis]
+    counts = np.bincount(labels)[labels][:, np.newaxis]
     targets = (np.eye(classes)[labels] * counts + 1) / (counts + classes)
 
     def loss(log_temperature: float) -> float:

@@ -74,7 +74,6 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str = YOUD
         merit = np.where(enough, true - false * (positives.sum() + 1), -np.inf)
     else:
         merit = true * negatives.sum() - false * positives.sum()  # Youden's index x class sizes
-    merit = np.where(thresholds <= 1, merit, -np.inf)
     best = merit == merit.max()
     best &= widths >= widths[best].max() - 1e-9
     chosen = thresholds[best]
@@ -84,7 +83,8 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str = YOUD
 def _candidates(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns a threshold in each gap below, between and above the scores, and widths in logits.
 
-    The open gaps at both ends have width 0. If the highest score is 1, the last threshold is 2.
+    The open gaps at both ends have width 0. If the highest score is 1, the last threshold is 2; the
+    first is as good and nearer 0.5.
     """
     logits = logit(scores, _EPSILON)
     middle = sigmoid((logits[:-1] + logits[1:]) / 2)

@@ -52,6 +52,15 @@ def test_band_holds_95_percent_of_the_resampled_curves(curve, expected):
     np.testing.assert_allclose(found.high[inside], high[inside])
 
 
+@pytest.mark.parametrize("curve", [roc_curve, precision_recall_curve])
+def test_resampling_in_parts_gives_the_same_band(curve, monkeypatch):
+    labels, scores, patients = draw(50)
+    complete = curve(labels, scores, patients)
+    monkeypatch.setattr("cxr_tfds.metrics.resampling._MAX_WEIGHTS", 7 * 50)
+    parts = curve(labels, scores, patients)
+    np.testing.assert_array_equal((parts.low, parts.high), (complete.low, complete.high))
+
+
 def test_images_of_one_patient_widen_the_band():
     labels, scores, _ = draw(60)
     repeated = [np.repeat(values, 10) for values in (labels, scores)]

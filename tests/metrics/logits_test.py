@@ -38,8 +38,17 @@ def test_temperature_divides_the_logits():
     np.testing.assert_allclose(probabilities(several, 2.0), softmax(several / 2))
 
 
-def test_small_temperatures_do_not_overflow():
-    assert probabilities(np.array([[1e308, 1e308, 0]]), 0.9).tolist() == [[0.5, 0.5, 0]]
+def test_rows_of_very_different_size_do_not_overflow():
+    rows = np.array([[1000.0, 1000], [-1000, -1000]])
+    assert softmax(rows).tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert probabilities(rows * 8e304, 0.5).tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize("function", [sigmoid, softmax, log_softmax, logit, probabilities])
+def test_float32_is_computed_in_float64(function):
+    values = np.float32([[0.2, 0.7, 0.4]])
+    assert function(values).dtype == np.float64
+    np.testing.assert_array_equal(function(values), function(values.astype(np.float64)))
 
 
 def test_decisions():

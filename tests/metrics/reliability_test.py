@@ -29,6 +29,10 @@ def test_curve_by_hand():
     assert (curve.low.tolist(), curve.high.tolist()) == (low.tolist(), high.tolist())
 
 
+def test_counts_contain_empty_bins():
+    assert reliability_curve(np.array([0.01]), np.array([0])).counts.tolist() == [1, *[0] * 14]
+
+
 def test_curve_agrees_with_scikit_learn():
     generator = np.random.default_rng(0)
     values = generator.random(500)

@@ -97,6 +97,7 @@ def test_values_by_hand():
     labels, predicted = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 0, 0, 1, 1, 1, 1]
     table = evaluate_split(labels, 0.2 + 0.6 * np.array(predicted), 0.5)
     assert table["confusion_matrix"] == {"tn": 3, "fp": 1, "fn": 2, "tp": 4}
+    assert {type(count) for count in table["confusion_matrix"].values()} == {int}
     assert (table["threshold"], table["images"]) == (0.5, 10)
     expected = {
         "accuracy": 7 / 10,
@@ -129,8 +130,26 @@ def test_ranking_scores_separate_tied_probabilities():
         assert tied[name] == ranked[name]
 
 
+def test_class_with_a_single_image_has_f1():
+    assert evaluate([0, 0, 1], [0.1, 0.2, 0.9])["f1"]["value"] == 1
+
+
+@pytest.mark.parametrize(("threshold", "sensitivity"), [(0.0, 1.0), (1.0, 0.5)])
+def test_thresholds_at_both_ends(threshold, sensitivity):
+    assert evaluate([0, 1, 1], [0.0, 0.5, 1.0], threshold)["sensitivity"]["value"] == sensitivity
+
+
+def test_a_single_resample_is_its_own_interval():
+    labels, scores = draw(0)
+    metric = evaluate(labels, scores, resamples=1, seed=5)["brier"]
+    (weights,) = bootstrap_weights(np.arange(len(labels)), 1, seed=5)
+    drawn = np.average((scores - labels) ** 2, weights=weights[0])
+    assert drawn in (pytest.approx(metric["low"]), pytest.approx(metric["high"]))
+
+
 def test_seed_decides_the_resamples():
     labels, scores = draw(0)
+    assert evaluate(labels, scores) == evaluate(labels, scores, resamples=1000, seed=0)
     one, same, other = (evaluate(labels, scores, seed=seed) for seed in (0, 0, 1))
     assert one == same
     assert one["auc"]["low"] != other["auc"]["low"]
@@ -235,7 +254,10 @@ def test_interval_needs_enough_resamples():
 def test_sensitivity_to_each_finding():
     labels = [0, 0, 1, 1, 1, 1, 1]
     findings = ["none", "", "virus", "virus", "bacteria", "bacteria", ""]
-    table = evaluate(labels, [0.1, 0.9, 0.9, 0.1, 0.9, 0.9, 0.1], findings=findings)["findings"]
+    probabilities = [0.1, 0.9, 0.9, 0.1, 0.9, 0.9, 0.1]
+    complete = evaluate(labels, probabilities, findings=findings, class_names=("NO", "YES"))
+    assert [complete["classes"][name]["support"] for name in ("NO", "YES")] == [2, 5]
+    table = complete["findings"]
     assert list(table) == ["bacteria", "virus"]
     assert table["bacteria"] == {
         "sensitivity": {"value": 1.0, "low": 1.0, "high": 1.0},
@@ -299,6 +321,8 @@ def test_three_classes_agree_with_scikit_learn():
         (([0, 1], np.full((2, 2), 0.5), None), "probabilities of 2 columns; for two classes"),
         (([0, 1, 2], np.eye(3), 0.5), "threshold=0.5; expected None"),
         (([0, 1, 3], np.eye(3), None), "label 3; expected whole numbers from 0 to 2"),
+        (([0, 2], [0, 1], 0.5), "label 2; expected whole numbers from 0 to 1"),
+        (([0, 1], np.ones((2, 3, 1)), None), r"probabilities of shape \(2, 3, 1\); expected"),
         (([0, 1], np.eye(3), None), "3 probabilities for 2 labels"),
     ],
 )

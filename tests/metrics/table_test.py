@@ -46,13 +46,16 @@ def test_two_classes():
 
 def test_several_classes_have_recalls_and_no_threshold():
     classes = {name: {"recall": metric(0.5), "support": 7} for name in "ab"}
+    findings = {"virus": {"sensitivity": metric(0.25), "images": 2}}
     table = {"accuracy": metric(0.5), "classes": classes, "threshold": None, "images": 14}
-    assert format_metrics(table).splitlines() == [
-        "  accuracy           0.5000 (95% CI 0.2500 to 0.7500)",
-        "  recall of a        0.5000 (95% CI 0.2500 to 0.7500), 7 images",
-        "  recall of b        0.5000 (95% CI 0.2500 to 0.7500), 7 images",
-        "  images             14",
+    assert format_metrics(table | {"findings": findings}).splitlines() == [
+        "  accuracy             0.5000 (95% CI 0.2500 to 0.7500)",
+        "  sensitivity to virus 0.2500 (95% CI 0.2500 to 0.7500), 2 images",
+        "  recall of a          0.5000 (95% CI 0.2500 to 0.7500), 7 images",
+        "  recall of b          0.5000 (95% CI 0.2500 to 0.7500), 7 images",
+        "  images               14",
     ]
+    assert class_and_finding_rows({"threshold": None}) == []
     assert class_and_finding_rows(table, 1)[0] == (
         "recall of a",
         "0.5 (95% CI 0.2 to 0.8), 7 images",

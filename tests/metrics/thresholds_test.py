@@ -1,4 +1,4 @@
-"""Rules for the threshold: by hand, against scikit-learn, and what is refused."""
+"""Threshold rules by hand and against scikit-learn, and refused input."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from cxr_tfds.metrics.thresholds import best_threshold, check_rule
 
 
 def draw(seed, images=300, steps=20, shift=0.25):
-    """Labels and probabilities in `steps` steps, so that many are tied."""
+    """Labels and probabilities, rounded to steps so that many are tied."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, images)
     scores = np.clip(generator.normal(0.4 + shift * labels, 0.2), 0, 1)
@@ -20,27 +20,35 @@ def draw(seed, images=300, steps=20, shift=0.25):
 
 
 def middle(low, high):
-    """Halfway between two probabilities on the scale of logits."""
+    """The middle of two probabilities on the scale of logits."""
     low, high = (math.log(p / (1 - p)) for p in (low, high))
     return 1 / (1 + math.exp(-(low + high) / 2))
+
+
+# As far above 0.8 as 0.55 is above 0.45, on the scale of logits.
+SAME_WIDTH = 1 / (1 + (0.2 / 0.8) * (0.45 / 0.55) ** 2)
 
 
 @pytest.mark.parametrize(
     ("labels", "probabilities", "expected"),
     [
-        ([0, 0, 1, 1], [0.1, 0.2, 0.4, 0.9], middle(0.2, 0.4)),  # halfway, on no probability
+        ([0, 0, 1, 1], [0.1, 0.2, 0.4, 0.9], middle(0.2, 0.4)),  # the middle, not a probability
         (
             [0, 0, 1, 1],
             [0.001, 0.01, 0.9999, 1],
             middle(0.01, 0.9999),
-        ),  # a wide gap: 0.91, as far from both
-        ([0, 1, 0, 1], [0.1, 0.3, 0.5, 0.9], 0.75),  # below 0.3 serves as well: the wider gap
+        ),  # a wide gap: 0.91, equally far from both
+        ([0, 1, 0, 1], [0.1, 0.3, 0.5, 0.9], 0.75),  # as good as below 0.3, and wider
         (
             [1, 1, 0, 0],
             [0.1, 0.2, 0.7, 0.9],
             0.95,
-        ),  # upside down: all alike is best, 0.95 before 0.05
-        ([0, 1], [0.3, 0.3], 0.65),  # nothing to tell them by
+        ),  # reversed: one class for all is best, 0.95 before 0.05
+        ([1, 0], [0.8, 0.9], 0.4),  # 0.4 before 0.95
+        ([0, 1, 0, 1], [0.45, 0.55, 0.7, 0.85], middle(0.7, 0.85)),  # wider, not nearer 0.5
+        ([0, 1, 0, 1], [0.45, 0.55, 0.8, SAME_WIDTH], 0.5),  # equally wide: nearer 0.5
+        ([0, 1], [np.nextafter(1, 0), 1.0], 1.0),
+        ([0, 1], [0.3, 0.3], 0.65),  # not separable
         ([0, 1], [1.0, 1.0], 0.5),
         ([0, 1], [0.0, 0.0], 0.5),
         ([0, 1], [0.0, 1.0], 0.5),
@@ -60,17 +68,17 @@ def test_best_threshold_finds_the_largest_index(seed):
     assert found == pytest.approx((seen - false_alarms).max())
 
 
-def test_threshold_between_neighbouring_numbers():
-    low = 0.3
+@pytest.mark.parametrize("low", [0.3, 0.6, 0.7, 0.9])
+def test_threshold_between_neighbouring_numbers(low):
+    """No number lies between the two: the upper one is the threshold."""
     high = np.nextafter(low, 1)
-    threshold = best_threshold([0, 1], [low, high])
-    assert low < threshold <= high  # no number lies between: the decision still parts them
+    assert best_threshold([0, 0, 1], [0.1, low, high]) == high
 
 
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
-        (0.5, middle(0.8, 0.9)),  # 0.9 alone is half of the findings, and costs no false alarm
+        (0.5, middle(0.8, 0.9)),  # 0.9 is half of the positives, without a false positive
         (
             0.6,
             middle(0.1, 0.3),
@@ -78,12 +86,20 @@ def test_threshold_between_neighbouring_numbers():
         (0.99, middle(0.1, 0.3)),
     ],
 )
-def test_a_wanted_sensitivity_costs_as_few_false_alarms_as_can_be(part, expected):
+def test_sensitivity_rule_minimizes_false_positives(part, expected):
     labels, probabilities = [0, 1, 0, 0, 1], [0.1, 0.3, 0.5, 0.8, 0.9]
     assert best_threshold(labels, probabilities, f"sensitivity>={part}") == pytest.approx(expected)
 
 
-def test_of_equally_few_false_alarms_the_most_sensitive():
+def test_fewer_false_positives_count_more_than_any_sensitivity():
+    """A threshold at 0.85 has no false positive; one at 0.1 detects all, and its gap is wider."""
+    labels, probabilities = [0, 1, 1, 0, 1], [0.1, 0.8, 0.8, 0.85, 0.9]
+    assert best_threshold(labels, probabilities, "sensitivity>=0.3") == pytest.approx(
+        middle(0.85, 0.9)
+    )
+
+
+def test_of_equally_few_false_positives_the_most_sensitive():
     labels, probabilities = [0, 1, 1, 1], [0.1, 0.3, 0.5, 0.8]
     assert best_threshold(labels, probabilities, "sensitivity>=0.3") == pytest.approx(
         middle(0.1, 0.3)
@@ -92,7 +108,7 @@ def test_of_equally_few_false_alarms_the_most_sensitive():
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("part", [0.8, 0.95])
-def test_the_wanted_sensitivity_is_reached(seed, part):
+def test_sensitivity_rule_reaches_its_sensitivity(seed, part):
     labels, scores = draw(seed)
     threshold = best_threshold(labels, scores, f"sensitivity>={part}")
     assert sklearn.recall_score(labels, scores >= threshold) >= part
@@ -107,7 +123,7 @@ def test_a_number_is_the_threshold(rule):
     assert best_threshold([0, 0], [0.1, 0.2], rule) == float(rule)
 
 
-def test_under_stress_it_is_youden_over_all_conditions():
+def test_stress_rule_maximizes_the_mean_index_of_all_conditions():
     labels, scores = draw(1)
     both = np.tile(labels, 2), np.concatenate([scores, np.clip(scores + 0.2, 0, 1)])
     threshold = best_threshold(*both, "youden-stress")
@@ -139,7 +155,7 @@ RULES = [
 
 
 @pytest.mark.parametrize("rule", [*RULES, "-0.5", "nan", "Youden", "0.5 ", "1e-3"])
-def test_an_unknown_rule_is_refused(rule):
+def test_refuses_unknown_rules(rule):
     with pytest.raises(
         InputError,
         match=re.escape(f"threshold_rule={rule!r}; expected youden, youden-stress, sens"),
@@ -152,13 +168,13 @@ def test_an_unknown_rule_is_refused(rule):
 @pytest.mark.parametrize(
     "rule", ["youden", "youden-stress", "sensitivity>=0.95", "sensitivity>=.9", "0.5", ".5"]
 )
-def test_the_rules(rule):
+def test_accepts_rules(rule):
     check_rule(rule)
 
 
 @pytest.mark.parametrize("rule", ["youden", "youden-stress", "sensitivity>=0.9"])
 @pytest.mark.parametrize("label", [0, 1])
-def test_one_class_only_has_no_threshold(rule, label):
+def test_refuses_one_class(rule, label):
     with pytest.raises(
         InputError,
         match=f"the threshold is undefined: none of the 2 images is labelled {1 - label}",
@@ -174,6 +190,6 @@ def test_one_class_only_has_no_threshold(rule, label):
         ([0, 2], [0.5, 0.5], "label 2"),
     ],
 )
-def test_bad_input(labels, probabilities, message):
+def test_refuses_wrong_input(labels, probabilities, message):
     with pytest.raises(InputError, match=message):
         best_threshold(labels, probabilities)
