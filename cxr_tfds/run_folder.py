@@ -80,11 +80,7 @@ class RunConfig:
 
     @classmethod
     def read_file(cls, path: Path) -> RunConfig:
-        """Reads a config from a file of any name.
-
-        Raises:
-          InputError: The file is from another version of cxr-tfds or not a config.
-        """
+        """Reads a config from a file of any name."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if (found := content.get("format")) != FORMAT:
@@ -103,12 +99,7 @@ class RunConfig:
 def read_metrics(run: Path, name: str = METRICS) -> dict[str, Any]:
     """Returns the metrics of a run by split; empty before it is measured.
 
-    Args:
-      run: Run folder.
-      name: `METRICS`, or `STRESS` for the metrics under stress.
-
-    Raises:
-      InputError: The file is corrupt.
+    `name` is `METRICS`, or `STRESS` for the metrics under stress.
     """
     path = run / name
     if not path.is_file():
@@ -170,10 +161,9 @@ def clear(run: Path) -> None:
 
 
 def best_epoch(history: History) -> int:
-    """Returns the number of the best epoch, from 1.
+    """Returns the number, from 1, of the epoch with the highest validation AUC or accuracy.
 
-    It has the highest validation AUC, or accuracy with more than two classes; of equal epochs the
-    one with the lower validation loss.
+    Of equal epochs the one with the lower validation loss is the best.
     """
     key = "val_auc" if "val_auc" in history[0] else "val_accuracy"
     return int(max(history, key=lambda row: (row[key], -row["val_loss"]))["epoch"])
@@ -196,12 +186,11 @@ def read_history(run: Path) -> History:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [_numeric_columns(row) for row in csv.DictReader(file)]
-
-
-def _numeric_columns(row: dict[str, Any]) -> dict[str, float]:
-    numbers = {}
-    for name, value in row.items():
-        with contextlib.suppress(TypeError, ValueError):
-            numbers[name] = float(value)
-    return numbers
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        for name, value in list(row.items()):
+            try:
+                row[name] = float(value)
+            except (TypeError, ValueError):
+                del row[name]
+    return rows

@@ -49,21 +49,20 @@ def _parse_changes(
 ) -> dict[str, float | str]:
     """Returns the values of --augment-set by name."""
     changes: dict[str, float | str] = {}
-    for text in values:
-        name, equals, value = text.partition("=")
-        if not equals:
-            problem = f"{text!r}; expected NAME=VALUE, such as rotation_deg=5."
-            raise click.BadParameter(problem, ctx, param)
-        if name not in ("fill", *LIMITS):
-            raise click.BadParameter(did_you_mean(name, ["fill", *LIMITS]), ctx, param)
-        try:
-            changes[name] = value if name == "fill" else float(value)
+    try:
+        for text in values:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise InputError("expected NAME=VALUE, such as rotation_deg=5.")
+            if name not in ("fill", *LIMITS):
+                raise InputError(did_you_mean(name, ["fill", *LIMITS]))
+            try:
+                changes[name] = value if name == "fill" else float(value)
+            except ValueError:
+                raise InputError(f"expected a number from 0 to {LIMITS[name]}.") from None
             AugmentSettings(**{name: changes[name]})  # type: ignore[arg-type]
-        except InputError as err:
-            raise click.BadParameter(f"{text!r}: {err}", ctx, param) from None
-        except ValueError:
-            problem = f"{text!r}: expected a number from 0 to {LIMITS[name]}."
-            raise click.BadParameter(problem, ctx, param) from None
+    except InputError as err:
+        raise click.BadParameter(f"{text!r}: {err}", ctx, param) from None
     return changes
 
 
@@ -103,7 +102,7 @@ def _setting_option(field: dataclasses.Field[Any]) -> Callable:
         options["type"] = NearestChoice([str(choice) for choice in setting.choices])
     elif setting.interval is not None:
         low, high, open_low, open_high = setting.interval
-        number = click.IntRange if value_type(field) == "int" else click.FloatRange
+        number: Any = click.IntRange if value_type(field) == "int" else click.FloatRange
         options["type"] = number(low, high, min_open=open_low, max_open=open_high)
     if setting.check is not None:
         options["callback"] = _check_text(setting.check)
@@ -246,11 +245,7 @@ def sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread
-        yield
-        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

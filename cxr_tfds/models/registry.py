@@ -111,11 +111,7 @@ def build_model(name: str, shape: Shape, classes: int, *, weights: str = NEW) ->
 
 
 def check_shape(name: str, shape: Shape) -> None:
-    """Checks that a model takes images of `shape` (S, S, C).
-
-    Raises:
-      InputError: The model is unknown, or the images are too small or have other channels.
-    """
+    """Raises an InputError if the model is unknown or does not take images of `shape` (S, S, C)."""
     if name not in MODELS:
         raise InputError(f"model: {did_you_mean(name, list(MODELS))}")
     entry = MODELS[name]

@@ -17,16 +17,10 @@ _LOGITS = "logits"
 
 
 def check_weights(name: str, weights: str) -> None:
-    """Checks that a model can start from these weights, without reading or downloading them.
+    """Raises an InputError if a model has no such weights; does not read or download them.
 
-    Args:
-      name: Name of the model.
-      weights: "none", "imagenet", or the path of a file: model.keras of a run of the same model,
-        or, for a network of `keras.applications`, an .h5 file of its weights without the top
-        layers.
-
-    Raises:
-      InputError: The model has no such weights, or the file does not exist or has the wrong type.
+    `weights` is "none", "imagenet", or the path of a file: model.keras of a run of the same model
+    or, for a network of `keras.applications`, an .h5 file of its weights without the top layers.
     """
     if weights == NEW or (weights == IMAGENET and name in BACKBONES):
         return
@@ -52,11 +46,8 @@ def check_weights(name: str, weights: str) -> None:
 def load_weights(model: Any, weights: str) -> None:
     """Loads checked weights into all layers of `model` before its logits.
 
-    The logits are loaded too if the weights are from a run with the same number of classes.
-
-    Raises:
-      InputError: The download fails, the file is corrupt, or it holds the weights of another
-        network or image size.
+    The logits are loaded too if the weights are from a run with the same number of classes. Raises
+    an InputError if the download fails, or the file is corrupt or of another network or image size.
     """
     if weights == NEW:
         return

@@ -54,11 +54,7 @@ class Checkpoint:
         return [row["val_loss"] for row in self.history]
 
     def restore(self) -> int:
-        """Loads the last finished epoch, if any, and returns the number of the next epoch.
-
-        Raises:
-          InputError: The checkpoint is corrupt or from another version of cxr-tfds.
-        """
+        """Loads the last finished epoch, if any, and returns the number of the next epoch."""
         if self.devices.is_chief:
             self.history = _read_history(self.folder)
             if self.history and not self._best_path().is_file():
@@ -93,13 +89,9 @@ class Checkpoint:
         return state
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
-        """Validates and saves an epoch and returns its row of the history.
+        """Validates and saves an epoch, counted from 0, and returns its row of the history.
 
-        Args:
-          epoch: Number of the epoch, from 0.
-
-        Raises:
-          InputError: The training loss or a validation logit is NaN or infinite.
+        Raises an InputError if the training loss or a validation logit is NaN or infinite.
         """
         loss = self.learner.take_loss()
         self._check_finite(epoch, "The training loss", np.array([loss]))

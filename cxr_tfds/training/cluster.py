@@ -25,12 +25,7 @@ _EXPECTED = (
 
 
 class Cluster(NamedTuple):
-    """The machines of a run.
-
-    Attributes:
-      worker: Number of this machine, from 0, which is the chief.
-      addresses: HOST:PORT of each machine.
-    """
+    """The number of this machine, from 0, which is the chief, and HOST:PORT of each machine."""
 
     worker: int
     addresses: tuple[str, ...]
@@ -44,11 +39,8 @@ class Cluster(NamedTuple):
 def read_cluster(text: str | None = None) -> Cluster | None:
     """Returns the machines of a `TF_CONFIG`, or None if it is empty or lists one machine only.
 
-    Args:
-      text: JSON text; the environment variable `TF_CONFIG` by default.
-
-    Raises:
-      InputError: The text is not the JSON of a cluster of workers whose task is one of them.
+    `text` is the environment variable `TF_CONFIG` by default. Raises an InputError if it is not the
+    JSON of a cluster of workers with one of them as the task.
     """
     text = os.environ.get("TF_CONFIG", "") if text is None else text
     if not text:
@@ -78,15 +70,8 @@ def wait_for_all(
 ) -> None:
     """Waits until every machine answers at its port, and listens at the own port meanwhile.
 
-    TensorFlow's own wait cannot be interrupted and has no time limit.
-
-    Args:
-      cluster: The machines.
-      report: Takes a line of progress.
-      seconds: Time limit.
-
-    Raises:
-      InputError: A machine does not answer in time, or this machine cannot listen at its port.
+    TensorFlow's own wait cannot be interrupted and has no time limit. `report` takes a line of
+    progress. Raises an InputError if a machine does not answer in time or a port is taken.
     """
     own = cluster.addresses[cluster.worker]
     missing = [address for address in cluster.addresses if address != own]

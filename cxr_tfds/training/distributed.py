@@ -64,11 +64,7 @@ class Devices:
         return self.replicas // self.workers
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Checks that a batch can be divided evenly among the devices.
-
-        Raises:
-          InputError: `batch_size` is not a multiple of the number of devices.
-        """
+        """Raises an InputError if a batch cannot be divided evenly among the devices."""
         if rest := batch_size % self.replicas:
             lower = batch_size - rest
             raise InputError(
@@ -77,10 +73,7 @@ class Devices:
             )
 
     def broadcast_from_chief(self, values: list[np.ndarray]) -> list[np.ndarray]:
-        """Returns the chief's arrays in every process.
-
-        Every process must call this with arrays of the same shapes and dtypes.
-        """
+        """Returns the chief's arrays; every process passes arrays of the same shapes and dtypes."""
         if self.workers == 1:
             return values
         own = [value if self.is_chief else np.zeros_like(value) for value in values]
@@ -88,11 +81,7 @@ class Devices:
         return [self.strategy.experimental_local_results(result)[0].numpy() for result in results]
 
     def distribute(self, batches: tf.data.Dataset) -> Any:
-        """Returns the batches as the steps take them, copied to the devices ahead of time.
-
-        Args:
-          batches: Endless batches, one for each device of this process in turn.
-        """
+        """Copies endless batches, one for each local device in turn, to the devices ahead."""
         if self.replicas == 1:
             return to_accelerator(batches)
         options = tf.distribute.InputOptions(
@@ -120,11 +109,7 @@ def _broadcast_function(strategy: tf.distribute.Strategy) -> Any:
 
 
 def open_devices() -> Devices:
-    """Joins the machines of `TF_CONFIG`, or returns all GPUs of this machine or its one device.
-
-    Raises:
-      InputError: `TF_CONFIG` is invalid, or one of its machines does not answer.
-    """
+    """Joins the machines of `TF_CONFIG`, or returns all GPUs of this machine or its one device."""
     cluster = read_cluster()
     if cluster is not None:
         wait_for_all(cluster, lambda line: print(line, file=sys.stderr))  # noqa: T201
@@ -138,11 +123,7 @@ def open_devices() -> Devices:
 
 @contextlib.contextmanager
 def explain_lost_worker(devices: Devices) -> Iterator[None]:
-    """Explains what to do if another machine of the run is lost.
-
-    Raises:
-      InputError: Another machine is lost, so this one cannot continue.
-    """
+    """Raises an InputError that explains what to do if another machine of the run is lost."""
     try:
         yield
     except _LOST_WORKER_ERRORS as err:

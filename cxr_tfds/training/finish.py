@@ -88,7 +88,7 @@ def evaluate(
     config = RunConfig.read(run)
     for name in (run_folder.METRICS, run_folder.STRESS):
         run_folder.read_metrics(run, name)  # reports a corrupt file before minutes of scoring
-    dataset = open_run_dataset(config, data_dir and Path(data_dir))
+    dataset = open_run_dataset(config, None if data_dir is None else Path(data_dir))
     dataset.check_split(split)
     model = run_folder.load_model(run)
     scores, sample = score_and_sample(model, dataset, split, config.temperature)
@@ -119,11 +119,7 @@ def _update(run: Path, name: str, split: str, table: dict[str, Any]) -> dict[str
 def fit_decision(
     model: keras.Model, scores: Scores, sample: ImageSample, config: RunConfig
 ) -> RunConfig:
-    """Returns `config` with the temperature and the threshold that fit the validation split.
-
-    Raises:
-      InputError: The split holds only one class.
-    """
+    """Returns `config` with the temperature and the threshold that fit the validation split."""
     temperature = fit_temperature(scores.labels, scores.logits)
     config = dataclasses.replace(config, temperature=temperature, threshold=None)
     if scores.logits.ndim > 1:

@@ -12,9 +12,8 @@ from cxr_tfds.reading.sequential import read_columns
 def check_labels(dataset: BuiltDataset) -> list[int]:
     """Returns the number of training images of each class after checking the labels of all splits.
 
-    Raises:
-      InputError: Train or validation is missing or empty, a label is unknown or out of range, or a
-        split has no image of some class.
+    Raises an InputError if train or validation is missing or empty, a label is unknown or out of
+    range, or a split has no image of some class.
     """
     for split in ("train", "validation"):
         dataset.check_split(split)

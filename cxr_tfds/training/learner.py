@@ -45,17 +45,8 @@ class Learner:
     ) -> None:
         """Builds the model and its optimizer on the devices.
 
-        Args:
-          settings: Settings of the run.
-          dataset: Dataset to train on.
-          devices: Devices to train on.
-          policy: Keras dtype policy.
-          loss: Computes the loss of each image.
-          steps: Number of steps per epoch.
-
-        Raises:
-          InputError: The model cannot take the images, its weights are not available, or all layers
-            are frozen.
+        Raises an InputError if the model cannot take the images, its weights are not available, or
+        all layers are frozen.
         """
         self.settings, self.devices, self.loss, self.steps = settings, devices, loss, steps
         self.policy = policy
@@ -207,11 +198,7 @@ class Learner:
         return [variable.numpy() for variable in self._variables()]
 
     def load(self, state: list[np.ndarray]) -> None:
-        """Restores what `state` returned.
-
-        Raises:
-          ValueError: The arrays belong to a run with other settings.
-        """
+        """Restores what `state` returned."""
         for variable, values in zip(self._variables(), state, strict=True):
             variable.assign(values)
 

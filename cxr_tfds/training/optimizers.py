@@ -60,13 +60,9 @@ def make_rate(settings: TrainSettings, peak: float, steps: int) -> Rate:
 def make_optimizer(
     settings: TrainSettings, rate: Rate, *, scaled: bool, replicas: int = 1
 ) -> keras.optimizers.Optimizer:
-    """Returns the optimizer of a step.
+    """Returns the optimizer of a step in which each replica passes its part of the gradients' sum.
 
-    Args:
-      settings: Settings of the run.
-      rate: Learning-rate schedule.
-      scaled: Whether the loss is scaled so that small float16 gradients do not become zero.
-      replicas: Number of devices. Each passes 1 / `replicas` of the summed gradients.
+    `scaled` says whether the loss is scaled, so that small float16 gradients do not become zero.
     """
     clip = {"global_clipnorm": settings.clip_norm / replicas} if settings.clip_norm else {}
     if settings.optimizer == "adam":

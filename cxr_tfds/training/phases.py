@@ -45,15 +45,10 @@ def phase_of(settings: TrainSettings, epoch: int) -> Phase:
 
 
 def set_trainable_layers(model: Any, phase: Phase, freeze: str | None) -> None:
-    """Sets `trainable` of each layer of `model`. A frozen batch norm keeps its statistics.
+    """Sets `trainable` of each layer of `model`; layers up to `freeze` are frozen in every phase.
 
-    Args:
-      model: Keras model.
-      phase: Phase that begins.
-      freeze: Name of the last layer to freeze; None freezes no layer.
-
-    Raises:
-      InputError: The model has no layer `freeze`, or no trainable layer remains.
+    A frozen batch norm keeps its statistics. Raises an InputError if the model has no layer
+    `freeze` or no trainable layer remains.
     """
     layers = list(iterate_layers(model))
     names = [layer.name for layer in layers]

@@ -96,15 +96,8 @@ def run_training(
 ) -> dict[str, Any]:
     """Trains as `train` does and replaces an earlier run in the folder.
 
-    Args:
-      settings: Settings of the run.
-      run: Run folder to write; only the chief writes.
-      resume: Whether to continue an interrupted run from its last finished epoch. If `epochs` is
-        the number of finished epochs, training ends there and the run is completed.
-      devices: Devices to train on; those of `open_devices` by default.
-
-    Returns:
-      The content of `metrics.json`; empty on a machine that is not the chief.
+    A run resumes from its last finished epoch. If the setting `epochs` is the number of finished
+    epochs, training ends there and the run is completed.
 
     Raises:
       MissingData: The dataset is not built.
@@ -145,13 +138,7 @@ def run_training(
 
 
 def open_training_data(settings: TrainSettings) -> BuiltDataset:
-    """Opens the dataset of a run and checks that the model can learn from it.
-
-    Raises:
-      MissingData: The dataset is not built.
-      InputError: The dataset has no such target or size, the model cannot take its images or has no
-        such weights, or a threshold rule is set for more than two classes.
-    """
+    """Opens the dataset of a run and checks that the model can learn from it."""
     dataset = open_dataset(settings.dataset, settings.data_dir).targeted(settings.target)
     if settings.size is not None or settings.channels is not None:
         dataset = dataset.fitted(
@@ -181,11 +168,7 @@ def resolve_precision(precision: str) -> str:
 
 @contextlib.contextmanager
 def explain_out_of_memory(settings: TrainSettings) -> Iterator[None]:
-    """Suggests a smaller batch size if a step does not fit in memory.
-
-    Raises:
-      InputError: A step does not fit in memory.
-    """
+    """Raises an InputError that suggests a smaller batch if a step does not fit in memory."""
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as err:

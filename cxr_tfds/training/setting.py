@@ -71,16 +71,13 @@ def value_type(field: dataclasses.Field[Any]) -> str:
 
 
 def check_value(field: dataclasses.Field[Any], value: Any) -> None:
-    """Checks a value of a described field.
-
-    Raises:
-      InputError: The value has the wrong type or is not allowed.
-    """
+    """Raises an InputError if a value of a described field has a wrong type or is not allowed."""
     setting: Setting = field.metadata["setting"]
     if value is None and field.default is None:
         return
     kind = value_type(field)
-    if isinstance(value, bool) or not isinstance(value, _TYPES[kind]):
+    has_type: bool = isinstance(value, _TYPES[kind]) and not isinstance(value, bool)
+    if not has_type:
         raise InputError(f"{field.name}={value!r}; expected {_TYPE_NAMES[kind]}.")
     if setting.choices and value not in setting.choices:
         choices = [str(choice) for choice in setting.choices]

@@ -80,11 +80,12 @@ def test_keeps_the_metrics_of_other_splits(run, monkeypatch):
 def test_prints_every_metric_with_its_interval(run):
     lines = invoke(run).stdout.splitlines()
     test = run_folder.read_metrics(run)["test"]
-    shown = {line.split()[0]: line for line in lines[1:]}
-    for name, figure in test.items():
-        if isinstance(figure, dict) and "low" in figure and figure["value"] is not None:
-            interval = f"{figure['value']:.4f} (95% CI {figure['low']:.4f} to {figure['high']:.4f})"
-            assert interval in shown[name], name
+    printed = {tuple(line.split(" (")[0].split()[:2]): line for line in lines[1:]}
+    for name, metric in test.items():
+        if isinstance(metric, dict) and "low" in metric and metric["value"] is not None:
+            value = f"{metric['value']:.4f}"
+            interval = f"(95% CI {metric['low']:.4f} to {metric['high']:.4f})"
+            assert printed[name, value].endswith(f"{value} {interval}"), name
     for kind in ("bacteria", "virus"):
         of_kind = test["findings"][kind]
         row = next(line for line in lines if line.startswith(f"  sensitivity to {kind}"))

@@ -176,7 +176,7 @@ def test_build_command_quotes_a_folder_with_a_space(tmp_path):
         (
             "--augment-set",
             "rotation_deg",
-            "'rotation_deg'; expected NAME=VALUE, such as rotation_deg=5.",
+            "'rotation_deg': expected NAME=VALUE, such as rotation_deg=5.",
         ),
         ("--augment-set", "rotate=5", "'rotate' is not one of 'fill', 'rotation_deg', "),
         (
