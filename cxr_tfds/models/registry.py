@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,6 @@ from cxr_tfds.models import reference
 from cxr_tfds.models.backbones import backbone_model
 from cxr_tfds.models.edge import edge
 from cxr_tfds.models.weights import IMAGENET, NEW, check_weights, load_weights
-from cxr_tfds.reading.names import config_option
 from cxr_tfds.text import did_you_mean, text_table
 
 Shape = tuple[int, int, int]
@@ -126,10 +126,14 @@ def check_shape(name: str, shape: Shape) -> None:
         expected += f" and {' or '.join(map(str, entry.channels))} channel{plural}"
     size = side if is_large_enough else entry.shape[0]
     wanted = channels if has_channels else entry.shape[2]
-    option = config_option(f"{size}-rgb" if wanted == 3 else str(size))
+    config: dict[str, Any] = {"name": str(size), "size": size}
+    if wanted == 3:
+        config = {"name": f"{size}-rgb", "size": size, "channels": 3}
+    # 224 is the default config; TFDS refuses a custom config with its name.
+    option = "(the config 224)" if config["name"] == "224" else f"--config '{json.dumps(config)}'"
     raise InputError(
         f"Model {name} takes images of {expected}; the dataset has {side} x {side} x {channels}. "
-        f"Build a suitable one with: tfds build … {option or '(the config 224)'}, or, if it holds "
+        f"Build a suitable one with: tfds build … {option}, or, if it holds "
         f"source files (config original), add --size {size} --channels {wanted}."
     )
 

@@ -164,9 +164,9 @@ def test_three_classes_get_a_temperature_but_no_threshold():
 
 
 def test_samples_a_large_split(dataset, model):
-    whole, everything = score_and_sample(model, dataset, "test")
+    all_scores, everything = score_and_sample(model, dataset, "test")
     scores, kept = score_and_sample(model, dataset, "test", sample_bytes=10 * 64 * 64)
-    np.testing.assert_array_equal(scores.logits, whole.logits)
+    np.testing.assert_array_equal(scores.logits, all_scores.logits)
     assert len(kept.indices) == len(set(kept.indices)) == 10
     assert list(kept.indices) == sorted(kept.indices)
     np.testing.assert_array_equal(kept.images, everything.images[kept.indices])
