@@ -99,8 +99,7 @@ class Classifier:
     def predict(self, pixels: np.ndarray) -> Prediction:
         """Returns the prediction for pixels uint8 (S, S, C), 0 to 255, as `read` returns them.
 
-        Raises:
-          InputError: The pixels have another shape or type, or the model returns NaN.
+        Raises InputError for pixels of another shape or type and for NaN from the model.
         """
         with self._lock:
             if self._session.grid is None:

@@ -66,8 +66,8 @@ def list_files(names: Iterable[str]) -> Iterator[InputFile]:
 def list_images(folder: str | PathLike[str]) -> Iterator[InputFile]:
     """Yields image files by suffix, sorted, those of a folder before those of its subfolders.
 
-    Hidden files are ignored. Memory does not grow with the number of files. A folder that cannot be
-    listed is yielded with the reason. Files may be removed meanwhile.
+    Hidden files are ignored. Memory does not grow with the number of files, which may be removed
+    meanwhile. A folder that cannot be listed is yielded with the reason.
     """
     try:
         for entry in _sorted_entries(folder, _is_image):

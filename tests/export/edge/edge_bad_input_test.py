@@ -1,4 +1,4 @@
-"""Unusual and unusable input of `cxr-infer`: predictions, or one line of error without a traceback."""
+"""Unusual and unusable input of `cxr-infer`: predictions or one line of error."""
 
 import dataclasses
 import json
@@ -126,7 +126,8 @@ def test_without_runtime_prints_how_to_install_one(models, draw, version, ways, 
     hide = (
         "import sys, importlib.util as u, click, numpy, PIL.Image; find = u.find_spec; "
         "u.find_spec = lambda name, *more: None if 'lite' in name else find(name, *more); "
-        f"from cxr_tfds.export.edge import runtime; runtime.sys = type('sys', (), {{'version_info': {version}}}); "
+        "from cxr_tfds.export.edge import runtime; "
+        f"runtime.sys = type('sys', (), {{'version_info': {version}}}); "
     )
     done = infer_apart("predict", "--model", models["int8"], draw("x.png", 1), before=hide)
     assert (done.returncode, done.stdout) == (1, "")
@@ -141,7 +142,5 @@ def test_refuses_nan_logits(models, draw, infer_apart):
     )
     assert done.returncode == 1
     assert json.loads(done.stdout) == []
-    assert (
-        done.stderr
-        == "Error: The model returns [nan]; expected finite logits. Export it again with cxr-export.\n"
-    )
+    message = "The model returns [nan]; expected finite logits. Export it again with cxr-export."
+    assert done.stderr == f"Error: {message}\n"

@@ -212,7 +212,8 @@ def test_evaluate_prints_json(models, test_set, infer):
 def test_evaluate_prints_text(models, test_set, infer):
     done = infer("evaluate", "--model", models["float32"], test_set)
     lines = done.stdout.splitlines()
-    # 121 of 144 pairs without the two misclassified images; each of these wins 3 and ties once: 128 / 144.
+    # 121 of 144 pairs without the two misclassified images; each of these wins 3 and ties
+    # once: 128 / 144.
     assert lines[1].split()[:4] == ["auc", "0.8889", "(95%", "CI"]
     assert lines[-1].split() == ["images", "24"]
 

@@ -1,7 +1,7 @@
 """Corrupt images and models end in a prediction or a clear error, never in a hang or a crash.
 
-Each batch runs in a subprocess, where a crash of the interpreter is visible. Corruptions are seeded,
-so a failing case can be repeated.
+Each batch runs in a subprocess, where a crash of the interpreter is visible. Corruptions are
+seeded, so failures repeat.
 """
 
 import io

@@ -27,7 +27,8 @@ from cxr_tfds.export.variants import with_heatmap
 pixels = keras.Input((32, 32, 1))
 maps = keras.layers.Conv2D(2, 4, strides=4, activation="relu")(pixels)
 model = keras.Model(pixels, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(maps)))
-model.set_weights([np.full((4, 4, 1, 2), 1 / 16), np.zeros(2), np.full((2, 1), 0.05), np.full(1, -10.0)])
+kernel, head = np.full((4, 4, 1, 2), 1 / 16), np.full((2, 1), 0.05)
+model.set_weights([kernel, np.zeros(2), head, np.full(1, -10.0)])
 images = [np.full((32, 32, 1), grey, np.uint8) for grey in range(0, 256, 5)]
 for name in ("float32", "int8"):
     (Path(sys.argv[1]) / name).write_bytes(to_tflite(with_heatmap(model), name, images))

@@ -15,7 +15,8 @@ _LOADED = """
 import atexit, sys
 before = set(sys.modules)
 def report():
-    loaded = {name.partition(".")[0] for name in sys.modules.keys() - before} - set(sys.stdlib_module_names)
+    names = {name.partition(".")[0] for name in sys.modules.keys() - before}
+    loaded = names - set(sys.stdlib_module_names)
     print("LOADED", *sorted(loaded), file=sys.stderr)
 atexit.register(report)
 """

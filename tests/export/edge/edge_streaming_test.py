@@ -1,4 +1,4 @@
-"""Many images, standard input, vanishing files, Ctrl-C and a full disk: complete rows, one error."""
+"""Many images, standard input, vanishing files, Ctrl-C and a full disk."""
 
 import csv
 import io
