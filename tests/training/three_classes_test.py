@@ -77,7 +77,7 @@ def test_run_has_no_threshold_and_a_complete_report(run):
     assert history.startswith("epoch,loss,val_loss,val_accuracy,learning_rate\n")
     report = (run / "report.html").read_text(encoding="utf-8")
     assert "NORMAL / BACTERIA / VIRUS" in report
-    assert "is called from a probability" not in report
+    assert "is predicted from a probability" not in report
 
 
 @pytest.mark.parametrize("rule", ["youden", "0.4"])
