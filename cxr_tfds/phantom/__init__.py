@@ -1,1 +1,1 @@
-"""Drawn chest radiographs, and a dataset of them."""
+"""Draws chest radiographs and datasets of them."""

@@ -1,10 +1,7 @@
-"""A drawn dataset in the layout and with the names of the Kaggle chest-xray-pneumonia set."""
+"""Draws a dataset with the layout and file names of the Kaggle chest-xray-pneumonia set."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +11,7 @@ from PIL import Image
 
 from cxr_tfds import __version__
 from cxr_tfds.errors import InputError
+from cxr_tfds.files import check_new_folder, temporary_folder, write_json
 from cxr_tfds.phantom.drawing import draw, draw_anatomy
 from cxr_tfds.sources.kermany import FINDINGS
 
@@ -23,17 +21,23 @@ ROOT = "chest_xray"
 SETTINGS_FILE = "phantom.json"
 NORMAL_SHARE = 0.4  # of the images that `images_per_split` plans; the original test split has 0.375
 _BACTERIA_SHARE = 0.6  # of the pneumonia patients; 0.65 of the original images
-_PATIENT, _IMAGE, _PLAN = range(3)  # streams of random numbers under one seed
-_EXPECTED = f"splits {', '.join(SPLITS)} and classes {', '.join(CLASSES)}"
+_PATIENT, _IMAGE, _PLAN = range(3)  # random streams of one seed
 
 
-class Item(NamedTuple):
-    """One image to draw."""
+class PlannedImage(NamedTuple):
+    """One image to draw.
 
-    path: str  # below chest_xray/, "/" between the parts
-    finding: str  # one of FINDINGS
-    patient: int  # unique over the dataset
-    serial: int  # unique over the dataset
+    Attributes:
+      path: Below chest_xray/, with "/" between the parts.
+      finding: One of `FINDINGS`.
+      patient: Number of the patient, unique in the dataset.
+      serial: Number of the image, unique in the dataset.
+    """
+
+    path: str
+    finding: str
+    patient: int
+    serial: int
 
 
 def write_dataset(
@@ -44,66 +48,58 @@ def write_dataset(
     overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, dict[str, int]]:
-    """Draws `out`/chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg, named as in the Kaggle set.
+    """Draws `out`/chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg, named as on Kaggle.
 
-    Everything is drawn beside `out` and renamed at the end, so a broken run leaves `out` as it was.
-    `out`/phantom.json keeps the settings; other files in `out` stay as they are.
+    The images appear in `out` when all are drawn, so an interrupted run leaves `out` unchanged.
+    `out`/phantom.json holds the settings; other files in `out` are kept.
 
     Args:
-      images: how many images of each class in each split; a split or class not named gets none.
-      seed: of everything; 0 or more.
-      overwrite: replace what stands in `out`, provided it was drawn by this function.
-      progress: called with 1 after each image.
+      out: The folder to write to.
+      images: Number of images of each class in each split; by default 0.
+      seed: Of everything; 0 or more.
+      overwrite: Whether to replace a dataset drawn by this function.
+      progress: Called with 1 after each image.
 
     Returns:
       The number of images written, by split and class.
 
     Raises:
-      InputError: a split, class, count or the seed is not allowed, or `out` holds something that may
-        not be replaced.
+      InputError: A split, class, count or the seed is not allowed, or `out` holds something
+        that must not be replaced.
     """
-    items = list(plan(images, seed))
+    planned = list(plan_images(images, seed))
     out = out.resolve()
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; expected a folder to write to.")
-    if out.exists() and any(out.iterdir()):
-        if not overwrite:
-            raise InputError(
-                f"{out} exists and is not empty; choose another folder, or overwrite it."
-            )
-        if not (out / SETTINGS_FILE).is_file():
-            raise InputError(
-                f"{out} holds no {SETTINGS_FILE}: it was not drawn here, so it is not replaced."
-            )
+    check_new_folder(out, overwrite=overwrite)
+    if out.exists() and any(out.iterdir()) and not (out / SETTINGS_FILE).is_file():
+        raise InputError(
+            f"{out} contains no {SETTINGS_FILE}, so it was not drawn by cxr-tfds and is not "
+            "replaced. Choose another folder."
+        )
     counts = {
         split: {name: images.get(split, {}).get(name, 0) for name in CLASSES} for split in SPLITS
     }
-    settings = {"drawn_by": f"cxr-tfds {__version__}", "seed": seed, "images": counts}
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
-    beside.mkdir(parents=True)
-    try:
+    with temporary_folder(out) as temporary:
         for split in SPLITS:
             for name in CLASSES:
-                (beside / ROOT / split / name).mkdir(parents=True)
-        for item in items:
-            _write_image(beside / ROOT / item.path, item, seed)
+                (temporary / ROOT / split / name).mkdir(parents=True)
+        for image in planned:
+            _write_image(temporary / ROOT / image.path, image, seed)
             if progress:
                 progress(1)
-        (beside / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        settings = {"drawn_by": f"cxr-tfds {__version__}", "seed": seed, "images": counts}
+        write_json(temporary / SETTINGS_FILE, settings)
         if not out.exists():
-            beside.rename(out)
+            temporary.rename(out)
             return counts
         if (out / ROOT).exists():
-            (out / ROOT).rename(beside / "old")
+            (out / ROOT).rename(temporary / "old")
         for name in (ROOT, SETTINGS_FILE):
-            (beside / name).replace(out / name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            (temporary / name).replace(out / name)
     return counts
 
 
 def images_per_split(train: int, test: int) -> dict[str, dict[str, int]]:
-    """Counts for `write_dataset`: the two totals at 40% NORMAL, and the original's token val, 8 of each."""
+    """Returns counts for `write_dataset`: 40% NORMAL, and a val split of 8 images a class."""
     counts = {}
     for split, total in (("train", train), ("val", 16), ("test", test)):
         normal = 8 if split == "val" else round(NORMAL_SHARE * total)
@@ -111,56 +107,52 @@ def images_per_split(train: int, test: int) -> dict[str, dict[str, int]]:
     return counts
 
 
-def plan(images: Mapping[str, Mapping[str, int]], seed: int) -> Iterator[Item]:
-    """Names every image of a dataset and gives it a patient; each patient is in one split.
+def plan_images(images: Mapping[str, Mapping[str, int]], seed: int) -> Iterator[PlannedImage]:
+    """Yields every image of a dataset with its patient; each patient is in one split.
 
-    As in the original, a number N alone is no patient: personN_bacteria and personN_virus are two.
+    As in the original, the number alone does not identify a patient: personN_bacteria and
+    personN_virus are two.
 
     Raises:
-      InputError: see `write_dataset`.
+      InputError: See `write_dataset`.
     """
     if seed < 0:
         raise InputError(f"seed={seed}; expected 0 or more.")
     for split, classes in images.items():
         if split not in SPLITS or not set(classes) <= set(CLASSES):
-            raise InputError(f"images[{split!r}] names {', '.join(classes)}; expected {_EXPECTED}.")
+            raise InputError(
+                f"images[{split!r}] has {', '.join(classes)}; expected splits {', '.join(SPLITS)} "
+                f"and classes {', '.join(CLASSES)}."
+            )
         if min(classes.values(), default=0) < 0:
             raise InputError(f"images[{split!r}]={dict(classes)}; expected counts of 0 or more.")
     patients = dict.fromkeys(FINDINGS, 0)
-    drawn = person = 0
-    for split in SPLITS:
+    serial = person = 0
+    for split_number, split in enumerate(SPLITS):
         for label, name in enumerate(CLASSES):
-            rng = np.random.default_rng([seed, _PLAN, SPLITS.index(split), label])
+            rng = np.random.default_rng([seed, _PLAN, split_number, label])
             left = images.get(split, {}).get(name, 0)
             while left:
-                finding = (
-                    "none"
-                    if not label
-                    else "bacteria"
-                    if rng.random() < _BACTERIA_SHARE
-                    else "virus"
-                )
+                finding = "none"
+                if label:
+                    finding = "bacteria" if rng.random() < _BACTERIA_SHARE else "virus"
                 prefix = "NORMAL2-IM" if rng.random() < 0.6 else "IM"
                 patients[finding] += 1
                 number = patients[finding]
-                for nth in range(
-                    1, 1 + min(left, int(rng.choice(4, p=(0.6, 0.2, 0.12, 0.08))) + 1)
-                ):
+                count = min(left, int(rng.choice(4, p=(0.6, 0.2, 0.12, 0.08))) + 1)
+                for nth in range(1, count + 1):
                     person += label
-                    stem = (
-                        f"person{number}_{finding}_{person}"
-                        if label
-                        else f"{prefix}-{number:04}-{nth:04}"
-                    )
-                    yield Item(
-                        f"{split}/{name}/{stem}.jpeg", finding, sum(patients.values()), drawn
-                    )
-                    drawn += 1
-                    left -= 1
+                    stem = f"{prefix}-{number:04}-{nth:04}"
+                    if label:
+                        stem = f"person{number}_{finding}_{person}"
+                    path = f"{split}/{name}/{stem}.jpeg"
+                    yield PlannedImage(path, finding, sum(patients.values()), serial)
+                    serial += 1
+                left -= count
 
 
-def _write_image(path: Path, item: Item, seed: int) -> None:
-    anatomy = draw_anatomy(np.random.default_rng([seed, _PATIENT, item.patient]))
-    rng = np.random.default_rng([seed, _IMAGE, item.serial])
+def _write_image(path: Path, planned: PlannedImage, seed: int) -> None:
+    anatomy = draw_anatomy(np.random.default_rng([seed, _PATIENT, planned.patient]))
+    rng = np.random.default_rng([seed, _IMAGE, planned.serial])
     quality = int(rng.integers(70, 96))
-    Image.fromarray(draw(item.finding, rng, anatomy=anatomy)).save(path, "JPEG", quality=quality)
+    Image.fromarray(draw(planned.finding, rng, anatomy=anatomy)).save(path, "JPEG", quality=quality)

@@ -1,9 +1,9 @@
-"""Drawn chest radiographs: no patient, no download. `phantom_dataset` makes a dataset of them.
+"""Draws chest radiographs, to test the pipeline from source folder to device without patient data.
 
-They let the whole way from source folder to device be walked and tested. A model trained on them
-knows nothing of medicine. Only the opacities tell the class. Exposure, size, aspect, JPEG quality, side
-markers and device lines are drawn alike for both classes and the lungs' mean brightness is largely evened
-out, so a linear model of the pixels stays near chance where a small CNN does well.
+A model trained on them knows nothing about medicine. Only the opacities depend on the class.
+Exposure, size, aspect ratio, JPEG quality, side markers and device lines do not, and the mean
+brightness of the lungs is largely evened out: a linear model of the pixels stays near chance while
+a small CNN does well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.sources.kermany import FINDINGS
 
 _AREA = 48_000  # pixels drawn before the image is scaled to its size: about 219 x 219
-
 _MARKERS = {
     "L": ((0, 0), (0, 2), (1.1, 2)),
     "R": ((0, 2), (0, 0), (1, 0), (1, 1), (0, 1), (1, 2)),
@@ -28,7 +27,10 @@ Points = list[tuple[float, float]]
 
 
 class Anatomy(NamedTuple):
-    """A patient's chest. Lengths are in half body widths: x to the image's right, y down, 0 mid-chest."""
+    """A patient's chest.
+
+    Lengths are in half body widths: x to the right of the image, y down, 0 at mid-chest.
+    """
 
     chest: float  # half width of the rib cage
     apex: float  # y of the lungs' upper end
@@ -44,7 +46,7 @@ class Anatomy(NamedTuple):
 
 
 class _View(NamedTuple):
-    """Where the chest lies on the image: anatomy coordinates of each pixel, and the way back."""
+    """The chest's position in the image: anatomy coordinates of each pixel, and the inverse."""
 
     x: np.ndarray  # float32 (H, W)
     y: np.ndarray
@@ -52,7 +54,7 @@ class _View(NamedTuple):
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
-    """Draws a patient."""
+    """Returns a random patient."""
     u = rng.uniform
     return Anatomy(
         chest=u(0.68, 0.8), apex=u(-0.78, -0.66), base=u(0.34, 0.5), heart=u(0.24, 0.34),
@@ -62,19 +64,19 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
 
 
 def draw(finding: str, rng: np.random.Generator, *, anatomy: Anatomy | None = None) -> np.ndarray:
-    """Draws one frontal radiograph.
+    """Returns a drawn frontal radiograph.
 
     Args:
       finding: "none"; "bacteria", one or two focal consolidations; or "virus", diffuse opacity of
-        both lungs. How marked it is varies from hardly visible to plain.
-      rng: gives everything but the anatomy: size, position, exposure, noise, opacities, markers, lines.
-      anatomy: the patient; drawn from `rng` if not given.
+        both lungs. Opacities range from hardly visible to obvious.
+      rng: Source of all randomness except the anatomy.
+      anatomy: The patient; drawn from `rng` by default.
 
     Returns:
       uint8 (H, W), 0 to 255, MONOCHROME2: bone is bright. H and W are 300 to 700 pixels.
 
     Raises:
-      InputError: the finding is unknown.
+      InputError: The finding is unknown.
     """
     if finding not in FINDINGS:
         raise InputError(f"finding={finding!r}; expected one of {', '.join(FINDINGS)}.")
@@ -85,7 +87,7 @@ def draw(finding: str, rng: np.random.Generator, *, anatomy: Anatomy | None = No
     lungs = _lungs(chest, view)
 
     content = _vessels(rng, view) + _opacity(finding, rng, view, lungs)
-    # Evens out most of what the opacities add to the lungs' mean, which a linear model would find.
+    # Removes most of what the opacities add to the mean of the lungs: a linear model would find it.
     content += rng.normal(0, 0.05) - 0.6 * (content * lungs).sum() / lungs.sum()
     film = _body(chest, view) + lungs * (content - rng.uniform(0.34, 0.44))
     film += _bones(chest, view) + _soft_tissue(chest, rng, view)
@@ -95,7 +97,10 @@ def draw(finding: str, rng: np.random.Generator, *, anatomy: Anatomy | None = No
 
 
 def _place(rng: np.random.Generator, height: int, width: int) -> _View:
-    """Position, scale and rotation. A wide image shows a wider field, and a somewhat wider chest."""
+    """Returns a random position, scale and rotation.
+
+    A wide image shows a wider field and a slightly wider chest.
+    """
     aspect = width / height
     rows, cols = round((_AREA / aspect) ** 0.5), round((_AREA * aspect) ** 0.5)
     scale = rng.uniform(0.86, 1.08)
@@ -120,19 +125,19 @@ def _place(rng: np.random.Generator, height: int, width: int) -> _View:
 
 
 def _edge(distance: np.ndarray, softness: float) -> np.ndarray:
-    """0 to 1 over an edge where `distance` passes 0."""
+    """Returns 0 to 1 across an edge at `distance` 0; float32 (H, W)."""
     return np.clip(distance / np.float32(2 * softness) + np.float32(0.5), 0, 1)
 
 
 def _bump(
     x: np.ndarray, y: np.ndarray, at: tuple[float, float], radii: tuple[float, float]
 ) -> np.ndarray:
-    """exp(-r^2), r = 1 on the ellipse; float32 (H, W)."""
+    """Returns exp(-r^2), with r = 1 on the ellipse; float32 (H, W)."""
     return np.exp(-(((x - at[0]) / radii[0]) ** 2) - ((y - at[1]) / radii[1]) ** 2)
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> np.ndarray:
-    """Smooth noise of mean 0 and deviation about 1 with `cells` grains across; float32 (H, W)."""
+    """Returns smooth noise, mean 0, deviation about 1, `cells` grains across; float32 (H, W)."""
     grains = rng.standard_normal((cells, cells), dtype=np.float32) * 1.3
     return np.asarray(
         Image.fromarray(grains).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
@@ -142,7 +147,7 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> np.n
 def _strokes(
     shape: tuple[int, ...], strokes: list[tuple[Points, float, float]], blur: float
 ) -> np.ndarray:
-    """Lines as (points in pixels, width in pixels, brightness 0 to 1) on 0; float32 (H, W)."""
+    """Draws lines on 0: (points in pixels, width in pixels, brightness 0 to 1); float32 (H, W)."""
     image = Image.new("L", (shape[1], shape[0]))
     pen = ImageDraw.Draw(image)
     for points, width, value in strokes:
@@ -151,7 +156,7 @@ def _strokes(
 
 
 def _lungs(chest: Anatomy, view: _View) -> np.ndarray:
-    """1 inside the lung fields, 0 outside; float32 (H, W)."""
+    """Returns 1 inside the lung fields, 0 outside; float32 (H, W)."""
     x, y = view.x, view.y
     side = np.abs(x)
     middle = 0.12  # the lungs are widest below mid-chest
@@ -160,7 +165,7 @@ def _lungs(chest: Anatomy, view: _View) -> np.ndarray:
     inner = chest.mediastinum + 0.05 * y**2
     dome = chest.base + 0.04 * (x > 0) + 0.9 * (side - 0.36) ** 2
     lungs = _edge(outer - side, 0.025) * _edge(side - inner, 0.03) * _edge(dome - y, 0.025)
-    # The heart lies to the image's right, the patient's left.
+    # The heart is on the right of the image, the left of the patient.
     tilted = y - 0.35 * x
     heart = ((x - 0.1) / (chest.heart * 1.1)) ** 2 + (
         (tilted - chest.base + 0.18) / (1.1 * chest.heart)
@@ -170,7 +175,7 @@ def _lungs(chest: Anatomy, view: _View) -> np.ndarray:
 
 
 def _body(chest: Anatomy, view: _View) -> np.ndarray:
-    """Soft tissue, mediastinum and abdomen without the lungs; float32 (H, W)."""
+    """Draws soft tissue, mediastinum and abdomen without the lungs; float32 (H, W)."""
     x, y = view.x, view.y
     side = np.abs(x)
     slope = chest.shoulder - 0.35 * np.clip(0.8 - side, 0, 1) - 0.5 * np.clip(0.3 - side, 0, 1)
@@ -183,7 +188,7 @@ def _body(chest: Anatomy, view: _View) -> np.ndarray:
 
 
 def _bones(chest: Anatomy, view: _View) -> np.ndarray:
-    """Ribs, clavicles and spine; float32 (H, W)."""
+    """Draws ribs, clavicles and spine; float32 (H, W)."""
     x, y = view.x, view.y
     side = np.abs(x)
     cage = (
@@ -202,7 +207,7 @@ def _bones(chest: Anatomy, view: _View) -> np.ndarray:
 
 
 def _soft_tissue(chest: Anatomy, rng: np.random.Generator, view: _View) -> np.ndarray:
-    """Uneven tissue, a heel of the beam, and breast shadows with their lower edge; float32 (H, W)."""
+    """Draws uneven tissue, the heel effect and breast shadows; float32 (H, W)."""
     x, y = view.x, view.y
     film = 0.035 * _noise(rng, x.shape, 5) + rng.normal(0, 0.04) * x + rng.normal(0, 0.04) * y
     if chest.breast:
@@ -213,23 +218,23 @@ def _soft_tissue(chest: Anatomy, rng: np.random.Generator, view: _View) -> np.nd
 
 
 def _vessels(rng: np.random.Generator, view: _View) -> np.ndarray:
-    """Vessels that run from the hila and branch; float32 (H, W)."""
+    """Draws vessels that branch from the hila; float32 (H, W)."""
     side = np.repeat([-1.0, 1.0], 9)
     angle = np.tile(np.linspace(-1.3, 1.2, 9), 2) + rng.normal(0, 0.12, 18)
-    thick = rng.uniform(2.5, 4.5, 18)
-    here = np.stack([side * 0.17, 0.02 + 0.02 * side], axis=1)
+    width = rng.uniform(2.5, 4.5, 18)
+    starts = np.stack([side * 0.17, 0.02 + 0.02 * side], axis=1)
     strokes = []
     for step in range(4):
         angle = angle + rng.normal(0, 0.25, 18)
         fork = angle + rng.choice((-0.6, 0.6), 18)
-        there = here + 0.11 * np.stack([side * np.cos(angle), np.sin(angle)], axis=1)
-        tips = here + 0.12 * np.stack([side * np.cos(fork), np.sin(fork)], axis=1)
-        start, end, tip = view.to_pixels(here), view.to_pixels(there), view.to_pixels(tips)
+        ends = starts + 0.11 * np.stack([side * np.cos(angle), np.sin(angle)], axis=1)
+        tips = starts + 0.12 * np.stack([side * np.cos(fork), np.sin(fork)], axis=1)
+        start, end, tip = view.to_pixels(starts), view.to_pixels(ends), view.to_pixels(tips)
         for i in range(18):
-            strokes.append(([start[i], end[i]], thick[i] * 0.7**step, 0.9 * 0.85**step))
+            strokes.append(([start[i], end[i]], width[i] * 0.7**step, 0.9 * 0.85**step))
             if step:
-                strokes.append(([start[i], tip[i]], thick[i] * 0.5**step, 0.6 * 0.85**step))
-        here = there
+                strokes.append(([start[i], tip[i]], width[i] * 0.5**step, 0.6 * 0.85**step))
+        starts = ends
     film = rng.uniform(0.07, 0.15) * _strokes(view.x.shape, strokes, 1.2)
     for at in (-0.17, 0.17):
         film += rng.uniform(0.03, 0.09) * _bump(view.x, view.y, (at, 0.03), (0.08, 0.13))
@@ -237,7 +242,7 @@ def _vessels(rng: np.random.Generator, view: _View) -> np.ndarray:
 
 
 def _opacity(finding: str, rng: np.random.Generator, view: _View, lungs: np.ndarray) -> np.ndarray:
-    """What pneumonia adds to the lungs, nothing for "none"; float32 (H, W)."""
+    """Draws the opacities of a finding, zeros for "none"; float32 (H, W)."""
     x, y = view.x, view.y
     if finding == "bacteria":
         film = np.zeros_like(x)
@@ -259,7 +264,7 @@ def _opacity(finding: str, rng: np.random.Generator, view: _View, lungs: np.ndar
 
 
 def _expose(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur, exposure and film noise; float32 (H, W), about 0 to 1."""
+    """Applies exposure and film noise; float32 (H, W), about 0 to 1."""
     level = np.clip(film + 0.04, 0.0, 1.2)
     level = rng.uniform(0.85, 1.2) * level ** rng.uniform(0.8, 1.3) + rng.uniform(-0.03, 0.08)
     grain = _noise(rng, film.shape, 70) * rng.uniform(0.004, 0.014)
@@ -269,7 +274,7 @@ def _expose(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _lines(rng: np.random.Generator, view: _View) -> np.ndarray:
-    """A side marker and device lines on some images, whatever the finding; float32 (H, W)."""
+    """Draws a side marker and device lines on some images of all findings; float32 (H, W)."""
     strokes: list[tuple[Points, float, float]] = []
     if rng.random() < 0.6:
         left = rng.random() < 0.5  # the patient's left is on the image's right

@@ -1,4 +1,4 @@
-"""`cxr-data`: exit codes, what is printed where, and that --help is quick."""
+"""Tests `cxr-data`: exit codes, output streams and a quick --help."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_phantom_prints_counts_and_the_folder(tmp_path: Path) -> None:
     assert len(list(out.glob("chest_xray/*/*/*.jpeg"))) == 38
 
 
-def test_phantom_repeats_itself_with_the_same_seed_only(tmp_path: Path) -> None:
+def test_phantom_depends_on_the_seed(tmp_path: Path) -> None:
     data = []
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
         args = ["phantom", "--out", str(tmp_path / name), "--seed", seed, *SMALL]
@@ -39,7 +39,7 @@ def test_phantom_repeats_itself_with_the_same_seed_only(tmp_path: Path) -> None:
     assert not set(data[0]) & set(data[2])
 
 
-def test_phantom_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
+def test_phantom_refuses_a_folder_that_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     refused = CliRunner().invoke(cli, ["phantom", "--out", str(tmp_path), *SMALL])
     assert refused.exit_code == 1
@@ -47,11 +47,11 @@ def test_phantom_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
     assert "--overwrite" in refused.stderr
     foreign = CliRunner().invoke(cli, ["phantom", "--out", str(tmp_path), "--overwrite", *SMALL])
     assert foreign.exit_code == 1
-    assert "holds no phantom.json" in foreign.stderr
+    assert "contains no phantom.json" in foreign.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_phantom_overwrites_its_own_folder_when_asked(tmp_path: Path) -> None:
+def test_phantom_overwrites_its_own_folder(tmp_path: Path) -> None:
     out = tmp_path / "drawn"
     first = CliRunner().invoke(cli, ["phantom", "--out", str(out), "--train", "30", "--test", "10"])
     assert first.exit_code == 0
@@ -85,7 +85,7 @@ def test_wrong_usage_exits_with_2(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_command_is_answered_with_the_nearest() -> None:
+def test_unknown_command_suggests_the_nearest() -> None:
     result = CliRunner().invoke(cli, ["phanton"])
     assert "Did you mean 'phantom'?" in result.stderr
 

@@ -1,4 +1,4 @@
-"""`cxr-data summary` and `preview`: what a source holds, seen before anything is built."""
+"""Tests `cxr-data summary` and `cxr-data preview`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def draw(path: Path, size: tuple[int, int] = (20, 10), mode: str = "L", grey: in
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes and two splits, with a file twice, an unusable one and junk. Read it, never write to it."""
+    """A folder of two classes and splits with a duplicate, an unusable file and junk. Read-only."""
     folder = tmp_path_factory.mktemp("odd") / "ward"
     for number in range(4):
         draw(folder / f"train/Healthy/p{number}_a.png")
@@ -51,7 +51,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PATIENTS = '{"patient": "^(p[0-9]+)_"}'
 
 
-def test_summary_counts_what_a_build_would_see(odd: Path) -> None:
+def test_summary_counts_images_as_a_build_does(odd: Path) -> None:
     done = run("summary", odd, "--config", PATIENTS)
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
@@ -60,8 +60,8 @@ def test_summary_counts_what_a_build_would_see(odd: Path) -> None:
     assert table[2:] == [["train", "7", "3", "4", "7", "0"], ["test", "3", "2", "1", "3", "0"]]
     assert "- test/Healthy/p0_b.png = train/Healthy/p0_a.png" in lines
     assert "- p0: train and test" in lines
-    assert "- train/Healthy/p3_a.png empty file (0 bytes)" in lines
-    assert lines[-1] == "Junk that is not read, such as .DS_Store: 2 files."
+    assert "- train/Healthy/p3_a.png: empty file (0 bytes)" in lines
+    assert lines[-1] == "Ignored junk such as .DS_Store: 2 files."
     (healthy,) = [line for line in lines if line.startswith("Healthy")]
     assert (
         " ".join(healthy.split())
@@ -70,7 +70,7 @@ def test_summary_counts_what_a_build_would_see(odd: Path) -> None:
     assert "Reading" in done.stderr
 
 
-def test_summary_as_json_of_a_zip(odd: Path, tmp_path: Path) -> None:
+def test_summary_prints_json_for_a_zip(odd: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "ward.zip", "w") as file:
         for path in sorted(odd.rglob("*.png")):
             file.write(path, path.relative_to(odd.parent))
@@ -85,19 +85,19 @@ def test_summary_as_json_of_a_zip(odd: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in done.stdout
 
 
-def test_summary_draws_a_picture(odd: Path, tmp_path: Path) -> None:
+def test_summary_writes_a_plot(odd: Path, tmp_path: Path) -> None:
     picture = tmp_path / "look.png"
     assert run("summary", odd, "--plot", picture).exit_code == 0
     with Image.open(picture) as image:
         assert image.width > 1000
     again = run("summary", odd, "--plot", picture)
     assert again.exit_code == 1
-    assert "look.png exists. Choose another name, or give --overwrite" in again.stderr
+    assert "look.png exists. Choose another name, or add --overwrite" in again.stderr
     assert run("summary", odd, "--plot", picture, "--overwrite").exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["look.png"]
 
 
-def test_summary_reads_as_the_builder_of_a_dataset_does(phantom: Path) -> None:
+def test_summary_reads_with_a_builder(phantom: Path) -> None:
     done = run("summary", phantom, "--dataset", "chest_xray_pneumonia", "--json")
     assert done.exit_code == 0, done.output
     report, plain = json.loads(done.stdout), json.loads(run("summary", phantom, "--json").stdout)
@@ -105,7 +105,7 @@ def test_summary_reads_as_the_builder_of_a_dataset_does(phantom: Path) -> None:
     assert report["splits"]["train"]["images"] == 60
 
 
-def test_summary_of_a_dataset_that_takes_images_from_two_places(tmp_path: Path) -> None:
+def test_summary_reads_two_sources(tmp_path: Path) -> None:
     collection, kaggle = tmp_path / "collection", tmp_path / "elsewhere"
     rows = [
         f"{number},COVID-19,PA,{draw(collection / f'images/{number}.png').name}"
@@ -127,10 +127,10 @@ def test_summary_of_a_dataset_that_takes_images_from_two_places(tmp_path: Path) 
     (collection / "images/0.png").symlink_to(tmp_path / "out.png")
     done = run("summary", collection, "--dataset", "covid_chestxray", "--config", config)
     assert done.exit_code == 1
-    assert "1 of the files are reached by links that lead out" in done.stderr
+    assert "Links must not lead out of" in done.stderr
 
 
-def test_summary_of_names_that_standard_output_cannot_encode(tmp_path: Path) -> None:
+def test_summary_escapes_names_for_stdout(tmp_path: Path) -> None:
     for name in ("normal/a.png", "Übrige Ã 胸/b.png"):
         draw(tmp_path / "ward" / "train" / name)
     command = ["summary", str(tmp_path / "ward")]
@@ -141,7 +141,7 @@ def test_summary_of_names_that_standard_output_cannot_encode(tmp_path: Path) -> 
     assert list(report["files"]) == ["normal", "Übrige Ã 胸"]
 
 
-def test_summary_of_a_built_dataset_is_the_report_of_its_build(built: Path) -> None:
+def test_summary_prints_the_report_of_a_built_dataset(built: Path) -> None:
     folder = built / "chest_xray_pneumonia" / "64" / "1.0.0"
     done = run("summary", folder)
     assert done.exit_code == 0, done.output
@@ -155,12 +155,10 @@ def test_summary_of_a_built_dataset_is_the_report_of_its_build(built: Path) -> N
         json.loads(run("summary", folder, "--json").stdout)["dataset"]
         == "chest_xray_pneumonia/64:1.0.0"
     )
-    assert "takes the source it was built from" in run("summary", folder, "--plot", "x.png").stderr
+    assert "give the source it was built from" in run("summary", folder, "--plot", "x.png").stderr
 
 
-def test_neither_command_loads_tensorflow_for_a_folder_of_classes(
-    odd: Path, tmp_path: Path
-) -> None:
+def test_class_folders_need_no_tensorflow(odd: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from cxr_tfds.commands.data import cli\n"
@@ -175,7 +173,7 @@ def test_neither_command_loads_tensorflow_for_a_folder_of_classes(
     assert done.returncode == 0, done.stderr
 
 
-def test_preview_shows_fitted_pixels_in_rows_of_split_and_class(odd: Path, tmp_path: Path) -> None:
+def test_preview_shows_fitted_pixels(odd: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.png"
     done = run("preview", odd, "--out", page, "--each", "3", "--size", "320")
     assert (done.exit_code, done.stdout) == (0, f"{page}\n"), done.output
@@ -192,7 +190,7 @@ def test_preview_shows_fitted_pixels_in_rows_of_split_and_class(odd: Path, tmp_p
         assert any(np.array_equal(image, other) for other in shown)
 
 
-def test_preview_draws_the_same_sample_for_the_same_seed(phantom: Path, tmp_path: Path) -> None:
+def test_preview_sample_depends_on_the_seed(phantom: Path, tmp_path: Path) -> None:
     pages = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         out = tmp_path / f"{name}.html"
@@ -208,20 +206,20 @@ def test_preview_draws_the_same_sample_for_the_same_seed(phantom: Path, tmp_path
     assert "train \N{MIDDLE DOT} NORMAL \N{MIDDLE DOT} 2 of 24" in pages[0]
 
 
-def test_preview_names_what_cannot_be_used_and_escapes_names(odd: Path, tmp_path: Path) -> None:
+def test_preview_marks_unusable_files_and_escapes_names(odd: Path, tmp_path: Path) -> None:
     source = shutil.copytree(odd, tmp_path / "a<b>")
     draw(source / "train/Healthy/<i>Ü\n.png")
     page = tmp_path / "page.html"
     assert run("preview", source, "--out", page).exit_code == 0
     text = page.read_text(encoding="utf-8")
-    assert "cannot be used" in text
+    assert "unusable" in text
     assert "empty file (0 bytes)" in text
     assert "&lt;i&gt;Ü" in text
     assert "<i>" not in text
     assert run("preview", source, "--out", tmp_path / "page.png").exit_code == 0
 
 
-def test_preview_of_what_training_sees(phantom: Path, tmp_path: Path) -> None:
+def test_preview_shows_augmented_images(phantom: Path, tmp_path: Path) -> None:
     pages = {}
     for preset in ("none", "classic"):
         pages[preset] = tmp_path / f"{preset}.html"
@@ -260,40 +258,40 @@ def test_preview_of_what_training_sees(phantom: Path, tmp_path: Path) -> None:
     ("args", "code", "message"),
     [
         (["nowhere"], 1, "No radiographs in nowhere\nIt does not exist."),
-        (["nowhere"], 1, "For the layout of a dataset by name give --dataset."),
+        (["nowhere"], 1, "To read the layout of a dataset, name it with --dataset."),
         (["nowhere", "--dataset", "chest_xray_pneumonia"], 1, "No radiographs in nowhere"),
         (
             ["nowhere", "--dataset", "chest_xray_pneumoni"],
             2,
             "Did you mean 'chest_xray_pneumonia'?",
         ),
-        (["nowhere", "--config", "{"], 1, "--config '{' is no JSON"),
+        (["nowhere", "--config", "{"], 1, "Invalid JSON '{': "),
         (["nowhere", "--config", "[]"], 1, "expected settings such as"),
         (
             ["nowhere", "--config", '{"size": 3}'],
             1,
-            "--config has size; without --dataset it may have classes",
+            "--config has size; without --dataset, expected any of classes",
         ),
         (
             ["nowhere", "--dataset", "chest_xray_pneumonia", "--config", '{"colour": 3}'],
             1,
-            "no setting colour",
+            "Unknown config setting colour",
         ),
-        (["ODD", "--config", '{"patient": "("}'], 1, "patient='(' is no regular expression"),
+        (["ODD", "--config", '{"patient": "("}'], 1, "patient='(' is not a regular expression"),
         (
             ["ODD", "--config", '{"patient": "^x"}'],
             1,
-            "patient='^x' matches no file name; the names are like p",
+            "patient='^x' matches no file name. Examples of names: p",
         ),
-        (["ODD", "--config", '{"negative": 3}'], 1, "negative=3; expected a text"),
+        (["ODD", "--config", '{"negative": 3}'], 1, "negative=3; expected text"),
         (
             ["ODD", "--config", '{"classes": "Healthy"}'],
             1,
-            "classes='Healthy'; expected names in a list",
+            "classes='Healthy'; expected a list",
         ),
     ],
 )
-def test_wrong_usage(
+def test_refuses_wrong_usage(
     command: str, args: list[str], code: int, message: str, odd: Path, tmp_path: Path
 ) -> None:
     args = [str(odd) if arg == "ODD" else arg for arg in args]
@@ -302,7 +300,7 @@ def test_wrong_usage(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_page_of_another_kind(odd: Path, tmp_path: Path) -> None:
+def test_preview_refuses_other_formats(odd: Path, tmp_path: Path) -> None:
     done = run("preview", odd, "--out", tmp_path / "x.pdf")
     assert done.exit_code == 2
-    assert "ends in '.pdf'; expected .png or .html" in done.stderr
+    assert "has the suffix '.pdf'; expected .png or .html" in done.stderr

@@ -1,4 +1,4 @@
-"""The drawn dataset: layout, patients, repeatability, and that nothing but the opacities tells the class."""
+"""Tests the drawn dataset: layout, patients, seeds, and that only opacities depend on the class."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_layout_and_counts(drawn: Drawn) -> None:
         "test/PNEUMONIA": 150,
     }
     assert sorted(p.name for p in drawn.out.iterdir()) == ["chest_xray", "phantom.json"]
-    assert [p.name for p in drawn.out.parent.iterdir()] == ["set"]  # nothing left beside
+    assert [p.name for p in drawn.out.parent.iterdir()] == ["set"]  # no temporary folder is left
 
 
 def test_names(drawn: Drawn) -> None:
@@ -131,7 +131,7 @@ def test_names(drawn: Drawn) -> None:
     assert sorted(running) == list(range(1, len(running) + 1))
 
 
-def test_a_patient_stands_in_one_split_and_may_have_several_images(drawn: Drawn) -> None:
+def test_each_patient_is_in_one_split(drawn: Drawn) -> None:
     splits: dict[tuple[str, ...], list[str]] = {}
     for path in drawn.paths:
         splits.setdefault(patient(path), []).append(path.parent.parent.name)
@@ -139,8 +139,8 @@ def test_a_patient_stands_in_one_split_and_may_have_several_images(drawn: Drawn)
     assert {len(found) for found in splits.values()} == {1, 2, 3, 4}
 
 
-def test_the_number_alone_is_no_patient(drawn: Drawn) -> None:
-    """As in the original: personN in train and in test are two patients, of different type."""
+def test_number_alone_does_not_identify_a_patient(drawn: Drawn) -> None:
+    """As in the original, personN of train and personN of test are two patients."""
     numbers: dict[bool, set[str]] = {False: set(), True: set()}
     for path, test in zip(drawn.paths, drawn.test, strict=True):
         if match := PNEUMONIA.fullmatch(path.name):
@@ -148,7 +148,7 @@ def test_the_number_alone_is_no_patient(drawn: Drawn) -> None:
     assert numbers[False] & numbers[True]
 
 
-def test_settings_are_kept(tmp_path: Path) -> None:
+def test_writes_its_settings(tmp_path: Path) -> None:
     counts = phantom_dataset.write_dataset(tmp_path / "a", images=FEW, seed=5)
     settings = json.loads((tmp_path / "a/phantom.json").read_text(encoding="utf-8"))
     assert settings["seed"] == 5
@@ -160,7 +160,7 @@ def test_settings_are_kept(tmp_path: Path) -> None:
     }
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
+def test_bytes_depend_on_the_seed(tmp_path: Path) -> None:
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         phantom_dataset.write_dataset(tmp_path / name, images=FEW, seed=seed)
     a, b, c = (files(tmp_path / name) for name in "abc")
@@ -171,7 +171,7 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
     assert len(set(images)) == len(images)
 
 
-def test_more_test_images_leave_the_training_images_as_they_were(tmp_path: Path) -> None:
+def test_training_images_do_not_depend_on_test_images(tmp_path: Path) -> None:
     phantom_dataset.write_dataset(tmp_path / "few", images=FEW, seed=5)
     phantom_dataset.write_dataset(
         tmp_path / "more", images={**FEW, "test": {"NORMAL": 3, "PNEUMONIA": 5}}, seed=5
@@ -179,14 +179,14 @@ def test_more_test_images_leave_the_training_images_as_they_were(tmp_path: Path)
     assert files(tmp_path / "few/chest_xray/train") == files(tmp_path / "more/chest_xray/train")
 
 
-def test_progress_counts_every_image(tmp_path: Path) -> None:
+def test_reports_progress_for_every_image(tmp_path: Path) -> None:
     steps: list[int] = []
     phantom_dataset.write_dataset(tmp_path / "a", images=FEW, progress=steps.append)
     assert steps == [1] * 9
 
 
 @pytest.mark.parametrize("finding", phantom.FINDINGS)
-def test_draw_gives_a_greyscale_image_of_promised_size(finding: str) -> None:
+def test_draw_returns_greyscale_of_the_documented_size(finding: str) -> None:
     sizes = set()
     for seed in range(20):
         image = phantom.draw(finding, np.random.default_rng(seed))
@@ -194,12 +194,12 @@ def test_draw_gives_a_greyscale_image_of_promised_size(finding: str) -> None:
         assert image.ndim == 2
         assert min(image.shape) >= 300
         assert max(image.shape) <= 700
-        assert image.std() > 20  # neither blank nor burnt out
+        assert image.std() > 20  # neither blank nor overexposed
         sizes.add(image.shape)
     assert len(sizes) > 15
 
 
-def test_images_of_a_patient_share_the_anatomy_and_nothing_else() -> None:
+def test_images_of_a_patient_share_only_the_anatomy() -> None:
     chest = phantom.draw_anatomy(np.random.default_rng(0))
     first, second = (phantom.draw("none", np.random.default_rng(s), anatomy=chest) for s in (1, 2))
     assert first.shape != second.shape
@@ -214,26 +214,26 @@ def test_draw_refuses_an_unknown_finding() -> None:
         phantom.draw("covid", np.random.default_rng(0))
 
 
-def test_no_single_property_tells_the_class(drawn: Drawn) -> None:
-    # 288 NORMAL against 428: the AUC of a property that says nothing has a deviation of 0.022.
+def test_no_single_property_predicts_the_class(drawn: Drawn) -> None:
+    # With 288 NORMAL and 428 others, the AUC of a random property has a deviation of 0.022.
     for name, values in drawn.features.items():
         auc = roc_auc_score(drawn.label, values)
         assert 0.43 < auc < 0.57, f"{name}: {auc:.3f}"
 
 
-def test_a_linear_model_stays_near_chance(drawn: Drawn) -> None:
+def test_linear_model_stays_near_chance(drawn: Drawn) -> None:
     assert linear_auc(drawn, halved(drawn.pixels)) <= 0.7
     assert linear_auc(drawn, drawn.pixels) <= 0.7
 
 
-def test_the_linear_model_would_find_a_shortcut(drawn: Drawn) -> None:
-    """What makes the test above mean something: a corner a little brighter in one class is found."""
+def test_linear_model_finds_an_added_shortcut(drawn: Drawn) -> None:
+    """Shows that the test above can fail: a slightly brighter corner in one class is enough."""
     pixels = halved(drawn.pixels)
     pixels[drawn.label, :4, :4] += 40
     assert linear_auc(drawn, pixels) > 0.9
 
 
-def test_the_lungs_tell_the_class_by_local_contrast(drawn: Drawn) -> None:
+def test_local_contrast_of_the_lungs_predicts_the_class(drawn: Drawn) -> None:
     lungs = drawn.pixels[:, 16:44, 8:56].astype(float)
     coarse = lungs.reshape(len(lungs), 7, 4, 12, 4).mean(axis=(2, 4))
     rough = np.abs(np.diff(coarse, 2, axis=1)).mean(axis=(1, 2)) / coarse.std(axis=(1, 2))
@@ -244,12 +244,12 @@ def test_the_lungs_tell_the_class_by_local_contrast(drawn: Drawn) -> None:
     ("images", "seed", "message"),
     [
         ({"validation": {"NORMAL": 1}}, 0, "'validation'.*expected splits train, val, test"),
-        ({"train": {"COVID": 1}}, 0, "names COVID; expected.*classes NORMAL, PNEUMONIA"),
+        ({"train": {"COVID": 1}}, 0, "has COVID; expected.*classes NORMAL, PNEUMONIA"),
         ({"train": {"NORMAL": -1}}, 0, "expected counts of 0 or more"),
         (FEW, -1, "seed=-1; expected 0 or more"),
     ],
 )
-def test_bad_values_are_refused_before_anything_is_written(
+def test_refuses_bad_values_before_writing(
     tmp_path: Path, images: Any, seed: int, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -257,22 +257,22 @@ def test_bad_values_are_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+def test_keeps_a_foreign_folder(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/mine.txt").write_text("mine", encoding="utf-8")
-    for overwrite, message in ((False, "not empty"), (True, "holds no phantom.json")):
+    for overwrite, message in ((False, "not empty"), (True, "contains no phantom.json")):
         with pytest.raises(InputError, match=message):
             phantom_dataset.write_dataset(tmp_path / "a", images=FEW, overwrite=overwrite)
     assert files(tmp_path) == {"a/mine.txt": b"mine"}
 
 
-def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
+def test_refuses_a_file_as_output(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="is a file"):
         phantom_dataset.write_dataset(tmp_path / "a", images=FEW, overwrite=True)
 
 
-def test_overwrite_leaves_no_stale_image_and_keeps_other_files(tmp_path: Path) -> None:
+def test_overwrite_removes_old_images_and_keeps_other_files(tmp_path: Path) -> None:
     out = tmp_path / "a"
     phantom_dataset.write_dataset(out, images={"train": {"NORMAL": 5, "PNEUMONIA": 5}}, seed=1)
     (out / "notes.txt").write_text("mine", encoding="utf-8")
@@ -282,7 +282,7 @@ def test_overwrite_leaves_no_stale_image_and_keeps_other_files(tmp_path: Path) -
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "fresh"]
 
 
-def test_a_broken_run_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+def test_interrupted_run_changes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "a"
     phantom_dataset.write_dataset(out, images=FEW, seed=5)
     before = files(tmp_path)
