@@ -56,7 +56,7 @@ class ImageSample(NamedTuple):
     images: np.ndarray  # uint8 (M, S, S, C)
 
 
-def open_run_dataset(config: RunConfig, data_dir: Path | None = None) -> BuiltDataset:
+def open_run_dataset(config: RunConfig, data_dir: str | Path | None = None) -> BuiltDataset:
     """Opens the dataset a run was trained on, as the run read it.
 
     Args:
