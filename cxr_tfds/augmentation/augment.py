@@ -1,6 +1,6 @@
 """Augmentation of batches on the accelerator, in `keras.ops`.
 
-The order is that of what happens to a radiograph: all geometric changes as one affine warp with one
+In the order of taking a radiograph: all geometric changes as one affine warp with one
 interpolation, then sharpness, exposure, noise and compression. Every image has its own draws.
 """
 
@@ -55,7 +55,8 @@ class Augment(keras.layers.Layer):
         # slower.
         fill = self.settings.fill
         self._warp = _compiled(lambda images, matrix: warp(images, matrix, fill))
-        self._expose, self._blur, self._compress = map(_compiled, (expose, blur, compress))
+        self._expose, self._blur = _compiled(expose), _compiled(blur)
+        self._compress = _compiled(compress)
 
     def call(self, images: Any, training: bool = True) -> Any:
         """Returns the changed images."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import re
 from pathlib import Path
@@ -71,8 +72,7 @@ class BuiltDataset:
         Args:
           batch_size: Images in a batch.
           seed: Seed of the orders.
-          first_epoch: Number of the first epoch, from 0. Batches are those of an uninterrupted run
-            from this epoch on.
+          first_epoch: Number of the first epoch, from 0, to continue an interrupted run.
           cache: "ram" holds the split as one uint8 tensor. "file" writes the fitted images to one
             file and reads from it, which saves decoding source files in every epoch. "none" scans
             the shards once, verifying checksums, and then reads each image from its shard. "auto"
@@ -97,7 +97,7 @@ class BuiltDataset:
             seed=seed,
             first_epoch=first_epoch,
             cache=cache,
-            cache_dir=cache_dir and Path(cache_dir),
+            cache_dir=Path(cache_dir) if cache_dir else None,
             shard=shard,
             split=split,
         )
@@ -220,10 +220,7 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
     splits = {s: info.splits[s] for s in SPLITS if s in info.splits}
     shards = {split: [str(path) for path in splits[split].filepaths] for split in splits}
     # Without the class names TFDS would use "0" and "1".
-    for path in (
-        folder / "label.labels.txt",
-        *(path for paths in shards.values() for path in paths),
-    ):
+    for path in itertools.chain([str(folder / "label.labels.txt")], *shards.values()):
         if not Path(path).is_file():
             raise MissingData(f"{path} is missing. {rebuild}")
     for split, paths in shards.items():

@@ -84,7 +84,7 @@ def field_batches(
     return (
         tf.data.Dataset.from_tensor_slices(dataset.shards[split])
         .flat_map(shard_reader)
-        # A shard cut between two records is no error to TensorFlow.
+        # TensorFlow accepts a shard that was cut between two records.
         .apply(tf.data.experimental.assert_cardinality(dataset.sizes[split]))
         .batch(batch_size)
         .map(lambda records: parse(records, dataset, fields), num_parallel_calls=tf.data.AUTOTUNE)

@@ -41,10 +41,9 @@ def served_batches(
 ) -> tf.data.Dataset:
     """Returns training batches that the workers of a tf.data service read.
 
-    The batches are those of `BuiltDataset.train`. Each epoch hands every shard to one worker, so
+    They have the structure of `BuiltDataset.train`. Each epoch hands every shard to one worker, so
     every example comes once an epoch, in an order that is not repeatable. If a worker's copy of a
-    shard is incomplete, reading fails before the epoch ends, and `sequential.name_corrupt_shard`
-    explains it.
+    shard is incomplete, reading fails before the epoch ends.
 
     Raises:
       InputError: The dataset stores source files (their pixel function is Python, which cannot be
