@@ -90,6 +90,8 @@ def export_run(
       InputError: A format or variant is unknown or they do not fit each other, a layer cannot stay
         float32, or a file exceeds the limits or does not run in a runtime it must run in.
     """
+    if variant not in set(Variant):
+        raise InputError(f"variant: {did_you_mean(variant, [one.value for one in Variant])}")
     out, limits, variant = Path(out), limits or Limits(), Variant(variant)
     _check_formats(formats, variant, keep_float)
     opened = open_run(Path(run), data_dir and Path(data_dir))

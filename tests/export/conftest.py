@@ -77,9 +77,7 @@ def install():
             [str(part) for part in command], capture_output=True, text=True, check=False
         )
         if any(reason in done.stderr for reason in _REGISTRY_UNREACHABLE):
-            pytest.skip(
-                f"{', '.join(map(str, packages))} not installed: no registry"
-            )
+            pytest.skip(f"{', '.join(map(str, packages))} not installed: no registry")
         assert done.returncode == 0, done.stderr
 
     return install_into

@@ -34,7 +34,7 @@ def python(code, *arguments, cwd):
     return json.loads(done.stdout)
 
 
-def test_holds_what_a_device_needs_and_nothing_of_tensorflow(tmp_path):
+def test_environment_has_no_tensorflow(tmp_path):
     code = """
 import importlib.metadata, json
 print(json.dumps(sorted(d.metadata["Name"].lower() for d in importlib.metadata.distributions())))
@@ -43,7 +43,7 @@ print(json.dumps(sorted(d.metadata["Name"].lower() for d in importlib.metadata.d
     assert found == {"cxr-tfds", "click", "numpy", "pillow", "tflite-runtime"}
 
 
-def test_code_comes_from_the_wheel_and_is_this_code(tmp_path):
+def test_code_of_the_wheel_is_this_code(tmp_path):
     code = """
 import cxr_tfds, hashlib, json, pathlib
 root = pathlib.Path(cxr_tfds.__file__).parent
@@ -60,7 +60,7 @@ print(json.dumps({path.relative_to(root).as_posix(): digest(path) for path in ro
 
 
 @pytest.mark.parametrize("quantization", ["int8", "float32"])
-def test_predict_agrees_with_the_comparison_at_export(exported, phantom, tmp_path, quantization):
+def test_predict_agrees_with_the_export(exported, phantom, tmp_path, quantization):
     model = exported / f"tiny-{quantization}.tflite"
     done = device(
         "cxr-infer",
@@ -72,17 +72,18 @@ def test_predict_agrees_with_the_comparison_at_export(exported, phantom, tmp_pat
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    answers = {Path(a["file"]): a for a in json.loads(done.stdout)}
-    assert len(answers) == 40
-    truths = np.array([path.parent.name == "PNEUMONIA" for path in answers])
-    decided = np.array([answer["label"] == "PNEUMONIA" for answer in answers.values()])
-    for answer in answers.values():
-        assert (answer["probability"] >= answer["threshold"]) == (answer["label"] == "PNEUMONIA")
+    predictions = {Path(a["file"]): a for a in json.loads(done.stdout)}
+    assert len(predictions) == 40
+    truths = np.array([path.parent.name == "PNEUMONIA" for path in predictions])
+    decided = np.array([one["label"] == "PNEUMONIA" for one in predictions.values()])
+    for one in predictions.values():
+        assert (one["probability"] >= one["threshold"]) == (one["label"] == "PNEUMONIA")
     files = {
         file["quantization"]: file
         for file in json.loads((exported / "export.json").read_text())["files"]
     }
-    # LiteRT compared it at export; the kernels here are others, so one image on the edge may differ.
+    # The export compared it in LiteRT. Other kernels may decide one image near the threshold
+    # differently.
     at_export = round(40 * files[quantization]["comparisons"]["test"]["accuracy"])
     assert abs((truths == decided).sum() - at_export) <= 1
 
@@ -108,7 +109,7 @@ def test_evaluate_and_info(exported, phantom, tmp_path):
     assert facts["threshold"] == table["threshold"]
 
 
-def test_answers_within_80_mb(exported, phantom, tmp_path):
+def test_predict_needs_less_than_80_mb(exported, phantom, tmp_path):
     image = next((phantom / "chest_xray" / "test" / "NORMAL").iterdir())
     code = """
 import json, resource, subprocess, sys
@@ -150,28 +151,28 @@ def test_benchmark_and_heatmaps(exported, phantom, tmp_path):
 
 
 def with_map(exported, folder):
-    """Path of a model with a second output, written to the folder."""
+    """Writes a model with a heatmap to the folder and returns its path."""
     import keras
 
     from cxr_tfds.export.convert import to_tflite
-    from cxr_tfds.export.edge.model_file import append_card, read_card
-    from cxr_tfds.export.heatmap import with_heatmap
+    from cxr_tfds.export.edge.model_file import append_model_info, read_model_info
+    from cxr_tfds.export.variants import with_heatmap
 
     pixels = keras.Input((64, 64, 1))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 8, strides=8)(pixels))
     flatbuffer = to_tflite(
         with_heatmap(keras.Model(pixels, keras.layers.Dense(1)(pooled))), "float32", []
     )
-    card = dataclasses.replace(
-        read_card(exported / "tiny-float32.tflite"), heatmap=True, grid=(8, 8)
+    info = dataclasses.replace(
+        read_model_info(exported / "tiny-float32.tflite"), heatmap=True, grid=(8, 8)
     )
     path = folder / "with-map.tflite"
-    path.write_bytes(append_card(flatbuffer, card))
+    path.write_bytes(append_model_info(flatbuffer, info))
     return path
 
 
-def test_the_extras_that_messages_name_can_be_had_of_what_is_installed(tmp_path):
-    """cxr-tfds is on no index: pip takes the one that is installed, and its extras."""
+def test_extras_named_in_messages_exist(tmp_path):
+    """cxr-tfds is on no index, so pip takes the installed one and its extras."""
     extras = "cxr-tfds[dask,dicom,edge,tflite-runtime,train]"
     done = device("pip", "install", "--dry-run", "--no-index", "--no-deps", extras, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -179,7 +180,7 @@ def test_the_extras_that_messages_name_can_be_had_of_what_is_installed(tmp_path)
     assert "does not provide the extra" not in done.stdout + done.stderr
 
 
-def test_training_commands_name_the_extra(tmp_path):
+def test_training_commands_name_the_missing_extra(tmp_path):
     for command, arguments in {
         "cxr-train": ("--dataset", "chest_xray_pneumonia/224", "--out", tmp_path / "run"),
         "cxr-export": ("run", "--out", tmp_path / "models"),
@@ -190,8 +191,8 @@ def test_training_commands_name_the_extra(tmp_path):
         assert "Traceback" not in done.stderr
 
 
-def test_pixels_of_the_device_are_those_of_the_records(phantom, shared_or_none, tmp_path):
-    """Bit for bit, on JPEG, PNG, RGB and RGBA, real files among them where there are some."""
+def test_device_pixels_equal_the_records(phantom, shared_or_none, tmp_path):
+    """Bit for bit, on JPEG, PNG, RGB and RGBA, with real files if there are some."""
     import tensorflow_datasets as tfds
     from helpers.splits import load_split
 
@@ -227,8 +228,12 @@ def test_pixels_of_the_device_are_those_of_the_records(phantom, shared_or_none, 
 import hashlib, json, pathlib, sys
 from cxr_tfds.imaging.pixels import radiograph
 root = pathlib.Path(sys.argv[1])
-seen = {"train/" + p.relative_to(root).as_posix(): radiograph(p.read_bytes(), 224).pixels for p in root.glob("*/*")}
-print(json.dumps({name: hashlib.sha256(pixels.tobytes()).hexdigest() for name, pixels in seen.items()}))
+digests = {}
+for path in root.glob("*/*"):
+    pixels = radiograph(path.read_bytes(), 224).pixels
+    name = "train/" + path.relative_to(root).as_posix()
+    digests[name] = hashlib.sha256(pixels.tobytes()).hexdigest()
+print(json.dumps(digests))
 """
     assert python(code, folder, cwd=tmp_path) == written
     assert len(written) == len(sources) + 3

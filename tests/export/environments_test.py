@@ -1,6 +1,6 @@
-"""The extras on every Python they promise, as far as it is on this machine, installed from the wheel.
+"""The extras, installed from the wheel on every supported Python of this machine.
 
-tflite-runtime on Python 3.11 is in `device_environment_test.py`.
+`device_environment_test.py` tests tflite-runtime on Python 3.11.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-WHERE = [
+ENVIRONMENTS = [
     ("3.10", "edge"),
     ("3.11", "edge"),
     ("3.12", "edge"),
@@ -26,14 +26,14 @@ DIRECT = {"cxr-tfds", "click", "numpy", "pillow"}
 
 
 def interpreter(version):
-    """Path of a Python of this version, from PATH or of pyenv, or None."""
+    """Returns a Python of this version, from PATH or pyenv, or None."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     places = [
         shutil.which(f"python{version}"),
         *sorted(pyenv.glob(f"versions/{version}.*/bin/python")),
     ]
     for place in filter(None, places):
-        # pyenv puts a name on PATH for each version, which fails where that one is not chosen.
+        # pyenv puts every version on PATH, and those that are not selected fail.
         done = run(place, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
         if done.stdout.strip() == version:
             return place
@@ -47,7 +47,7 @@ def run(*command, cwd=None):
 
 
 def environment(version, folder):
-    """Its folder of commands."""
+    """Creates an environment and returns its folder of commands."""
     python = interpreter(version)
     if python is None:
         pytest.skip(f"no Python {version} on this machine")
@@ -65,7 +65,7 @@ def infer(device, *arguments, cwd):
 
 
 def bare(names):
-    """Names of packages as PEP 503 has them, without what stands behind them in a requirement."""
+    """Returns the package names of requirements, normalized as in PEP 503."""
     return {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", name)[0]).lower() for name in names}
 
 
@@ -80,9 +80,9 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize(("version", "extra"), WHERE)
+@pytest.mark.parametrize(("version", "extra"), ENVIRONMENTS)
 def test_environment(version, extra, install, wheel, exported, phantom, tmp_path):
-    """One test for all there is to ask: the environment is what takes the time."""
+    """One test for everything, because creating the environment takes the time."""
     device = environment(version, tmp_path / "venv")
     install(device / "python", f"{wheel}[{extra}]")
     facts = json.loads(
@@ -98,7 +98,8 @@ def test_environment(version, extra, install, wheel, exported, phantom, tmp_path
     files = {
         file["path"]: file for file in json.loads((exported / "export.json").read_text())["files"]
     }
-    # The same pixels as at export and, in LiteRT, the same kernels; in others one image on the edge may differ.
+    # Pixels and LiteRT's kernels equal those of the export. Other kernels may decide one image
+    # near the threshold differently.
     accuracy = {name: file["comparisons"]["test"]["accuracy"] for name, file in files.items()}
     most = 0 if extra == "edge" else 1
     for name, at_export in accuracy.items():

@@ -1,19 +1,19 @@
-"""The class activation map: exact in float32, within the steps in int8, and at the right place."""
+"""The class activation map: exact in float32, within int8 steps, at the right place."""
 
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from helpers.splits import load_split
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.scoring import open_run_dataset
 from cxr_tfds.export import convert
-from cxr_tfds.export.edge.runtime import installed, load
-from cxr_tfds.export.heatmap import with_heatmap
+from cxr_tfds.export.edge.runtime import installed_runtimes, load
+from cxr_tfds.export.variants import with_heatmap
 from cxr_tfds.models import build_model
-from helpers.splits import load_split
 from cxr_tfds.run_folder import RunConfig
 
 SIZE, CELL = 64, 16
@@ -28,13 +28,13 @@ def opacity(row, column):
 
 
 @pytest.fixture(scope="module")
-def calibration():
+def representative():
     ends = [np.zeros((SIZE, SIZE, 1), np.uint8), np.full((SIZE, SIZE, 1), 255, np.uint8)]
     return [*ends, *(opacity(row, column) for row in range(4) for column in range(4))]
 
 
 def brightness_model(classes=2):
-    """Sees the mean grey value of each cell: bright speaks for the last class and against the first of three."""
+    """Returns a model of each cell's mean: bright adds to the last class, takes from the first."""
     import keras
 
     pixels = keras.Input((SIZE, SIZE, 1))
@@ -55,8 +55,8 @@ def brightness_model(classes=2):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", [(0, 0), (1, 3), (3, 2)])
-def test_peaks_where_the_opacity_is(calibration, kind, place):
-    flatbuffer = convert.to_tflite(with_heatmap(brightness_model()), kind, calibration)
+def test_peaks_where_the_opacity_is(representative, kind, place):
+    flatbuffer = convert.to_tflite(with_heatmap(brightness_model()), kind, representative)
     session = load(flatbuffer, "litert")
     assert session.grid == (4, 4)
     logits, heatmap = session.run_with_heatmap(opacity(*place)[np.newaxis])
@@ -68,8 +68,10 @@ def test_peaks_where_the_opacity_is(calibration, kind, place):
     assert heatmap.mean() == pytest.approx(logits[0] + 7, abs=0.4)
 
 
-def test_of_each_of_three_classes(calibration):
-    flatbuffer = convert.to_tflite(with_heatmap(brightness_model(classes=3)), "int8", calibration)
+def test_map_of_each_of_three_classes(representative):
+    flatbuffer = convert.to_tflite(
+        with_heatmap(brightness_model(classes=3)), "int8", representative
+    )
     logits, heatmap = load(flatbuffer, "litert").run_with_heatmap(opacity(2, 1)[np.newaxis])
     assert (logits.shape, heatmap.shape) == ((3,), (4, 4, 3))
     assert np.unravel_index(heatmap[..., 2].argmax(), (4, 4)) == (2, 1)
@@ -78,7 +80,7 @@ def test_of_each_of_three_classes(calibration):
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("float32", 1e-4), ("int8", 0.2)])
-def test_mean_is_the_logit_less_the_bias_in_a_trained_model(run, kind, tolerance):
+def test_mean_of_the_map_is_the_logit_minus_the_bias(run, kind, tolerance):
     model = run_folder.load_model(run)
     images = load_split(open_run_dataset(RunConfig.read(run)), "test").images[:12]
     bias = float(model.layers[-1].bias[0])
@@ -92,10 +94,10 @@ def test_mean_is_the_logit_less_the_bias_in_a_trained_model(run, kind, tolerance
         np.testing.assert_array_equal(plain.run(image[np.newaxis]), logits)
 
 
-@pytest.mark.skipif("tflite-runtime" not in installed(), reason="needs tflite-runtime")
+@pytest.mark.skipif("tflite-runtime" not in installed_runtimes(), reason="needs tflite-runtime")
 @pytest.mark.parametrize("kind", ["float32", "int8", "int16x8"])
-def test_tflite_runtime_gives_the_same(calibration, kind, tmp_path):
-    flatbuffer = convert.to_tflite(with_heatmap(brightness_model()), kind, calibration)
+def test_same_map_in_tflite_runtime(representative, kind, tmp_path):
+    flatbuffer = convert.to_tflite(with_heatmap(brightness_model()), kind, representative)
     (tmp_path / "model").write_bytes(flatbuffer)
     np.save(tmp_path / "image.npy", opacity(1, 3)[np.newaxis])
     done = subprocess.run(
@@ -117,13 +119,15 @@ np.save(folder / "heatmap.npy", session.run_with_heatmap(np.load(folder / "image
 """
 
 
-def test_a_model_without_is_told_so(calibration):
-    session = load(convert.to_tflite(brightness_model(), "float32", calibration), "litert")
-    with pytest.raises(InputError, match=r"has no heatmap\. Export it with: cxr-export --heatmap$"):
+def test_error_without_a_heatmap(representative):
+    session = load(convert.to_tflite(brightness_model(), "float32", representative), "litert")
+    with pytest.raises(
+        InputError, match=r"has no heatmap\. Export it with: cxr-export --variant heatmap$"
+    ):
         session.run_with_heatmap(opacity(0, 0)[np.newaxis])
 
 
-def test_a_model_that_ends_otherwise_is_refused():
+def test_refuses_a_model_with_another_ending():
     import keras
 
     pixels = keras.Input((SIZE, SIZE, 1))
@@ -137,7 +141,7 @@ def test_a_model_that_ends_otherwise_is_refused():
         with_heatmap(keras.Model(pixels, keras.layers.Dense(1, activation="sigmoid")(pooled)))
 
 
-def test_registered_models_with_and_without():
+def test_registered_models():
     for name, ending in (("pneumonia-cnn1", "Dense and Dense"), ("xray-cnn5", "Dense and Dense")):
         side, channels = (94, 1) if name == "xray-cnn5" else (32, 3)
         with pytest.raises(

@@ -1,6 +1,6 @@
-"""A program that knows nothing of this one opens the files of `--input rgb`: MediaPipe Tasks' ImageClassifier.
+"""MediaPipe Tasks' ImageClassifier opens the files of `--variant rgb`.
 
-It gets an environment of its own, because it brings its own NumPy and interpreter.
+MediaPipe gets an environment of its own, because it needs its own NumPy and interpreter.
 """
 
 import json
@@ -29,7 +29,7 @@ def run(*command):
 
 @pytest.fixture(scope="module")
 def mediapipe(install, tmp_path_factory):
-    """Python of an environment that holds MediaPipe, without the 300 MB that it draws and records with."""
+    """Returns Python of an environment with MediaPipe, without 300 MB of drawing and recording."""
     folder = tmp_path_factory.mktemp("mediapipe")
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
@@ -41,7 +41,7 @@ def mediapipe(install, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(phantom, shared_or_none, tmp_path_factory):
-    """Folder of radiographs, real ones among them where there are some, as PNG that need no fitting any more."""
+    """Returns a folder of fitted radiographs as PNG, with real ones if there are some."""
     folder = tmp_path_factory.mktemp("images")
     drawn = sorted((phantom / "chest_xray" / "test").glob("*/*"))[::2]
     for number, path in enumerate([*drawn, *shared_or_none]):
@@ -65,33 +65,33 @@ with vision.ImageClassifier.create_from_options(options) as classifier:
     found = {}
     for path in images.iterdir():
         (head,) = classifier.classify(mediapipe.Image.create_from_file(str(path))).classifications
-        found[path.name] = [(category.category_name, category.score) for category in head.categories]
+        found[path.name] = [(one.category_name, one.score) for one in head.categories]
 content = pathlib.Path(sys.argv[1]).read_bytes()
 place = content.index(b"M001") - 4
 root = schema.ModelMetadata.GetRootAsModelMetadata(content, place)
 graph = root.SubgraphMetadata(0)
-image, answer = graph.InputTensorMetadata(0), graph.OutputTensorMetadata(0)
+image, output = graph.InputTensorMetadata(0), graph.OutputTensorMetadata(0)
 properties, options = schema.ImageProperties(), schema.NormalizationOptions()
 properties.Init(image.Content().ContentProperties().Bytes, image.Content().ContentProperties().Pos)
 unit = image.ProcessUnits(0)
 options.Init(unit.Options().Bytes, unit.Options().Pos)
-names = lambda enumeration: {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+names = lambda kinds: {value: name for name, value in vars(kinds).items() if isinstance(value, int)}
 print(json.dumps({
-    "answers": found,
+    "probabilities": found,
     "content": names(schema.ContentProperties)[image.Content().ContentPropertiesType()],
     "colours": names(schema.ColorSpaceType)[properties.ColorSpace()],
     "unit": names(schema.ProcessUnitOptions)[unit.OptionsType()],
     "mean": options.MeanAsNumpy().tolist(),
     "std": options.StdAsNumpy().tolist(),
     "range": [image.Stats().MinAsNumpy().tolist(), image.Stats().MaxAsNumpy().tolist()],
-    "file": answer.AssociatedFiles(0).Name().decode(),
-    "kind": names(schema.AssociatedFileType)[answer.AssociatedFiles(0).Type()],
+    "file": output.AssociatedFiles(0).Name().decode(),
+    "kind": names(schema.AssociatedFileType)[output.AssociatedFiles(0).Type()],
 }))
 """
 
 
 @pytest.mark.parametrize("kind", ["float32", "int8"])
-def test_names_the_class_with_the_probability_of_the_device(mediapipe, exported_rgb, images, kind):
+def test_gives_the_probabilities_of_the_device(mediapipe, exported_rgb, images, kind):
     file = exported_rgb / f"tiny-{kind}-rgb.tflite"
     done = run(mediapipe, "-c", _IMPORT + _CLASSIFY, file, images)
     assert done.returncode == 0, done.stderr
@@ -104,14 +104,14 @@ def test_names_the_class_with_the_probability_of_the_device(mediapipe, exported_
     assert (facts["mean"], facts["std"], facts["range"]) == ([0], [1], [[0], [255]])
     assert (facts["file"], facts["kind"]) == ("labels.txt", "TENSOR_AXIS_LABELS")
     model = Classifier(file)
-    assert len(facts["answers"]) == len(list(images.iterdir())) >= 20
+    assert len(facts["probabilities"]) == len(list(images.iterdir())) >= 20
     scores = []
-    for name, answer in facts["answers"].items():
+    for name, categories in facts["probabilities"].items():
         own = model(images / name)
-        assert [label for label, _ in answer] == [
+        assert [label for label, _ in categories] == [
             model.labels[place] for place in np.argsort(own.probabilities)[::-1]
         ]
-        assert dict(answer) == pytest.approx(
+        assert dict(categories) == pytest.approx(
             dict(zip(model.labels, own.probabilities, strict=True)), abs=1e-4
         )
         scores.append(own.probability)

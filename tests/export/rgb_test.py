@@ -1,4 +1,4 @@
-"""`--input rgb`: grey inside the graph, calibrated probabilities out, standard metadata beside our own."""
+"""`--variant rgb`: grey in the graph, probabilities out, standard metadata next to ours."""
 
 import dataclasses
 import json
@@ -10,22 +10,28 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.export.check import as_logits, exported_answers
+from cxr_tfds.export.check import to_logits
 from cxr_tfds.export.command import export
 from cxr_tfds.export.convert import to_tflite
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.model_file import append_card, read_model
-from cxr_tfds.export.edge.runtime import installed
+from cxr_tfds.export.edge.model_file import append_model_info, read_model
+from cxr_tfds.export.edge.runtime import installed_runtimes
 from cxr_tfds.export.formats import FORMATS, RGB_FORMATS
-from cxr_tfds.export.operators import too_new
+from cxr_tfds.export.inference import run_in_litert
+from cxr_tfds.export.operators import explain_too_new
 from cxr_tfds.export.pack import export_run
-from cxr_tfds.export.rgb import GREY, as_rgb, with_grey, with_probabilities
+from cxr_tfds.export.rgb import GREY, with_grey, with_probabilities
+from cxr_tfds.export.variants import Variant
 
 SIZE = 32
+as_rgb = Variant.RGB.prepare
 
 
 def mean_model(classes=2, channels=1):
-    """Logit (v - 100) / 10 of the mean grey value v; of three classes ((100 - v) / 10, 3, (v - 100) / 10)."""
+    """Returns a model with logit (v - 100) / 10 of the mean grey value v.
+
+    The logits of three classes are (100 - v) / 10, 3 and (v - 100) / 10.
+    """
     import keras
 
     pixels = keras.Input((SIZE, SIZE, channels))
@@ -49,7 +55,7 @@ def mean_model(classes=2, channels=1):
 
 @pytest.fixture(scope="module")
 def greys():
-    """One flat image of each grey value, uint8 (256, 32, 32, 1)."""
+    """Returns one flat image of each grey value, uint8 (256, 32, 32, 1)."""
     return np.broadcast_to(
         np.arange(256, dtype=np.uint8)[:, None, None, None], (256, SIZE, SIZE, 1)
     )
@@ -57,19 +63,19 @@ def greys():
 
 @pytest.fixture(scope="module")
 def bodies(greys):
-    """With logits, by format."""
+    """Returns flatbuffers with logits, by format."""
     model = with_grey(mean_model())
     return {name: to_tflite(model, name, as_rgb(greys), rgb=True) for name in RGB_FORMATS}
 
 
-def test_the_weights_are_as_near_to_pillow_as_promised():
+def test_weights_are_close_to_pillow():
     assert GREY.sum() == 1
     corners = np.array(np.meshgrid(*[(0, 255)] * 3)).reshape(3, 8).T
     difference = corners @ (GREY - (0.299, 0.587, 0.114))  # linear, so largest in a corner
     assert 0.4 < np.abs(difference).max() <= 0.45
 
 
-def test_grey_of_colours_is_pillows_but_for_its_rounding():
+def test_grey_of_colours_equals_pillow_up_to_rounding():
     pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     pillow = np.asarray(Image.fromarray(pixels).convert("L")).astype(np.float64)
     assert np.abs(pixels @ GREY - pillow).max() <= 0.45 + 0.5
@@ -86,7 +92,7 @@ def test_int8_holds_the_weights_exactly(bodies):
 
 
 @pytest.mark.parametrize("name", RGB_FORMATS)
-def test_tensors_in_and_out(bodies, name):
+def test_input_and_output_types(bodies, name):
     from ai_edge_litert.interpreter import Interpreter
 
     whole = with_probabilities(bodies[name], 2.0, ("a", "b"), "m")
@@ -97,20 +103,20 @@ def test_tensors_in_and_out(bodies, name):
     )
     assert (image["dtype"], image["shape"].tolist()) == (np.uint8, [1, SIZE, SIZE, 3])
     assert (answer["dtype"], answer["shape"].tolist()) == (np.float32, [1, 2])
-    assert too_new(whole) is None
+    assert explain_too_new(whole) is None
 
 
 @pytest.mark.parametrize("name", RGB_FORMATS)
-def test_grey_images_give_what_they_gave(bodies, greys, name):
-    expected = exported_answers(to_tflite(mean_model(), name, greys), greys)
-    found = exported_answers(bodies[name], as_rgb(greys))
+def test_grey_images_give_the_logits_of_the_grey_variant(bodies, greys, name):
+    expected = run_in_litert(to_tflite(mean_model(), name, greys), greys)
+    found = run_in_litert(bodies[name], as_rgb(greys))
     # A step of the int8 output is 0.1; float16 rounds the weights of the grey.
     tolerance = {"int8": 0.11, "float16": 0.01}.get(name, 1e-4)
     np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("float32", 0.1), ("int8", 0.3)])
-def test_colours_give_what_their_grey_gives(bodies, name, tolerance):
+def test_colours_give_the_logits_of_their_grey(bodies, name, tolerance):
     colours = (
         np.random.default_rng(1)
         .integers(0, 256, (40, 1, 1, 3), dtype=np.uint8)
@@ -121,37 +127,35 @@ def test_colours_give_what_their_grey_gives(bodies, name, tolerance):
         axis=(1, 2)
     )
     np.testing.assert_allclose(
-        exported_answers(bodies[name], colours), (greys - 100) / 10, atol=tolerance
+        run_in_litert(bodies[name], colours), (greys - 100) / 10, atol=tolerance
     )
 
 
 @pytest.mark.parametrize("name", RGB_FORMATS)
-def test_probabilities_are_the_calibrated_sigmoid_and_keep_the_order(bodies, greys, name):
-    logits = exported_answers(bodies[name], as_rgb(greys))
-    found = exported_answers(with_probabilities(bodies[name], 0.5, ("a", "b"), "m"), as_rgb(greys))
+def test_probabilities_are_the_sigmoid_and_keep_the_order(bodies, greys, name):
+    logits = run_in_litert(bodies[name], as_rgb(greys))
+    found = run_in_litert(with_probabilities(bodies[name], 0.5, ("a", "b"), "m"), as_rgb(greys))
     np.testing.assert_allclose(found[:, 1], 1 / (1 + np.exp(-logits / 0.5)), rtol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
     assert found[255, 0] == pytest.approx(
         np.exp(-31), rel=0.5
     )  # sigmoid(31) itself is 1 in float32
-    np.testing.assert_allclose(as_logits(found, 0.5), logits, atol=1e-4)
-    # No step of the logits is lost, at either end.
+    np.testing.assert_allclose(to_logits(found, 0.5), logits, atol=1e-4)
+    # No step of the logits is lost at either end.
     assert len(np.unique(found[:, 0] / found[:, 1])) == len(np.unique(logits)) > 200
 
 
 @pytest.mark.parametrize("name", ["float32", "int8"])
 def test_three_classes_of_a_model_with_three_channels(greys, name):
     body = to_tflite(with_grey(mean_model(classes=3, channels=3)), name, as_rgb(greys), rgb=True)
-    logits = exported_answers(body, as_rgb(greys[::16]))
+    logits = run_in_litert(body, as_rgb(greys[::16]))
     np.testing.assert_allclose(logits[:, 2], (np.arange(0, 256, 16) - 100) / 10, atol=0.3)
-    found = exported_answers(
-        with_probabilities(body, 2.0, ("a", "b", "c"), "m"), as_rgb(greys[::16])
-    )
+    found = run_in_litert(with_probabilities(body, 2.0, ("a", "b", "c"), "m"), as_rgb(greys[::16]))
     powers = np.exp(logits / 2)
     np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
 
 
-def test_weights_are_aligned_and_the_metadata_stands_in_a_buffer(bodies):
+def test_weights_are_aligned_and_a_buffer_holds_the_metadata(bodies):
     whole = with_probabilities(bodies["float32"], 1.0, ("a", "b"), "m")
     model = schema.Model.GetRootAsModel(whole, 0)
     held = [
@@ -167,18 +171,18 @@ def test_weights_are_aligned_and_the_metadata_stands_in_a_buffer(bodies):
     assert model.Buffers(entries[b"TFLITE_METADATA"]).DataAsNumpy()[4:8].tobytes() == b"M001"
 
 
-def test_layers_keep_their_names(greys):
+def test_keep_float_takes_keras_names(greys):
     kept = to_tflite(with_grey(mean_model()), "int8", as_rgb(greys), ["weigh"], rgb=True)
     np.testing.assert_allclose(
-        exported_answers(kept, as_rgb(greys)),
-        exported_answers(to_tflite(mean_model(), "float32", greys), greys),
+        run_in_litert(kept, as_rgb(greys)),
+        run_in_litert(to_tflite(mean_model(), "float32", greys), greys),
         atol=0.2,
     )
     with pytest.raises(InputError, match=r"^--keep-float 'none' is not one of 'grey', 'weigh', "):
         to_tflite(with_grey(mean_model()), "int8", as_rgb(greys), ["none"], rgb=True)
 
 
-def test_what_is_published(exported_rgb, exported):
+def test_published_files(exported_rgb, exported):
     assert sorted(path.name for path in exported_rgb.iterdir()) == [
         "export.json",
         "tiny-float32-rgb.tflite",
@@ -189,7 +193,7 @@ def test_what_is_published(exported_rgb, exported):
         for folder in (exported_rgb, exported)
     )
     for row, other in zip(rows, grey, strict=True):
-        assert [found["runtime"] for found in row["ran"]] == list(installed())
+        assert [found["runtime"] for found in row["ran"]] == list(installed_runtimes())
         assert row["temperature"] == pytest.approx(other["temperature"], rel=0.1)
         for split in ("validation", "test"):
             mine, its = row["comparisons"][split], other["comparisons"][split]
@@ -200,15 +204,13 @@ def test_what_is_published(exported_rgb, exported):
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("float32", 1e-4), ("int8", 0.06)])
-def test_the_device_answers_as_with_the_other_file(
-    exported_rgb, exported, phantom, kind, tolerance
-):
+def test_device_predicts_as_with_the_grey_file(exported_rgb, exported, phantom, kind, tolerance):
     rgb, grey = (
         Classifier(exported_rgb / f"tiny-{kind}-rgb.tflite"),
         Classifier(exported / f"tiny-{kind}.tflite"),
     )
-    assert (rgb.card.input, rgb.card.channels, rgb.card.outputs) == ("rgb", 3, 2)
-    assert rgb.card.labels == grey.card.labels
+    assert (rgb.info.input, rgb.info.channels, rgb.info.outputs) == ("rgb", 3, 2)
+    assert rgb.info.labels == grey.info.labels
     for path in sorted((phantom / "chest_xray" / "test").glob("*/*"))[::4]:
         mine, its = rgb(path), grey(path)
         assert mine.probability == pytest.approx(its.probability, abs=tolerance)
@@ -218,9 +220,9 @@ def test_the_device_answers_as_with_the_other_file(
         assert mine.heatmap is None
 
 
-def test_a_card_that_says_grey_is_refused(exported_rgb):
+def test_refuses_model_info_that_contradicts_the_flatbuffer(exported_rgb):
     flatbuffer, card = read_model(exported_rgb / "tiny-int8-rgb.tflite")
-    lie = append_card(flatbuffer, dataclasses.replace(card, input="grey"))
+    lie = append_model_info(flatbuffer, dataclasses.replace(card, input="grey"))
     with pytest.raises(
         InputError, match=r"gives 2 probabilities; its card says \(1, 64, 64, 3\) and 1 logits"
     ):
@@ -230,30 +232,30 @@ def test_a_card_that_says_grey_is_refused(exported_rgb):
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS.keys() - set(RGB_FORMATS)))
-def test_formats_that_do_not_go_with_it(run, tmp_path, name):
+def test_refuses_formats_without_rgb(run, tmp_path, name):
     with pytest.raises(
         InputError,
-        match=rf"^--input rgb takes uint8 and gives float32, which {name} does not; choose",
+        match=rf"^The rgb variant takes uint8 and gives float32; {name} does not support this\. ",
     ):
-        export_run(run, tmp_path / "out", (name,), rgb=True)
+        export_run(run, tmp_path / "out", (name,), variant="rgb")
 
 
-def test_a_heatmap_does_not_go_with_it(run, tmp_path):
-    with pytest.raises(
-        InputError, match=r"^--input rgb gives probabilities alone, .*; leave --heatmap\.$"
-    ):
-        export_run(run, tmp_path / "out", ("int8",), rgb=True, heatmap=True)
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_command_says_so(run, tmp_path):
-    arguments = [str(run), "--out", str(tmp_path / "out"), "--input", "rgb", "--format", "int16x8"]
+def test_command_refuses_formats_without_rgb(run, tmp_path):
+    arguments = [
+        str(run),
+        "--out",
+        str(tmp_path / "out"),
+        "--variant",
+        "rgb",
+        "--format",
+        "int16x8",
+    ]
     result = CliRunner().invoke(export, arguments)
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: --input rgb takes uint8 and gives float32, which int16x8 does not; "
-        "choose float32, float16, dynamic, int8.\n"
+        "Error: The rgb variant takes uint8 and gives float32; int16x8 does not support this. "
+        "Choose float32, float16, dynamic, int8.\n"
     )
     result = CliRunner().invoke(export, [*arguments[:4], "bgr"])
     assert result.exit_code == 2
-    assert "'bgr' is not one of 'grey', 'rgb'." in result.stderr
+    assert "'bgr' is not one of 'grey', 'heatmap', 'rgb'." in result.stderr
