@@ -60,3 +60,7 @@ def test_several_classes_have_recalls_and_no_threshold():
         "recall of a",
         "0.5 (95% CI 0.2 to 0.8), 7 images",
     )
+
+
+def test_short_names_are_padded_to_18_characters():
+    assert format_metrics({"threshold": None, "images": 3}) == "  images             3"
