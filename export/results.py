@@ -57,11 +57,12 @@ def to_json(files: Sequence[Exported], kept: Sequence[dict[str, Any]]) -> dict[s
 
 def fastest(files: Sequence[Exported]) -> dict[str, str]:
     """Returns the name of the file with the lowest latency, by runtime."""
-    runs = sorted(
-        ((run.latency_ms, run.runtime, file.path.name) for file in files for run in file.ran),
-        reverse=True,
-    )
-    return {runtime: name for _, runtime, name in runs}  # the lowest latency comes last
+    best: dict[str, tuple[float, str]] = {}
+    for file in files:
+        for run in file.ran:
+            candidate = (run.latency_ms, file.path.name)
+            best[run.runtime] = min(candidate, best.get(run.runtime, candidate))
+    return {runtime: name for runtime, (_, name) in best.items()}
 
 
 def smallest(files: Sequence[Exported]) -> str:

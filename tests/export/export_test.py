@@ -14,7 +14,7 @@ from helpers.splits import load_split
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.scoring import open_run_dataset, score
-from cxr_tfds.export import check, pack, results
+from cxr_tfds.export import check, inference, pack, results
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import read_model, read_model_card
