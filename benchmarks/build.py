@@ -5,8 +5,8 @@ Run: python benchmarks/build.py (pip install -e ".[train,bench,dask]"; about 12 
 The speed is measured on originals from --source, linked until there are --images files, or on
 phantoms if the folder does not exist. All are stored as 224 x 224 grey. images/s covers the time
 from the first image read to the last example on disk. "published" also includes reading the records
-back, comparing them with the source and moving the dataset to its place. The peak memory is measured
-in the building process with its libraries; Dask's workers are not counted.
+back, comparing them with the source and moving the dataset to its place. The peak memory covers the
+building process with its libraries, but not Dask's workers.
 """
 
 from __future__ import annotations

@@ -1,0 +1,173 @@
+"""Runs the commands of the documentation on phantoms, in the order of each page."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.command_server import CommandServer
+from helpers.documents import ROOT, SHELLS, Block, read_blocks
+
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "builders/*/README.md", "*/README.md", "export/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+LANGUAGES = {*SHELLS, "text", "python", "json", "ini"}
+# Added to each call, to make it small.
+COMMANDS = {
+    "cxr-data": (),
+    "cxr-evaluate": (),
+    "cxr-export": (
+        *("--representative-images", "8"),
+        *("--max-auc-drop", "1", "--min-agreement", "0", "--overwrite"),
+    ),
+    "cxr-train": ("--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "8"),
+    "tfds": (),
+    "cxr-infer": (),
+}
+# Texts of the pages, and what the test runs instead.
+SMALL = {
+    "cxr-data phantom --out images": "cxr-data phantom --out images --train 60 --test 40",
+    "epochs=30": "epochs=1, steps_per_epoch=2, batch_size=8",
+    'formats=["int8"]': 'formats=["int8"], max_auc_drop=1, min_agreement=0',
+    "steps_per_epoch=100": "steps_per_epoch=2",
+}
+QUICK_START = "docs/index.md"
+
+
+def shell_blocks(page: str) -> list[Block]:
+    return [b for b in read_blocks(ROOT / page) if b.language in SHELLS and not b.reason]
+
+
+def python_blocks(page: str) -> list[Block]:
+    return [b for b in read_blocks(ROOT / page) if b.language == "python"]
+
+
+def shrink(code: str) -> str:
+    for text, small in SMALL.items():
+        code = code.replace(text, small)
+    return code
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_has_a_language(page: str) -> None:
+    for block in read_blocks(ROOT / page):
+        assert block.language in LANGUAGES, block
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_blocks_are_valid(page: str) -> None:
+    for block in python_blocks(page):
+        compile(block.code, str(block), "exec")
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Path]:
+    """Returns a folder for PATH with small, fast versions of the commands."""
+    with tempfile.TemporaryDirectory() as folder, CommandServer(Path(folder), COMMANDS) as server:
+        yield server.folder
+
+
+def run_code(code: str, folder: Path, commands: Path, *shell: str) -> None:
+    env = {
+        **os.environ,
+        "PATH": f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    done = subprocess.run(
+        [*shell, code],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{code}\n{done.stdout[-4000:]}"
+
+
+def run_page(page: str, folder: Path, commands: Path) -> None:
+    for block in shell_blocks(page):
+        run_code(shrink(block.code), folder, commands, "bash", "-euo", "pipefail", "-c")
+
+
+@pytest.fixture(scope="session")
+def started(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of a user after the quick start. Copy it, never write to it."""
+    folder = tmp_path_factory.mktemp("quick_start")
+    run_page(QUICK_START, folder, commands)
+    return folder
+
+
+@pytest.fixture
+def workplace(started: Path, tmp_path: Path) -> Path:
+    """Returns a copy of the folder, with further files that pages name."""
+    folder = tmp_path / "work"
+    shutil.copytree(started, folder)
+    normal = sorted((folder / "images/chest_xray/test/NORMAL").iterdir())
+    shutil.copy(normal[0], folder / "image.jpeg")
+    for name, source in {"Clear": "NORMAL", "Effusion": "PNEUMONIA"}.items():
+        shutil.copytree(folder / "images/chest_xray/train" / source, folder / "my-images" / name)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if not page.startswith("benchmarks/") and shell_blocks(page)],
+)
+def test_commands_run(page: str, workplace: Path, commands: Path) -> None:
+    if page != QUICK_START:
+        run_page(page, workplace, commands)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/api.md", "docs/device.md"])
+def test_python_runs(page: str, workplace: Path, commands: Path) -> None:
+    for block in python_blocks(page):
+        if not block.reason:
+            run_code(shrink(block.code), workplace, commands, sys.executable, "-c")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", shell_blocks("benchmarks/README.md"), ids=str)
+def test_benchmark_runs(block: Block, tmp_path: Path, commands: Path) -> None:
+    """Each script is copied, because it writes next to itself."""
+    shutil.copytree(
+        ROOT / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("work")
+    )
+    code = re.sub(r"(?m)^(python \S+\.py[^#\n]*)", r"\1 --toy ", block.code)
+    run_code(code, tmp_path, commands, "bash", "-euo", "pipefail", "-c")
+
+
+def literals() -> list[str]:
+    """Returns the strings of the production code, with … for each inserted value."""
+    texts = []
+    for folder in ("cxr_tfds", "builders", "export"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    parts = (v.value if isinstance(v, ast.Constant) else "…" for v in node.values)
+                    texts.append("".join(map(str, parts)))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    texts.append(node.value)
+    return [re.sub(r"\s+", " ", text) for text in texts]
+
+
+def test_troubleshooting_quotes_messages_of_the_code() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^### `(.+)`$", page, flags=re.M)
+    assert len(messages) >= 20
+    texts = literals()
+    for message in messages:
+        parts = [part.strip() for part in message.split("…") if len(part.strip()) > 3]
+        assert any(all(part in text for part in parts) for text in texts), message
