@@ -1,4 +1,4 @@
-"""The build report: counts, duplicates, patients; as JSON and for a person."""
+"""Tests the build report: counts, duplicates, patients; as JSON and as text."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cxr_tfds.building.build_report import build_report, report_text, screen_text, write_report
-from cxr_tfds.building.file_stats import Facts, checksum
+from cxr_tfds.building.build_report import SCREEN_ROWS, build_report, format_report, write_report
+from cxr_tfds.building.file_stats import FileStats, compute_checksum
 from cxr_tfds.sources import SourceImage
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -21,8 +21,8 @@ def image(image_id: str, patient: str = "", finding: str | None = None) -> Sourc
     return SourceImage(Path("nowhere"), split, label, image_id, finding, patient)
 
 
-def fact(content: str) -> Facts:
-    return Facts(checksum(content.encode()), 1000, 10, 10, "JPEG", "L", 75)
+def make_stats(content: str) -> FileStats:
+    return FileStats(compute_checksum(content.encode()), 1000, 10, 10, "JPEG", "L", 75)
 
 
 SPLITS = {
@@ -38,19 +38,19 @@ SPLITS = {
     "test": [image("test/NORMAL/f"), image("test/PNEUMONIA/g", "p3", "virus")],
 }
 # a = b in one split; c = d across splits; e = g across splits and classes; f alone.
-FACTS = {
-    i.image_id: fact(c)
+STATS = {
+    i.image_id: make_stats(c)
     for i, c in zip((i for s in SPLITS.values() for i in s), "AACCEFE", strict=True)
 }
 
 
-def made(**changes: Any) -> dict[str, Any]:
+def make_report(**changes: Any) -> dict[str, Any]:
     return build_report(
         **{
             "dataset": "name/224:1.0.0",
             "settings": {"size": 224},
             "splits": SPLITS,
-            "facts": FACTS,
+            "stats": STATS,
             "classes": CLASSES,
             "bad_images": {},
         }
@@ -58,8 +58,8 @@ def made(**changes: Any) -> dict[str, Any]:
     )
 
 
-def test_counts() -> None:
-    assert made()["splits"] == {
+def test_counts_images() -> None:
+    assert make_report()["splits"] == {
         "train": {
             "images": 3,
             "classes": {"NORMAL": 2, "PNEUMONIA": 1},
@@ -84,8 +84,8 @@ def test_counts() -> None:
     }
 
 
-def test_duplicates_within_and_across() -> None:
-    assert made()["duplicates"] == {
+def test_finds_duplicates() -> None:
+    assert make_report()["duplicates"] == {
         "groups": 3,
         "images": 6,
         "within_split": 1,
@@ -97,55 +97,56 @@ def test_duplicates_within_and_across() -> None:
     }
 
 
-def test_patients_in_two_splits_of_the_dataset_and_of_the_source() -> None:
-    patients = made()["patients"]
+def test_finds_patients_in_two_splits() -> None:
+    patients = make_report()["patients"]
     assert patients["in_two_splits"] == {"p3": ["validation", "test"]}
     assert patients["in_two_splits_of_the_source"] == {"p3": ["train", "test"]}
 
 
 def test_shortcuts_are_measured_on_train() -> None:
-    assert made()["shortcuts"] is None  # too few images
+    assert make_report()["shortcuts"] is None  # too few images
     train = [image(f"train/{label}/{number}") for label in CLASSES for number in range(20)]
-    facts = {
-        i.image_id: fact(i.image_id)._replace(mode="RGB" if i.label == "NORMAL" else "L")
+    stats = {
+        i.image_id: make_stats(i.image_id)._replace(mode="RGB" if i.label == "NORMAL" else "L")
         for i in train
     }
-    (shortcut,) = made(splits={"train": train}, facts=facts)["shortcuts"]
+    (shortcut,) = make_report(splits={"train": train}, stats=stats)["shortcuts"]
     assert (shortcut["property"], shortcut["class"], shortcut["auc"]) == (
         "colour mode",
         "PNEUMONIA",
         1.0,
     )
-    facts = {i.image_id: fact(i.image_id) for i in train}
-    assert made(splits={"train": train}, facts=facts)["shortcuts"] == []
+    stats = {i.image_id: make_stats(i.image_id) for i in train}
+    assert make_report(splits={"train": train}, stats=stats)["shortcuts"] == []
 
 
-def test_files(tmp_path: Path) -> None:
+def test_writes_files(tmp_path: Path) -> None:
     bad = {"train/NORMAL/x, y.jpeg": "empty file (0 bytes)", "test/NORMAL/a\nb": "is no image"}
-    report = made(bad_images=bad, notes=["3 rows have no image"], max_examples_per_split=7)
+    report = make_report(bad_images=bad, notes=["3 rows have no image"], max_examples_per_split=7)
     write_report(report, tmp_path)
     assert json.loads((tmp_path / "build_report.json").read_text(encoding="utf-8")) == report
     with (tmp_path / "bad_images.csv").open(encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [["image_id", "reason"], *map(list, sorted(bad.items()))]
     text = (tmp_path / "build_report.md").read_text(encoding="utf-8")
-    for told in (
+    for text_part in (
         "# name/224:1.0.0",
         "| train      | 3      | 2      | 1         | 2    | 0     | 2        | 0               |",
-        "Only a part: --max_examples_per_split 7.",
+        "Incomplete: built with --max_examples_per_split 7.",
         "3 rows have no image",
         "Byte-identical files: 6 images in 3 groups, 1 of them within one split.",
         "DUPLICATES ACROSS SPLITS (2):\n- test/PNEUMONIA/g = validation/NORMAL/e\n",
         "DUPLICATES ACROSS CLASSES (1):",
         "PATIENTS IN TWO SPLITS (1):\n- p3: validation and test",
         "Patients in two of the source's own splits (1):\n- p3: train and test",
-        "Left out, unusable (2):\n- 'test/NORMAL/a\\nb is no image'\n- train/NORMAL/x, y.jpeg empty file (0 bytes)",
-        "Shortcuts were not looked for: fewer than 20 train images of a class.",
+        "Unusable files, left out (2):\n- 'test/NORMAL/a\\nb: is no image'\n"
+        "- train/NORMAL/x, y.jpeg: empty file (0 bytes)",
+        "Shortcuts were not checked: a class has fewer than 20 train images.",
     ):
-        assert told in text, told
+        assert text_part in text, text_part
 
 
-def test_no_list_of_bad_images_without_any(tmp_path: Path) -> None:
-    write_report(made(), tmp_path)
+def test_writes_no_csv_without_bad_images(tmp_path: Path) -> None:
+    write_report(make_report(), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "build_report.json",
         "build_report.md",
@@ -153,22 +154,26 @@ def test_no_list_of_bad_images_without_any(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("short", "rows"), [(True, 5), (False, 30)])
-def test_long_lists_are_cut_on_screen_only(short: bool, rows: int) -> None:
+def test_shortens_long_lists_on_screen_only(short: bool, rows: int) -> None:
     patients = [
         image(f"{split}/NORMAL/{n}", f"p{n:02}") for split in ("train", "test") for n in range(30)
     ]
     splits = {split: [i for i in patients if i.split == split] for split in ("train", "test")}
-    report = made(splits=splits, facts={i.image_id: fact(i.image_id) for i in patients})
-    text = screen_text(report) if short else report_text(report)
+    report = make_report(
+        splits=splits, stats={i.image_id: make_stats(i.image_id) for i in patients}
+    )
+    text = format_report(report, SCREEN_ROWS if short else None)
     assert text.count(": train and test") == rows
     assert ("and 25 more, see build_report.md" in text) == short
 
 
-def test_findings_that_repeat_the_classes_are_not_shown_twice() -> None:
+def test_omits_findings_equal_to_the_classes() -> None:
     splits = {
         "train": [image(f"train/{label}/{n}", "", label) for label in CLASSES for n in range(2)]
     }
-    text = report_text(
-        made(splits=splits, facts={i.image_id: fact(i.image_id) for i in splits["train"]})
+    text = format_report(
+        make_report(
+            splits=splits, stats={i.image_id: make_stats(i.image_id) for i in splits["train"]}
+        )
     )
     assert text.splitlines()[0].count("NORMAL") == 1

@@ -1,4 +1,4 @@
-"""The base of the builders: bad images, what is written beside a dataset, sources of every shape."""
+"""Tests the base class of the builders: bad images, metadata, splits and odd sources."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ SPLITS = ("train", "validation", "test")
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A source that a test may change."""
+    """A source that the test may change."""
     return draw_source(tmp_path / "source")
 
 
-def report_of(builder: Any) -> dict[str, Any]:
+def read_report(builder: Any) -> dict[str, Any]:
     return json.loads((builder.data_path / "build_report.json").read_text(encoding="utf-8"))
 
 
@@ -51,34 +51,34 @@ def report_of(builder: Any) -> dict[str, Any]:
         ({"name": "x", "on_bad_image": "warn"}, "on_bad_image='warn'; expected one of error, skip"),
         (
             {"name": "512"},
-            r"""config '512' has size=224\. Write what its name says, --config '\{"name": "512", "size": 512\}', or""",
+            r"""'512' has size=224\. Use .* --config '\{"name": "512", "size": 512\}', or""",
         ),
-        ({"name": "512", "size": 224}, "config '512' has size=224"),
-        ({"name": "224-rgb"}, "config '224-rgb' has channels=1"),
-        ({"name": "512-pad", "fit": "pad"}, "config '512-pad' has size=224"),
-        ({"name": "224-source"}, "config '224-source' has split='patient'"),
-        ({"name": "a/b"}, "config name 'a/b'; expected letters, digits"),
-        ({"name": ".."}, r"config name '\.\.'"),
-        ({"name": ""}, "config name ''"),
-        ({"name": 512, "size": 512}, "config name 512"),
-        ({"size": 512}, r'a config needs a name: \{"name": "mine", "size": 512\}'),
+        ({"name": "512", "size": 224}, "Config '512' has size=224"),
+        ({"name": "224-rgb"}, "Config '224-rgb' has channels=1"),
+        ({"name": "512-pad", "fit": "pad"}, "Config '512-pad' has size=224"),
+        ({"name": "224-source"}, "Config '224-source' has split='patient'"),
+        ({"name": "a/b"}, "Config name 'a/b'; expected letters, digits"),
+        ({"name": ".."}, r"Config name '\.\.'"),
+        ({"name": ""}, "Config name ''"),
+        ({"name": 512, "size": 512}, "Config name 512"),
+        ({"size": 512}, r'The config has no name; .* \{"name": "mine", "size": 512\}'),
         (
             {"name": "x", "sise": 512},
-            "a config has no setting sise; expected some of name, size, channels, fit, split",
+            "Unknown config setting sise; expected any of name, size, channels, fit, split",
         ),
     ],
 )
-def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
+def test_refuses_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         RadiographConfig(**settings)
 
 
-def test_copies_of_a_config() -> None:
+def test_config_can_be_copied_and_pickled() -> None:
     config = RadiographConfig(name="64", size=64)
     assert copy.deepcopy(config).size == pickle.loads(pickle.dumps(config)).size == 64
 
 
-def test_no_temporary_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaves_no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     Builder(data_dir=tmp_path / "data")
@@ -88,9 +88,7 @@ def test_no_temporary_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("asked", "config"), [("original", "original"), ("512", "512"), ("size=512", "512")]
 )
-def test_an_unlisted_config_is_answered_with_its_command(
-    asked: str, config: str, tmp_path: Path
-) -> None:
+def test_unlisted_config_names_its_command(asked: str, config: str, tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"--imports cxr_tfds\.builders --manual_dir FOLDER --config '"
     ) as caught:
@@ -99,12 +97,12 @@ def test_an_unlisted_config_is_answered_with_its_command(
     assert RadiographConfig(**json.loads(option)).name == config
 
 
-def test_the_name_of_a_listed_config_is_taken(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"config '224' has its settings; name yours otherwise"):
+def test_refuses_the_name_of_a_listed_config(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"The name '224' belongs to a listed config"):
         Builder(data_dir=tmp_path, config=RadiographConfig(name="224", on_bad_image="skip"))
 
 
-def test_all_bad_files_are_named_at_once_and_nothing_is_left(source: Path, tmp_path: Path) -> None:
+def test_lists_all_bad_files_and_publishes_nothing(source: Path, tmp_path: Path) -> None:
     root = source / "chest_xray"
     whole = (root / "train/NORMAL/IM-0001-0001.jpeg").read_bytes()
     bad = {
@@ -129,18 +127,18 @@ def test_all_bad_files_are_named_at_once_and_nothing_is_left(source: Path, tmp_p
     with pytest.raises(InputError) as caught:
         build(Builder, source, tmp_path / "data")
     first, *rows, last = str(caught.value).splitlines()
-    assert first == f"{len(bad) + 1} files cannot be used:"
+    assert first == f"{len(bad) + 1} unusable files:"
     assert last.startswith(
-        "Nothing was built. Replace or remove what is listed and build again, or leave it out with "
+        "Nothing was built. Replace or remove these files and build again, or leave them out with "
     )
     assert len(rows) == len(bad) + 1
     for path, (_, reason) in bad.items():
-        assert [row for row in rows if row.startswith(f"  {path} {reason}")], path
-    assert f"  {lost} cannot be read: No such file or directory" in rows
+        assert [row for row in rows if row.startswith(f"  {path}: {reason}")], path
+    assert f"  {lost}: unreadable file: No such file or directory" in rows
     assert not published(tmp_path / "data")
 
 
-def test_bad_files_are_left_out_on_request_and_listed(source: Path, tmp_path: Path) -> None:
+def test_skips_and_lists_bad_files_on_request(source: Path, tmp_path: Path) -> None:
     train = source / "chest_xray/train"
     (train / "NORMAL/IM-0001-0001.jpeg").write_bytes(b"")
     (train / "PNEUMONIA/person2_bacteria_2.jpeg").write_bytes(b"<html>404</html>")
@@ -162,17 +160,17 @@ def test_bad_files_are_left_out_on_request_and_listed(source: Path, tmp_path: Pa
     assert header == ["image_id", "reason"]
     assert [row[0] for row in rows] == left_out
     assert rows[0][1] == "empty file (0 bytes)"
-    assert list(report_of(builder)["bad_images"]) == left_out
-    assert report_of(builder)["splits"]["test"]["classes"] == {"NORMAL": 4, "PNEUMONIA": 5}
+    assert list(read_report(builder)["bad_images"]) == left_out
+    assert read_report(builder)["splits"]["test"]["classes"] == {"NORMAL": 4, "PNEUMONIA": 5}
     with pytest.raises(
         InputError,
-        match=r"was built without 3 images that could not be used .*; this config asks for",
+        match=r"was built without 3 unusable images .*, but this config requires all",
     ):
         build(Builder, source, tmp_path / "data", name="32-skip")
 
 
 @pytest.mark.parametrize("labels", [["NORMAL"], ["NORMAL", "PNEUMONIA"]])
-def test_a_class_or_split_of_bad_files_only_cannot_be_left_out(
+def test_refuses_to_skip_all_files_of_a_class(
     labels: list[str], source: Path, tmp_path: Path
 ) -> None:
     for label in labels:
@@ -181,13 +179,13 @@ def test_a_class_or_split_of_bad_files_only_cannot_be_left_out(
     emptied = " and ".join(f"{label} in test" for label in labels)
     with pytest.raises(
         InputError,
-        match=rf"test/.* is empty(.|\n)*no image is left of {emptied}\. Nothing was built",
+        match=rf"test/.*: empty file(.|\n)*no image of {emptied} is left\. Nothing was built",
     ):
         build(Builder, source, tmp_path / "data", name="32-skip", on_bad_image="skip")
     assert not published(tmp_path / "data")
 
 
-def test_a_file_without_permission_is_named(
+def test_names_a_file_without_permission(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denied, whole = source / "chest_xray/train/NORMAL/IM-0001-0001.jpeg", Path.read_bytes
@@ -199,17 +197,17 @@ def test_a_file_without_permission_is_named(
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     with pytest.raises(
-        InputError, match=r"1 file cannot be used:\n.*IM-0001-0001\.jpeg cannot be read: Permission"
+        InputError, match=r"1 unusable file:\n.*IM-0001-0001\.jpeg: unreadable file: Permission"
     ):
         build(Builder, source, tmp_path / "data")
 
 
-def test_the_same_builder_object_can_try_again(source: Path, tmp_path: Path) -> None:
+def test_builder_can_retry(source: Path, tmp_path: Path) -> None:
     path = source / "chest_xray/train/NORMAL/IM-0001-0001.jpeg"
     path.write_bytes(b"")
     builder = Builder(data_dir=tmp_path / "data", config=RadiographConfig(name="32", size=32))
     config = tfds.download.DownloadConfig(manual_dir=source)
-    with pytest.raises(InputError, match=r"1 file cannot be used:\n.*is empty"):
+    with pytest.raises(InputError, match=r"1 unusable file:\n.*: empty file"):
         builder.download_and_prepare(download_config=config)
     draw_image(path)
     builder.download_and_prepare(download_config=config)
@@ -217,7 +215,7 @@ def test_the_same_builder_object_can_try_again(source: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("copies", [0, 2])
-def test_a_lost_example_is_noticed(
+def test_notices_lost_and_repeated_examples(
     copies: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = "test/NORMAL/IM-0033-0001.jpeg"
@@ -231,59 +229,58 @@ def test_a_lost_example_is_noticed(
     monkeypatch.setattr(Builder, "_generate_examples", faulty)
     written = 9 + copies
     named = lost if not copies else ""
-    message = rf"split test: 10 images in the source, {written} examples written; missing \[.*{named}.*\], unexpected \[\]"
+    message = rf"Split test: 10 .* but {written} examples written; missing \[.*{named}.*\], unexpected \[\]"
     with pytest.raises(InputError, match=message):
         build(Builder, source, tmp_path / "data")
     assert not published(tmp_path / "data")
 
 
-def test_a_patient_in_train_and_test_is_refused_unless_asked_for(
-    source: Path, tmp_path: Path
-) -> None:
+def test_refuses_shared_patients_unless_configured(source: Path, tmp_path: Path) -> None:
     draw_image(source / "chest_xray/test/PNEUMONIA/person1_bacteria_999.jpeg")
     with pytest.raises(
-        InputError, match=r"1 patient stands in two splits:\n  bacteria-1: .* and test\n.*"
+        InputError, match=r"1 patient is in two splits:\n  bacteria-1: .* and test\n.*"
     ) as caught:
         build(Builder, source, tmp_path / "data")
     (option,) = re.findall(r"--config '(.*)'", str(caught.value))
     builder = build(Builder, source, tmp_path / "data", size=224, **json.loads(option))
-    assert report_of(builder)["patients"]["in_two_splits"] == {"bacteria-1": ["train", "test"]}
+    assert read_report(builder)["patients"]["in_two_splits"] == {"bacteria-1": ["train", "test"]}
 
 
-def test_a_part_of_a_dataset_is_not_taken_for_the_whole(
+def test_refuses_to_reuse_an_incomplete_dataset(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     part = build(Builder, source, tmp_path, options={"max_examples_per_split": 3})
     assert {
         split: len(examples) for split, examples in read(part.data_path).items()
     } == dict.fromkeys(SPLITS, 3)
-    assert report_of(part)["splits"]["train"]["images"] == 3
+    assert read_report(part)["splits"]["train"]["images"] == 3
     build(Builder, source, tmp_path, options={"max_examples_per_split": 3})
     with pytest.raises(
-        InputError, match=r"holds only 3 examples of each split .*Build the whole with --overwrite"
+        InputError,
+        match=r"only 3 examples of each split .*Build the complete dataset with --overwrite",
     ):
         build(Builder, source, tmp_path)
     open_dataset(DatasetName("chest_xray_pneumonia", "32"), tmp_path)
     assert "holds only 3 examples of each split" in caplog.text
 
 
-def test_no_examples_at_all_are_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="max_examples_per_split=0; a dataset needs 1 or more"):
+def test_refuses_zero_examples(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="max_examples_per_split=0; expected 1 or more"):
         build(Builder, source, tmp_path / "data", options={"max_examples_per_split": 0})
     assert not published(tmp_path / "data")
 
 
-def test_other_record_formats_are_refused(source: Path, tmp_path: Path) -> None:
+def test_refuses_other_record_formats(source: Path, tmp_path: Path) -> None:
     config = RadiographConfig(name="32", size=32)
     builder = Builder(data_dir=tmp_path / "data", config=config, file_format="array_record")
-    with pytest.raises(InputError, match="file format 'array_record'; only 'tfrecord'"):
+    with pytest.raises(InputError, match="file_format='array_record'; expected 'tfrecord'"):
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=source)
         )
     assert not published(tmp_path / "data")
 
 
-def test_a_built_dataset_is_used_again(source: Path, tmp_path: Path) -> None:
+def test_reuses_a_built_dataset(source: Path, tmp_path: Path) -> None:
     folder = build(Builder, source, tmp_path).data_path
     before = {path: path.stat().mtime for path in folder.iterdir()}
     shutil.rmtree(source)
@@ -291,16 +288,16 @@ def test_a_built_dataset_is_used_again(source: Path, tmp_path: Path) -> None:
     assert before == {path: path.stat().mtime for path in folder.iterdir()}
 
 
-def test_a_name_does_not_stand_for_two_settings(source: Path, tmp_path: Path) -> None:
+def test_refuses_two_settings_with_one_name(source: Path, tmp_path: Path) -> None:
     build(Builder, source, tmp_path, name="mine", size=8)
     with pytest.raises(
         InputError,
-        match=r"mine/1\.0\.0 was built with size=8; this config asks for 16\. Give the config",
+        match=r"mine/1\.0\.0 was built with size=8, but this config has 16\. Give the config",
     ):
         build(Builder, source, tmp_path, name="mine", size=16)
 
 
-def test_the_fingerprint_follows_the_content_not_the_packing(source: Path, tmp_path: Path) -> None:
+def test_fingerprint_depends_on_the_content_only(source: Path, tmp_path: Path) -> None:
     def fingerprint(data_dir: str, place: Path = source, **settings: Any) -> str:
         return build(Builder, place, tmp_path / data_dir, **settings).info.metadata["fingerprint"]
 
@@ -315,7 +312,7 @@ def test_the_fingerprint_follows_the_content_not_the_packing(source: Path, tmp_p
     assert fingerprint("d") != first
 
 
-def test_the_report_stands_beside_the_dataset_and_on_screen(
+def test_writes_and_prints_the_report(
     source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for path in sorted(source.rglob("person*.jpeg")):
@@ -323,7 +320,7 @@ def test_the_report_stands_beside_the_dataset_and_on_screen(
     train = source / "chest_xray/train/PNEUMONIA"
     shutil.copy(train / "person1_bacteria_1.jpeg", train / "person1_bacteria_901.jpeg")
     builder = build(Builder, source, tmp_path)
-    report = report_of(builder)
+    report = read_report(builder)
     assert report["dataset"] == "chest_xray_pneumonia/32:1.0.0"
     assert report["settings"] == {"size": 32, "channels": 1, "fit": "stretch", "split": "patient"}
     assert {split: counts["images"] for split, counts in report["splits"].items()} == {
@@ -333,14 +330,14 @@ def test_the_report_stands_beside_the_dataset_and_on_screen(
     assert "colour mode" in [shortcut["property"] for shortcut in report["shortcuts"]]
     shown = capfd.readouterr().err
     assert "SHORTCUTS in train" in shown
-    assert "- colour mode alone tells PNEUMONIA: AUC 1.00" in shown
+    assert "- colour mode alone predicts PNEUMONIA: AUC 1.00" in shown
     text = (builder.data_path / "build_report.md").read_text(encoding="utf-8")
-    assert "- colour mode alone tells PNEUMONIA: AUC 1.00" in text
+    assert "- colour mode alone predicts PNEUMONIA: AUC 1.00" in text
     assert str(tmp_path) not in text + json.dumps(report)
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_odd_file_names(packed: bool, source: Path, tmp_path: Path) -> None:
+def test_accepts_odd_file_names(packed: bool, source: Path, tmp_path: Path) -> None:
     names = [
         "100%.jpeg",
         "%s %d.jpeg",
@@ -361,30 +358,30 @@ def test_odd_file_names(packed: bool, source: Path, tmp_path: Path) -> None:
     ids = {image_id for examples in read(builder.data_path).values() for image_id in examples}
     assert {f"train/NORMAL/{name}" for name in names} <= ids
     (source / "chest_xray/train/NORMAL/new\nline.jpeg").write_bytes(b"")
-    with pytest.raises(InputError, match=r"new\\nline\.jpeg' is empty"):
+    with pytest.raises(InputError, match=r"new\\nline\.jpeg': empty file"):
         build(Builder, source, tmp_path / "again")
 
 
-def test_a_link_out_of_the_source_is_refused(source: Path, tmp_path: Path) -> None:
+def test_refuses_links_out_of_the_source(source: Path, tmp_path: Path) -> None:
     outside = draw_image(tmp_path / "outside.jpeg")
     (source / "chest_xray/train/NORMAL/linked.jpeg").symlink_to(outside)
     with pytest.raises(
         InputError,
-        match=r"linked\.jpeg -> .*outside\.jpeg\nCopy the files in, or set CXR_TFDS_FOLLOW",
+        match=r"linked\.jpeg -> .*outside\.jpeg\nCopy the files into the folder, or set CXR_TFDS_FOLLOW",
     ):
         build(Builder, source, tmp_path / "data")
     assert not published(tmp_path / "data")
 
 
 class TestKaggle:
-    """What is not found is downloaded, where credentials are."""
+    """A missing source is downloaded if there are credentials."""
 
     @pytest.fixture(autouse=True)
     def _credentials(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_secret")
         monkeypatch.setattr(kaggle.shutil, "which", lambda name: f"/bin/{name}")
 
-    def test_downloaded_and_built(
+    def test_downloads_and_builds(
         self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked = []
@@ -398,10 +395,10 @@ class TestKaggle:
         assert builder.info.splits.total_num_examples == 74
 
     @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
-    def test_through_tfds_and_the_kaggle_command(
+    def test_downloads_with_the_kaggle_command(
         self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A stand-in for the command puts the zip where TFDS asks for it; TFDS unpacks it beside."""
+        """A stand-in for the command writes the zip, which TFDS extracts."""
         shutil.make_archive(str(tmp_path / "set"), "zip", source)
         command = tmp_path / "bin" / "kaggle"
         command.parent.mkdir()
@@ -414,7 +411,7 @@ class TestKaggle:
         assert builder.info.splits.total_num_examples == 74
         assert len(list(tmp_path.glob("data/downloads/*/chest_xray"))) == 1
 
-    def test_not_downloaded_where_data_is_found(
+    def test_does_not_download_existing_data(
         self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
@@ -424,22 +421,24 @@ class TestKaggle:
         )
         build(Builder, source, tmp_path / "data")
 
-    def test_a_failure_shows_no_credential(
+    def test_failure_shows_no_credential(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fail(self: Any, name: str) -> None:
             raise RuntimeError("no access with KGAT_secret")
 
         monkeypatch.setattr(tfds.download.DownloadManager, "download_kaggle_data", fail)
-        with pytest.raises(InputError, match=r"Kaggle could not provide .*:\nno access with \[hidden\]"):
+        with pytest.raises(
+            InputError, match=r"Kaggle could not provide .*:\nno access .* \[hidden\]"
+        ):
             build(Builder, None, tmp_path / "data")
         assert "KGAT_secret" not in caplog.text
         assert not published(tmp_path / "data")
 
 
-def test_without_credentials_both_ways_are_told(tmp_path: Path) -> None:
+def test_without_credentials_explains_both_ways(tmp_path: Path) -> None:
     with pytest.raises(
         MissingData,
-        match=r"\nGet the data: kaggle datasets .*\n(.*\n)*To download it during the build instead: ",
+        match=r"\nGet the data: kaggle .*\n(.*\n)*To download it during the build instead: ",
     ):
         build(Builder, tmp_path, tmp_path / "data")

@@ -1,4 +1,4 @@
-"""Decoding on a Dask cluster of two worker processes: the same images in the same order, whatever befalls a worker."""
+"""Tests decoding on a Dask cluster of two processes: same images, same order, even if one dies."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder
 from cxr_tfds.building import builder as builder_module
 from cxr_tfds.building import engines
 from cxr_tfds.building.engines import EXECUTOR, IMAGES_PER_TASK, fit_all, scheduler_address
-from cxr_tfds.building.fitting import Fitted, Fitting
+from cxr_tfds.building.file_stats import FileStats
+from cxr_tfds.building.fitting import FitSettings
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.imaging.pixels import DecodeResult, Radiograph
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 
-SMALL = Fitting(size=32, channels=1, fit="stretch")
+SMALL = FitSettings(size=32)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    """A scheduler and two worker processes on loopback. What asks a killed one waits 2 s, not 30."""
+    """A scheduler and two worker processes. Requests to a killed worker time out after 2 s."""
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
         LocalCluster(
@@ -43,26 +45,26 @@ def cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
-def choose(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def use_cluster(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR, cluster.scheduler_address.replace("tcp://", "dask://"))
 
 
-def images_of(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     return sorted(folder.glob("chest_xray/train/*/*"))
 
 
-def assert_same(results: list[Fitted | BadImage], wanted: list[Fitted | BadImage]) -> None:
+def assert_same(results: list[DecodeResult], wanted: list[DecodeResult]) -> None:
     assert len(results) == len(wanted)
     for result, want in zip(results, wanted, strict=True):
         if isinstance(want, BadImage):
             assert str(result) == str(want)
         else:
-            assert isinstance(result, Fitted)
-            np.testing.assert_array_equal(result.stored, want.stored)
-            assert result.facts == want.facts
+            assert isinstance(result, Radiograph)
+            np.testing.assert_array_equal(result.pixels, want.pixels)
+            assert FileStats.from_image(result) == FileStats.from_image(want)
 
 
-def test_a_dataset_is_whole_and_the_same_though_a_worker_is_killed(
+def test_dataset_is_the_same_after_a_worker_was_killed(
     cluster: LocalCluster,
     phantom: Path,
     built: Path,
@@ -71,19 +73,19 @@ def test_a_dataset_is_whole_and_the_same_though_a_worker_is_killed(
 ) -> None:
     killed = []
 
-    def killing(files: list[Path], fitting: Fitting) -> Iterator[Fitted | BadImage]:
-        for number, result in enumerate(fit_all(files, fitting)):
+    def killing(files: list[Path], settings: FitSettings) -> Iterator[DecodeResult]:
+        for number, result in enumerate(fit_all(files, settings)):
             if number == 3 and not killed:
                 with Client(cluster, set_as_default=False) as client:
                     killed.append(next(iter(client.run(os.getpid).values())))
                 os.kill(killed[0], signal.SIGKILL)
             yield result
 
-    choose(cluster, monkeypatch)
+    use_cluster(cluster, monkeypatch)
     monkeypatch.setattr(builder_module, "fit_all", killing)
     monkeypatch.setattr(
         engines, "IMAGES_PER_TASK", 2
-    )  # most tasks are yet to come, some are on their way
+    )  # most tasks are not yet submitted, some are in flight
     build(Builder, phantom, tmp_path, name="64", size=64)
     assert killed
     name = DatasetName("chest_xray_pneumonia", "64")
@@ -95,23 +97,23 @@ def test_a_dataset_is_whole_and_the_same_though_a_worker_is_killed(
     assert reports[0] == reports[1]
 
 
-def test_bytes_are_sent_where_workers_do_not_see_the_source(
+def test_sends_bytes_to_workers_that_do_not_see_the_source(
     cluster: LocalCluster, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for path in images_of(phantom)[: 2 * IMAGES_PER_TASK]:
+    for path in list_images(phantom)[: 2 * IMAGES_PER_TASK]:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "broken.jpeg").write_bytes(b"\xff\xd8\xff")
-    monkeypatch.chdir(tmp_path)  # not that of the workers
+    monkeypatch.chdir(tmp_path)  # the workers keep theirs
     files = [*sorted(Path().glob("*.jpeg")), Path("missing.jpeg")]
     here = list(fit_all(files, SMALL))
     assert [str(files[i]) for i, result in enumerate(here) if isinstance(result, BadImage)] == [
         "broken.jpeg",
         "missing.jpeg",
     ]
-    choose(cluster, monkeypatch)
+    use_cluster(cluster, monkeypatch)
     assert_same(list(fit_all(files, SMALL)), here)
-    originals = Fitting(size=None, channels=1, fit="stretch")
-    assert [result.stored for result in fit_all(files[1:3], originals)] == [
+    originals = FitSettings(size=None)
+    assert [result.source for result in fit_all(files[1:3], originals)] == [
         f.read_bytes() for f in files[1:3]
     ]
 
@@ -119,8 +121,8 @@ def test_bytes_are_sent_where_workers_do_not_see_the_source(
 def test_stopping_early_leaves_the_cluster_usable(
     cluster: LocalCluster, phantom: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choose(cluster, monkeypatch)
-    files = images_of(phantom)
+    use_cluster(cluster, monkeypatch)
+    files = list_images(phantom)
     results = fit_all(files, SMALL)
     next(results)
     results.close()  # type: ignore[attr-defined]
@@ -128,16 +130,16 @@ def test_stopping_early_leaves_the_cluster_usable(
     assert list(fit_all([], SMALL)) == []
 
 
-def test_workers_that_would_make_other_pixels_are_refused(
+def test_refuses_workers_with_other_versions(
     cluster: LocalCluster, phantom: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choose(cluster, monkeypatch)
+    use_cluster(cluster, monkeypatch)
     monkeypatch.setattr(cxr_tfds, "__version__", "9.9.9")
     with pytest.raises(
         InputError,
-        match=r"worker tcp://\S+ has cxr-tfds 0.*; here is cxr-tfds 9\.9\.9, Pillow .*same ver",
+        match=r"worker tcp://\S+ has cxr-tfds 0.*, but this machine has cxr-tfds 9\.9\.9, Pillow ",
     ):
-        next(fit_all(images_of(phantom), SMALL))
+        next(fit_all(list_images(phantom), SMALL))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_workers_that_would_make_other_pixels_are_refused(
         "host:1",
     ],
 )
-def test_an_address_that_is_none_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_invalid_addresses(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR, value)
     with pytest.raises(InputError, match=rf"{EXECUTOR}='{value}'; expected dask://HOST:PORT"):
         scheduler_address()
@@ -163,51 +165,51 @@ def test_an_address_that_is_none_is_refused(value: str, monkeypatch: pytest.Monk
     ("value", "address"),
     [("", None), ("dask://host:8786", "host:8786"), ("dask://[::1]:8786/", "[::1]:8786")],
 )
-def test_addresses(value: str, address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_addresses(value: str, address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR, value)
     assert scheduler_address() == address
 
 
-def test_no_scheduler_there(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_a_missing_scheduler(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR, "dask://127.0.0.1:9")  # discard, where nothing listens
     monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.5)
     with pytest.raises(
         InputError, match=r"No Dask scheduler answers at 127\.0\.0\.1:9 within 0\.5 s\. Start one"
     ):
-        next(fit_all(images_of(phantom), SMALL))
+        next(fit_all(list_images(phantom), SMALL))
 
 
-def test_a_scheduler_without_workers(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_missing_workers(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.5)
     with LocalCluster(
         n_workers=0, processes=False, protocol="tcp://", dashboard_address=":0"
     ) as empty:
-        choose(empty, monkeypatch)
+        use_cluster(empty, monkeypatch)
         with pytest.raises(
-            InputError, match=r"has no worker\. Start some with: dask worker tcp://127"
+            InputError, match=r"has no workers\. Start some with: dask worker tcp://127"
         ):
-            next(fit_all(images_of(phantom), SMALL))
+            next(fit_all(list_images(phantom), SMALL))
 
 
-def test_without_dask_the_extra_is_named(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_the_extra_without_dask(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR, "dask://127.0.0.1:9")
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     with pytest.raises(InputError, match=r"pip install 'cxr-tfds\[dask\]'"):
-        next(fit_all(images_of(phantom), SMALL))
+        next(fit_all(list_images(phantom), SMALL))
 
 
-def test_an_image_that_ends_every_worker(
+def test_reports_images_that_kill_every_worker(
     phantom: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gives_up(*args: object, **kwargs: object) -> Iterator[None]:
+    def give_up(*args: object, **kwargs: object) -> Iterator[None]:
         raise KilledWorker(
             "_fit_several-1", last_worker=SimpleNamespace(address="tcp://w"), allowed_failures=3
         )
 
-    choose(cluster, monkeypatch)
-    monkeypatch.setattr(engines, "ordered_map", gives_up)
+    use_cluster(cluster, monkeypatch)
+    monkeypatch.setattr(engines, "ordered_map", give_up)
     with pytest.raises(
         InputError,
-        match=r"Dask gave up on some images: .*_fit_several-1.*memory is the usual reason",
+        match=r"Dask gave up on some images .*_fit_several-1.*too little memory",
     ):
-        list(fit_all(images_of(phantom), SMALL))
+        list(fit_all(list_images(phantom), SMALL))

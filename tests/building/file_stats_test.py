@@ -1,4 +1,4 @@
-"""Facts of a file: its checksum, its size, and the quality its JPEG tables tell."""
+"""Tests file statistics: checksum, size and JPEG quality."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import pytest
 from helpers.sources import encode
 from PIL import Image
 
-from cxr_tfds.building.file_stats import Facts, checksum, facts_of
+from cxr_tfds.building.file_stats import FileStats, compute_checksum
+from cxr_tfds.building.fitting import FitSettings, fit_file
 from cxr_tfds.imaging.jpeg import jpeg_quality
-from cxr_tfds.imaging.pixels import radiograph
+from cxr_tfds.imaging.pixels import Radiograph, radiograph
 
 GREY = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("quality", [1, 3, 10, 25, 40, 50, 60, 75, 85, 90, 95, 100])
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_the_quality_a_jpeg_was_saved_with(quality: int, mode: str) -> None:
+def test_estimates_jpeg_quality(quality: int, mode: str) -> None:
     decoded = radiograph(encode(GREY.convert(mode), "JPEG", quality=quality), 8)
     assert abs(jpeg_quality(decoded.quantization) - quality) <= 1
 
@@ -29,7 +30,7 @@ def test_the_quality_a_jpeg_was_saved_with(quality: int, mode: str) -> None:
         ([65535] * 64, 1),
     ],  # the last: 16-bit tables of another encoder
 )
-def test_extreme_tables(table: list[int], quality: int) -> None:
+def test_clips_extreme_tables(table: list[int], quality: int) -> None:
     assert jpeg_quality(table) == quality
 
 
@@ -42,19 +43,22 @@ def test_extreme_tables(table: list[int], quality: int) -> None:
         (GREY, "TIFF", "L", None),
     ],
 )
-def test_facts(image: Image.Image, form: str, mode: str, quality: int | None) -> None:
+def test_stats_of_a_file(image: Image.Image, form: str, mode: str, quality: int | None) -> None:
     data = encode(image, form)
-    facts = facts_of(data, radiograph(data, 8))
-    assert facts == Facts(checksum(data), len(data), 30, 50, form, mode, quality)
+    decoded = fit_file(data, FitSettings(8))
+    assert isinstance(decoded, Radiograph)
+    assert FileStats.from_image(decoded) == FileStats(
+        compute_checksum(data), len(data), 30, 50, form, mode, quality
+    )
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, 7])
-def test_a_changed_byte_changes_the_checksum(at: int) -> None:
+def test_changed_byte_changes_the_checksum(at: int) -> None:
     data = bytearray(b"12345678")
     data[at] ^= 1
-    assert checksum(bytes(data)) != checksum(b"12345678")
+    assert compute_checksum(bytes(data)) != compute_checksum(b"12345678")
 
 
-def test_halves_exchanged_are_another_file() -> None:
-    assert checksum(b"56781234") != checksum(b"12345678")
-    assert checksum(b"") == 0
+def test_swapped_halves_change_the_checksum() -> None:
+    assert compute_checksum(b"56781234") != compute_checksum(b"12345678")
+    assert compute_checksum(b"") == 0

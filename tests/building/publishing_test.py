@@ -1,4 +1,4 @@
-"""Builds that do not end as they should: a full disk, two at once, an interruption, a failing --overwrite."""
+"""Tests failing builds: full disk, two at once, interruption, kill, failing --overwrite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import types
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,25 +19,27 @@ from helpers import sources as testing
 from helpers.sources import published
 from tensorflow_datasets.scripts.cli import build as tfds_build
 
+from cxr_tfds import files
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building import builder as builder_module
-from cxr_tfds.building import publishing
+from cxr_tfds.building import complete_builder, tfds_command
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.building.engines import fit_all
-from cxr_tfds.building.publishing import disk_is_full, only_build
 from cxr_tfds.errors import InputError
+from cxr_tfds.files import is_disk_full, lock_folder, replace_folder
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 
 NAME = DatasetName("chest_xray_pneumonia", "64")
+TESTS = str(Path(__file__).parents[1])  # for `helpers` in a process of its own
 OVERWRITE = {"download_mode": tfds.GenerateMode.REUSE_CACHE_IF_EXISTS}
 
 
 build = partial(testing.build, Builder, name="64", size=64)
 
 
-def halfway(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
-    """Has `act` called once, in the middle of the next build."""
+def call_halfway(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
+    """Calls `act` once, in the middle of the next build."""
 
     def fit(*args: Any) -> Iterator[Any]:
         for number, result in enumerate(fit_all(*args)):
@@ -50,7 +51,7 @@ def halfway(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
     monkeypatch.setattr(builder_module, "fit_all", fit)
 
 
-def assert_whole(data_dir: Path, built: Path) -> None:
+def assert_complete(data_dir: Path, built: Path) -> None:
     assert open_dataset(NAME, data_dir).fingerprint == open_dataset(NAME, built).fingerprint
     folder = data_dir / "chest_xray_pneumonia" / "64"
     assert [path.name for path in folder.iterdir()] == ["1.0.0"]
@@ -71,20 +72,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up(small_disk: Path, phantom: Path, built: Path) -> None:
+def test_disk_fills_up(small_disk: Path, phantom: Path, built: Path) -> None:
     with pytest.raises(
         InputError,
-        match=r"^The disk is full: .*disk.* has \d+ MB free now.*\. Make room, or choose",
+        match=r"^The disk of .* is full: \d+ MB are free .*\. Free some space or choose",
     ):
         build(phantom, small_disk)
     assert not published(small_disk)
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     build(phantom, small_disk)
-    assert_whole(small_disk, built)
+    assert_complete(small_disk, built)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_shard_that_finds_no_room(
+def test_disk_fills_up_in_the_last_split(
     phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tfds.core.writer.ExampleWriter.write
@@ -96,14 +97,14 @@ def test_a_shard_that_finds_no_room(
 
     with monkeypatch.context() as patch:
         patch.setattr(tfds.core.writer.ExampleWriter, "write", full)
-        with pytest.raises(InputError, match=r"^The disk is full"):
+        with pytest.raises(InputError, match=r"^The disk of .* is full"):
             build(phantom, tmp_path)
     assert not published(tmp_path)
     build(phantom, tmp_path)
-    assert_whole(tmp_path, built)
+    assert_complete(tmp_path, built)
 
 
-def test_what_says_that_a_disk_is_full() -> None:
+def test_what_says_that_a_is_disk_full() -> None:
     def chained(err: BaseException) -> BaseException:
         try:
             try:
@@ -113,81 +114,79 @@ def test_what_says_that_a_disk_is_full() -> None:
         except RuntimeError as outer:
             return outer
 
-    assert disk_is_full(chained(OSError(errno.ENOSPC, "x")))
-    assert disk_is_full(OSError(errno.EDQUOT, "x"))
-    assert disk_is_full(chained(ValueError("a/b; No space left on device")))
-    assert not disk_is_full(chained(OSError(errno.EACCES, "x")))
-    assert not disk_is_full(None)
+    assert is_disk_full(chained(OSError(errno.ENOSPC, "x")))
+    assert is_disk_full(OSError(errno.EDQUOT, "x"))
+    assert is_disk_full(chained(ValueError("a/b; No space left on device")))
+    assert not is_disk_full(chained(OSError(errno.EACCES, "x")))
+    assert not is_disk_full(None)
 
 
-def test_two_builds_at_once(
+def test_refuses_two_builds_at_once(
     phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = []
 
     def second() -> None:
         with pytest.raises(
-            InputError, match=r"Another process is building in .*/64\. Wait until it is done"
+            InputError, match=r"Another process is building in .*/64\. Wait until it has finished"
         ) as caught:
             build(phantom, tmp_path)
         refused.append(caught.value)
-        build(phantom, tmp_path, name="mine", size=8)  # another dataset is no matter
+        build(phantom, tmp_path, name="mine", size=8)  # another dataset may be built
 
-    halfway(monkeypatch, second)
+    call_halfway(monkeypatch, second)
     build(phantom, tmp_path)
     assert refused
-    assert_whole(tmp_path, built)
+    assert_complete(tmp_path, built)
     before = (tmp_path / "chest_xray_pneumonia/64/1.0.0/dataset_info.json").stat().st_mtime_ns
-    build(phantom, tmp_path)  # the second, once the first is done
+    build(phantom, tmp_path)  # reuses the dataset of the first
     assert (
         tmp_path / "chest_xray_pneumonia/64/1.0.0/dataset_info.json"
     ).stat().st_mtime_ns == before
 
 
-def test_a_folder_that_cannot_be_made(phantom: Path, tmp_path: Path) -> None:
+def test_refuses_a_folder_it_cannot_create(phantom: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(
-        InputError, match=r"file/.*/64 cannot be made: Not a directory\. Choose another --data_dir"
+        InputError, match=r"Cannot create .*file/.*/64: Not a directory\. Choose another --data_dir"
     ):
         build(phantom, tmp_path / "file")
 
 
 @pytest.mark.parametrize("missing", ["flock", "fcntl"])
-def test_a_file_system_without_locks_is_built_on(
+def test_builds_on_a_file_system_without_locks(
     missing: str, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_locks(*args: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     if missing == "flock":
-        monkeypatch.setattr(publishing.fcntl, "flock", no_locks)
+        monkeypatch.setattr(files.fcntl, "flock", no_locks)
     else:
-        monkeypatch.setattr(publishing, "fcntl", None)
+        monkeypatch.setattr(files, "fcntl", None)
     stale = tmp_path / "d" / "incomplete.ABCDEF_1.0.0"
     stale.mkdir(parents=True)
-    with only_build(tmp_path / "d" / "1.0.0"), only_build(tmp_path / "d" / "1.0.0"):
-        assert stale.exists()  # it may be that of another build
+    with lock_folder(tmp_path / "d" / "1.0.0"), lock_folder(tmp_path / "d" / "1.0.0"):
+        assert stale.exists()  # it may belong to another build
 
 
-def test_an_interrupted_build(
+def test_interrupted_build_publishes_nothing(
     phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    halfway(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+    call_halfway(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         build(phantom, tmp_path)
     assert not published(tmp_path)
-    halfway(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+    call_halfway(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
     with monkeypatch.context() as command:
-        command.setitem(
-            sys.modules, "tensorflow_datasets.scripts.cli.main", types.ModuleType("main")
-        )
+        command.setattr(complete_builder, "is_absl_command", lambda: True)
         with pytest.raises(
-            SystemExit, match=r"^Interrupted\. Nothing was published; the same command builds "
+            SystemExit, match=r"^Interrupted\. Nothing was published\. Run the same command again"
         ):
             build(phantom, tmp_path)
     assert not published(tmp_path)
     build(phantom, tmp_path)
-    assert_whole(tmp_path, built)
+    assert_complete(tmp_path, built)
 
 
 KILLED = """
@@ -209,35 +208,35 @@ build(Builder, Path(sys.argv[1]), Path(sys.argv[2]), name="64", size=64)
 """
 
 
-def test_a_killed_build(phantom: Path, built: Path, tmp_path: Path) -> None:
+def test_build_after_a_killed_one(phantom: Path, built: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(phantom), str(tmp_path)],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": TESTS},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert [name for name in published(tmp_path) if "incomplete" in name]  # nobody could remove it
+    assert [
+        name for name in published(tmp_path) if "incomplete" in name
+    ]  # the killed process could not remove it
     with pytest.raises(InputError, match="is not built in"):
         open_dataset(NAME, tmp_path)
     build(phantom, tmp_path)
-    assert_whole(tmp_path, built)
+    assert_complete(tmp_path, built)
 
 
 def overwriting_builder(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, config: RadiographConfig
 ) -> Builder:
-    """What `tfds build --overwrite` makes before it builds; by itself it would delete the dataset there."""
-    monkeypatch.setitem(
-        sys.modules, "tensorflow_datasets.scripts.cli.main", types.ModuleType("main")
-    )
+    """Returns what `tfds build --overwrite` creates; TFDS deletes what `is_prepared`."""
+    monkeypatch.setattr(tfds_command, "is_absl_command", lambda: True)
     monkeypatch.setattr(sys, "argv", ["tfds", "build", "--overwrite"])
     kwargs = {"data_dir": data_dir, "config": config}
     return tfds_build._make_builder(Builder, overwrite=True, fail_if_exists=False, **kwargs)
 
 
-def test_overwriting_keeps_the_old_dataset_until_the_new_one_is_whole(
+def test_overwrite_keeps_the_old_dataset_until_the_new_one_is_complete(
     phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(built, tmp_path / "data")
@@ -249,9 +248,9 @@ def test_overwriting_keeps_the_old_dataset_until_the_new_one_is_whole(
         tmp_path / "data", monkeypatch, RadiographConfig(name="64", size=64)
     )
     config = tfds.download.DownloadConfig(manual_dir=source, **OVERWRITE)
-    with pytest.raises(SystemExit, match="1 file cannot be used"):
+    with pytest.raises(InputError, match=r"^1 unusable file"):
         builder.download_and_prepare(download_config=config)
-    assert_whole(tmp_path / "data", built)
+    assert_complete(tmp_path / "data", built)
 
     shutil.copy(next(source.glob("chest_xray/test/PNEUMONIA/*")), broken)
     builder.download_and_prepare(download_config=config)
@@ -263,7 +262,7 @@ def test_overwriting_keeps_the_old_dataset_until_the_new_one_is_whole(
     assert [p.name for p in (tmp_path / "data/chest_xray_pneumonia/64").iterdir()] == ["1.0.0"]
 
 
-def test_overwriting_changes_settings(
+def test_overwrite_changes_settings(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(phantom, tmp_path, name="mine", size=8)
@@ -274,21 +273,20 @@ def test_overwriting_changes_settings(
     assert open_dataset(DatasetName("chest_xray_pneumonia", "mine"), tmp_path).shape == (9, 9, 1)
 
 
-def test_killed_between_the_two_renames(phantom: Path, built: Path, tmp_path: Path) -> None:
-    """The old dataset comes back."""
+def test_restores_the_old_dataset_after_a_kill(phantom: Path, built: Path, tmp_path: Path) -> None:
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     folder = tmp_path / "chest_xray_pneumonia" / "64" / "1.0.0"
     room = folder.parent / "incomplete.123_1.0.0"
     room.mkdir()
     folder.rename(room / "replaced")
-    with only_build(folder):
-        assert_whole(tmp_path, built)
+    with lock_folder(folder):
+        assert_complete(tmp_path, built)
 
 
-def test_a_new_dataset_that_cannot_take_its_place(built: Path, tmp_path: Path) -> None:
+def test_failed_replacement_keeps_the_old_folder(built: Path, tmp_path: Path) -> None:
     (tmp_path / "1.0.0").mkdir()
     (tmp_path / "1.0.0" / "old").touch()
     (tmp_path / "room").mkdir()
     with pytest.raises(FileNotFoundError):
-        publishing.swap(tmp_path / "1.0.0", tmp_path / "room" / "none", tmp_path / "room")
+        replace_folder(tmp_path / "1.0.0", tmp_path / "room" / "none", tmp_path / "room")
     assert (tmp_path / "1.0.0" / "old").exists()

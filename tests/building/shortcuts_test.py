@@ -1,4 +1,4 @@
-"""Shortcuts: found where a property tells the class, and nowhere else."""
+"""Tests that shortcuts are found exactly where a file property predicts the class."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr_tfds.building.file_stats import Facts, facts_of
+from cxr_tfds.building.file_stats import FileStats
+from cxr_tfds.building.fitting import FitSettings, fit_file
 from cxr_tfds.building.shortcuts import AUC_LIMIT, MIN_IMAGES, find_shortcuts
-from cxr_tfds.imaging.pixels import radiograph
+from cxr_tfds.imaging.pixels import Radiograph
 
-PLAIN = Facts(0, 10_000, 100, 100, "JPEG", "L", 75)  # 1 byte per pixel
+PLAIN = FileStats(0, 10_000, 100, 100, "JPEG", "L", 75)  # 1 byte per pixel
 CLASSES = ("NORMAL", "PNEUMONIA")
+Change = Callable[[FileStats, int], FileStats]
 
 
-def told(change: Callable[[Facts, int], Facts], count: int = 60) -> dict[str, float]:
-    """Property to AUC, where PNEUMONIA files differ from NORMAL ones by `change`."""
-    facts = [PLAIN] * count + [change(PLAIN, number) for number in range(count)]
-    found = find_shortcuts(["NORMAL"] * count + ["PNEUMONIA"] * count, facts, CLASSES)
+def find_aucs(change: Change, count: int = 60) -> dict[str, float]:
+    """Returns property to AUC if PNEUMONIA files differ from NORMAL ones by `change`."""
+    stats = [PLAIN] * count + [change(PLAIN, number) for number in range(count)]
+    found = find_shortcuts(["NORMAL"] * count + ["PNEUMONIA"] * count, stats, CLASSES)
     assert all(
         shortcut.class_name == "PNEUMONIA" and shortcut.property in shortcut.text
         for shortcut in found
@@ -35,7 +37,7 @@ def told(change: Callable[[Facts, int], Facts], count: int = 60) -> dict[str, fl
         pytest.param(
             lambda f, n: f._replace(quality=50),
             {"JPEG quality": 0.0},
-            id="low quality tells as well",
+            id="low quality",
         ),
         pytest.param(
             lambda f, n: f._replace(quality=95 if n % 2 else 75), {}, id="half of them: AUC 0.75"
@@ -48,7 +50,7 @@ def told(change: Callable[[Facts, int], Facts], count: int = 60) -> dict[str, fl
         pytest.param(lambda f, n: f._replace(size=20_000), {"bytes per pixel": 1.0}, id="bytes"),
         pytest.param(lambda f, n: f._replace(mode="RGB"), {"colour mode": 1.0}, id="mode"),
         pytest.param(
-            lambda f, n: f._replace(form="PNG", quality=None), {"file format": 1.0}, id="format"
+            lambda f, n: f._replace(format="PNG", quality=None), {"file format": 1.0}, id="format"
         ),
         pytest.param(
             lambda f, n: f._replace(height=50, width=200),
@@ -60,63 +62,67 @@ def told(change: Callable[[Facts, int], Facts], count: int = 60) -> dict[str, fl
                 **dict.fromkeys(("height", "width"), side := 200 if n % 2 else 50), size=side**2
             ),
             {"exact size": 1.0},
-            id="two sizes around the others: the order of sizes tells nothing, the sizes do",
+            id="two sizes around the others: only the exact size predicts",
         ),
     ],
 )
-def test_what_is_found(change: Callable[[Facts, int], Facts], expected: dict[str, float]) -> None:
-    assert told(change) == pytest.approx(expected)
+def test_finds_shortcuts(
+    change: Callable[[FileStats, int], FileStats], expected: dict[str, float]
+) -> None:
+    assert find_aucs(change) == pytest.approx(expected)
 
 
-def test_sizes_that_occur_once_tell_nothing() -> None:
+def test_unique_sizes_are_no_shortcut() -> None:
     rng = np.random.default_rng(0)
     sizes = rng.integers(100, 1000, 400)
-    facts = [
+    stats = [
         PLAIN._replace(height=int(size), width=int(size), size=int(size) ** 2) for size in sizes
     ]
-    assert find_shortcuts(["NORMAL"] * 200 + ["PNEUMONIA"] * 200, facts, CLASSES) == []
+    assert find_shortcuts(["NORMAL"] * 200 + ["PNEUMONIA"] * 200, stats, CLASSES) == []
 
 
-def test_few_images_tell_nothing() -> None:
-    assert told(lambda f, n: f._replace(mode="RGB"), MIN_IMAGES - 1) == {}
-    assert told(lambda f, n: f._replace(mode="RGB"), MIN_IMAGES) == {"colour mode": 1.0}
+def test_ignores_classes_with_few_images() -> None:
+    assert find_aucs(lambda f, n: f._replace(mode="RGB"), MIN_IMAGES - 1) == {}
+    assert find_aucs(lambda f, n: f._replace(mode="RGB"), MIN_IMAGES) == {"colour mode": 1.0}
 
 
-def test_the_worst_comes_first_and_json_holds_it_all() -> None:
-    facts = [PLAIN] * 50 + [
+def test_sorts_by_auc_and_converts_to_json() -> None:
+    stats = [PLAIN] * 50 + [
         PLAIN._replace(mode="RGB", quality=95 if n % 5 else 75) for n in range(50)
     ]
-    first, second = find_shortcuts(["NORMAL"] * 50 + ["PNEUMONIA"] * 50, facts, CLASSES)
+    first, second = find_shortcuts(["NORMAL"] * 50 + ["PNEUMONIA"] * 50, stats, CLASSES)
     assert (first.property, second.property) == ("colour mode", "JPEG quality")
     assert (
-        first.text
-        == "colour mode alone tells PNEUMONIA: AUC 1.00, L in 0% of it against 100% of the others"
+        first.text == "colour mode alone predicts PNEUMONIA: AUC 1.00, "
+        "L in 0% of the class against 100% of the others"
     )
     assert second.to_json() == {
         "property": "JPEG quality",
         "class": "PNEUMONIA",
         "auc": 0.9,
-        "text": "JPEG quality alone tells PNEUMONIA: AUC 0.90, median 95 against 75 of the others",
+        "text": "JPEG quality alone predicts PNEUMONIA: AUC 0.90, "
+        "median 95 against 75 for the others",
     }
 
 
-def test_of_three_classes_each_is_looked_at() -> None:
+def test_examines_each_of_three_classes() -> None:
     labels = ["a"] * 30 + ["b"] * 30 + ["c"] * 30
-    facts = [PLAIN] * 30 + [PLAIN._replace(mode="RGB")] * 30 + [PLAIN] * 30
-    (shortcut,) = [s for s in find_shortcuts(labels, facts, ("a", "b", "c")) if s.auc > 0.9]
+    stats = [PLAIN] * 30 + [PLAIN._replace(mode="RGB")] * 30 + [PLAIN] * 30
+    (shortcut,) = [s for s in find_shortcuts(labels, stats, ("a", "b", "c")) if s.auc > 0.9]
     assert (shortcut.class_name, shortcut.property) == ("b", "colour mode")
 
 
 def test_real_originals(shared_data: Path) -> None:
-    """The published shortcuts of the Kaggle files (aspect 1.22 against 1.50, JPEG quality) are found."""
-    labels, facts = [], []
+    """Finds the shortcuts of the Kaggle files: aspect ratio 1.22 against 1.50, JPEG quality."""
+    labels, stats = [], []
     for label in CLASSES:
         for path in sorted((shared_data / "kermany_original/chest_xray/train" / label).iterdir())[
             :30
         ]:
-            data = path.read_bytes()
+            image = fit_file(path, FitSettings(32))
+            assert isinstance(image, Radiograph)
             labels.append(label)
-            facts.append(facts_of(data, radiograph(data, 32)))
-    found = {shortcut.property: shortcut.auc for shortcut in find_shortcuts(labels, facts, CLASSES)}
+            stats.append(FileStats.from_image(image))
+    found = {shortcut.property: shortcut.auc for shortcut in find_shortcuts(labels, stats, CLASSES)}
     assert found["JPEG quality"] < 1 - AUC_LIMIT
     assert found["aspect ratio"] > AUC_LIMIT

@@ -1,44 +1,84 @@
-"""What the `tfds` command answers without a traceback."""
+"""Tests `tfds build` as a process: errors without traceback, `--overwrite` without loss.
+
+The `test_tfds_upgrade_…` tests fail if a new TFDS parses its command line or handles errors
+differently; then `cxr_tfds.building.tfds_command` must follow.
+"""
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
-import types
+from pathlib import Path
 
 import pytest
+from helpers.sources import tfds_build
 
-from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-from cxr_tfds.building.config import RadiographConfig
+from cxr_tfds.building import tfds_command
+from cxr_tfds.building.tfds_command import overwrite_requested
+from cxr_tfds.errors import InputError
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.names import DatasetName
+
+CONFIG = '{"name": "64", "size": 64}'
 
 
-@pytest.fixture(autouse=True)
-def _as_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        sys.modules, "tensorflow_datasets.scripts.cli.main", types.ModuleType("main")
-    )
-
-
-def test_a_wrong_setting() -> None:
-    with pytest.raises(SystemExit, match=r"^Error: size=0; expected"):
-        RadiographConfig(name="x", size=0)
-    with pytest.raises(
-        SystemExit, match=r"^Error: a config has no setting sizes; expected some of name, size, "
-    ):
-        RadiographConfig(name="x", sizes=0)
+def run_build(*args: str | Path, cwd: Path) -> str:
+    """Runs a build that fails and returns what it prints after the log lines."""
+    command = ("chest_xray_pneumonia", "--imports", "cxr_tfds.builders", "--data_dir", cwd / "data")
+    done = tfds_build(*command, *args, cwd=cwd)
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
 
 
 @pytest.mark.parametrize(
-    "words", [["--config", '{"size": 8,}'], ['--config={"size": 8,}', "--overwrite"]]
+    ("config", "message"),
+    [
+        ('{"size": 8,}', "Error: Invalid JSON '{\"size\": 8,}': "),
+        ('{"name": "x", "size": 0}', "Error: size=0; expected a whole number of pixels"),
+        ("512", "Error: chest_xray_pneumonia lists no config '512'. Give its settings:\n"),
+    ],
 )
-def test_malformed_json(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def imported() -> None:  # as --imports does, before TFDS reads the option
-        types.new_class("Mine", (Builder,), {"skip_registration": True})
+def test_tfds_upgrade_prints_errors_without_traceback(
+    config: str, message: str, tmp_path: Path
+) -> None:
+    assert message in run_build("--config", config, cwd=tmp_path)
 
-    monkeypatch.setattr(sys, "argv", ["tfds", "build", "mine", *words])
-    with pytest.raises(
-        SystemExit,
-        match=r"^Error: --config .\{\"size\": 8,\}. is no JSON: .*\. Expected settings as",
-    ):
-        imported()
-    monkeypatch.setattr(sys, "argv", ["tfds", "build", "mine", "--config", "512"])
-    imported()
+
+@pytest.mark.parametrize("option", ["--overwrite", "--overw"])
+def test_tfds_upgrade_overwrite_keeps_the_dataset_of_a_failed_build(
+    option: str, built: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(built, tmp_path / "data")
+    source = tmp_path / "empty"
+    source.mkdir()
+    output = run_build(option, "--config", CONFIG, "--manual_dir", source, cwd=tmp_path)
+    assert "Error: No radiographs in" in output
+    name = DatasetName("chest_xray_pneumonia", "64")
+    datasets = [open_dataset(name, data_dir) for data_dir in (tmp_path / "data", built)]
+    assert datasets[0].fingerprint == datasets[1].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("argv", "requested"),
+    [
+        (["tfds", "build", "--overwrite"], True),
+        (["tfds", "build", "--ov"], True),
+        (["tfds", "build", "overwrite"], False),
+    ],
+)
+def test_reads_overwrite_from_the_command_line(
+    argv: list[str], requested: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    assert not overwrite_requested()  # this process is not an absl command
+    monkeypatch.setattr(tfds_command, "is_absl_command", lambda: True)
+    assert overwrite_requested() == requested
+
+
+def test_handles_only_errors_of_users() -> None:
+    handler = tfds_command._PlainErrors()
+    assert handler.wants(InputError("x"))
+    assert handler.wants(json.JSONDecodeError("x", "{", 0))
+    assert not handler.wants(ValueError("x"))

@@ -1,4 +1,4 @@
-"""Small drawn images, and datasets built of them and read back: for tests of builders, here and elsewhere."""
+"""Small drawn sources, and datasets built from them, for tests of builders."""
 
 from __future__ import annotations
 
@@ -25,9 +25,13 @@ Records = dict[str, dict[str, dict[str, Any]]]  # split to image id to example
 
 
 class DrawnSource:
-    """Draws what a `tfds.testing.DatasetBuilderTestCase`, named after it as a base, builds; removed in the end."""
+    """Draws the source of a `tfds.testing.DatasetBuilderTestCase` that has it as its first base.
 
-    draw: ClassVar[Any]  # a staticmethod or partial that takes the folder
+    Attributes:
+      draw: Draws the source into the folder it is called with; a staticmethod or partial.
+    """
+
+    draw: ClassVar[Any]
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -38,7 +42,7 @@ class DrawnSource:
 
 
 def encode(image: Image.Image | np.ndarray, form: str, **options: Any) -> bytes:
-    """An image as a file of the format that Pillow calls `form`."""
+    """Returns the image as a file in the format that Pillow calls `form`."""
     image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
@@ -46,11 +50,12 @@ def encode(image: Image.Image | np.ndarray, form: str, **options: Any) -> bytes:
 
 
 def draw_image(path: Path, mode: str = "L", size: tuple[int, int] = (40, 30)) -> Path:
-    """Writes noise that the file's name alone determines: a PNG if it ends so, otherwise a JPEG.
+    """Writes noise that depends only on the file name, as PNG or JPEG by its suffix.
 
     Args:
-      mode: of Pillow.
-      size: width and height, pixels.
+      path: The file to write.
+      mode: Colour mode of Pillow.
+      size: Width and height in pixels.
     """
     rng = np.random.default_rng(list(path.name.encode()))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,9 +65,9 @@ def draw_image(path: Path, mode: str = "L", size: tuple[int, int] = (40, 30)) ->
 
 
 def draw_source(folder: Path) -> Path:
-    """Draws `folder`/chest_xray, named as in the Kaggle set: 30 + 30 train, 2 + 2 val and 5 + 5 test images.
+    """Draws `folder`/chest_xray, named as on Kaggle: 30 + 30 train, 2 + 2 val, 5 + 5 test images.
 
-    Each is of another patient.
+    Each image has its own patient.
     """
     number = 0
     for split, count in (("train", 30), ("val", 2), ("test", 5)):
@@ -83,13 +88,13 @@ def dicom_file(
     preamble: bool = True,
     **elements: Any,
 ) -> bytes:
-    """A DICOM file of grey pixels. Needs pydicom.
+    """Returns a greyscale DICOM file. Needs pydicom.
 
     Args:
-      values: (H, W), integers; their size is allocated and, unless told otherwise, stored.
-      syntax: UID of the transfer syntax; what is compressed is given as PixelData.
-      preamble: whether the file begins with one, and tells its syntax.
-      elements: further ones, or other values of those there are, by keyword; None leaves one out.
+      values: Integers (H, W). Their size gives BitsAllocated and the default of BitsStored.
+      syntax: UID of the transfer syntax; for a compressed one, give PixelData.
+      preamble: Whether the file has a preamble and states its syntax.
+      elements: Elements to add or replace, by keyword; None removes one.
     """
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
@@ -132,7 +137,7 @@ def dicom_file(
 
 
 def dicom_lut(values: Sequence[int], first: int, bits: int) -> Dataset:
-    """An item of a LUT sequence: what stored value `first` and the following become, in `bits` bits."""
+    """Returns an item of a LUT sequence that maps stored value `first` and the following."""
     from pydicom import Dataset
 
     item = Dataset()
@@ -142,9 +147,9 @@ def dicom_lut(values: Sequence[int], first: int, bits: int) -> Dataset:
 
 
 def published(data_dir: Path) -> list[str]:
-    """Names of what a build left in `data_dir` of a dataset, whole or half."""
-    told = ("tfrecord", "dataset_info", "incomplete", "build_report")
-    return [path.name for path in data_dir.rglob("*") if any(word in path.name for word in told)]
+    """Returns the names of dataset files in `data_dir`, complete or incomplete."""
+    parts = ("tfrecord", "dataset_info", "incomplete", "build_report")
+    return [path.name for path in data_dir.rglob("*") if any(part in path.name for part in parts)]
 
 
 def build(
@@ -155,11 +160,14 @@ def build(
     options: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> RadiographBuilder:
-    """A builder that has built `source` in `data_dir`.
+    """Builds `source` in `data_dir` and returns the builder.
 
     Args:
-      options: of `tfds.download.DownloadConfig`.
-      settings: of the config; by default it is named 32 and has 32 x 32 pixels.
+      builder_cls: The builder.
+      source: The folder for `--manual_dir`.
+      data_dir: The folder for `--data_dir`.
+      options: Of `tfds.download.DownloadConfig`.
+      settings: Of the config; by default it is named 32 and has 32 x 32 pixels.
     """
     import tensorflow_datasets as tfds
 
@@ -172,7 +180,7 @@ def build(
 
 
 def read(folder: str | os.PathLike) -> Records:
-    """The examples of a built dataset, read without its builder's code.
+    """Reads the examples of a built dataset without its builder's code.
 
     Args:
       folder: data_dir/name/config/version, the builder's `data_path`.
@@ -190,7 +198,7 @@ def read(folder: str | os.PathLike) -> Records:
 
 
 def tfds_build(*args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """`tfds build` in a process of its own; both streams as they come on screen."""
+    """Runs `tfds build` in its own process; stdout holds both streams."""
     return subprocess.run(
         [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build", *args],
         cwd=cwd,
