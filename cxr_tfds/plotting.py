@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 INK, MUTED, LINE, PAPER = "#1c2733", "#5b6b7b", "#d9e0e7", "#ffffff"
 MISSING = "#f3e3dd"  # background in place of an image that cannot be read
 NEGATIVE, POSITIVE = "#2f6f9f", "#cf5c36"
-# One colour a class, the negative class first; colour-blind readers can tell them apart.
+# One colour a class, the negative class first; colour-blind readers can distinguish them.
 CLASS_COLOURS = (
     NEGATIVE,
     POSITIVE,

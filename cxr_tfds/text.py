@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def did_you_mean(value: str, allowed: Sequence[str]) -> str:
-    """Returns a sentence that rejects `value`, lists the allowed values and suggests the nearest."""
+    """Returns a sentence that rejects `value`, lists the allowed values and suggests one."""
     spelling = {name.casefold(): name for name in allowed}
     containing = [name for name in spelling if value and value.casefold() in name]
     near = containing or difflib.get_close_matches(value.casefold(), spelling, n=1, cutoff=0.45)

@@ -7,7 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 # The highest version of each operator in tflite-runtime 2.14: measured 2026-11 by renaming an
 # operator of a model until its interpreter refused it; equal to TensorFlow 2.14's
 # tensorflow/lite/core/kernels/register.cc. Operators that are not listed are unknown, so refused.
-# The `min_runtime_version` inside a model does not help: it says 1.14.0 for every int8 model.
+# The `min_runtime_version` inside a model does not help: it is 1.14.0 for every int8 model.
 SUPPORTED = {
     "ADD": 5, "AVERAGE_POOL_2D": 3, "CAST": 5, "CONCATENATION": 4, "CONV_2D": 7,
     "DEPTHWISE_CONV_2D": 7, "DEQUANTIZE": 5, "DIV": 2, "ELU": 1, "EXP": 2, "EXPAND_DIMS": 1,

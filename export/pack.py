@@ -94,7 +94,7 @@ def export_run(
         raise InputError(f"variant: {did_you_mean(variant, [one.value for one in Variant])}")
     out, limits, variant = Path(out), limits or Limits(), Variant(variant)
     _check_formats(formats, variant, keep_float)
-    opened = open_run(Path(run), data_dir and Path(data_dir))
+    opened = open_run(Path(run), data_dir)
     chosen = np.empty((0, *opened.dataset.shape), np.uint8)
     if any(FORMATS[name].quantizes_activations for name in formats):
         chosen = representative_images(opened.dataset, representative, say)
@@ -152,7 +152,7 @@ def _check_formats(formats: Sequence[str], variant: Variant, keep_float: Sequenc
         )
 
 
-def open_run(run: Path, data_dir: Path | None = None) -> OpenRun:
+def open_run(run: Path, data_dir: str | Path | None = None) -> OpenRun:
     """Opens a finished run and its dataset.
 
     Raises:
@@ -196,7 +196,7 @@ def _predict(
 
 
 def _agreement(outputs: np.ndarray, verdict: Verdict, expected: np.ndarray, rgb: bool) -> float:
-    """Returns the share of the expected decisions among those of a runtime's outputs."""
+    """Returns the share of the expected decisions among the decisions from a runtime's outputs."""
     logits = to_logits(outputs, verdict.temperature) if rgb else outputs
     decided = decisions(probabilities(logits, verdict.temperature), verdict.threshold)
     return float((decided == expected).mean())

@@ -2,7 +2,7 @@
 
 Built on AI Edge Quantizer. Its ranges are the minimum and maximum of each activation, as in
 TensorFlow's converter: on the `edge` network the scales and zero points of all tensors but the two
-in front of residual additions are equal to those of the converter's int8 file (2026-11).
+in front of residual additions equal the ones in the converter's int8 file (2026-11).
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):
     builder_config: RadiographConfig
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Tells TFDS where README.md and the other metadata files are.
+        """Points TFDS to where README.md and the other metadata files are.
 
         TFDS derives the folder from the module name, which has no folder in an editable install.
         """

@@ -50,7 +50,7 @@ def patient_splits(images: Iterable[SourceImage], *, cut_test: bool = False) -> 
 def describe_splits(images: Sequence[SourceImage], splits: Splits) -> list[str]:
     """Returns notes for the build report on what `patient_splits` did.
 
-    If some patients are unknown, the last note says so.
+    If some patients are unknown, the last note reports it.
     """
     own = {image.split for image in images}
     notes = []

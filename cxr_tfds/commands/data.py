@@ -240,7 +240,7 @@ def _load_augmentation(preset: str, seed: int) -> BatchFunction:
 def phantom(out: Path, train: int, test: int, seed: int, overwrite: bool) -> None:
     """Draw a stand-in for the Kaggle chest-xray-pneumonia set.
 
-    Folders and file names are those of the original, including val with its 8 + 8 images. The
+    Folders and file names match the original, including val with its 8 + 8 images. The
     images show no patient: a model trained on them proves that the pipeline works, nothing else.
     """
     from cxr_tfds.phantom.dataset import CLASSES, ROOT, images_per_split, write_dataset

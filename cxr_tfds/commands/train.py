@@ -206,7 +206,7 @@ def _choose_settings(
     *,
     resume: bool,
 ) -> TrainSettings:
-    """Returns the settings of the command line on top of those of a recipe, file or run."""
+    """Returns the settings of the command line on top of the settings of a recipe, file or run."""
     given = {name: value for name, value in values.items() if _is_given(ctx, name)}
     for name in given.keys() & {"channels", "data_dir"}:
         given[name] = int(given[name]) if name == "channels" else str(given[name])

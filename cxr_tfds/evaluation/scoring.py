@@ -64,7 +64,7 @@ def open_run_dataset(config: RunConfig, data_dir: str | Path | None = None) -> B
       data_dir: Folder of the dataset if it was moved.
 
     Raises:
-      MissingData: The dataset does not exist; the message says how to build it.
+      MissingData: The dataset does not exist; the message explains how to build it.
       InputError: The dataset's examples have changed since.
     """
     folder = Path(data_dir or config.settings["data_dir"])

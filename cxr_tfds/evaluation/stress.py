@@ -132,7 +132,7 @@ def _verdict(table: dict[str, Any]) -> str:
     """Returns in words which image property the model relies on and how its decisions change."""
     if table["clean"]["auc"] is None:
         return (
-            "All images belong to one class: without an AUC, the test cannot tell which image "
+            "All images belong to one class: without an AUC, the test cannot show which image "
             "property the model relies on."
         )
     moderate = [row for row in table["rows"] if row["strength"] == MODERATE]
@@ -146,7 +146,7 @@ def _verdict(table: dict[str, Any]) -> str:
         )
     elif drop["low"] is not None and drop["low"] <= 0:
         text = (
-            "There are too few images to tell which image property the model relies on. The "
+            "There are too few images to show which image property the model relies on. The "
             f"largest drop of the AUC is {drop['value']:.3f} (95% CI {drop['low']:.3f} to "
             f"{drop['high']:.3f}), under {where}."
         )

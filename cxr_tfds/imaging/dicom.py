@@ -1,6 +1,6 @@
-"""Reads the grey values of DICOM files as they are meant to be displayed.
+"""Reads the grey values of DICOM files as intended for display.
 
-The stages and their order are those of DICOM PS3.4 N.2: stored value, modality LUT, VOI LUT or
+The stages and their order follow DICOM PS3.4 N.2: stored value, modality LUT, VOI LUT or
 window, then the polarity of the photometric interpretation. All of them depend on the stored value
 alone, so they are computed once per possible value and applied as one look-up table. Only the
 elements listed below are read: no name, date or number of a patient. pydicom is imported when a
@@ -63,8 +63,8 @@ def check_pixel_count(width: int, height: int, limit: int) -> None:
 def dicom_grey(data: bytes, max_pixels: int) -> np.ndarray:
     """Returns a DICOM image as displayed: uint8 (H, W), or (H, W, 3) for colour, MONOCHROME2.
 
-    Without a VOI LUT or window the range of Bits Stored, not that of the image, becomes 0 to 255.
-    As in other 16-bit files, values that all fit into 12 bits are read as unscaled 12-bit values.
+    Without a VOI LUT or window the range of Bits Stored becomes 0 to 255, not the range of
+    the image. As in other 16-bit files, values that all fit into 12 bits are read as unscaled 12-bit values.
     An image that would keep fewer than 16 grey levels, like CT without its window, is refused. The
     first of several windows or VOI LUTs is used, and a VOI LUT rather than a window. Overlays are
     ignored.

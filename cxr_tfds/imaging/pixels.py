@@ -134,7 +134,7 @@ def _array(grey: Image.Image, channels: int) -> np.ndarray:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Returns an image of which only the header is read."""
+    """Returns an image after reading only its header."""
     if not data:
         raise BadImage("empty file (0 bytes)")
     try:

@@ -39,7 +39,7 @@ def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator
 def bootstrap_interval(value: float, resampled: np.ndarray) -> dict[str, Any]:
     """Returns a metric with its 95% percentile interval as `{"value", "low", "high"}`.
 
-    An undefined value or interval is None. The key `undefined` says why there is no interval.
+    An undefined value or interval is None. The key `undefined` gives the reason.
 
     Args:
       value: The metric, NaN if undefined.

@@ -163,7 +163,7 @@ def _measure_classes(
     names: Sequence[str],
     scores: np.ndarray,
 ) -> _Measure:
-    """Returns the measure of all metrics but those of findings, see `evaluate_split`."""
+    """Returns the measure of all metrics except the metrics of findings, see `evaluate_split`."""
     two = values.ndim == 1
     if two:
         check_length(labels, scores, "scores")

@@ -6,7 +6,7 @@
   other hospitals. On 624 test images (Kermany et al. 2018) its accuracy was 0.961 under severe
   conditions and 0.973 without; with `youden` it was 0.929 and 0.984 (2026-11).
 - `sensitivity>=X`: maximizes specificity among thresholds with a sensitivity of at least X.
-- a number such as `0.5`: this probability, whatever the validation split says.
+- a number such as `0.5`: this probability, independent of the validation split.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def ct_cnn3(shape: tuple[int, int, int], classes: int) -> Any:
 def alexnet_gray(shape: tuple[int, int, int], classes: int) -> Any:
     """Returns five convolutions and three dense layers after AlexNet, for greyscale images.
 
-    Kernels, strides, filters and overlapping pooling are those of Krizhevsky, Sutskever and Hinton
+    Kernels, strides, filters and overlapping pooling follow Krizhevsky, Sutskever and Hinton
     2012, https://doi.org/10.1145/3065386, section 3.5. The greyscale system built on it states its
     source size, 1400 x 1400, but no layer sizes. Chosen here: 224 x 224 x 1; one tower; no response
     normalization, which device runtimes lack; 1,024 dense units instead of 4,096, for two classes

@@ -1,4 +1,4 @@
-"""Trained weights for a new model: ImageNet's, those of a backbone file, or those of a run."""
+"""Trained weights for a new model: from ImageNet, a backbone file or an earlier run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def backbone_layers(model: Any) -> list[str]:
 
 
 def _trained_backbone(model: Any, weights: str) -> Any:
-    """Returns the bare network of `model` with ImageNet weights or those of a file."""
+    """Returns the bare network of `model` with weights of ImageNet or of a file."""
     if weights == IMAGENET:
         try:
             # Keras prints the progress of its download, but stdout is for results. The weights fit

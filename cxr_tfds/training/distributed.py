@@ -2,8 +2,8 @@
 
 A step takes the same `batch_size` images on any number of devices: each device gets its share, and
 gradients and batch-norm statistics are summed over all. Without augmentation, mixup and dropout the
-weights differ from those of one device only by rounding; with them each device draws its own random
-numbers. Tested with two logical devices of a CPU and with two processes.
+weights differ from a run on one device only by rounding; with them each device draws its own
+random numbers. Tested with two logical devices of a CPU and with two processes.
 See https://www.tensorflow.org/guide/distributed_training.
 """
 

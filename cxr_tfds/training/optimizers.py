@@ -62,7 +62,7 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Returns the optimizer of a step in which each replica passes its part of the gradients' sum.
 
-    `scaled` says whether the loss is scaled, so that small float16 gradients do not become zero.
+    `scaled` is True if the loss is scaled, so that small float16 gradients do not become zero.
     """
     clip = {"global_clipnorm": settings.clip_norm / replicas} if settings.clip_norm else {}
     if settings.optimizer == "adam":
@@ -86,7 +86,7 @@ def plateau_factor(losses: Sequence[float], peak: float) -> float:
 
 
 def should_stop(losses: Sequence[float], early_stopping: int) -> bool:
-    """Returns whether the last `early_stopping` validation losses are no improvement (0: False)."""
+    """Returns whether the last `early_stopping` validation losses did not improve (0: False)."""
     if not early_stopping or not losses:
         return False
     return len(losses) - 1 - min(range(len(losses)), key=losses.__getitem__) >= early_stopping

@@ -69,7 +69,7 @@ def set_trainable_layers(model: Any, phase: Phase, freeze: str | None) -> None:
 
 
 def iterate_layers(model: Any) -> Iterator[Any]:
-    """Yields the layers of a model in the order of computation, including those of inner models."""
+    """Yields the layers of a model in the order of computation, with the layers of inner models."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
             yield from iterate_layers(layer)

@@ -67,7 +67,7 @@ RECIPES: dict[str, Recipe] = {
     "pneumonia-cnn1": _recipe(
         "pneumonia-cnn1", "accuracy 0.897", **_ADAM, batch_size=32, epochs=10
     ),
-    # The two below were published without their training. The augmentation is that of the others,
+    # The two below were published without their training. The augmentation is the common one,
     # the epochs are enough for early stopping, and AlexNet has a lower rate because it has no
     # normalization layers.
     "ct-cnn3": _recipe(

@@ -224,7 +224,7 @@ class TrainSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
-        """Returns the settings of a mapping, such as that of a `config.json`.
+        """Returns the settings of a mapping, such as the one in a `config.json`.
 
         Raises:
           InputError: A name is unknown, a required one is missing, or a value is not allowed.

@@ -79,7 +79,7 @@ def predict(
 ) -> None:
     """Predict radiographs and print each result at once; - reads standard input.
 
-    For two classes, the probability is that of the finding. Folders are searched recursively. Files
+    For two classes, the probability refers to the finding. Folders are searched recursively. Files
     that are not radiographs are reported, and the exit code is then 1.
     """
     from .input_files import STDIN, list_files
@@ -112,7 +112,7 @@ def predict(
     write_rows(format_rows(), *frame)
     if style == "table":
         if len(classifier.labels) == 2:
-            click.echo(f"Probabilities are those of {classifier.labels[1]}. ", nl=False, err=True)
+            click.echo(f"Probabilities refer to {classifier.labels[1]}. ", nl=False, err=True)
         click.echo("Not a medical device.", err=True)
     if counts["failed"]:
         raise InputError(f"{counts['failed']} of {counts['images']} images could not be read.")
@@ -187,7 +187,7 @@ def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--card", "as_card", is_flag=True, help="Print the model card, a text for people.")
 def info(model: Path, as_json: bool, as_card: bool) -> None:
-    """Print what a model file says about itself."""
+    """Print the information stored in a model file."""
     from dataclasses import asdict
 
     from .model_file import read_model_card, read_model_info

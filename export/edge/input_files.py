@@ -64,7 +64,7 @@ def list_files(names: Iterable[str]) -> Iterator[InputFile]:
 
 
 def list_images(folder: str | PathLike[str]) -> Iterator[InputFile]:
-    """Yields image files by suffix, sorted, those of a folder before those of its subfolders.
+    """Yields image files by suffix, sorted, the files of a folder before its subfolders.
 
     Hidden files are ignored. Memory does not grow with the number of files, which may be removed
     meanwhile. A folder that cannot be listed is yielded with the reason.

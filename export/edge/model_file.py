@@ -121,8 +121,8 @@ def _read(source: str | PathLike[str] | bytes) -> tuple[bytes, ModelInfo, str | 
         raise InputError(f"{name} contains a changed {_INFO}. Copy the file again.")
     if labels != _join(info.labels):
         raise InputError(
-            f"{name} contradicts itself: {_LABELS} says {', '.join(labels.splitlines())}, "
-            f"{_INFO} says {', '.join(info.labels)}. Export it again with cxr-export."
+            f"{name} contradicts itself: {_LABELS} contains {', '.join(labels.splitlines())}, "
+            f"{_INFO} contains {', '.join(info.labels)}. Export it again with cxr-export."
         )
     return flatbuffer, info, card
 
@@ -144,7 +144,7 @@ def _check_identifier(data: bytes, name: str) -> None:
 
 
 def _read_entries(data: bytes, name: str) -> tuple[str, dict[str, Any], str | None]:
-    """Returns the labels, the fields of `model.json` and the model card, as they are stored."""
+    """Returns the labels, the fields of `model.json` and the model card, as stored."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         # A zip ends with its directory, so a truncated file may still have entries.
         if _ENTRY in data and _LABELS.encode() in data:

@@ -217,7 +217,7 @@ def test_refuses_contradictory_labels(content):
     fields = _fields(content)
     changed = _with_entries({"labels.txt": "PNEUMONIA\nNORMAL\n", "model.json": json.dumps(fields)})
     with pytest.raises(
-        InputError, match=r"labels.txt says PNEUMONIA, NORMAL, model.json says NORMAL, PN"
+        InputError, match=r"labels.txt contains PNEUMONIA, NORMAL, model.json contains NORMAL, PN"
     ):
         read_model_info(changed)
 
