@@ -19,15 +19,8 @@ MISSING = "#f3e3dd"  # background in place of an image that cannot be read
 NEGATIVE, POSITIVE = "#2f6f9f", "#cf5c36"
 # One colour a class, the negative class first; colour-blind readers can distinguish them.
 CLASS_COLOURS = (
-    NEGATIVE,
-    POSITIVE,
-    "#4c956c",
-    "#7d5ba6",
-    "#b8860b",
-    "#2a9d8f",
-    "#8d6e63",
-    "#607d8b",
-)
+    NEGATIVE, POSITIVE, "#4c956c", "#7d5ba6", "#b8860b", "#2a9d8f", "#8d6e63", "#607d8b",
+)  # fmt: skip
 TIMES = "\N{MULTIPLICATION SIGN}"
 ACCENT, SECOND = "#1f4e79", "#c98b2b"
 
@@ -62,20 +55,12 @@ _STYLE: Any = {
 
 
 class Picture(NamedTuple):
-    """A plot in both file formats, with its title and caption.
+    """A plot in both file formats, with its title and caption."""
 
-    Attributes:
-      name: Name of the PNG file, without its suffix.
-      title: Heading of the plot.
-      caption: How to read the plot.
-      svg: The `<svg>` element, for an HTML page.
-      png: The same plot as a PNG file.
-    """
-
-    name: str
+    name: str  # of the PNG file, without suffix
     title: str
-    caption: str
-    svg: Markup
+    caption: str  # how to read the plot
+    svg: Markup  # the `<svg>` element, for an HTML page
     png: bytes
 
 
@@ -102,18 +87,9 @@ def new_figure(
     left: float = 0.13,
     bottom: float = 0.14,
 ) -> tuple[Figure, Any]:
-    """Creates a figure with one set of axes.
+    """Returns a figure of `width` x `height` inches and its axes, labelled `x` and `y`.
 
-    Args:
-      x: Label of the x axis.
-      y: Label of the y axis.
-      width: In inches.
-      height: In inches.
-      left: Fraction of the width left free for labels.
-      bottom: Fraction of the height left free for labels.
-
-    Returns:
-      The figure and its axes.
+    `left` and `bottom` are the fractions of the figure that the labels need.
     """
     from matplotlib.figure import Figure
 

@@ -55,13 +55,9 @@ class Comparison:
 def compare(
     keras: Reference, logits: np.ndarray, threshold: float | None, temperature: float = 1.0
 ) -> Comparison:
-    """Returns the comparison of a split, given the exported model's logits in the same order.
+    """Compares an exported model's logits with the Keras model's, in the same order.
 
-    Args:
-      keras: The Keras model.
-      logits: Of the exported model.
-      threshold: Of the exported model's probability at `temperature`.
-      temperature: Of the exported model.
+    `threshold` is for the exported model's probability at `temperature`.
     """
     expected = keras.decisions
     decided = decisions(probabilities(logits, temperature), threshold)
@@ -91,17 +87,11 @@ def _auc(labels: np.ndarray, logits: np.ndarray, temperature: float) -> float | 
 def matching_threshold(
     keras: Reference, logits: np.ndarray, temperature: float = 1.0
 ) -> float | None:
-    """Returns the threshold that reproduces the Keras model's decisions on validation.
+    """Returns the threshold that reproduces the Keras model's decisions, given the same images.
 
-    Args:
-      keras: The Keras model.
-      logits: Of the exported model, same images in the same order.
-      temperature: Of the exported model.
-
-    Returns:
-      The Keras model's threshold, adjusted to the temperature, if every decision then agrees.
-      Quantized scores move in steps, so otherwise the threshold that separates the Keras model's
-      decisions best. None for more than two classes.
+    This is the Keras model's threshold, adjusted to the temperature, if every decision then agrees.
+    Quantized scores move in steps, so otherwise it is the threshold that separates the Keras
+    model's decisions best. None for more than two classes.
     """
     if keras.threshold is None:
         return None
@@ -124,12 +114,7 @@ class Verdict(NamedTuple):
 
 
 def judge(keras: Mapping[str, Reference], logits: Mapping[str, np.ndarray]) -> Verdict:
-    """Fits temperature and threshold of an exported model on validation and compares every split.
-
-    Args:
-      keras: The Keras model, by split.
-      logits: Of the exported model, by split.
-    """
+    """Fits temperature and threshold of an exported model on validation; compares every split."""
     temperature = fit_temperature(keras["validation"].labels, logits["validation"])
     threshold = matching_threshold(keras["validation"], logits["validation"], temperature)
     comparisons = {

@@ -73,13 +73,7 @@ def smallest(files: Sequence[Exported]) -> str:
 def file_model_card(
     run_card: str | None, info: ModelInfo, comparisons: Mapping[str, Comparison]
 ) -> str | None:
-    """Returns the model card inside a file: the run's, and a section about the file.
-
-    Args:
-      run_card: `MODEL_CARD.md` of the run, with the Keras model's threshold and metrics, or None.
-      info: The model info of the file.
-      comparisons: By split.
-    """
+    """Returns the run's model card with a section about the file; None if the run has none."""
     if run_card is None:
         return None
     lines = [

@@ -1,4 +1,4 @@
-"""What an exported file takes and gives: the three variants. Loads Keras only to wrap a model."""
+"""What an exported file takes and gives: the three variants."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import enum
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.evaluation.activation import class_activation
 
 from .edge.runtime import HEATMAP, OUTPUT
 from .formats import RGB_FORMATS
+from .rgb import with_grey, with_probabilities
 
 
 class Variant(str, enum.Enum):
@@ -27,12 +30,7 @@ class Variant(str, enum.Enum):
         return "-rgb" if self is Variant.RGB else ""
 
     def describe(self, model: Any, channels: int) -> dict[str, Any]:
-        """Returns the fields of the model info that depend on the variant.
-
-        Args:
-          model: As returned by `wrap`.
-          channels: Of the grey images.
-        """
+        """Returns the fields of the model info of a wrapped model that depend on the variant."""
         rgb, heatmap = self is Variant.RGB, self is Variant.HEATMAP
         return {
             "input": "rgb" if rgb else "grey",
@@ -42,11 +40,7 @@ class Variant(str, enum.Enum):
         }
 
     def check_formats(self, formats: Sequence[str]) -> None:
-        """Refuses formats that the variant does not exist in.
-
-        Raises:
-          InputError: The variant is RGB and a format is not one of `RGB_FORMATS`.
-        """
+        """Raises an `InputError` if the variant does not exist in one of the formats."""
         for name in formats:
             if self is Variant.RGB and name not in RGB_FORMATS:
                 raise InputError(
@@ -55,10 +49,7 @@ class Variant(str, enum.Enum):
                 )
 
     def wrap(self, model: Any) -> Any:
-        """Returns the Keras model of this variant.
-
-        Args:
-          model: Keras, pixels (N, S, S, C) to logits.
+        """Returns the Keras model of this variant, given one from pixels to logits.
 
         Raises:
           InputError: The variant is HEATMAP and the model has no class activation map.
@@ -66,8 +57,6 @@ class Variant(str, enum.Enum):
         if self is Variant.HEATMAP:
             return with_heatmap(model)
         if self is Variant.RGB:
-            from .rgb import with_grey
-
             return with_grey(model)
         return model
 
@@ -76,8 +65,6 @@ class Variant(str, enum.Enum):
     ) -> bytes:
         """Returns the flatbuffer to publish; the RGB variant gives probabilities, not logits."""
         if self is Variant.RGB:
-            from .rgb import with_probabilities
-
             return with_probabilities(flatbuffer, temperature, labels, name)
         return flatbuffer
 
@@ -92,23 +79,10 @@ class Variant(str, enum.Enum):
 
 
 def with_heatmap(model: Any) -> Any:
-    """Returns the model with its class activation map as a second output.
-
-    The outputs are a dictionary of `logits` (N, K) and `heatmap` (N, h, w, K); see
-    `cxr_tfds.evaluation.activation.class_activation`.
-
-    Args:
-      model: Keras; it must end in global average pooling and a dense layer without activation.
+    """Returns the model with outputs `logits` (N, K) and `heatmap` (N, h, w, K).
 
     Raises:
-      InputError: The model ends differently.
+      InputError: The model has no class activation map, see `class_activation`.
     """
-    import keras
-
-    from cxr_tfds.evaluation.activation import class_activation
-
-    try:
-        heatmap = class_activation(model, HEATMAP)
-    except InputError as err:
-        raise InputError(f"The heatmap variant is not possible: {err}") from err
+    heatmap = class_activation(model, HEATMAP)
     return keras.Model(model.inputs, {OUTPUT: model.output, HEATMAP: heatmap}, name=model.name)

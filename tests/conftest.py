@@ -16,7 +16,7 @@ _SOURCES = ("cxr_tfds", "builders", "export", "setup.cfg", "pyproject.toml", "RE
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder that holds chest_xray/: 60 train, 16 val and 40 test images. Read it, never write to it."""
+    """Folder of chest_xray/ with 60 train, 16 val and 40 test images. Read-only."""
     from cxr_tfds.phantom.dataset import images_per_split, write_dataset
 
     out = tmp_path_factory.mktemp("source") / "phantom"
@@ -26,7 +26,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """data_dir that holds chest_xray_pneumonia/64: `phantom` at 64 x 64. Read it, never write to it."""
+    """data_dir of chest_xray_pneumonia/64: `phantom` at 64 x 64. Read-only."""
     from helpers.sources import build
 
     from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder

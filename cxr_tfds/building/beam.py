@@ -22,12 +22,9 @@ if TYPE_CHECKING:
     from cxr_tfds.sources import SourceImage
 
 _LOCAL_RUNNERS = (
-    "directrunner",
-    "switchingdirectrunner",
-    "bundlebaseddirectrunner",
-    "fnapirunner",
+    "directrunner", "switchingdirectrunner", "bundlebaseddirectrunner", "fnapirunner",
     "inprocessrunner",
-)
+)  # fmt: skip
 _INSTEAD = (
     "To use all cores of this machine, leave --beam_pipeline_options out; "
     f"to use several machines, set {EXECUTOR}."

@@ -146,11 +146,10 @@ def write_report(report: Mapping[str, Any], folder: epath.Path) -> None:
         f"# {report['dataset']}\n\n{format_report(report)}\n", encoding="utf-8"
     )
     if report["bad_images"]:
-        rows = io.StringIO()
-        csv.writer(rows, lineterminator="\n").writerows(
-            [("image_id", "reason"), *report["bad_images"].items()]
-        )
-        (folder / BAD_IMAGES_FILE).write_text(rows.getvalue(), encoding="utf-8")
+        text = io.StringIO()
+        rows = [("image_id", "reason"), *report["bad_images"].items()]
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        (folder / BAD_IMAGES_FILE).write_text(text.getvalue(), encoding="utf-8")
 
 
 def format_report(
@@ -187,10 +186,7 @@ def format_report(
             "Patients in two of the source's own splits",
             _format_patients({} if own == patients["in_two_splits"] else own),
         ),
-        (
-            bad_title,
-            (f"{image_id}: {reason}" for image_id, reason in report["bad_images"].items()),
-        ),
+        (bad_title, (f"{image_id}: {reason}" for image_id, reason in report["bad_images"].items())),
     ):
         if listed := list(rows):
             parts.append(_format_list(title, listed, max_rows))
@@ -202,20 +198,12 @@ def _format_counts(splits: Mapping[str, Any]) -> str:
     findings = sorted({name for counts in splits.values() for name in counts["findings"]})
     if findings == sorted(classes):  # the source states no more than the class
         findings = []
-    rows: list[list[Any]] = [
-        ["split", "images", *classes, *findings, "patients", "without patient"],
-        *(
-            [
-                split,
-                counts["images"],
-                *(counts["classes"].get(name, 0) for name in classes),
-                *(counts["findings"].get(name, 0) for name in findings),
-                counts["patients"],
-                counts["images_without_patient"],
-            ]
-            for split, counts in splits.items()
-        ),
-    ]
+    rows = [["split", "images", *classes, *findings, "patients", "without patient"]]
+    for split, counts in splits.items():
+        by_class = (counts["classes"].get(name, 0) for name in classes)
+        by_finding = (counts["findings"].get(name, 0) for name in findings)
+        patients = (counts["patients"], counts["images_without_patient"])
+        rows.append([split, counts["images"], *by_class, *by_finding, *patients])
     return markdown_table(rows)
 
 

@@ -44,25 +44,18 @@ _BEAM_LOG = "log"  # folder in the incomplete dataset to which Beam workers writ
 install_error_handler()
 
 
-class RadiographBuilder(CompleteBuilder, skip_registration=True):
+class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Builds sharded TFRecords of fitted radiographs, complete or not at all.
 
-    Attributes:
-      CLASSES: Class names, the negative class first; may be empty until `scan` has run.
-      FINDINGS: Names of the findings; may be empty until `scan` has run.
-      HOMEPAGE: Where the source is published.
-      PATIENT_NAMES: Examples of file names that contain a patient id.
-      KAGGLE: OWNER/NAME of the dataset on Kaggle, to download if no images are found; "" if none.
-      CUTS_TEST: Whether to cut a test split if the source has none.
-      notes: Remarks for the build report, filled by `scan`.
+    `scan` may set CLASSES and FINDINGS, and adds remarks for the build report to `notes`.
     """
 
-    CLASSES: Sequence[str]
+    CLASSES: Sequence[str]  # the negative class first
     FINDINGS: Sequence[str]
     HOMEPAGE: ClassVar[str]
-    PATIENT_NAMES: ClassVar[str]
-    KAGGLE: ClassVar[str] = ""
-    CUTS_TEST: ClassVar[bool] = False
+    PATIENT_NAMES: ClassVar[str]  # examples of file names with a patient id
+    KAGGLE: ClassVar[str] = ""  # OWNER/NAME on Kaggle, downloaded if no images are found
+    CUTS_TEST: ClassVar[bool] = False  # whether to cut a test split if the source has none
     BUILDER_CONFIGS = [RadiographConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
     builder_config: RadiographConfig
 

@@ -10,39 +10,22 @@ from cxr_tfds.imaging.pixels import Radiograph
 
 
 class FileStats(NamedTuple):
-    """Statistics of one source file. Files with identical bytes have equal statistics.
+    """Statistics of one source file. Files with identical bytes have equal statistics."""
 
-    Attributes:
-      checksum: See `compute_checksum`; 64 bits.
-      size: In bytes.
-      height: Of the upright image, pixels.
-      width: Of the upright image, pixels.
-      format: File format, such as JPEG or PNG.
-      mode: Colour mode as Pillow names it, such as L or RGB.
-      quality: JPEG quality, 1 to 100, or None for other formats.
-    """
-
-    checksum: int
-    size: int
-    height: int
+    checksum: int  # 64 bits, see `compute_checksum`
+    size: int  # bytes
+    height: int  # of the upright image, pixels
     width: int
-    format: str
-    mode: str
-    quality: int | None
+    format: str  # JPEG, PNG, ...
+    mode: str  # colour mode as Pillow names it: L, RGB, ...
+    quality: int | None  # of a JPEG, 1 to 100
 
     @classmethod
     def from_image(cls, image: Radiograph) -> FileStats:
         """Returns the statistics of the file that `image` was decoded from."""
         quality = jpeg_quality(image.quantization) if len(image.quantization) else None
-        return cls(
-            image.checksum,
-            image.file_size,
-            image.height,
-            image.width,
-            image.format,
-            image.mode,
-            quality,
-        )
+        size = (image.file_size, image.height, image.width)
+        return cls(image.checksum, *size, image.format, image.mode, quality)
 
 
 def compute_checksum(data: bytes) -> int:

@@ -35,20 +35,12 @@ PROPERTIES = (*_NUMBERS, *_NAMES)
 
 
 class Shortcut(NamedTuple):
-    """A file property that predicts a class.
+    """A file property that predicts a class."""
 
-    Attributes:
-      property: One of `PROPERTIES`.
-      class_name: The class that it separates from the others.
-      auc: Of the property as a score for the class, 0 to 1; far below 0.5 if the class has low
-        values.
-      text: One sentence for the report.
-    """
-
-    property: str
+    property: str  # one of `PROPERTIES`
     class_name: str
-    auc: float
-    text: str
+    auc: float  # of the property as a score for the class; far below 0.5 if its values are low
+    text: str  # one sentence for the report
 
     def to_json(self) -> dict[str, Any]:
         """Returns the shortcut as `build_report.json` holds it."""

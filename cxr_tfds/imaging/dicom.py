@@ -64,7 +64,8 @@ def dicom_grey(data: bytes, max_pixels: int) -> np.ndarray:
     """Returns a DICOM image as displayed: uint8 (H, W), or (H, W, 3) for colour, MONOCHROME2.
 
     Without a VOI LUT or window the range of Bits Stored becomes 0 to 255, not the range of
-    the image. As in other 16-bit files, values that all fit into 12 bits are read as unscaled 12-bit values.
+    the image. As in other 16-bit files, values that all fit into 12 bits are read as unscaled
+    12-bit values.
     An image that would keep fewer than 16 grey levels, like CT without its window, is refused. The
     first of several windows or VOI LUTs is used, and a VOI LUT rather than a window. Overlays are
     ignored.

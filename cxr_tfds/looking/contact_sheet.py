@@ -28,17 +28,11 @@ BatchFunction = Callable[[np.ndarray], np.ndarray]  # uint8 (N, S, S, C) to the 
 
 
 class Cell(NamedTuple):
-    """One image of a row.
+    """One image of a row."""
 
-    Attributes:
-      pixels: uint8 (S, S, C), or None if the file cannot be used.
-      name: Name of the file.
-      note: Size and colours of the source, or why it cannot be used.
-    """
-
-    pixels: np.ndarray | None
-    name: str
-    note: str
+    pixels: np.ndarray | None  # uint8 (S, S, C); None if the file cannot be used
+    name: str  # of the file
+    note: str  # size and colours of the source, or why it cannot be used
 
 
 class Row(NamedTuple):

@@ -37,19 +37,12 @@ _LEVELS = 256
 
 
 class ScannedSource(NamedTuple):
-    """A source whose images were listed but not read.
+    """A source whose images were listed but not read."""
 
-    Attributes:
-      source: Folder or zip.
-      images: All images.
-      classes: Class names, the negative class first.
-      notes: Remarks of the dataset's builder.
-    """
-
-    source: Path
+    source: Path  # folder or zip
     images: list[SourceImage]
-    classes: tuple[str, ...]
-    notes: list[str]
+    classes: tuple[str, ...]  # the negative class first
+    notes: list[str]  # remarks of the dataset's builder
 
 
 class Survey(NamedTuple):

@@ -25,19 +25,12 @@ _PATIENT, _IMAGE, _PLAN = range(3)  # random streams of one seed
 
 
 class PlannedImage(NamedTuple):
-    """One image to draw.
+    """One image to draw."""
 
-    Attributes:
-      path: Below chest_xray/, with "/" between the parts.
-      finding: One of `FINDINGS`.
-      patient: Number of the patient, unique in the dataset.
-      serial: Number of the image, unique in the dataset.
-    """
-
-    path: str
-    finding: str
-    patient: int
-    serial: int
+    path: str  # below chest_xray/, with "/" between the parts
+    finding: str  # one of `FINDINGS`
+    patient: int  # unique in the dataset
+    serial: int  # unique in the dataset
 
 
 def write_dataset(

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from cxr_tfds.errors import BadImage, InputError
 
 if TYPE_CHECKING:
@@ -24,6 +22,11 @@ if TYPE_CHECKING:
 
 class OutputError(InputError):
     """Standard output cannot be written."""
+
+
+def _printable(name: str) -> str:
+    """Returns a file name with replacement characters for bytes that are not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def write(text: str) -> None:
@@ -36,7 +39,8 @@ def write(text: str) -> None:
     if sys.stdout is None:
         raise OutputError("Nothing was written: this process was started without standard output.")
     try:
-        click.echo(text, nl=False)
+        sys.stdout.write(text)
+        sys.stdout.flush()
     except BrokenPipeError:
         _close_stdout()
         raise
@@ -98,13 +102,13 @@ def format_csv(name: str, result: Prediction | BadImage, labels: tuple[str, ...]
         else (result.label, result.probability, result.threshold, "")
     )
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow((click.format_filename(name), *cells))
+    csv.writer(line, lineterminator="\n").writerow((_printable(name), *cells))
     return line.getvalue()
 
 
 def format_text(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
     """Returns a line for people."""
-    name, width = click.format_filename(name), max(map(len, labels))
+    name, width = _printable(name), max(map(len, labels))
     if isinstance(result, BadImage):
         return f"{'?':<{width}}  {name}: {result.reason}\n"
     threshold = "" if result.threshold is None else f" (threshold {result.threshold:.3f})"

@@ -163,8 +163,7 @@ def test_skips_and_lists_bad_files_on_request(source: Path, tmp_path: Path) -> N
     assert list(read_report(builder)["bad_images"]) == left_out
     assert read_report(builder)["splits"]["test"]["classes"] == {"NORMAL": 4, "PNEUMONIA": 5}
     with pytest.raises(
-        InputError,
-        match=r"was built without 3 unusable images .*, but this config requires all",
+        InputError, match=r"was built without 3 unusable images .*, but this config requires all"
     ):
         build(Builder, source, tmp_path / "data", name="32-skip")
 
@@ -229,7 +228,7 @@ def test_notices_lost_and_repeated_examples(
     monkeypatch.setattr(Builder, "_generate_examples", faulty)
     written = 9 + copies
     named = lost if not copies else ""
-    message = rf"Split test: 10 .* but {written} examples written; missing \[.*{named}.*\], unexpected \[\]"
+    message = rf"Split test: 10 .* {written} examples .*; missing \[.*{named}.*\], unexpected \[\]"
     with pytest.raises(InputError, match=message):
         build(Builder, source, tmp_path / "data")
     assert not published(tmp_path / "data")
@@ -367,7 +366,8 @@ def test_refuses_links_out_of_the_source(source: Path, tmp_path: Path) -> None:
     (source / "chest_xray/train/NORMAL/linked.jpeg").symlink_to(outside)
     with pytest.raises(
         InputError,
-        match=r"linked\.jpeg -> .*outside\.jpeg\nCopy the files into the folder, or set CXR_TFDS_FOLLOW",
+        match=r"linked\.jpeg -> .*outside\.jpeg\n"
+        r"Copy the files .*, or set CXR_TFDS_FOLLOW",
     ):
         build(Builder, source, tmp_path / "data")
     assert not published(tmp_path / "data")

@@ -209,7 +209,6 @@ def test_reports_images_that_kill_every_worker(
     use_cluster(cluster, monkeypatch)
     monkeypatch.setattr(engines, "ordered_map", give_up)
     with pytest.raises(
-        InputError,
-        match=r"Dask gave up on some images .*_fit_several-1.*too little memory",
+        InputError, match=r"Dask gave up on some images .*_fit_several-1.*too little memory"
     ):
         list(fit_all(list_images(phantom), SMALL))

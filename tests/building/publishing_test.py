@@ -74,8 +74,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_disk_fills_up(small_disk: Path, phantom: Path, built: Path) -> None:
     with pytest.raises(
-        InputError,
-        match=r"^The disk of .* is full: \d+ MB are free .*\. Free some space or choose",
+        InputError, match=r"^The disk of .* is full: \d+ MB are free .*\. Free some space or choose"
     ):
         build(phantom, small_disk)
     assert not published(small_disk)

@@ -34,11 +34,7 @@ def find_aucs(change: Change, count: int = 60) -> dict[str, float]:
     [
         pytest.param(lambda f, n: f, {}, id="none"),
         pytest.param(lambda f, n: f._replace(quality=95), {"JPEG quality": 1.0}, id="quality"),
-        pytest.param(
-            lambda f, n: f._replace(quality=50),
-            {"JPEG quality": 0.0},
-            id="low quality",
-        ),
+        pytest.param(lambda f, n: f._replace(quality=50), {"JPEG quality": 0.0}, id="low quality"),
         pytest.param(
             lambda f, n: f._replace(quality=95 if n % 2 else 75), {}, id="half of them: AUC 0.75"
         ),

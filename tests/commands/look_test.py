@@ -284,11 +284,7 @@ def test_preview_shows_augmented_images(phantom: Path, tmp_path: Path) -> None:
             "patient='^x' matches no file name. Examples of names: p",
         ),
         (["ODD", "--config", '{"negative": 3}'], 1, "negative=3; expected text"),
-        (
-            ["ODD", "--config", '{"classes": "Healthy"}'],
-            1,
-            "classes='Healthy'; expected a list",
-        ),
+        (["ODD", "--config", '{"classes": "Healthy"}'], 1, "classes='Healthy'; expected a list"),
     ],
 )
 def test_refuses_wrong_usage(
