@@ -12,9 +12,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 from helpers.command_server import CommandServer
 from helpers.documents import ROOT, SHELLS, Block, read_blocks
+from nbclient import NotebookClient
 
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
@@ -30,16 +32,29 @@ COMMANDS = {
         *("--representative-images", "8"),
         *("--max-auc-drop", "1", "--min-agreement", "0", "--overwrite"),
     ),
-    "cxr-train": ("--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "8"),
+    "cxr-train": (
+        "--epochs",
+        "2",
+        "--steps-per-epoch",
+        "2",
+        "--batch-size",
+        "8",
+        "--threshold-rule",
+        "youden",
+    ),
     "tfds": (),
     "cxr-infer": (),
 }
 # Texts of the pages, and what the test runs instead.
 SMALL = {
-    "cxr-data phantom --out images": "cxr-data phantom --out images --train 60 --test 40",
+    "cxr-data phantom --out images": "cxr-data phantom --out images --train 40 --test 20",
     "epochs=30": "epochs=1, steps_per_epoch=2, batch_size=8",
-    'formats=["int8"]': 'formats=["int8"], max_auc_drop=1, min_agreement=0',
+    'formats=["int8"]': 'formats=["int8"], limits=Limits(1, 0)',
+    "import cxr_tfds as cxr": "import cxr_tfds as cxr; from cxr_tfds.export.pack import Limits",
     "steps_per_epoch=100": "steps_per_epoch=2",
+    "IMAGES, SIZE, EPOCHS = 400, 224, 5": "IMAGES, SIZE, EPOCHS = 40, 64, 1",
+    "../demo/phantom/export/run-int8.tflite": "models/first-int8.tflite",
+    "../demo/phantom/source/chest_xray/test": "images/chest_xray/test",
 }
 QUICK_START = "docs/index.md"
 
@@ -139,6 +154,16 @@ def test_python_runs(page: str, workplace: Path, commands: Path) -> None:
     for block in python_blocks(page):
         if not block.reason:
             run_code(shrink(block.code), workplace, commands, sys.executable, "-c")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda p: p.stem)
+def test_notebook_runs(
+    notebook: Path, workplace: Path, commands: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    cells = nbformat.reads(shrink(notebook.read_text(encoding="utf-8")), as_version=4)
+    NotebookClient(cells, timeout=200, resources={"metadata": {"path": str(workplace)}}).execute()
 
 
 @pytest.mark.slow
