@@ -132,6 +132,6 @@ def numpy_2_with_tflite_runtime(device, model, images, folder):
         cwd=folder,
     )
     assert done.returncode == 1
-    assert "Error: tflite-runtime was built for NumPy 1 and NumPy 2." in done.stderr
+    assert "Error: tflite-runtime was built for NumPy 1, but NumPy 2." in done.stderr
     assert "pip install 'numpy<2'" in done.stderr
     assert done.stdout == ""
