@@ -79,19 +79,21 @@ test-device:
 	$(DEVICE)/cxr-infer evaluate --model $(MODEL) "$(IMAGES)/test"
 	$(DEVICE)/cxr-infer benchmark --model $(MODEL)
 
-# import-linter needs the layout of the wheel: builders/ and export/ inside cxr_tfds/.
+# import-linter and mkdocstrings need the layout of the wheel: builders/ and export/ in cxr_tfds/.
 LAYOUT := build/layout
+make_layout = rm -rf $(LAYOUT) && mkdir -p $(LAYOUT)/cxr_tfds && \
+	ln -s $(CURDIR)/cxr_tfds/* $(CURDIR)/builders $(CURDIR)/export $(LAYOUT)/cxr_tfds/
 
 lint: .venv/.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy cxr_tfds export builders
-	rm -rf $(LAYOUT) && mkdir -p $(LAYOUT)/cxr_tfds
-	ln -s $(CURDIR)/cxr_tfds/* $(CURDIR)/builders $(CURDIR)/export $(LAYOUT)/cxr_tfds/
+	$(make_layout)
 	cd $(LAYOUT) && $(CURDIR)/$(BIN)/lint-imports --no-logo --no-cache $(CURDIR)/pyproject.toml
 
 docs: .venv/.done
-	$(BIN)/mkdocs build --strict --quiet --site-dir site
+	$(make_layout)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 
 # The report page needs chromium (Debian: apt-get install -y chromium); without it that picture stays.
 pictures: .venv/.done

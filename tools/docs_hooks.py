@@ -10,12 +10,14 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 # File in the repository -> page of the documentation.
 PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
     **{
         readme.relative_to(ROOT).as_posix(): f"datasets/{readme.parent.name}.md"
@@ -43,13 +45,15 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Inserts the table of training settings."""
-    if SETTINGS not in markdown:
-        return markdown
-    from cxr_tfds.training.settings import settings_table
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
+    """Inserts the table of training settings, and mends links that lead out of docs/."""
+    if SETTINGS in markdown:
+        from cxr_tfds.training.settings import settings_table
 
-    return markdown.replace(SETTINGS, settings_table())
+        markdown = markdown.replace(SETTINGS, settings_table())
+    if page.file.src_uri in PAGES.values():
+        return markdown  # `on_files` has changed its links
+    return relink(markdown, f"docs/{page.file.src_uri}", page.file.src_uri, config.repo_url or "")
 
 
 def relink(text: str, source: str, page: str, repository: str) -> str:
