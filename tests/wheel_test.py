@@ -1,5 +1,6 @@
-"""The wheel, installed where no checkout is."""
+"""The wheel, installed in an environment without a checkout."""
 
+import email
 import os
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow  # builds a wheel
+PACKAGES = {"cxr_tfds": "cxr_tfds", "builders": "cxr_tfds/builders", "export": "cxr_tfds/export"}
 
 
 def run(*command, cwd, **env):
@@ -25,51 +29,42 @@ def run(*command, cwd, **env):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """An environment that holds the wheel, and the packages of this one behind it."""
+    """Returns the commands of an environment with the wheel and the packages of this one."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     (site,) = folder.glob("lib/python*/site-packages")
-    # A .pth line adds the folder but does not read the .pth files in it: the checkout stays out.
+    # Python does not read .pth files in a folder that a .pth line adds: the checkout stays out.
     (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    done = run(
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        folder / "bin" / "python",
-        "install",
-        "-q",
-        "--no-deps",
-        wheel,
-        cwd=folder,
-    )
+    pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python")
+    done = run(*pip, "install", "-q", "--no-deps", wheel, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "bin"
 
 
-def test_wheel_holds_every_package_and_what_goes_with_it(wheel):
-    names = set(zipfile.ZipFile(wheel).namelist())
-    assert {
-        "cxr_tfds/builders/chest_xray_pneumonia/chest_xray_pneumonia_dataset_builder.py",
-        "cxr_tfds/builders/chest_xray_pneumonia/README.md",
-        "cxr_tfds/builders/chest_xray_pneumonia/CITATIONS.bib",
-        "cxr_tfds/builders/chest_xray_pneumonia/TAGS.txt",
-        "cxr_tfds/export/edge/command.py",
-        "cxr_tfds/report/report.html.j2",
-        "cxr_tfds/py.typed",
-    } <= names
-    packaged = {name for name in names if name.endswith(".py")}
-    beside = {
-        "cxr_tfds": ROOT / "cxr_tfds",
-        "cxr_tfds/builders": ROOT / "builders",
-        "cxr_tfds/export": ROOT / "export",
+def test_contains_all_code_and_templates_and_nothing_else(wheel):
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {
+        f"{target}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, target in PACKAGES.items()
+        for pattern in ("*.py", "*.j2", "py.typed")
+        for path in (ROOT / folder).rglob(pattern)
     }
-    written = {
-        f"{inside}/{p.relative_to(at).as_posix()}"
-        for inside, at in beside.items()
-        for p in at.rglob("*.py")
+    expected |= {
+        f"cxr_tfds/builders/{path.parent.name}/{path.name}"
+        for pattern in ("README.md", "CITATIONS.bib", "TAGS.txt")
+        for path in ROOT.glob(f"builders/*/{pattern}")
     }
-    assert packaged == written
+    assert names == expected
+
+
+def test_metadata_names_authors_and_urls(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata["Author"] == "cxr-tfds contributors"
+    urls = dict(url.split(", ") for url in metadata.get_all("Project-URL"))
+    assert {"Documentation", "Changelog", "Issues"} <= set(urls)
+    assert {"train", "edge", "dev", "docs"} <= set(metadata.get_all("Provides-Extra"))
 
 
 def test_code_comes_from_the_wheel(installed, tmp_path):
@@ -79,7 +74,7 @@ def test_code_comes_from_the_wheel(installed, tmp_path):
     assert Path(done.stdout.strip()).is_relative_to(installed.parent)
 
 
-def test_commands_answer(installed, tmp_path):
+def test_commands_print_their_help(installed, tmp_path):
     for command in ("cxr-data", "cxr-train", "cxr-evaluate", "cxr-export", "cxr-infer"):
         done = run(installed / command, "--help", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -87,26 +82,15 @@ def test_commands_answer(installed, tmp_path):
 
 
 def test_dataset_builds_from_the_wheel(installed, phantom, tmp_path):
+    tfds = (installed / "python", "-m", "tensorflow_datasets.scripts.cli.main")
+    data = tmp_path / "data"
     done = run(
-        *(
-            installed / "python",
-            "-m",
-            "tensorflow_datasets.scripts.cli.main",
-            "build",
-            "chest_xray_pneumonia",
-        ),
-        *(
-            "--imports",
-            "cxr_tfds.builders",
-            "--manual_dir",
-            phantom,
-            "--data_dir",
-            tmp_path / "data",
-        ),
+        *(*tfds, "build", "chest_xray_pneumonia", "--imports", "cxr_tfds.builders"),
+        *("--manual_dir", phantom, "--data_dir", data),
         cwd=tmp_path,
         TF_CPP_MIN_LOG_LEVEL="3",
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    built = tmp_path / "data" / "chest_xray_pneumonia"
+    built = data / "chest_xray_pneumonia"
     assert sorted(path.name for path in built.glob("[!.]*")) == ["224"]
     assert (built / "224" / "1.0.0" / "dataset_info.json").is_file()
