@@ -1,4 +1,4 @@
-"""The script in README.md that predicts the files of a folder."""
+"""The script in docs/device.md that predicts the files of a folder."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[3] / "export" / "edge" / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "device.md"
 _DATE = "#!/bin/sh\necho 20260102-030405\n"
 _INFER = '#!/bin/sh\necho file,label\nfor last; do :; done\nls "$last" | sed s/$/,NORMAL/\n'
 
@@ -16,7 +16,7 @@ _INFER = '#!/bin/sh\necho file,label\nfor last; do :; done\nls "$last" | sed s/$
 def test_script_predicts_each_image_once(tmp_path):
     (script,) = (
         x
-        for x in README.read_text(encoding="utf-8").split("```sh\n")[1:]
+        for x in PAGE.read_text(encoding="utf-8").split("```sh\n")[1:]
         if x.startswith("#!/bin/sh")
     )
     for name, text in {
