@@ -157,6 +157,37 @@ def test_python_runs(page: str, workplace: Path, commands: Path) -> None:
 
 
 @pytest.mark.slow
+def test_dataset_of_the_page_builds(workplace: Path, commands: Path) -> None:
+    code = next(
+        block.code
+        for block in python_blocks("docs/add-dataset.md")
+        if "class Builder" in block.code
+    )
+    package, source = workplace / "my_dataset", workplace / "source"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "README.md").write_text("Drawn images.\n", encoding="utf-8")
+    (package / "CITATIONS.bib").touch()
+    (package / "my_dataset_dataset_builder.py").write_text(code, encoding="utf-8")
+    for name in ("Clear", "Effusion"):
+        for number, image in enumerate((workplace / "my-images" / name).iterdir()):
+            copy = source / "my_dataset" / "train" / name / f"p{number:03}_1.jpeg"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, copy)
+    build = "tfds build my_dataset --manual_dir source --data_dir built"
+    run_code(build, workplace, commands, "bash", "-c")
+    report = (workplace / "built/my_dataset/224/1.0.0/build_report.md").read_text(encoding="utf-8")
+    assert "effusion" in report
+
+
+@pytest.mark.slow
+def test_model_of_the_page_is_a_model(tmp_path: Path, commands: Path) -> None:
+    (block,) = python_blocks("docs/add-model.md")
+    code = block.code + "assert my_cnn((64, 64, 1), 2).output_shape == (None, 1)\n"
+    run_code(code, tmp_path, commands, sys.executable, "-c")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda p: p.stem)
 def test_notebook_runs(
     notebook: Path, workplace: Path, commands: Path, monkeypatch: pytest.MonkeyPatch

@@ -159,7 +159,7 @@ def test_verdict_of_a_drop_that_may_be_chance(table):
     rows = [row | {"drop": drop, "auc": table["clean"]["auc"] - 0.03} for row in table["rows"]]
     said = _verdict(table | {"rows": rows})
     assert said.startswith(
-        "There are too few images to tell which image property the model relies on. The largest "
+        "There are too few images to show which image property the model relies on. The largest "
         "drop of the AUC is 0.030 (95% CI -0.060 to 0.120), under "
     )
 

@@ -40,7 +40,7 @@ def test_one_file(models, draw, infer):
     path = draw("x.png", 120)
     done = infer("predict", "--model", models["float32"], path)
     assert (done.exit_code, done.stdout) == (0, f"PNEUMONIA  0.881 (threshold 0.500)  {path}\n")
-    assert done.stderr == "Probabilities are those of PNEUMONIA. Not a medical device.\n"
+    assert done.stderr == "Probabilities refer to PNEUMONIA. Not a medical device.\n"
 
 
 def test_three_classes(models, draw, infer):

@@ -47,7 +47,7 @@ def test_predict_imports_only_what_it_needs(models, draw, name, infer_apart):
 @pytest.mark.parametrize("model", ["int8", "float32"])
 def test_suppresses_the_log_of_the_runtime(models, draw, name, model, infer_apart):
     done = infer_apart("predict", "--model", models[model], "--runtime", name, draw("x.png", 150))
-    assert done.stderr == "Probabilities are those of PNEUMONIA. Not a medical device.\n"
+    assert done.stderr == "Probabilities refer to PNEUMONIA. Not a medical device.\n"
 
 
 @pytest.mark.skipif(

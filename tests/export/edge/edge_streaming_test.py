@@ -204,12 +204,14 @@ def test_rows_are_complete_after_an_interrupt(models, many, form, command_line):
 def test_interrupt_waits_for_a_write(monkeypatch):
     written = []
 
-    def echo(text, nl):
-        if text == ",b":
-            signal.raise_signal(signal.SIGINT)
-        written.append(text)
+    class Output(io.StringIO):
+        def write(self, text):
+            if text == ",b":
+                signal.raise_signal(signal.SIGINT)
+            written.append(text)
+            return len(text)
 
-    monkeypatch.setattr(output.click, "echo", echo)
+    monkeypatch.setattr(output.sys, "stdout", Output())
     with pytest.raises(KeyboardInterrupt):
         output.write_rows(iter("abc"), "[", ",", "]")
     assert written == ["[", "a", ",b", "]"]
