@@ -27,7 +27,7 @@ from cxr_tfds.plotting import INK, PAPER
 
 BIN = Path(sys.executable).parent
 SIZE = 224
-COLORS = 128
+COLORS, WIDTH = 128, 1100
 COMMANDS = ("tfds build", "cxr-train", "cxr-export", "cxr-infer")
 
 
@@ -81,9 +81,11 @@ def make_run(work: Path, epochs: int) -> None:
 
 
 def save_small(path: Path, target: Path) -> None:
-    """Saves a picture with few colours, which halves the size of the file or more."""
+    """Saves a picture with few colours and at most `WIDTH` pixels wide."""
     with Image.open(path) as image:
-        image.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(target, optimize=True)
+        small = image.convert("RGB")
+        small.thumbnail((WIDTH, 10 * WIDTH))
+        small.quantize(COLORS, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
 def draw_report(work: Path, path: Path) -> bool:
@@ -106,7 +108,7 @@ def draw_report(work: Path, path: Path) -> bool:
 
 def draw_contact_sheet(work: Path, path: Path) -> bool:
     """Draws what `cxr-data preview` shows."""
-    options = ("--each", "6", "--size", "112", "--dataset", "chest_xray_pneumonia")
+    options = ("--each", "6", "--size", "160", "--dataset", "chest_xray_pneumonia")
     run("cxr-data", "preview", "images", "--out", path, *options, work=work)
     return True
 
