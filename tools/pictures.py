@@ -107,9 +107,11 @@ def draw_report(work: Path, path: Path) -> bool:
 
 
 def draw_contact_sheet(work: Path, path: Path) -> bool:
-    """Draws what `cxr-data preview` shows."""
+    """Draws the training images that `cxr-data preview` shows."""
     options = ("--each", "6", "--size", "160", "--dataset", "chest_xray_pneumonia")
-    run("cxr-data", "preview", "images", "--out", path, *options, work=work)
+    run("cxr-data", "preview", "images", "--out", "sheet.png", *options, work=work)
+    with Image.open(work / "sheet.png") as sheet:
+        sheet.crop((0, 0, sheet.width, sheet.height // 3)).save(path)
     return True
 
 
