@@ -14,23 +14,15 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Returns the softmax over the last axis in float64, same shape."""
-    return np.exp(log_softmax(logits))
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns the logarithm of the softmax over the last axis in float64, same shape."""
     values = np.asarray(logits, dtype=np.float64)
-    shifted = values - values.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def logit(probabilities: np.ndarray | float, epsilon: float = 0.0) -> np.ndarray:
     """Returns log(p / (1 - p)) in float64, the inverse of `sigmoid`, same shape.
 
-    Args:
-      probabilities: 0 to 1.
-      epsilon: Probabilities are first clipped to epsilon and 1 - epsilon, so that logits are
-        finite.
+    Probabilities are first clipped to `epsilon` and 1 - `epsilon`, so that logits are finite.
     """
     values = np.clip(np.asarray(probabilities, dtype=np.float64), epsilon, 1 - epsilon)
     return np.log(values) - np.log1p(-values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cxr_tfds.metrics.checks import as_finite, as_labels, check_both_classes, check_length
+from cxr_tfds.metrics.checks import as_finite, check_both_classes
 from cxr_tfds.metrics.resampling import divide
 
 
@@ -18,7 +18,6 @@ class Ranking:
     """
 
     def __init__(self, labels: np.ndarray, scores: np.ndarray) -> None:
-        """Sorts images by scores (N,), higher for the finding."""
         self.labels = labels
         self.distinct_scores, ranks = np.unique(scores, return_inverse=True)
         self._order = np.argsort(ranks)
@@ -59,9 +58,8 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
       scores: (N,), higher for the finding.
 
     Raises:
-      InputError: A class is missing, the lengths differ, or a score is NaN or infinite.
+      InputError: A class is missing, or a score is NaN or infinite.
     """
-    known, values = as_labels(labels, 2), as_finite(scores, "scores")
-    check_length(known, values, "scores")
+    known = np.asarray(labels)
     check_both_classes("auc", known)
-    return float(Ranking(known, values).auc()[0])
+    return float(Ranking(known, as_finite(scores, "scores")).auc()[0])

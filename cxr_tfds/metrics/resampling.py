@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from cxr_tfds.errors import InputError
-
 PERCENTILES = (2.5, 97.5)  # of a 95% interval
 _MAX_WEIGHTS = 2_000_000  # resamples x images in memory at a time; 16 MB of float64
 _FEWEST_DEFINED = 0.1  # part of the resamples in which a metric with an interval is defined
@@ -20,13 +18,8 @@ _FEWEST_DEFINED = 0.1  # part of the resamples in which a metric with an interva
 def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Yields weights (R, N) until `resamples` are drawn; R is at most what fits in memory.
 
-    Each resample draws as many groups as there are, with replacement (Efron 1979). All images of a
-    group get the same weight.
-
-    Args:
-      groups: Group numbers from 0 (N,), see `number_groups`.
-      resamples: Number of resamples.
-      seed: Seed of the draws.
+    Each resample draws as many of the `groups`, numbers (N,) from `number_groups`, as there are,
+    with replacement (Efron 1979). All images of a group get the same weight.
     """
     generator = np.random.default_rng(seed)
     shares = np.full(groups.max() + 1, 1 / (groups.max() + 1))
@@ -39,11 +32,8 @@ def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator
 def bootstrap_interval(value: float, resampled: np.ndarray) -> dict[str, Any]:
     """Returns a metric with its 95% percentile interval as `{"value", "low", "high"}`.
 
-    An undefined value or interval is None. The key `undefined` gives the reason.
-
-    Args:
-      value: The metric, NaN if undefined.
-      resampled: The metric in each resample; NaN values are left out.
+    An undefined value or interval is None. The key `undefined` gives the reason. NaN means
+    undefined in `value` and in `resampled`, the metric in each resample.
     """
     if np.isnan(value):
         return {"value": None, "low": None, "high": None}
@@ -64,18 +54,9 @@ def number_groups(groups: Sequence[str] | None, images: int) -> np.ndarray:
       groups: Patient ids (N,). An image with "" (unknown) is a group of its own. None: every image
         is.
       images: Number of images, N.
-
-    Raises:
-      InputError: The number of ids is different, or an id is not a string.
     """
     if groups is None:
         return np.arange(images)
-    if len(groups) != images:
-        raise InputError(f"{len(groups)} groups for {images} labels; expected one for each.")
-    for group in groups:
-        if not isinstance(group, str):
-            kind = type(group).__name__
-            raise InputError(f"group {group!r} is a {kind}; expected patient ids as strings.")
     numbers: dict[str | int, int] = {}
     keys = (group or index for index, group in enumerate(groups))
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cxr_tfds.errors import InputError
-from cxr_tfds.metrics.checks import as_finite, as_labels, as_probabilities, check_length
+from cxr_tfds.metrics.checks import as_finite
 from cxr_tfds.metrics.logits import decisions
 from cxr_tfds.metrics.ranking import rank_classes
 from cxr_tfds.metrics.reliability import reliability_gaps
@@ -67,31 +66,39 @@ def evaluate_split(
       `threshold` and number of `images`.
 
     Raises:
-      InputError: An argument is not as described.
+      InputError: A probability or a score is NaN or infinite.
     """
-    values, known = _check(labels, probabilities, threshold)
-    if resamples < 1:
-        raise InputError(f"resamples={resamples}; expected at least 1.")
+    known, values = np.asarray(labels), as_finite(probabilities, "probabilities")
     predicted = decisions(values, threshold)
     scores = values if ranking_scores is None else as_finite(ranking_scores, "scores")
     classes = 2 if values.ndim == 1 else values.shape[1]
     names = tuple(class_names or map(str, range(classes)))
-    measures = [_measure_classes(known, values, predicted, names, scores)]
-    counts: dict[_Key, int] = {}
-    for k, name in enumerate(names):
-        counts["classes", name, "support"] = int((known == k).sum())
-    if findings is not None:
-        check_length(known, findings, "findings")
-        members = _members(known, findings)
-        measures.append(_measure_findings(predicted, members))
-        counts |= {("findings", name, "images"): int(of.sum()) for name, of in members.items()}
+    supports = dict(zip(names, np.bincount(known, minlength=classes).tolist(), strict=True))
+    members = _members(known, findings) if findings is not None else {}
+    measure_classes = _measure_classes(known, values, predicted, names, scores)
+
+    def measure(weights: np.ndarray) -> dict[_Key, np.ndarray]:
+        return measure_classes(weights) | {
+            ("findings", name, "sensitivity"): divide(
+                weights @ (images & (predicted > 0)), weights @ images
+            )
+            for name, images in members.items()
+        }
+
+    flat: dict[_Key, Any] = {}
     groups = number_groups(patients, len(known))
-    intervals = _intervals(measures, groups, resamples, seed)
-    missing = " or ".join(name for k, name in enumerate(names) if not (known == k).any())
-    for key, metric in intervals.items():
-        if metric["value"] is None:
-            metric["undefined"] = _reason(key, names, missing)
-    table = _nest({**intervals, **counts})
+    drawn = [measure(weights) for weights in bootstrap_weights(groups, resamples, seed)]
+    missing = " or ".join(name for name, support in supports.items() if not support)
+    for key, (value,) in measure(np.ones((1, len(known)))).items():
+        resampled = np.concatenate([metrics[key] for metrics in drawn])
+        flat[key] = bootstrap_interval(value, resampled)
+        if flat[key]["value"] is None:
+            flat[key]["undefined"] = _reason(key, names, missing)
+    for name, support in supports.items():
+        flat["classes", name, "support"] = support
+    for name, images in members.items():
+        flat["findings", name, "images"] = int(images.sum())
+    table = _nest(flat)
     if not class_names:
         del table["classes"]
     matrix: Any = confusion_tables(np.ones((1, len(known))), known, predicted, classes)[0]
@@ -100,38 +107,6 @@ def evaluate_split(
         (tn, fp), (fn, tp) = matrix
         matrix = {"tn": tn, "fp": fp, "fn": fn, "tp": tp}
     return {**table, "confusion_matrix": matrix, "threshold": threshold, "images": len(known)}
-
-
-def _check(
-    labels: ArrayLike, probabilities: ArrayLike, threshold: float | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the probabilities and labels as arrays, see `evaluate_split`."""
-    many = np.ndim(probabilities) == 2
-    values = as_probabilities(probabilities, ndim=2 if many else 1)
-    if many and threshold is not None:
-        raise InputError(f"threshold={threshold}; expected None for a probability of each class.")
-    if many and values.shape[1] < 3:
-        raise InputError(
-            f"probabilities of {values.shape[1]} columns; for two classes, give one of shape (N,)."
-        )
-    if not many and (threshold is None or not 0 <= threshold <= 1):
-        raise InputError(f"threshold={threshold}; expected 0 to 1 for two classes.")
-    known = as_labels(labels, values.shape[1] if many else 2)
-    check_length(known, values, "probabilities")
-    return values, known
-
-
-def _intervals(
-    measures: Sequence[_Measure], groups: np.ndarray, resamples: int, seed: int
-) -> dict[_Key, Any]:
-    def measure(weights: np.ndarray) -> dict[_Key, np.ndarray]:
-        return {key: value for each in measures for key, value in each(weights).items()}
-
-    drawn = [measure(weights) for weights in bootstrap_weights(groups, resamples, seed)]
-    return {
-        key: bootstrap_interval(value, np.concatenate([metrics[key] for metrics in drawn]))
-        for key, (value,) in measure(np.ones((1, len(groups)))).items()
-    }
 
 
 def _reason(key: _Key, names: Sequence[str], missing: str) -> str:
@@ -163,10 +138,9 @@ def _measure_classes(
     names: Sequence[str],
     scores: np.ndarray,
 ) -> _Measure:
-    """Returns the measure of all metrics except the metrics of findings, see `evaluate_split`."""
+    """Returns the measure of all metrics except the sensitivities to findings."""
     two = values.ndim == 1
     if two:
-        check_length(labels, scores, "scores")
         squares, gaps = (values - labels) ** 2, reliability_gaps(values, labels)
     else:
         squares = ((values - np.eye(len(names))[labels]) ** 2).sum(axis=1)
@@ -207,13 +181,3 @@ def _members(labels: np.ndarray, findings: Sequence[str]) -> dict[str, np.ndarra
     known = np.where(labels > 0, findings, "")
     names = [str(name) for name in np.unique(known) if name]
     return {name: known == name for name in names} if len(names) > 1 else {}
-
-
-def _measure_findings(predicted: np.ndarray, members: dict[str, np.ndarray]) -> _Measure:
-    """Returns the measure of the sensitivity to each finding."""
-    return lambda weights: {
-        ("findings", name, "sensitivity"): divide(
-            weights @ (images & (predicted > 0)), weights @ images
-        )
-        for name, images in members.items()
-    }

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
-from cxr_tfds.metrics.logits import log_softmax
+from cxr_tfds.metrics.logits import softmax
 
 LOWEST, HIGHEST = 0.1, 10.0
-_GOLDEN = (math.sqrt(5) - 1) / 2
-_STEPS = 40  # log(100) * 0.618 ** 40 is below 1e-7
+_STEPS = 40  # bisections: log(100) / 2 ** 40 is below 1e-11
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -33,25 +31,12 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     counts = np.bincount(labels)[labels][:, np.newaxis]
     targets = (np.eye(classes)[labels] * counts + 1) / (counts + classes)
 
-    def loss(log_temperature: float) -> float:
-        predicted = log_softmax(values / math.exp(log_temperature))
-        return float(-np.mean(np.sum(targets * predicted, axis=1)))
-
-    # The loss is convex in 1 / temperature, so it has a single minimum in log(temperature) as well.
-    return math.exp(_golden_section(loss, math.log(LOWEST), math.log(HIGHEST)))
-
-
-def _golden_section(function: Callable[[float], float], low: float, high: float) -> float:
-    """Returns where a function with a single minimum between `low` and `high` is smallest."""
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = function(left), function(right)
+    low, high = LOWEST, HIGHEST
     for _ in range(_STEPS):
-        if at_left < at_right:
-            high, right, at_right = right, left, at_left
-            left = high - _GOLDEN * (high - low)
-            at_left = function(left)
+        middle = math.sqrt(low * high)
+        # The loss is convex in 1 / temperature; this is its slope.
+        if np.sum((softmax(values / middle) - targets) * values) > 0:
+            low = middle
         else:
-            low, left, at_left = left, right, at_right
-            right = low + _GOLDEN * (high - low)
-            at_right = function(right)
-    return (low + high) / 2
+            high = middle
+    return math.sqrt(low * high)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.metrics.checks import as_labels, as_probabilities, check_both_classes, check_length
+from cxr_tfds.metrics.checks import as_finite, check_both_classes
 from cxr_tfds.metrics.logits import logit, sigmoid
 from cxr_tfds.metrics.ranking import Ranking
 
@@ -52,16 +52,14 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str = YOUD
       rule: One of the rules above. `youden-stress` expects the images of all conditions together.
 
     Raises:
-      InputError: A class is missing, the lengths differ, a probability is outside 0 to 1, or the
-        rule is unknown.
+      InputError: A class is missing, a probability is NaN, or the rule is unknown.
     """
     check_rule(rule)
     if _NUMBER.fullmatch(rule):
         return float(rule)
-    known, values = as_labels(labels, 2), as_probabilities(probabilities)
-    check_length(known, values, "probabilities")
+    known = np.asarray(labels)
     check_both_classes("the threshold", known)
-    ranking = Ranking(known, values)
+    ranking = Ranking(known, as_finite(probabilities, "probabilities"))
     positives, negatives = (counts[0] for counts in ranking.counts_per_score())
     # Threshold i predicts the finding from distinct score i on; the last one predicts it for none.
     true = np.append(positives[::-1].cumsum()[::-1], 0)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cxr_tfds.metrics.logits import decisions, log_softmax, logit, probabilities, sigmoid, softmax
+from cxr_tfds.metrics.logits import decisions, logit, probabilities, sigmoid, softmax
 
 
 def test_sigmoid_by_hand():
@@ -16,7 +16,6 @@ def test_sigmoid_by_hand():
 def test_softmax_by_hand():
     logits = np.log([[1.0, 2, 5], [3, 3, 2]])
     np.testing.assert_allclose(softmax(logits), [[0.125, 0.25, 0.625], [0.375, 0.375, 0.25]])
-    np.testing.assert_allclose(log_softmax(logits), np.log(softmax(logits)))
     assert softmax(np.array([1e4, -1e4, 0])).tolist() == [1, 0, 0]
 
 
@@ -44,7 +43,7 @@ def test_rows_of_very_different_size_do_not_overflow():
     assert probabilities(rows * 8e304, 0.5).tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
 
-@pytest.mark.parametrize("function", [sigmoid, softmax, log_softmax, logit, probabilities])
+@pytest.mark.parametrize("function", [sigmoid, softmax, logit, probabilities])
 def test_float32_is_computed_in_float64(function):
     values = np.float32([[0.2, 0.7, 0.4]])
     assert function(values).dtype == np.float64
