@@ -29,23 +29,15 @@ Change = Callable[[Any, np.ndarray, float], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """A change of one image property.
-
-    Attributes:
-      name: Name in tables.
-      amounts: Amounts of mild, moderate and severe strength.
-      unit: Format of an amount with its unit. SD is a standard deviation, px a pixel of the model's
-        image, gamma the power of grey values from 0 to 1.
-      relies_on: What a model relies on if it fails here.
-      causes: What causes this change in practice.
-      change: The operation.
-    """
+    """A change of one image property."""
 
     name: str
-    amounts: tuple[float, float, float]
+    amounts: tuple[float, float, float]  # mild, moderate and severe
+    # Format of an amount. SD is a standard deviation, px a pixel of the model's image, gamma the
+    # power of grey values from 0 to 1.
     unit: str
-    relies_on: str
-    causes: str
+    relies_on: str  # what a model relies on if it fails here
+    causes: str  # what causes this change in practice
     change: Change
 
     def amount(self, strength: str) -> float:
@@ -59,11 +51,7 @@ class Condition:
     def apply(self, images: np.ndarray, indices: np.ndarray, strength: str) -> np.ndarray:
         """Returns changed images, rounded to uint8 as a device would receive them.
 
-        Args:
-          images: uint8 (N, S, S, C), 0 to 255.
-          indices: Their places in the split, int (N,). Neighbours are moved and rotated
-            differently.
-          strength: One of `STRENGTHS`.
+        `indices` are their places in the split; neighbours are moved and rotated differently.
         """
         changed = self.change(images.astype(np.float32), indices, self.amount(strength))
         return np.rint(np.clip(np.asarray(changed), 0, 255)).astype(np.uint8)
@@ -82,34 +70,25 @@ def _blur(images: Any, indices: np.ndarray, sigma: float) -> Any:
 
 
 def _change_gamma(images: Any, indices: np.ndarray, gamma: float) -> Any:
-    power = _repeat(images, gamma)[:, None, None, None]
-    return expose(images, np.float32(1), np.float32(0), power)
+    return expose(images, np.float32(1), np.float32(0), np.float32(gamma))
 
 
 def _change_contrast(images: Any, indices: np.ndarray, gain: float) -> Any:
-    gains = _repeat(images, gain)[:, None, None, None]
-    return expose(images, gains, np.float32(0), np.float32(1))
+    return expose(images, np.float32(gain), np.float32(0), np.float32(1))
 
 
 def _add_noise(images: Any, indices: np.ndarray, deviation: float) -> Any:
     """Adds white Gaussian noise, different for each image."""
-    noise = [
-        np.random.default_rng((_NOISE_SEED, int(index))).standard_normal(
-            images.shape[1:], "float32"
-        )
-        for index in indices
-    ]
+    generators = [np.random.default_rng((_NOISE_SEED, int(index))) for index in indices]
+    noise = [each.standard_normal(images.shape[1:], "float32") for each in generators]
     return images + 255 * deviation * np.stack(noise)
 
 
 def _shift(images: Any, indices: np.ndarray, part: float) -> Any:
     """Shifts to the right, left, bottom and top in turn; the edge is repeated."""
-    sign, down = np.where(indices % 2, 1, -1), indices // 2 % 2
-    return _warp(
-        images,
-        x=sign * (1 - down) * part * images.shape[2],
-        y=sign * down * part * images.shape[1],
-    )
+    distance, down = np.where(indices % 2, 1, -1) * part, indices // 2 % 2
+    height, width = images.shape[1:3]
+    return _warp(images, x=distance * (1 - down) * width, y=distance * down * height)
 
 
 def _rotate(images: Any, indices: np.ndarray, degrees: float) -> Any:

@@ -59,13 +59,8 @@ class ImageSample(NamedTuple):
 def open_run_dataset(config: RunConfig, data_dir: str | Path | None = None) -> BuiltDataset:
     """Opens the dataset a run was trained on, as the run read it.
 
-    Args:
-      config: Config of the run.
-      data_dir: Folder of the dataset if it was moved.
-
-    Raises:
-      MissingData: The dataset does not exist; the message explains how to build it.
-      InputError: The dataset's examples have changed since.
+    `data_dir` is the folder of the dataset if it was moved. Raises MissingData if the dataset does
+    not exist, and InputError if its examples have changed since.
     """
     folder = Path(data_dir or config.settings["data_dir"])
     dataset = open_dataset(DatasetName.parse(config.dataset["name"]), folder)
@@ -81,11 +76,7 @@ def open_run_dataset(config: RunConfig, data_dir: str | Path | None = None) -> B
 
 
 def score(model: Any, dataset: BuiltDataset, split: str, temperature: float = 1.0) -> Scores:
-    """Runs `model` over every image of `split`, without augmentation.
-
-    Raises:
-      InputError: The split does not exist or is empty, or a shard is corrupt.
-    """
+    """Runs `model` over every image of `split`, without augmentation."""
     return score_and_sample(model, dataset, split, temperature, sample_bytes=0)[0]
 
 
@@ -145,7 +136,7 @@ def squeeze_logits(logits: np.ndarray) -> np.ndarray:
 
 
 def measure(scores: Scores, config: RunConfig) -> dict[str, Any]:
-    """Returns the metrics of a scored split, see `evaluate_split`; patients are resampled."""
+    """Returns the metrics of a scored split, see `evaluate_split`."""
     return evaluate_split(
         scores.labels,
         scores.probabilities,

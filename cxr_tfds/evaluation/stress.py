@@ -24,16 +24,11 @@ _NOTABLE_DROP = 0.01  # of the AUC
 
 def stressed_logits(model: Any, sample: ImageSample, condition: Condition, strength: str) -> Any:
     """Returns logits of a sample under a condition, float32 (M,) or (M, K)."""
-    parts = [
-        model.predict_on_batch(
-            condition.apply(
-                sample.images[start : start + _BATCH],
-                sample.indices[start : start + _BATCH],
-                strength,
-            )
-        )
-        for start in range(0, len(sample.images), _BATCH)
-    ]
+    parts = []
+    for start in range(0, len(sample.images), _BATCH):
+        batch = slice(start, start + _BATCH)
+        images = condition.apply(sample.images[batch], sample.indices[batch], strength)
+        parts.append(model.predict_on_batch(images))
     return squeeze_logits(np.concatenate(parts))
 
 
@@ -61,13 +56,7 @@ def run_stress_test(
 ) -> dict[str, Any]:
     """Measures `model` under every condition, as `stress.json` stores it.
 
-    Args:
-      model: Maps pixels to logits.
-      scores: Scores of the split.
-      sample: Images of the split.
-      threshold: Decides two classes; None for more.
-      strengths: Strengths to measure; moderate is always included.
-      report: Receives a line about the progress.
+    `strengths` includes moderate. `report` takes a line of progress.
 
     Returns:
       `images`, `clean` (original images) and `rows`: accuracy, sensitivity and specificity
@@ -76,7 +65,6 @@ def run_stress_test(
       and its difference from clean. `verdict`: the result in words. `drop` and `moderate` are left
       out if the auc is undefined.
     """
-    strengths = [strength for strength in STRENGTHS if strength in (*strengths, MODERATE)]
     scores = scores.select(sample.indices)
     groups = number_groups(scores.patient_ids, len(scores.labels))
     clean, clean_aucs = _measure(scores, threshold), _resampled_aucs(scores, groups)

@@ -13,16 +13,10 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Backbone(NamedTuple):
-    """A network of `keras.applications`.
-
-    Attributes:
-      function: Name of the function that builds it.
-      scale: The network was trained on pixels * scale + offset, one number or one per channel; None
-        if it contains its own normalization.
-      offset: See `scale`.
-    """
+    """A function of `keras.applications`; its network was trained on pixels * scale + offset."""
 
     function: str
+    # One number or one per channel; None if the network contains its own normalization.
     scale: float | Sequence[float] | None = None
     offset: float | Sequence[float] = 0.0
 
@@ -43,9 +37,8 @@ BACKBONES = {
 def backbone_model(name: str, shape: tuple[int, int, int], classes: int) -> Any:
     """Returns a network of `keras.applications` with global average pooling and logits on top.
 
-    Grey pixels are repeated to three channels. The layers of the network are layers of the model
-    itself and keep Keras's names, so that `--freeze` can name them. The weights are random;
-    `cxr_tfds.models.weights` loads trained ones.
+    The layers of the network are layers of the model itself and keep Keras's names, so that
+    `--freeze` can name them.
     """
     from keras import Input, Model, layers
 

@@ -18,34 +18,21 @@ Shape = tuple[int, int, int]
 
 
 class ModelEntry(NamedTuple):
-    """A model and its properties.
+    """A model and its properties."""
 
-    Attributes:
-      build: Returns a Keras model with random weights for an image shape and a number of classes.
-      source: Publication or origin.
-      smallest: Side of the smallest images it takes, in pixels.
-      channels: Numbers of channels it takes; None: any.
-      shape: (S, S, C) of the images it was made for.
-      parameters: Number of parameters for two classes at `shape`.
-      multiply_adds: Multiply-add operations of that model for one image.
-      pretrained: Whether ImageNet weights exist.
-    """
-
-    build: Callable[[Shape, int], Any]
-    source: str
-    smallest: int
-    channels: tuple[int, ...] | None
-    shape: Shape
-    parameters: int
-    multiply_adds: int
-    pretrained: bool = False
+    build: Callable[[Shape, int], Any]  # takes (S, S, C) and classes; gives random weights
+    source: str  # publication or origin
+    smallest: int  # side of the smallest images it takes, in pixels
+    channels: tuple[int, ...] | None  # numbers of channels it takes; None: any
+    shape: Shape  # (S, S, C) of the images it was made for
+    parameters: int  # for two classes at `shape`
+    multiply_adds: int  # for one image at `shape`
+    pretrained: bool = False  # whether ImageNet weights exist
 
 
 def _backbone(name: str, source: str, parameters: int, multiply_adds: int) -> ModelEntry:
     build = functools.partial(backbone_model, name)
-    return ModelEntry(
-        build, source, 32, (1, 3), (224, 224, 1), parameters, multiply_adds, pretrained=True
-    )
+    return ModelEntry(build, source, 32, (1, 3), (224, 224, 1), parameters, multiply_adds, True)
 
 
 _XRAY_CNN5 = (
@@ -92,16 +79,10 @@ MODELS: dict[str, ModelEntry] = {
 
 
 def build_model(name: str, shape: Shape, classes: int, *, weights: str = NEW) -> Any:
-    """Builds a model that maps pixels 0 to 255 (N, S, S, C) to float32 logits.
+    """Builds a model of `MODELS` for at least 2 classes and loads its weights.
 
-    Args:
-      name: Name in `MODELS`.
-      shape: (S, S, C) of the images.
-      classes: At least 2; two classes give logits (N, 1), K > 2 classes (N, K).
-      weights: "none", "imagenet" or a path, see `cxr_tfds.models.weights.check_weights`.
-
-    Raises:
-      InputError: The model is unknown, does not take such images, or has no such weights.
+    `weights` is "none", "imagenet" or a path. Raises an InputError if the model is unknown, does
+    not take images of `shape`, or has no such weights.
     """
     check_shape(name, shape)
     check_weights(name, weights)
@@ -142,14 +123,8 @@ def list_models() -> str:
     """Returns a table of the models, their images, sizes, weights and sources."""
     rows = [("model", "images", "parameters", "multiply-adds", "weights", "source")]
     for name, entry in MODELS.items():
-        rows.append(
-            (
-                name,
-                "x".join(map(str, entry.shape)),
-                f"{entry.parameters:,}",
-                f"{entry.multiply_adds / 1e6:,.0f} M",
-                IMAGENET if entry.pretrained else "",
-                entry.source,
-            )
-        )
+        images = "x".join(map(str, entry.shape))
+        millions = f"{entry.multiply_adds / 1e6:,.0f} M"
+        weights = IMAGENET if entry.pretrained else ""
+        rows.append((name, images, f"{entry.parameters:,}", millions, weights, entry.source))
     return text_table(rows, "<<>><<")

@@ -17,11 +17,7 @@ _LOGITS = "logits"
 
 
 def check_weights(name: str, weights: str) -> None:
-    """Raises an InputError if a model has no such weights; does not read or download them.
-
-    `weights` is "none", "imagenet", or the path of a file: model.keras of a run of the same model
-    or, for a network of `keras.applications`, an .h5 file of its weights without the top layers.
-    """
+    """Raises an InputError if a model has no such weights; does not read or download them."""
     if weights == NEW or (weights == IMAGENET and name in BACKBONES):
         return
     if weights == IMAGENET:
@@ -46,8 +42,7 @@ def check_weights(name: str, weights: str) -> None:
 def load_weights(model: Any, weights: str) -> None:
     """Loads checked weights into all layers of `model` before its logits.
 
-    The logits are loaded too if the weights are from a run with the same number of classes. Raises
-    an InputError if the download fails, or the file is corrupt or of another network or image size.
+    The logits are loaded too if the weights are from a run with the same number of classes.
     """
     if weights == NEW:
         return

@@ -101,7 +101,7 @@ def test_row_holds_metrics_of_the_changed_images(table):
     assert row["accuracy"] == ((logits >= 0) == labels).mean()
 
 
-def test_measures_moderate_strength_at_least():
+def test_measures_only_the_given_strengths():
     pixels, labels = images(12)
     model = Brightness()
     said = []
@@ -110,7 +110,7 @@ def test_measures_moderate_strength_at_least():
         scored(model, pixels, labels),
         ImageSample(np.arange(12), pixels),
         0.5,
-        (),
+        (MODERATE,),
         said.append,
     )
     assert {row["strength"] for row in found["rows"]} == {MODERATE}
@@ -121,7 +121,7 @@ def test_measures_only_the_sample():
     pixels, labels = images(40)
     model, places = Brightness(), np.arange(5, 25)
     found = run_stress_test(
-        model, scored(model, pixels, labels), ImageSample(places, pixels[places]), 0.5, ()
+        model, scored(model, pixels, labels), ImageSample(places, pixels[places]), 0.5, (MODERATE,)
     )
     assert found["images"] == 20
     assert found["clean"]["auc"] == auc(
@@ -142,7 +142,7 @@ def test_verdict_names_what_the_model_relies_on():
     pixels[:, 0, 0] = np.where(labels, 120, 10)[:, None]
     model = Corner()
     found = run_stress_test(
-        model, scored(model, pixels, labels), ImageSample(np.arange(60), pixels), 0.5, ()
+        model, scored(model, pixels, labels), ImageSample(np.arange(60), pixels), 0.5, (MODERATE,)
     )
     worst = max(found["rows"], key=lambda row: row["drop"]["value"])
     assert worst["condition"] in ("shift", "rotation", "crop")
@@ -197,7 +197,7 @@ def test_one_class_has_no_auc():
     pixels, _ = images(6)
     model, labels = Brightness(), np.ones(6, np.int64)
     found = run_stress_test(
-        model, scored(model, pixels, labels), ImageSample(np.arange(6), pixels), 0.5, ()
+        model, scored(model, pixels, labels), ImageSample(np.arange(6), pixels), 0.5, (MODERATE,)
     )
     assert (found["clean"]["auc"], found["clean"]["specificity"]) == (None, None)
     assert "drop" not in found["rows"][0]
@@ -212,7 +212,7 @@ def test_three_classes():
     labels = np.where(labels, 2, np.arange(30) % 4 // 2)  # 0 and 1 are told apart by nothing
     model = Brightness(classes=3)
     scores = scored(model, pixels, labels)
-    found = run_stress_test(model, scores, ImageSample(np.arange(30), pixels), None, ())
+    found = run_stress_test(model, scores, ImageSample(np.arange(30), pixels), None, (MODERATE,))
     one_against_rest = [auc(labels == k, scores.probabilities[:, k]) for k in range(3)]
     assert found["clean"]["auc"] == pytest.approx(np.mean(one_against_rest))
     predicted = scores.logits.argmax(axis=1)
