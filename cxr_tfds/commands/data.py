@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cxr_tfds.looking.survey import ScannedSource
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, context_settings={"show_default": True})
 def cli() -> None:
     """Inspect folders of chest radiographs before `tfds build`, or draw one."""
 
@@ -42,7 +42,11 @@ _dataset = click.option(
     help="Read SOURCE as the builder of this dataset does.",
 )
 _config = click.option(
-    "--config", metavar="JSON", default="{}", help="Settings, as for `tfds build --config`."
+    "--config",
+    metavar="JSON",
+    default="{}",
+    show_default=False,
+    help="Settings, as for `tfds build --config`.",
 )
 
 
@@ -107,21 +111,18 @@ def summary(
     "--each",
     type=click.IntRange(1, 100),
     default=8,
-    show_default=True,
     help="Number of images for each split and class.",
 )
 @click.option(
     "--size",
     type=click.IntRange(1, 4096),
     default=224,
-    show_default=True,
     help="Side in pixels to which the images are fitted.",
 )
 @click.option(
     "--fit",
     type=NearestChoice(["stretch", "pad", "crop"]),
     default="stretch",
-    show_default=True,
     help="How the images are fitted: `stretch` scales both sides, `pad` adds black borders, "
     "`crop` cuts the centre.",
 )
@@ -137,7 +138,6 @@ def summary(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
     default=0,
-    show_default=True,
     help="Seed of the sample and the augmentation.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
@@ -219,21 +219,18 @@ def _load_augmentation(preset: str, seed: int) -> BatchFunction:
     "--train",
     type=click.IntRange(10, 100_000),
     default=1300,
-    show_default=True,
     help="Number of training images, 40% of them NORMAL.",
 )
 @click.option(
     "--test",
     type=click.IntRange(10, 100_000),
     default=300,
-    show_default=True,
     help="Number of test images, 40% of them NORMAL, of other patients.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
-    show_default=True,
     help="Seed; the same seed draws the same images.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a folder that this command wrote.")

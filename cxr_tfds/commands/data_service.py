@@ -9,7 +9,7 @@ from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.service import SCHEME, check_address
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, context_settings={"show_default": True})
 def cli() -> None:
     """Serve training records to `cxr-train --data-service`."""
 
@@ -19,7 +19,6 @@ def cli() -> None:
     "--port",
     type=click.IntRange(0, 65535),
     default=5050,
-    show_default=True,
     help="Port to listen on; 0 chooses a free one.",
 )
 def dispatcher(port: int) -> None:
@@ -36,11 +35,7 @@ def dispatcher(port: int) -> None:
 
 @cli.command()
 @click.option(
-    "--dispatcher",
-    "address",
-    required=True,
-    metavar="HOST:PORT",
-    help="Address of the dispatcher.",
+    "--dispatcher", "address", required=True, metavar="HOST:PORT", help="Address of the dispatcher."
 )
 @click.option(
     "--port",
@@ -50,10 +45,7 @@ def dispatcher(port: int) -> None:
     help="Port to listen on.",
 )
 @click.option(
-    "--host",
-    default="localhost",
-    show_default=True,
-    help="Name under which training machines reach this worker.",
+    "--host", default="localhost", help="Name under which training machines reach this worker."
 )
 def worker(address: str, port: int, host: str) -> None:
     """Run a worker, which reads shards and sends batches."""
