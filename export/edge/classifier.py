@@ -10,12 +10,11 @@ import numpy as np
 
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.pixels import DecodeResult, Radiograph, decode
-from cxr_tfds.metrics.logits import sigmoid, softmax
+from cxr_tfds.metrics.logits import probabilities
 
 from . import runtime as runtimes
 from .input_files import read_named_file
 from .model_file import read_model
-from .runtime import OUTPUT, PROBABILITIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Classifier:
     def __init__(
         self, path: str | PathLike[str] | bytes, runtime: str = "auto", threads: int = 1
     ) -> None:
-        flatbuffer, self.info = read_model(path)
+        flatbuffer, self.info, _ = read_model(path)
         self.labels = self.info.labels
         name = runtimes.choose_runtime(runtime)
         if self.info.runtimes and name not in self.info.runtimes:
@@ -69,7 +68,6 @@ class Classifier:
         self._lock = threading.Lock()
         self.runtime = self._session.name
         self.version = self._session.version
-        self._check_session()
 
     def __call__(self, image: str | PathLike[str] | bytes) -> Prediction:
         """Returns the prediction for an image file, given as path or contents.
@@ -102,11 +100,9 @@ class Classifier:
         Raises InputError for pixels of another shape or type and for NaN from the model.
         """
         with self._lock:
-            if self._session.grid is None:
-                return self.interpret(self._session.run(pixels[np.newaxis]))
             output, heatmap = self._session.run_with_heatmap(pixels[np.newaxis])
         prediction = self.interpret(output)
-        if heatmap.ndim == 3:
+        if heatmap is not None and heatmap.ndim == 3:
             heatmap = heatmap[..., self.labels.index(prediction.label)]
         return dataclasses.replace(prediction, heatmap=heatmap)
 
@@ -127,27 +123,13 @@ class Classifier:
                 "Export it again with cxr-export."
             )
         if self.info.input == "grey" and len(values) == 1:
-            finding = sigmoid(values / self.info.temperature)
-            values = np.concatenate([1 - finding, finding])
+            (finding,) = probabilities(values, self.info.temperature)
+            values = np.array([1 - finding, finding])
         elif self.info.input == "grey":
-            # Subtract first: dividing by a small temperature may give infinities.
-            values = softmax((values - values.max()) / self.info.temperature)
-        probabilities = tuple(values.tolist())
-        threshold = self.info.threshold
-        if threshold is not None:
-            label = self.labels[int(probabilities[1] >= threshold)]
-            return Prediction(probabilities[1], label, threshold, probabilities)
-        best = int(np.argmax(values))
-        return Prediction(probabilities[best], self.labels[best], None, probabilities)
-
-    def _check_session(self) -> None:
-        """Checks that the model is the one that its info describes."""
-        info, session = self.info, self._session
-        output = OUTPUT if info.input == "grey" else PROBABILITIES
-        shape = (1, info.size, info.size, info.channels)
-        found = session.shape, session.outputs, session.output, session.grid
-        if found != (expected := (shape, info.outputs, output, info.grid)):
-            raise InputError(
-                f"The model does not match its model.json: found {found}, expected {expected} "
-                "(input shape, number and name of outputs, heatmap). Export it again."
-            )
+            (values,) = probabilities(values[np.newaxis], self.info.temperature)
+        scores, threshold = tuple(values.tolist()), self.info.threshold
+        if threshold is None:
+            best = int(np.argmax(values))
+            return Prediction(scores[best], self.labels[best], None, scores)
+        label = self.labels[int(scores[1] >= threshold)]
+        return Prediction(scores[1], label, threshold, scores)

@@ -172,10 +172,10 @@ def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
     an image). peak_mb is the peak memory.
     """
     from .benchmark import benchmark_runtimes, format_table
-    from .model_file import read_model_info
+    from .model_file import read_model
     from .output import write
 
-    read_model_info(model)  # reports an invalid file once, not in every row
+    read_model(model)  # reports an invalid file once, not in every row
     rows = list(benchmark_runtimes(model, images))
     write((json.dumps(rows, indent=2) if as_json else format_table(rows)) + "\n")
     if all("error" in row for row in rows):
@@ -190,15 +190,21 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
     """Print the information stored in a model file."""
     from dataclasses import asdict
 
-    from .model_file import read_model_card, read_model_info
+    from .model_file import read_model
     from .output import format_fields, write
 
     if as_json and as_card:
         raise click.UsageError("--json and --card exclude each other.")
+    _, model_info, card = read_model(model)
     if as_card:
-        write(read_model_card(model))
+        if card is None:
+            raise InputError(
+                f"{model} contains no MODEL_CARD.md. Export it again from a run folder that has "
+                "one."
+            )
+        write(card)
         return
-    fields = {"file": str(model), "bytes": model.stat().st_size, **asdict(read_model_info(model))}
+    fields = {"file": str(model), "bytes": model.stat().st_size, **asdict(model_info)}
     write((json.dumps(fields, indent=2) if as_json else format_fields(fields)) + "\n")
 
 

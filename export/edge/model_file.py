@@ -17,43 +17,39 @@ import json
 import struct
 import zipfile
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 from cxr_tfds.errors import InputError
 
 from .input_files import read_named_file
-from .model_info import ModelInfo, check_format
+from .model_info import FORMAT, ModelInfo
 
 _INFO, _LABELS, _CARD = "model.json", "labels.txt", "MODEL_CARD.md"
 _IDENTIFIER = b"TFL3"  # bytes 4 to 7 of every TFLite flatbuffer
 _ENTRY = b"PK\x03\x04"  # starts each entry of a zip
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same model gives the same bytes
 _MAX_ENTRY_BYTES = 2**20  # entries have a few thousand
-_ZIP_ERRORS = (zipfile.BadZipFile, struct.error, KeyError, EOFError, OSError)
-_UNREADABLE = (*_ZIP_ERRORS, ValueError, RuntimeError)  # the last two of the JSON parser
+# Of `zipfile`, and the last two of the JSON parser.
+_UNREADABLE = (
+    zipfile.BadZipFile, struct.error, KeyError, EOFError, OSError, ValueError, RuntimeError
+)  # fmt: skip
+
+
+class ModelFile(NamedTuple):
+    """The contents of a model file."""
+
+    flatbuffer: bytes  # without the zip
+    info: ModelInfo
+    card: str | None  # the model card in Markdown, for people
 
 
 def append_model_info(flatbuffer: bytes, info: ModelInfo, card: str | None = None) -> bytes:
     """Returns a model file: the flatbuffer followed by the zip.
 
-    Args:
-      flatbuffer: Output of the converter.
-      info: For programs.
-      card: The model card in Markdown, for people.
-
     Raises:
-      InputError: The bytes are not a TFLite flatbuffer or already carry a zip, the info holds
-        something that JSON cannot, or an entry is too long.
+      InputError: An entry is too long.
     """
-    _check_identifier(flatbuffer, "The flatbuffer")
-    if zipfile.is_zipfile(io.BytesIO(flatbuffer)):
-        raise InputError(
-            "The flatbuffer already carries a zip. Pass the unchanged output of the converter."
-        )
-    try:
-        fields = json.loads(json.dumps(dataclasses.asdict(info), allow_nan=False))
-    except (TypeError, ValueError) as err:
-        raise InputError(f"The model info cannot be written as JSON: {err}.") from err
+    fields = json.loads(json.dumps(dataclasses.asdict(info)))
     digests = {
         "bytes": len(flatbuffer),
         "sha256": _digest(flatbuffer),
@@ -74,8 +70,8 @@ def append_model_info(flatbuffer: bytes, info: ModelInfo, card: str | None = Non
     return buffer.getvalue()
 
 
-def read_model(source: str | PathLike[str] | bytes) -> tuple[bytes, ModelInfo]:
-    """Returns the flatbuffer without the zip, and the model info, after a check of all digests.
+def read_model(source: str | PathLike[str] | bytes) -> ModelFile:
+    """Returns the contents of a model file, after a check of all digests.
 
     Args:
       source: Path or contents of a model file.
@@ -85,35 +81,25 @@ def read_model(source: str | PathLike[str] | bytes) -> tuple[bytes, ModelInfo]:
       InputError: The file is not a TFLite model, has no model info, is corrupt or truncated, or has
         another format.
     """
-    return _read(source)[:2]
-
-
-def read_model_info(source: str | PathLike[str] | bytes) -> ModelInfo:
-    """Returns the model info of a model file. Raises the errors of `read_model`."""
-    return _read(source)[1]
-
-
-def read_model_card(source: str | PathLike[str] | bytes) -> str:
-    """Returns the model card, in Markdown, or raises InputError. See `read_model`."""
-    card = _read(source)[2]
-    if card is None:
+    if isinstance(source, bytes):
+        data, name = source, "The model"
+    else:
+        data, name = read_named_file(source, "a .tflite written by cxr-export"), str(source)
+    if data[4:8] != _IDENTIFIER:
         raise InputError(
-            f"{_name(source)} contains no {_CARD}. Export it again from a run folder that has one."
+            f"{name} is not a TFLite model: {len(data)} bytes, {data[4:8]!r} instead of "
+            f"{_IDENTIFIER!r} at byte 4. Export one with cxr-export."
         )
-    return card
-
-
-def _read(source: str | PathLike[str] | bytes) -> tuple[bytes, ModelInfo, str | None]:
-    name = _name(source)
-    expected = "a .tflite written by cxr-export"
-    data = source if isinstance(source, bytes) else read_named_file(source, expected)
-    _check_identifier(data, name)
     labels, fields, card = _read_entries(data, name)
     digests = fields.pop("flatbuffer", None)
     try:
-        check_format(fields.get("format"))
+        if fields.get("format") != FORMAT:
+            raise InputError(
+                f"format={fields.get('format')!r}; this version reads {FORMAT!r}. Install the "
+                "version of cxr-tfds that wrote the model."
+            )
         info = ModelInfo(**fields)
-    except (InputError, TypeError) as err:
+    except (InputError, TypeError, AttributeError) as err:
         raise InputError(f"{name} contains an invalid {_INFO}: {err}") from err
     flatbuffer = _check_digests(data, card, digests, name)
     # Files from before 2026-11 have no digest of model.json.
@@ -124,23 +110,11 @@ def _read(source: str | PathLike[str] | bytes) -> tuple[bytes, ModelInfo, str | 
             f"{name} contradicts itself: {_LABELS} contains {', '.join(labels.splitlines())}, "
             f"{_INFO} contains {', '.join(info.labels)}. Export it again with cxr-export."
         )
-    return flatbuffer, info, card
-
-
-def _name(source: str | PathLike[str] | bytes) -> str:
-    return "The model" if isinstance(source, bytes) else str(source)
+    return ModelFile(flatbuffer, info, card)
 
 
 def _join(labels: tuple[str, ...]) -> str:
     return "".join(f"{label}\n" for label in labels)
-
-
-def _check_identifier(data: bytes, name: str) -> None:
-    if data[4:8] != _IDENTIFIER:
-        raise InputError(
-            f"{name} is not a TFLite model: {len(data)} bytes, {data[4:8]!r} instead of "
-            f"{_IDENTIFIER!r} at byte 4. Export one with cxr-export."
-        )
 
 
 def _read_entries(data: bytes, name: str) -> tuple[str, dict[str, Any], str | None]:

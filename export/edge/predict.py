@@ -20,7 +20,6 @@ from cxr_tfds.parallel import all_cores, ordered_map
 from .classifier import Classifier, Prediction
 from .input_files import InputFile, read_file
 from .model_info import ModelInfo
-from .runtime import NO_HEATMAP
 
 _MAX_NAME_BYTES = 200  # with number and suffix below 255, the limit of most file systems
 
@@ -34,7 +33,9 @@ class HeatmapFolder:
 
     def __init__(self, folder: Path, classifier: Classifier) -> None:
         if not classifier.info.heatmap:
-            raise InputError(NO_HEATMAP)
+            raise InputError(
+                "The model has no heatmap. Export it with: cxr-export --variant heatmap"
+            )
         if folder.is_dir() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty. Choose another folder for the heatmaps.")
         folder.mkdir(parents=True, exist_ok=True)

@@ -155,7 +155,7 @@ def with_map(exported, folder):
     import keras
 
     from cxr_tfds.export.convert import to_tflite
-    from cxr_tfds.export.edge.model_file import append_model_info, read_model_info
+    from cxr_tfds.export.edge.model_file import append_model_info, read_model
     from cxr_tfds.export.variants import with_heatmap
 
     pixels = keras.Input((64, 64, 1))
@@ -164,7 +164,7 @@ def with_map(exported, folder):
         with_heatmap(keras.Model(pixels, keras.layers.Dense(1)(pooled))), "float32", []
     )
     info = dataclasses.replace(
-        read_model_info(exported / "tiny-float32.tflite"), heatmap=True, grid=(8, 8)
+        read_model(exported / "tiny-float32.tflite").info, heatmap=True, grid=(8, 8)
     )
     path = folder / "with-map.tflite"
     path.write_bytes(append_model_info(flatbuffer, info))

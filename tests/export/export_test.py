@@ -17,7 +17,7 @@ from cxr_tfds.evaluation.scoring import open_run_dataset, score
 from cxr_tfds.export import check, inference, pack, results
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.model_file import read_model, read_model_card
+from cxr_tfds.export.edge.model_file import read_model
 from cxr_tfds.export.edge.runtime import installed_runtimes
 from cxr_tfds.export.inference import run_in_litert
 from cxr_tfds.export.operators import operator_versions
@@ -72,7 +72,7 @@ def test_names_and_sizes(exported):
 @pytest.mark.parametrize("kind", ["int8", "float32"])
 def test_model_info_and_model_card(exported, run, kind):
     config = RunConfig.read(run)
-    _, info = read_model(exported / f"tiny-{kind}.tflite")
+    _, info, model_card = read_model(exported / f"tiny-{kind}.tflite")
     table = files_of(exported)[kind]
     assert info.labels == ("NORMAL", "PNEUMONIA")
     assert (info.size, info.channels, info.fit) == (64, 1, "stretch")
@@ -85,7 +85,7 @@ def test_model_info_and_model_card(exported, run, kind):
         assert info.metrics[split] == {
             name: table["comparisons"][split][name] for name in ("auc", "accuracy")
         }
-    of_run, of_file = read_model_card(exported / f"tiny-{kind}.tflite").split("\n## This file\n")
+    of_run, of_file = model_card.split("\n## This file\n")
     assert of_run.strip() == (run / "MODEL_CARD.md").read_text(encoding="utf-8").strip()
     lines = of_file.splitlines()
     assert lines[1].startswith(f"- Format {kind}, grey input, for litert and tflite-runtime. ")
@@ -119,7 +119,7 @@ def test_names_the_fastest_and_the_smallest(exported):
 def test_input_and_output_types(exported, kind, dtype):
     from ai_edge_litert.interpreter import Interpreter
 
-    flatbuffer, _ = read_model(exported / f"tiny-{kind}.tflite")
+    flatbuffer = read_model(exported / f"tiny-{kind}.tflite").flatbuffer
     runner = Interpreter(model_content=flatbuffer).get_signature_runner("serving_default")
     image, logits = runner.get_input_details()["image"], runner.get_output_details()["logits"]
     assert image["shape"].tolist() == [1, 64, 64, 1]
@@ -132,13 +132,13 @@ def test_input_and_output_types(exported, kind, dtype):
 
 
 def test_float32_gives_the_logits_of_keras(exported, dataset, keras_scores):
-    flatbuffer, _ = read_model(exported / "tiny-float32.tflite")
+    flatbuffer = read_model(exported / "tiny-float32.tflite").flatbuffer
     logits = run_in_litert(flatbuffer, load_split(dataset, "test").images)
     np.testing.assert_allclose(logits, keras_scores.logits, atol=1e-4)
 
 
 def test_int8_decides_like_keras(exported, run, dataset, keras_scores):
-    flatbuffer, info = read_model(exported / "tiny-int8.tflite")
+    flatbuffer, info, _ = read_model(exported / "tiny-int8.tflite")
     logits = run_in_litert(flatbuffer, load_split(dataset, "test").images)
     assert np.abs(probabilities(logits) - keras_scores.probabilities).max() < 0.06
     own = keras_scores.probabilities >= RunConfig.read(run).threshold
@@ -210,10 +210,10 @@ def test_command_with_a_heatmap_and_a_float32_layer(run, tmp_path, monkeypatch):
     assert names(out) == ["export.json", "tiny-int8.tflite"]
     # Validation is read again for the images that each runtime runs; train, to choose images.
     assert (image_counts, reads) == ([8], {"validation": 2, "test": 1, "train": 2})
-    flatbuffer, info = read_model(out / "tiny-int8.tflite")
+    flatbuffer, info, model_card = read_model(out / "tiny-int8.tflite")
     assert {"QUANTIZE", "DEQUANTIZE"} <= operator_versions(flatbuffer).keys()
     assert (info.run["float_layers"], info.heatmap, info.grid) == ([layer], True, (2, 2))
-    assert read_model_card(out / "tiny-int8.tflite").endswith(f"\n- Layers in float32: {layer}.\n")
+    assert model_card.endswith(f"\n- Layers in float32: {layer}.\n")
 
 
 def test_refuses_a_folder_with_content_and_takes_a_run_without_model_card(
@@ -234,8 +234,7 @@ def test_refuses_a_folder_with_content_and_takes_a_run_without_model_card(
     assert result.exit_code == 0, result.output
     assert names(out) == ["export.json", "notes.txt", "tiny-float32.tflite"]
     assert "a class has no validation image, so the AUC was not checked" in result.stderr
-    with pytest.raises(InputError, match=r"contains no MODEL_CARD\.md"):
-        read_model_card(out / "tiny-float32.tflite")
+    assert read_model(out / "tiny-float32.tflite").card is None
 
 
 def test_keeps_the_rows_of_files_that_stay(run, tmp_path):

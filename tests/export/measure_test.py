@@ -38,7 +38,7 @@ def newer(flatbuffer, version=12):
 
 @pytest.fixture(scope="module")
 def flatbuffer(exported):
-    return read_model(exported / "tiny-int8.tflite")[0]
+    return read_model(exported / "tiny-int8.tflite").flatbuffer
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_publishes_it_for_litert_alone(
     assert "int8 does not run in tflite-runtime: " in result.stdout
     (row,) = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))["files"]
     assert "FULLY_CONNECTED" in row["refused"]["tflite-runtime"]
-    assert read_model(tmp_path / "tiny-int8.tflite")[1].runtimes == ("litert",)
+    assert read_model(tmp_path / "tiny-int8.tflite").info.runtimes == ("litert",)
 
 
 @needs_tflite_runtime

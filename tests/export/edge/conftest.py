@@ -45,7 +45,7 @@ def info():
 
 @pytest.fixture(scope="session")
 def flatbuffers(tmp_path_factory):
-    """Bytes by name: int8, float32, three (classes, int8), dynamic, unnamed (other signature)."""
+    """Bytes by name: int8, float32, three (classes, int8), dynamic."""
     folder = tmp_path_factory.mktemp("flatbuffers")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
@@ -69,7 +69,6 @@ def models(flatbuffers, tmp_path_factory):
             TWO, labels=("NORMAL", "BACTERIA", "VIRUS"), channels=3, threshold=None
         ),
         "dynamic": dataclasses.replace(TWO, quantization="float32"),
-        "unnamed": dataclasses.replace(TWO, quantization="float32"),
     }
     folder = tmp_path_factory.mktemp("models")
     paths = {}
@@ -133,19 +132,19 @@ def logits(flatbuffers, tmp_path):
     """Runs a model on pixels (M, 1, S, S, C) in a new process; returns (M, K)."""
 
     def run(name, runtime, pixels):
-        flatbuffer, images, answers = (
+        flatbuffer, images, outputs = (
             tmp_path / part for part in ("model", "pixels.npy", "logits.npy")
         )
         flatbuffer.write_bytes(flatbuffers[name])
         np.save(images, pixels)
         done = subprocess.run(
-            [sys.executable, "-c", _RUN, runtime, flatbuffer, images, answers],
+            [sys.executable, "-c", _RUN, runtime, flatbuffer, images, outputs],
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return np.load(answers)
+        return np.load(outputs)
 
     return run
 
@@ -155,10 +154,10 @@ import sys
 from pathlib import Path
 import numpy as np
 from cxr_tfds.export.edge.runtime import load
-runtime, model, images, answers = sys.argv[1:]
+runtime, model, images, outputs = sys.argv[1:]
 session = load(Path(model).read_bytes(), runtime)
 assert session.name == runtime
-np.save(answers, [session.run(pixels) for pixels in np.load(images)])
+np.save(outputs, [session.run(pixels) for pixels in np.load(images)])
 """
 
 
@@ -183,7 +182,7 @@ def _keras_model(*, channels, classes, wide=False):
     return model
 
 
-def _convert(model, kind, signature="serving_default"):
+def _convert(model, kind):
     import tempfile
 
     import keras
@@ -193,13 +192,15 @@ def _convert(model, kind, signature="serving_default"):
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(
-        signature,
+        "serving_default",
         lambda image: {"logits": model(image)},
         input_signature=[tf.TensorSpec(shape, tf.float32, name="image")],
     )
     with tempfile.TemporaryDirectory() as folder:
         archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=["serving_default"]
+        )
         if kind != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if kind == "int8":
@@ -218,7 +219,6 @@ def _write(folder):
         "float32": _convert(two, "float32"),
         "three": _convert(_keras_model(channels=3, classes=3), "int8"),
         "dynamic": _convert(_keras_model(channels=1, classes=2, wide=True), "dynamic"),
-        "unnamed": _convert(two, "float32", signature="other"),
     }
     for name, content in flatbuffers.items():
         (folder / f"{name}.tflite").write_bytes(content)

@@ -93,17 +93,6 @@ def test_reports_an_os_error_without_errno(tmp_path, monkeypatch):
         Classifier(tmp_path / "x.tflite")
 
 
-@pytest.mark.parametrize(
-    "change", [{"size": 64}, {"channels": 3}, {"labels": ("a", "b", "c"), "threshold": None}]
-)
-def test_refuses_info_of_another_model(flatbuffers, info, change):
-    foreign = append_model_info(flatbuffers["int8"], dataclasses.replace(info, **change))
-    with pytest.raises(
-        InputError, match=r"found \(\(1, 32, 32, 1\), 1, .logits., None\), expected"
-    ):
-        Classifier(foreign)
-
-
 def test_threads_give_equal_predictions(models, draw):
     model = Classifier(models["int8"])
     paths = [draw(f"{grey}.png", grey) for grey in range(0, 256, 16)] * 12

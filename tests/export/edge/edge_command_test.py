@@ -12,7 +12,7 @@ import pytest
 
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.model_file import append_model_info, read_model_info
+from cxr_tfds.export.edge.model_file import append_model_info, read_model
 from cxr_tfds.metrics.summary import evaluate_split
 
 
@@ -267,7 +267,7 @@ def test_info(models, infer):
     fields = json.loads(infer("info", "--model", models["int8"], "--json").stdout)
     assert fields.pop("file") == str(models["int8"])
     assert fields.pop("bytes") == models["int8"].stat().st_size
-    assert fields == json.loads(json.dumps(dataclasses.asdict(read_model_info(models["int8"]))))
+    assert fields == json.loads(json.dumps(dataclasses.asdict(read_model(models["int8"]).info)))
     assert fields["labels"] == ["NORMAL", "PNEUMONIA"]
     lines = infer("info", "--model", models["int8"]).stdout.splitlines()
     assert "labels: NORMAL, PNEUMONIA" in lines

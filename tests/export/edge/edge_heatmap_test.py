@@ -82,21 +82,9 @@ def test_heatmap_of_the_label_for_three_classes(models, monkeypatch):
         runtime.Session, "run_with_heatmap", lambda *_: (np.array([0, 9, 1], np.float32), maps)
     )
     model = Classifier(models["three"])
-    model._session.grid = (2, 2)
     prediction = model.predict(np.zeros((32, 32, 3), np.uint8))
     assert prediction.label == "BACTERIA"
     np.testing.assert_array_equal(prediction.heatmap, maps[..., 1])
-
-
-@pytest.mark.parametrize("change", [{"heatmap": False, "grid": None}, {"grid": (4, 4)}])
-def test_refuses_info_of_another_heatmap(heated, info, change):
-    content = heated["int8"].read_bytes()
-    flatbuffer = content[: content.index(b"PK\x03\x04")]
-    fields = {"heatmap": True, "grid": (8, 8), **change}
-    with pytest.raises(
-        InputError, match=r"does not match its model\.json: found .* \(8, 8\)\), expected"
-    ):
-        Classifier(append_model_info(flatbuffer, dataclasses.replace(info, **fields)))
 
 
 def test_overlay_by_hand():

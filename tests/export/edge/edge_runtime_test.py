@@ -101,9 +101,10 @@ def renamed(flatbuffer, operator, version):
     return bytes(builder.Output())
 
 
-def test_session_attributes(flatbuffers):
-    session = runtime.load(flatbuffers["three"], threads=2)
-    assert (session.shape, session.outputs) == ((1, SIZE, SIZE, 3), 3)
+@pytest.mark.skipif("litert" not in runtime.installed_runtimes(), reason="needs litert")
+def test_refuses_zero_threads(flatbuffers):
+    with pytest.raises(InputError, match=r"^litert .* cannot load the model: num_threads"):
+        runtime.load(flatbuffers["int8"], "litert", threads=0)
 
 
 def test_results_are_copies(flatbuffers):
@@ -140,12 +141,6 @@ def test_quantization_table_by_hand(dtype, scale, zero_point, expected):
     assert table.dtype == dtype
     assert table.shape == (256,)
     assert {value: table[value].item() for value in expected} == expected
-
-
-@pytest.mark.parametrize(("dtype", "scale"), [(np.int32, 1.0), (np.int8, 0.0), (np.float64, 0.0)])
-def test_quantization_table_refuses_other_types(dtype, scale):
-    with pytest.raises(InputError, match="expected int8, uint8, int16 or float32"):
-        runtime.make_quantization_table(dtype, scale, 0)
 
 
 @pytest.mark.parametrize(
@@ -195,11 +190,6 @@ def test_refuses_unknown_runtime():
         runtime.load(b"", "lite-rt")
 
 
-def test_refuses_zero_threads():
-    with pytest.raises(InputError, match="threads=0"):
-        runtime.load(b"", threads=0)
-
-
 def test_refuses_tflite_runtime_with_numpy_2(monkeypatch):
     monkeypatch.setattr(runtime, "installed_runtimes", lambda: ("tflite-runtime",))
     monkeypatch.setattr(np, "__version__", "2.1.0")
@@ -231,8 +221,3 @@ def test_refuses_tflite_runtime_with_tensorflow(monkeypatch):
     monkeypatch.delitem(sys.modules, "tflite_runtime", raising=False)
     with pytest.raises(InputError, match=r"has loaded TensorFlow\. Use litert"):
         runtime.load(b"")
-
-
-def test_refuses_other_signatures(flatbuffers):
-    with pytest.raises(InputError, match="expected 'serving_default' from 'image' to 'logits'"):
-        runtime.load(flatbuffers["unnamed"])
