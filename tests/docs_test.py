@@ -32,7 +32,7 @@ COMMANDS = {
     "cxr-evaluate": (),
     "cxr-export": (
         *("--representative-images", "8"),
-        *("--max-auc-drop", "1", "--min-agreement", "0", "--overwrite"),
+        *("--max-auc-drop", "1", "--min-agreement", "0"),
     ),
     "cxr-train": ("--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "8"),
     "tfds": (),
