@@ -1,6 +1,6 @@
-"""Draws the pictures of the documentation from phantoms.
+"""Draws the pictures of the documentation from the run of `make demo`.
 
-Run: python tools/pictures.py --out docs/pictures (`make pictures`; about five minutes).
+Run: python tools/pictures.py --out docs/pictures (`make pictures`; two minutes after `make demo`).
 The report page needs chromium (Debian: apt-get install -y chromium). Without it, report.png stays.
 """
 
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,22 +26,26 @@ from cxr_tfds.imaging.overlay import overlay
 from cxr_tfds.imaging.pixels import radiograph
 from cxr_tfds.plotting import INK, PAPER
 
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "demo/phantom"
 BIN = Path(sys.executable).parent
 SIZE = 224
 COLORS, WIDTH = 128, 1100
+CLASSES = ("NORMAL", "PNEUMONIA")
+Case = tuple[Path, str, Any]  # a test image, its label, its prediction
+EXPORTED = "export.txt"  # what cxr-export printed
 COMMANDS = ("tfds build", "cxr-train", "cxr-export", "cxr-infer")
 
 
 def main() -> None:
-    """Makes a run in a temporary folder and draws every picture."""
+    """Draws every picture, from the run of `make demo`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="Folder to write to.")
-    parser.add_argument("--epochs", type=int, default=10, help="Of the run. [%(default)s]")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        make_run(work, options.epochs)
+        prepare(work)
         pictures: dict[str, Callable[[Path, Path], bool]] = {
             "report": draw_report,
             "contact-sheet": draw_contact_sheet,
@@ -67,17 +72,23 @@ def run(command: str, *arguments: str | Path, work: Path) -> str:
     return done.stdout
 
 
-def make_run(work: Path, epochs: int) -> None:
-    """Draws phantoms, builds, trains and exports in `work`."""
-    run("cxr-data", "phantom", "--out", "images", work=work)
-    name = "chest_xray_pneumonia"
-    where = ("--data_dir", "data", "--manual_dir", "images")
-    run("tfds", "build", name, "--imports", "cxr_tfds.builders", *where, work=work)
-    options = ("--data-dir", "data", "--out", "runs/first", "--epochs", str(epochs))
-    run("cxr-train", "--dataset", f"{name}/224", *options, work=work)
-    for variant, out in {"grey": "models", "heatmap": "models-heatmap"}.items():
-        options = ("--out", out, "--format", "int8", "--variant", variant)
-        run("cxr-export", "runs/first", *options, work=work)
+def prepare(work: Path) -> None:
+    """Brings the result of `make demo` into the layout of the quick start, and exports its run."""
+    if not (DEMO / "run/model.keras").exists():
+        subprocess.run(["make", "demo"], cwd=ROOT, check=True)
+    (work / "images").symlink_to(DEMO / "source")
+    shutil.copytree(DEMO / "run", work / "runs/first")
+    run("cxr-evaluate", "runs/first", work=work)  # writes the report under its new name
+    options = ("--out", "models", "--format", "int8", "--format", "float32")
+    output = run("cxr-export", "runs/first", *options, work=work)
+    (work / EXPORTED).write_text(output, encoding="utf-8")
+    options = ("--out", "models/heatmap", "--format", "int8", "--variant", "heatmap")
+    run("cxr-export", "runs/first", *options, work=work)
+    for name, source in {"Clear": "NORMAL", "Effusion": "PNEUMONIA"}.items():
+        (work / "my-images" / name).mkdir(parents=True)
+        files = sorted((work / "images/chest_xray/train" / source).iterdir())
+        for number, file in enumerate(files):
+            shutil.copy(file, work / "my-images" / name / f"p{number:03}_1.jpeg")
 
 
 def save_small(path: Path, target: Path) -> None:
@@ -107,11 +118,9 @@ def draw_report(work: Path, path: Path) -> bool:
 
 
 def draw_contact_sheet(work: Path, path: Path) -> bool:
-    """Draws the training images that `cxr-data preview` shows."""
-    options = ("--each", "6", "--size", "160", "--dataset", "chest_xray_pneumonia")
-    run("cxr-data", "preview", "images", "--out", "sheet.png", *options, work=work)
-    with Image.open(work / "sheet.png") as sheet:
-        sheet.crop((0, 0, sheet.width, sheet.height // 3)).save(path)
+    """Draws what the command of `own-images.md` shows."""
+    options = ("--config", '{"negative": "Clear"}', "--out", path)
+    run("cxr-data", "preview", "my-images", *options, work=work)
     return True
 
 
@@ -125,45 +134,65 @@ def draw_augmentation(work: Path, path: Path) -> bool:
     figure, axes = plt.subplots(len(presets), columns + 1, figsize=(9, 4), facecolor=PAPER)
     for row, preset in zip(axes, presets, strict=True):
         changed = np.asarray(cxr_tfds.Augment(preset, seed=1, dtype="float32")(batch))
-        show(row[0], pixels, preset)
-        for axis, image in zip(row[1:], changed, strict=False):
-            show(axis, image, "")
+        show(row[0], pixels, "image" if preset == presets[0] else "")
+        row[0].text(-0.1, 0.5, preset, ha="right", va="center", transform=row[0].transAxes)
+        for number, (axis, image) in enumerate(zip(row[1:], changed, strict=False), start=1):
+            show(axis, image, f"change {number}" if preset == presets[0] else "")
     return save_figure(figure, path)
 
 
 def draw_heatmap(work: Path, path: Path) -> bool:
-    """Draws positive test images next to the class activation map over them."""
+    """Draws test images of both classes, with their maps below; wrong predictions come last."""
     import cxr_tfds
 
-    (model,) = (work / "models-heatmap").glob("*.tflite")
+    (model,) = (work / "models/heatmap").glob("*.tflite")
     classifier = cxr_tfds.Classifier(model)
-    files = sorted((work / "images/chest_xray/test/PNEUMONIA").iterdir())[:3]
-    figure, axes = plt.subplots(1, 6, figsize=(9, 1.8), facecolor=PAPER)
-    for number, file in enumerate(files):
+    right: dict[str, list[Case]] = {name: [] for name in CLASSES}
+    wrong: list[Case] = []
+    for name in CLASSES:
+        for file in sorted((work / "images/chest_xray/test" / name).iterdir()):
+            prediction = classifier(file)
+            cases = right[name] if prediction.label == name else wrong
+            cases.append((file, name, prediction))
+    cases = [*right["PNEUMONIA"][:2], *right["NORMAL"][:2], *wrong[:2]]
+    figure, axes = plt.subplots(2, len(cases), figsize=(1.6 * len(cases), 3.9), facecolor=PAPER)
+    for (top, bottom), (file, name, prediction) in zip(axes.T, cases, strict=True):
         pixels = radiograph(file.read_bytes(), SIZE).pixels
-        prediction = classifier(file)
-        show(axes[2 * number], pixels, "image")
-        title = f"{prediction.label} {prediction.probability:.2f}"
-        assert prediction.heatmap is not None
-        show(axes[2 * number + 1], np.asarray(overlay(pixels, prediction.heatmap)), title)
+        show(top, pixels, f"labelled {name}")
+        mark = "predicted" if prediction.label == name else "wrong:"
+        title = f"{mark} {prediction.label}\nprobability {prediction.probability:.2f}"
+        show(bottom, np.asarray(overlay(pixels, prediction.heatmap)), title)
+    draw_legend(figure.add_axes((0.3, 0.0, 0.4, 0.04)))
     return save_figure(figure, path)
 
 
+def draw_legend(axis: Axes) -> None:
+    """Draws the colours of the maps over mid grey."""
+    ramp = np.repeat(np.linspace(0, 1, SIZE, dtype=np.float32)[np.newaxis], SIZE, axis=0)
+    grey = np.full((SIZE, SIZE, 1), 128, np.uint8)
+    axis.imshow(np.asarray(overlay(grey, ramp)), aspect="auto")
+    axis.set_title("speaks for PNEUMONIA", fontsize=8)
+    axis.set(yticks=[], xticks=[0, SIZE - 1])
+    axis.set_xticklabels(["not at all", "most in this image"], fontsize=8)
+
+
 def draw_terminal(work: Path, path: Path) -> bool:
-    """Draws two commands of the device with their output."""
-    images = [
-        sorted((work / "images/chest_xray/test" / name).iterdir())[0].relative_to(work)
-        for name in ("NORMAL", "PNEUMONIA")
+    """Draws the two commands of step 4 of `index.md` with their output."""
+    predict = ("predict", "--model", "models/first-int8.tflite", "images/chest_xray/test")
+    rows = run("cxr-infer", *predict, work=work).splitlines()
+    lines = [
+        "$ cxr-export runs/first --out models --format int8 --format float32",
+        *(work / EXPORTED).read_text(encoding="utf-8").splitlines(),
+        "",
+        f"$ cxr-infer {' '.join(predict)}",
+        *rows[:4],
+        "…",
+        *rows[-4:],
     ]
-    model = ("--model", "models/first-int8.tflite")
-    lines = []
-    for arguments in (("predict", *model, *images), ("evaluate", *model, "images/chest_xray/test")):
-        lines.append(f"$ cxr-infer {' '.join(map(str, arguments))}")
-        lines += [*run("cxr-infer", *arguments, work=work).splitlines(), ""]
     font_file = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSansMono.ttf")
-    font, height, margin = ImageFont.truetype(str(font_file), 13), 18, 16
+    font, height, margin = ImageFont.truetype(str(font_file), 15), 21, 18
     width = max(int(font.getlength(line)) for line in lines) + 2 * margin
-    picture = Image.new("RGB", (width, height * len(lines) + margin), "#1e2329")
+    picture = Image.new("RGB", (width, height * len(lines) + 2 * margin), "#1e2329")
     draw = ImageDraw.Draw(picture)
     for number, line in enumerate(lines):
         color = "#7ec699" if line.startswith("$") else "#d7dae0"
@@ -176,12 +205,12 @@ def draw_way(work: Path, path: Path) -> bool:
     """Draws the four commands with what goes in and comes out."""
     images = test_images(work)
     grid = np.concatenate([np.concatenate(images[4 * n : 4 * n + 4], 1) for n in range(4)])
-    (model,) = (work / "models").glob("*.tflite")
+    model = work / "models/first-int8.tflite"
     labels = (
         ("images", "a folder or zip"),
         ("dataset", "TFRecords, 224 x 224"),
         ("run folder", "model, metrics, report"),
-        (".tflite", f"{model.stat().st_size // 1024} KB, checked"),
+        (".tflite", f"{model.stat().st_size / 1000:.0f} KB, checked"),
         ("prediction", "on the device"),
     )
     figure = plt.figure(figsize=(11, 2.5), facecolor=PAPER)
@@ -191,9 +220,9 @@ def draw_way(work: Path, path: Path) -> bool:
     draw_curve(axes[2], work)
     axes[3].text(0.5, 0.5, "int8", ha="center", va="center", fontsize=22, color=INK)
     show(axes[4], images[-1], "")
-    axes[4].text(
-        0.5, 0.06, "PNEUMONIA", ha="center", transform=axes[4].transAxes, color="w", weight="bold"
-    )
+    bar = {"facecolor": "black", "alpha": 0.75, "edgecolor": "none", "pad": 3}
+    where = {"ha": "center", "transform": axes[4].transAxes, "bbox": bar}
+    axes[4].text(0.5, 0.06, "PNEUMONIA", color="w", weight="bold", **where)
     for axis, (name, note) in zip(axes, labels, strict=True):
         axis.set(xticks=[], yticks=[], title=name)
         axis.axis("on")
@@ -218,7 +247,7 @@ def draw_curve(axis: Axes, work: Path) -> None:
 
 def test_images(work: Path) -> list[np.ndarray]:
     """Returns 16 test images (224, 224, 1), the normal ones first."""
-    folders = [work / "images/chest_xray/test" / name for name in ("NORMAL", "PNEUMONIA")]
+    folders = [work / "images/chest_xray/test" / name for name in CLASSES]
     files = [file for folder in folders for file in sorted(folder.iterdir())[:8]]
     return [radiograph(file.read_bytes(), SIZE).pixels for file in files]
 
