@@ -7,6 +7,7 @@ interpolation, then sharpness, exposure, noise and compression. Every image has 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -77,8 +78,7 @@ class Augment(keras.layers.Layer):
         parts = []
         for i, group in enumerate(groups):
             members = slice(i * size, (i + 1) * size)
-            values = [value[members] for value in exposure]
-            parts.append(self._degrade(group, images[members], values))
+            parts.append(self._degrade(group, images[members], [v[members] for v in exposure]))
         images = parts[0]
         if len(groups) > 1:
             images = ops.take(ops.concatenate(parts), slots, axis=0)
@@ -87,9 +87,8 @@ class Augment(keras.layers.Layer):
     def _draw_slots(self, count: Any) -> tuple[Any, Any]:
         """Assigns N images at random to as many slots, or up to 3 more if 4 does not divide N.
 
-        Returns:
-          The slot of each image, int32 (N,), and the image in each slot. An empty slot is filled
-          with the last image.
+        Returns the slot of each image, int32 (N,), and the image in each slot. An empty slot is
+        filled with the last image.
         """
         order = ops.argsort(self._uniform(((count + 3) // 4 * 4,), 0, 1))
         return ops.argsort(order)[:count], ops.minimum(order, count - 1)
@@ -121,11 +120,8 @@ class Augment(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs to make the same layer."""
-        return {
-            **super().get_config(),
-            "settings": dataclasses.asdict(self.settings),
-            "seed": self.seed,
-        }
+        settings = dataclasses.asdict(self.settings)
+        return {**super().get_config(), "settings": settings, "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Augment:
@@ -156,10 +152,7 @@ def draw_matrix(settings: AugmentSettings, shape: tuple, seeds: keras.random.See
       Matrices for `warp`, float32 (N, 6); offsets in pixels. Mirrored images change laterality.
     """
     count, height, width, _ = shape
-
-    def between(half_width: float) -> Any:
-        return keras.random.uniform((count,), -half_width, half_width, dtype="float32", seed=seeds)
-
+    between = functools.partial(_between, (count,), seeds)
     angle = between(settings.rotation_deg) * (math.pi / 180)
     sheared = angle + between(settings.shear_deg) * (math.pi / 180)
     mirror = ops.where(
@@ -233,32 +226,25 @@ def draw_exposure(
     settings: AugmentSettings, count: int, seeds: keras.random.SeedGenerator
 ) -> tuple[Any, Any, Any]:
     """Draws gain, offset (fraction of full scale) and power of N images, float32 (N, 1, 1, 1)."""
+    between = functools.partial(_between, (count, 1, 1, 1), seeds)
+    gain, offset = 1 + between(settings.contrast), between(settings.brightness)
+    return gain, offset, ops.exp(between(settings.gamma))
 
-    def between(half_width: float) -> Any:
-        return keras.random.uniform(
-            (count, 1, 1, 1), -half_width, half_width, dtype="float32", seed=seeds
-        )
 
-    return (
-        1 + between(settings.contrast),
-        between(settings.brightness),
-        ops.exp(between(settings.gamma)),
-    )
+def _between(shape: tuple, seeds: keras.random.SeedGenerator, half_width: float) -> Any:
+    return keras.random.uniform(shape, -half_width, half_width, dtype="float32", seed=seeds)
 
 
 def expose(images: Any, gain: Any, offset: Any, power: Any) -> Any:
     """Changes contrast around each image's mean, then brightness, then gamma.
 
-    Labels and laterality are unchanged.
+    Labels and laterality are unchanged. Images keep their shape and dtype.
 
     Args:
       images: Any real dtype (N, H, W, C), values 0 to 255.
       gain: Contrast factor >= 0, float32 (N, 1, 1, 1) or a number; 1 keeps the contrast.
       offset: Brightness to add, a fraction of full scale; 0 keeps the brightness.
       power: Exponent > 0 of grey values from 0 to 1; 1 keeps them.
-
-    Returns:
-      Images of the same shape and dtype, clipped to 0 to 255.
     """
     values = ops.cast(images, "float32")
     # Columns first: a sum over all axes is not vectorized on a CPU and takes three times as long.
@@ -269,14 +255,10 @@ def expose(images: Any, gain: Any, offset: Any, power: Any) -> Any:
 
 
 def mix(images: Any, share: Any) -> Any:
-    """Mixes each image with the image at its place in the reversed batch.
+    """Mixes each float image (N, H, W, C) with the image at its place in the reversed batch.
 
-    Labels change: mix them with the same shares, as `cxr_tfds.reading.pipeline.with_mixup` does.
-    Laterality is unchanged.
-
-    Args:
-      images: float (N, H, W, C) of any range, which is kept.
-      share: float (N,), 0 to 1: the weight of the image itself.
+    `share`, float (N,), is the weight of the image itself, 0 to 1. Mix the labels with the same
+    shares, as `cxr_tfds.reading.pipeline.with_mixup` does. Laterality is unchanged.
     """
     share = ops.cast(ops.reshape(share, (-1, 1, 1, 1)), images.dtype)
     return share * images + (1 - share) * ops.flip(images, axis=0)

@@ -1,12 +1,11 @@
 """Differences between hospitals: sharpness and compression, in `keras.ops`.
 
-Images in and out: float (N, H, W, C), values 0 to 255, any photometric interpretation. Labels and
-laterality are unchanged.
+Images in and out: float (N, H, W, C), values 0 to 255, any photometric interpretation. Shape and
+dtype are kept. Labels and laterality are unchanged.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,27 +16,15 @@ from cxr_tfds.imaging.jpeg import STANDARD_TABLE
 _BLUR_RADIUS = 4  # taps to each side: 2 standard deviations of the strongest blur
 _LUMINANCE = np.array(STANDARD_TABLE, np.float32).reshape(8, 8)  # rows are vertical frequencies
 # Orthonormal DCT-II; row k is the k-th cosine.
-_DCT = np.array(
-    [
-        [
-            math.sqrt((1 if k == 0 else 2) / 8) * math.cos(math.pi * (2 * n + 1) * k / 16)
-            for n in range(8)
-        ]
-        for k in range(8)
-    ],
-    np.float32,
-)
+_K, _N = np.mgrid[:8, :8]
+_DCT = np.sqrt(np.where(_K == 0, 1, 2) / 8) * np.cos(np.pi * (2 * _N + 1) * _K / 16)
+_DCT = _DCT.astype(np.float32)
 
 
 def blur(images: Any, sigma: Any) -> Any:
     """Applies a Gaussian blur to each image; the edge is repeated outside.
 
-    Args:
-      images: float (N, H, W, C), values 0 to 255.
-      sigma: Standard deviations, float32 (N,), 0 to 2 pixels; 0 leaves an image unchanged.
-
-    Returns:
-      Images of the same shape, dtype and range.
+    `sigma` holds standard deviations, float32 (N,), 0 to 2 pixels; 0 leaves an image unchanged.
     """
     taps = np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, dtype=np.float32)
     # Avoids a division by 0; at 0.05 pixels the next tap weighs e^-200.
@@ -51,39 +38,30 @@ def blur(images: Any, sigma: Any) -> Any:
 
 def _filter(images: Any, weights: Any, axis: int) -> Any:
     """Returns the sum of copies shifted along `axis`, weighted per image: weights (N, taps)."""
-    length = images.shape[axis]
-    taps = 2 * _BLUR_RADIUS + 1
     filled = _repeat_edge(images, axis, _BLUR_RADIUS, _BLUR_RADIUS)
-    shifted = [
-        filled[:, tap : tap + length] if axis == 1 else filled[:, :, tap : tap + length]
-        for tap in range(taps)
-    ]
-    return sum(
-        ops.reshape(weights[:, tap], (-1, 1, 1, 1)) * part for tap, part in enumerate(shifted)
-    )
+    total = 0
+    for tap in range(2 * _BLUR_RADIUS + 1):
+        shifted = filled[_along(axis, tap, tap + images.shape[axis])]
+        total += ops.reshape(weights[:, tap], (-1, 1, 1, 1)) * shifted
+    return total
+
+
+def _along(axis: int, start: int, stop: int | None) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (slice(start, stop),)
 
 
 def _repeat_edge(images: Any, axis: int, before: int, after: int) -> Any:
     """Pads rows (`axis` 1) or columns (2) by concatenation; a gather takes 3 times as long."""
-    if not before and not after:
-        return images
-    first, last = (
-        (images[:, :1], images[:, -1:]) if axis == 1 else (images[:, :, :1], images[:, :, -1:])
-    )
+    first, last = images[_along(axis, 0, 1)], images[_along(axis, -1, None)]
     return ops.concatenate([*[first] * before, images, *[last] * after], axis=axis)
 
 
 def compress(images: Any, quality: Any) -> Any:
     """Applies the loss of a greyscale JPEG: the quantization of 8 x 8 DCT coefficients.
 
-    A side that is not a multiple of 8 is padded by repeating its edge, as encoders do.
-
-    Args:
-      images: float (N, H, W, C), values 0 to 255; each channel is compressed as one grey image.
-      quality: float32 (N,), 1 to 100 on the scale of libjpeg; 100 rounds the coefficients to 1.
-
-    Returns:
-      Images of the same shape and dtype, clipped to 0 to 255.
+    Each channel is compressed as one grey image. A side that is not a multiple of 8 is padded by
+    repeating its edge, as encoders do. `quality`, float32 (N,), is 1 to 100 on the scale of
+    libjpeg; 100 rounds the coefficients to 1.
     """
     count, height, width, channels = ops.shape(images)
     tall, wide = -(-height // 8), -(-width // 8)

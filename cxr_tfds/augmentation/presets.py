@@ -62,21 +62,17 @@ class AugmentSettings:
             raise InputError(f"fill={self.fill!r}; expected one of {', '.join(FILLS)}.")
         for name, limit in LIMITS.items():
             value = getattr(self, name)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, (int, float))
-                or not 0 <= value <= limit
-            ):
+            if not isinstance(value, (int, float)) or not 0 <= value <= limit:
                 raise InputError(f"{name}={value!r}; expected 0 to {limit}.")
 
     @property
     def warps(self) -> bool:
-        """Whether any change is geometric."""
+        """Whether an image is moved, turned, scaled or mirrored."""
         return any((self.rotation_deg, self.shear_deg, self.zoom, self.shift, self.flip))
 
     @property
     def exposes(self) -> bool:
-        """Whether any change concerns grey values."""
+        """Whether brightness, contrast or gamma changes."""
         return any((self.brightness, self.contrast, self.gamma))
 
 
