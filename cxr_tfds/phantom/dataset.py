@@ -18,13 +18,13 @@ from cxr_tfds.sources.kermany import FINDINGS
 SPLITS = ("train", "val", "test")
 CLASSES = ("NORMAL", "PNEUMONIA")
 ROOT = "chest_xray"
-SETTINGS_FILE = "phantom.json"
-NORMAL_SHARE = 0.4  # of the images that `images_per_split` plans; the original test split has 0.375
+_SETTINGS_FILE = "phantom.json"
+_NORMAL_SHARE = 0.4  # of the images; the original test split has 0.375
 _BACTERIA_SHARE = 0.6  # of the pneumonia patients; 0.65 of the original images
 _PATIENT, _IMAGE, _PLAN = range(3)  # random streams of one seed
 
 
-class PlannedImage(NamedTuple):
+class _PlannedImage(NamedTuple):
     """One image to draw."""
 
     path: str  # below chest_xray/, with "/" between the parts
@@ -57,15 +57,13 @@ def write_dataset(
       The number of images written, by split and class.
 
     Raises:
-      InputError: A split, class, count or the seed is not allowed, or `out` holds something
-        that must not be replaced.
+      InputError: `out` holds something that must not be replaced.
     """
-    planned = list(plan_images(images, seed))
     out = out.resolve()
     check_new_folder(out, overwrite=overwrite)
-    if out.exists() and any(out.iterdir()) and not (out / SETTINGS_FILE).is_file():
+    if out.exists() and any(out.iterdir()) and not (out / _SETTINGS_FILE).is_file():
         raise InputError(
-            f"{out} contains no {SETTINGS_FILE}, so it was not drawn by cxr-tfds and is not "
+            f"{out} contains no {_SETTINGS_FILE}, so it was not drawn by cxr-tfds and is not "
             "replaced. Choose another folder."
         )
     counts = {
@@ -75,18 +73,16 @@ def write_dataset(
         for split in SPLITS:
             for name in CLASSES:
                 (temporary / ROOT / split / name).mkdir(parents=True)
-        for image in planned:
+        for image in _plan_images(counts, seed):
             _write_image(temporary / ROOT / image.path, image, seed)
             if progress:
                 progress(1)
         settings = {"drawn_by": f"cxr-tfds {__version__}", "seed": seed, "images": counts}
-        write_json(temporary / SETTINGS_FILE, settings)
-        if not out.exists():
-            temporary.rename(out)
-            return counts
+        write_json(temporary / _SETTINGS_FILE, settings)
+        out.mkdir(exist_ok=True)
         if (out / ROOT).exists():
             (out / ROOT).rename(temporary / "old")
-        for name in (ROOT, SETTINGS_FILE):
+        for name in (_SETTINGS_FILE, ROOT):
             (temporary / name).replace(out / name)
     return counts
 
@@ -95,36 +91,23 @@ def images_per_split(train: int, test: int) -> dict[str, dict[str, int]]:
     """Returns counts for `write_dataset`: 40% NORMAL, and a val split of 8 images a class."""
     counts = {}
     for split, total in (("train", train), ("val", 16), ("test", test)):
-        normal = 8 if split == "val" else round(NORMAL_SHARE * total)
+        normal = 8 if split == "val" else round(_NORMAL_SHARE * total)
         counts[split] = {"NORMAL": normal, "PNEUMONIA": total - normal}
     return counts
 
 
-def plan_images(images: Mapping[str, Mapping[str, int]], seed: int) -> Iterator[PlannedImage]:
+def _plan_images(counts: dict[str, dict[str, int]], seed: int) -> Iterator[_PlannedImage]:
     """Yields every image of a dataset with its patient; each patient is in one split.
 
     As in the original, the number alone does not identify a patient: personN_bacteria and
     personN_virus are two.
-
-    Raises:
-      InputError: See `write_dataset`.
     """
-    if seed < 0:
-        raise InputError(f"seed={seed}; expected 0 or more.")
-    for split, classes in images.items():
-        if split not in SPLITS or not set(classes) <= set(CLASSES):
-            raise InputError(
-                f"images[{split!r}] has {', '.join(classes)}; expected splits {', '.join(SPLITS)} "
-                f"and classes {', '.join(CLASSES)}."
-            )
-        if min(classes.values(), default=0) < 0:
-            raise InputError(f"images[{split!r}]={dict(classes)}; expected counts of 0 or more.")
     patients = dict.fromkeys(FINDINGS, 0)
     serial = person = 0
     for split_number, split in enumerate(SPLITS):
         for label, name in enumerate(CLASSES):
             rng = np.random.default_rng([seed, _PLAN, split_number, label])
-            left = images.get(split, {}).get(name, 0)
+            left = counts[split][name]
             while left:
                 finding = "none"
                 if label:
@@ -139,12 +122,12 @@ def plan_images(images: Mapping[str, Mapping[str, int]], seed: int) -> Iterator[
                     if label:
                         stem = f"person{number}_{finding}_{person}"
                     path = f"{split}/{name}/{stem}.jpeg"
-                    yield PlannedImage(path, finding, sum(patients.values()), serial)
+                    yield _PlannedImage(path, finding, sum(patients.values()), serial)
                     serial += 1
                 left -= count
 
 
-def _write_image(path: Path, planned: PlannedImage, seed: int) -> None:
+def _write_image(path: Path, planned: _PlannedImage, seed: int) -> None:
     anatomy = draw_anatomy(np.random.default_rng([seed, _PATIENT, planned.patient]))
     rng = np.random.default_rng([seed, _IMAGE, planned.serial])
     quality = int(rng.integers(70, 96))
