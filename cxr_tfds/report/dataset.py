@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from cxr_tfds.evaluation.scoring import Scores
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.sequential import read_columns
 
@@ -43,26 +38,9 @@ class DatasetSummary(NamedTuple):
     searched_for_shortcuts: bool
 
 
-def summarize_dataset(dataset: BuiltDataset, split: str, scores: Scores) -> DatasetSummary:
-    """Returns counts of every split, and what the dataset and its build report say.
-
-    Args:
-      dataset: The dataset.
-      split: The split of `scores`, which need not be read again.
-      scores: Scores of `split`.
-    """
-    splits = {}
-    for name, size in dataset.sizes.items():
-        if name == split:
-            findings = scores.findings or [""] * size
-            splits[name] = _count(dataset, scores.labels, scores.patient_ids, findings)
-        elif size:
-            columns = read_columns(dataset, name, "label", "patient_id", "finding")
-            names = (*dataset.findings, "")  # -1 is unknown
-            findings = [names[number] for number in columns["finding"]]
-            splits[name] = _count(
-                dataset, columns["label"], columns["patient_id"].tolist(), findings
-            )
+def summarize_dataset(dataset: BuiltDataset) -> DatasetSummary:
+    """Returns counts of every split, and the texts of the dataset and its build report."""
+    splits = {name: _count(dataset, name) for name, size in dataset.sizes.items() if size}
     folder = Path(next(shard for shards in dataset.shards.values() for shard in shards)).parent
     # Markdown, to be shown as plain text.
     description = str(_read(folder / _INFO).get("description", "")).replace("`", "")
@@ -85,16 +63,17 @@ def summarize_dataset(dataset: BuiltDataset, split: str, scores: Scores) -> Data
     )
 
 
-def _count(
-    dataset: BuiltDataset, labels: np.ndarray, patients: Sequence[str], findings: Sequence[str]
-) -> SplitSummary:
-    positive = (name for name, label in zip(findings, labels, strict=True) if label and name)
+def _count(dataset: BuiltDataset, split: str) -> SplitSummary:
+    columns = read_columns(dataset, split, "label", "patient_id", "finding")
+    labels, patients = columns["label"], columns["patient_id"]
+    positives = columns["finding"][labels > 0]
+    counts = {name: int((positives == k).sum()) for k, name in enumerate(dataset.findings)}
     return SplitSummary(
         images=len(labels),
-        patients=len({patient for patient in patients if patient}) or None,
-        without_patient=sum(not patient for patient in patients),
-        classes={name: int((labels == number).sum()) for number, name in enumerate(dataset.labels)},
-        findings=dict(sorted(Counter(positive).items())),
+        patients=len(set(patients) - {""}) or None,
+        without_patient=int((patients == "").sum()),
+        classes={name: int((labels == k).sum()) for k, name in enumerate(dataset.labels)},
+        findings={name: count for name, count in sorted(counts.items()) if count},
     )
 
 

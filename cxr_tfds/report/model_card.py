@@ -45,13 +45,7 @@ def write_sections(
 ) -> list[Section]:
     """Returns the content of the model card, for `MODEL_CARD.md` and the report.
 
-    Args:
-      config: Config of the run.
-      model: The Keras model.
-      split: The split of `metrics` and `stress`.
-      metrics: The split's table in `metrics.json`.
-      stress: The split's table in `stress.json`, if measured.
-      data: Summary of the dataset.
+    `metrics` and `stress` are the tables of `split` in `metrics.json` and `stress.json`.
     """
     return [
         Section("Intended use", _intended_use(config)),
@@ -89,15 +83,10 @@ def _model(config: RunConfig, model: Any) -> list[str]:
     side = f" {TIMES} ".join(map(str, config.shape))
     lines.append(f"Input: {side} grey values from 0 to 255 (fit: {config.fit}).")
     if len(config.labels) > 2:
-        lines.append(
-            "Output: one logit per class. Probabilities are the softmax of logits / "
-            f"{temperature} (temperature)."
-        )
+        output = "one logit per class. Probabilities are the softmax of logits"
     else:
-        lines.append(
-            f"Output: the logit of {config.labels[1]}. Its probability is the sigmoid of logit / "
-            f"{temperature} (temperature)."
-        )
+        output = f"the logit of {config.labels[1]}. Its probability is the sigmoid of logit"
+    lines.append(f"Output: {output} / {temperature} (temperature).")
     if config.threshold is not None:
         lines.append(
             f"{config.labels[1]} is predicted from a probability of {config.threshold:.3f}. This "

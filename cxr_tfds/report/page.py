@@ -18,7 +18,7 @@ from cxr_tfds.files import complete_file
 from cxr_tfds.plotting import TIMES, Picture, class_colour, plot_style
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report.dataset import summarize_dataset
-from cxr_tfds.report.gallery import collect_examples
+from cxr_tfds.report.gallery import collect_examples, data_url
 from cxr_tfds.report.model_card import DISCLAIMER, metric_label, write_sections
 from cxr_tfds.report.plots import plot_scores
 from cxr_tfds.report.stress_plot import plot_stress
@@ -53,9 +53,8 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
         )
         training_pictures = plot_training(history)
         stress_picture = plot_stress(stress) if stress else None
-    data = summarize_dataset(results.dataset, split, scores)
+    data = summarize_dataset(results.dataset)
     sections = write_sections(config, results.model, split, metrics, stress, data)
-    headline = _HEADLINE_MANY if config.threshold is None else _HEADLINE
     context = {
         "run": run.resolve().name,
         "path": shlex.quote(str(run.resolve())),
@@ -66,7 +65,7 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
         "metric_names": [
             name for name, value in metrics.items() if isinstance(value, dict) and "low" in value
         ],
-        "headline": headline,
+        "headline": _HEADLINE_MANY if config.threshold is None else _HEADLINE,
         "counts": _describe_counts(config, metrics),
         "model": results.model,
         "layers": _layer_rows(results.model),
@@ -91,14 +90,14 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
         "metric_label": metric_label,
         "percent": lambda value: "undefined" if value is None else f"{100 * value:.1f}%",
         "breakable": _breakable,
+        "data_url": data_url,
     }
     page = environment.overlay(autoescape=True).get_template("report.html.j2")
     card = environment.get_template("model_card.md.j2")
     for name, template in ((run_folder.REPORT, page), (run_folder.CARD, card)):
         with complete_file(run / name) as temporary:
             temporary.write_text(template.render(context), encoding="utf-8")
-    stress_pictures = [stress_picture] if stress_picture else []
-    _write_pictures(run, [*score_pictures, *training_pictures, *stress_pictures, *sheets])
+    _write_pictures(run, [*score_pictures, *training_pictures, stress_picture, *sheets])
 
 
 def _describe_counts(config: RunConfig, metrics: dict[str, Any]) -> str:
@@ -134,12 +133,12 @@ def _breakable(name: str) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[/_])", name))
 
 
-def _write_pictures(run: Path, pictures: Iterable[Picture]) -> None:
+def _write_pictures(run: Path, pictures: Iterable[Picture | None]) -> None:
     """Replaces the pictures of an earlier report: a model without errors has no sheet of errors."""
     folder = run / run_folder.PICTURES
     folder.mkdir(exist_ok=True)
     for path in run_folder.own_pictures(run):
         path.unlink()
-    for picture in pictures:
+    for picture in filter(None, pictures):
         with complete_file(folder / f"{picture.name}.png") as temporary:
             temporary.write_bytes(picture.png)

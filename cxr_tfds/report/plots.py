@@ -35,11 +35,7 @@ def plot_scores(
 ) -> list[Picture]:
     """Returns all pictures of a scored split that are defined.
 
-    Args:
-      scores: Scores of the split.
-      metrics: The split's table in `metrics.json`.
-      labels: Class names.
-      threshold: Decides two classes; None for more.
+    `metrics` is the split's table in `metrics.json`.
     """
     pictures = [
         _plot_confusion(metrics["confusion_matrix"], labels),
@@ -61,15 +57,8 @@ def _plot_curves(
 ) -> bool:
     """Plots the curve of the finding, or of each class against the rest, with its band.
 
-    Args:
-      axes: Where to plot.
-      scores: Scores of the split.
-      labels: Class names.
-      make_curve: `roc_curve` or `precision_recall_curve`.
-      zoom: x range, y range and lower left corner (in parts of the axes) of an enlarged detail.
-
-    Returns:
-      Whether any curve is defined.
+    `zoom` holds x range, y range and lower left corner (in parts of the axes) of an enlarged
+    detail. Returns whether any curve is defined.
     """
     several = scores.logits.ndim > 1
     values = scores.probabilities.T if several else scores.logits[np.newaxis]

@@ -15,7 +15,7 @@ from cxr_tfds.plotting import plot_style
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.report import model_card, page
-from cxr_tfds.report.dataset import DatasetSummary, summarize_dataset
+from cxr_tfds.report.dataset import DatasetSummary, SplitSummary, summarize_dataset
 from cxr_tfds.report.gallery import collect_examples
 from cxr_tfds.report.plots import plot_scores
 from cxr_tfds.report.training_plots import plot_training
@@ -45,22 +45,13 @@ def dataset(built, tmp_path):
     return open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), tmp_path / "data")
 
 
-SCORES = Scores(
-    ["a", "b", "c"], ["p", "p", ""], np.array([0, 1, 1]), np.zeros(3), ["none", "virus", "bacteria"]
-)
-
-
 def folder_of(dataset):
     return Path(dataset.shards["test"][0]).parent
 
 
 def test_summary_counts_every_split(dataset):
-    summary = summarize_dataset(dataset, "test", SCORES)
-    assert summary.splits["test"].images == 3  # from the scores: the split is not read again
-    assert summary.splits["test"].patients == 1
-    assert summary.splits["test"].without_patient == 1
-    assert summary.splits["test"].classes == {"NORMAL": 1, "PNEUMONIA": 2}
-    assert summary.splits["test"].findings == {"bacteria": 1, "virus": 1}
+    summary = summarize_dataset(dataset)
+    assert summary.splits.keys() == {"train", "validation", "test"}
     train = summary.splits["train"]
     assert train.images == dataset.sizes["train"] == sum(train.classes.values())
     assert sum(train.findings.values()) == train.classes["PNEUMONIA"]
@@ -78,7 +69,7 @@ def test_summary_has_warnings_of_the_build_report(dataset):
         "duplicates": {"across_splits": [["a", "b"], ["c", "d"]]},
     }
     (folder_of(dataset) / "build_report.json").write_text(json.dumps(report), encoding="utf-8")
-    summary = summarize_dataset(dataset, "test", SCORES)
+    summary = summarize_dataset(dataset)
     assert summary.warnings[:3] == [
         "JPEG quality alone tells",
         "patients in two splits: 1",
@@ -97,16 +88,12 @@ def test_model_card_without_build_report_and_description(dataset, content):
     if content is not None:
         (folder / "build_report.json").write_text(content, encoding="utf-8")
     (folder / "dataset_info.json").write_text("{}", encoding="utf-8")
-    summary = summarize_dataset(dataset, "test", SCORES)
+    summary = summarize_dataset(dataset)
     assert (summary.description, summary.source, summary.warnings) == ("", "", [])
     assert not summary.searched_for_shortcuts
     lines = limitations(summary)
     assert (
         "The dataset was not checked for properties outside the lungs that separate the classes."
-        in lines
-    )
-    assert (
-        "The patients of some images are unknown: images of one patient may be in two splits."
         in lines
     )
 
@@ -149,6 +136,13 @@ def test_positive_predictions_where_the_finding_is_rare():
 def test_no_sentence_without_positive_predictions(sensitivity, specificity):
     changes = {"sensitivity": {"value": sensitivity}, "specificity": {"value": specificity}}
     assert not any("positive predictions" in line for line in limitations(NOTHING, **changes))
+
+
+@pytest.mark.parametrize("unknown", [0, 1])
+def test_limitations_mention_unknown_patients(unknown):
+    splits = {"train": SplitSummary(3, 1, unknown, {}, {})}
+    lines = limitations(NOTHING._replace(splits=splits))
+    assert any(line.startswith("The patients of some images are") for line in lines) == unknown
 
 
 def test_limitations_without_warnings_and_test_split():
@@ -217,7 +211,7 @@ def test_errors_are_sorted_by_confidence():
     assert [example.image_id for example in groups[2].examples] == ["11", "12"]
     example = groups[0].examples[0]
     assert (example.true_class, example.predicted_class) == ("SICK", "NORMAL")
-    assert not example.correct
+    assert not groups[0].correct
     assert example.probability == pytest.approx(1 / (1 + np.exp(1 / 3)))
     names = [sheet.name for sheet in sheets]
     assert names == ["false-negatives", "false-positives", "correct-1"]
