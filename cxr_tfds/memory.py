@@ -39,9 +39,6 @@ def free_memory(root: Path = Path("/")) -> int:
 
     If the system does not report its free memory, this is half of all memory, or 0 if that is
     unknown as well.
-
-    Args:
-      root: Root of the file system with `proc` and `sys`.
     """
     return max(0, min([_free_in_machine(root), *_free_in_groups(root)]))
 

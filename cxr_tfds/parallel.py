@@ -35,14 +35,10 @@ def ordered_map(
     *,
     in_flight: int | None = None,
 ) -> Iterator[R]:
-    """Yields `function(item)` in the order of `items`.
+    """Yields `function(item)` in the order of `items`, which are read only as far as needed.
 
-    Args:
-      function: Function to run in `executor`.
-      items: Its arguments; read only as far as needed.
-      executor: Where to run it.
-      in_flight: Most items submitted at a time. The default keeps this machine's cores busy; set it
-        for an executor on other machines.
+    `in_flight` is the largest number of items submitted at a time. The default keeps this machine's
+    cores busy; set it for an executor on other machines.
     """
     limit = in_flight or IN_FLIGHT_PER_CORE * core_count()
     pending: deque[Future[R]] = deque()

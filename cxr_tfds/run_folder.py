@@ -33,30 +33,18 @@ History = list[dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The content of `config.json`: everything needed to repeat a run and to use its model.
+    """The content of `config.json`: everything needed to repeat a run and to use its model."""
 
-    Attributes:
-      settings: Settings of the run, see `cxr_tfds.training.settings.TrainSettings`.
-      dataset: "name" (with version) and "fingerprint" of the dataset.
-      labels: Class names, the negative class first.
-      shape: (S, S, C) of the images.
-      fit: How source images are fitted to S x S.
-      precision: Keras dtype policy of the training.
-      environment: Versions of the software used for training.
-      temperature: Divisor of the logits, fitted on validation.
-      threshold: Smallest probability that is predicted positive; None before it is chosen or with
-        more than two classes.
-      format: Version of the file format.
-    """
-
-    settings: dict[str, Any]
-    dataset: dict[str, str]
-    labels: tuple[str, ...]
-    shape: tuple[int, int, int]
-    fit: str
-    precision: str
-    environment: dict[str, str]
-    temperature: float = 1.0
+    settings: dict[str, Any]  # see `cxr_tfds.training.settings.TrainSettings`
+    dataset: dict[str, str]  # "name" (with version) and "fingerprint"
+    labels: tuple[str, ...]  # class names, the negative class first
+    shape: tuple[int, int, int]  # (S, S, C) of the images
+    fit: str  # how source images are fitted to S x S
+    precision: str  # Keras dtype policy of the training
+    environment: dict[str, str]  # versions of the software used for training
+    temperature: float = 1.0  # divides the logits; fitted on validation
+    # Smallest probability that is predicted positive; None before it is chosen or for more than
+    # two classes.
     threshold: float | None = None
     format: int = FORMAT
 
@@ -66,12 +54,7 @@ class RunConfig:
 
     @classmethod
     def read(cls, run: Path) -> RunConfig:
-        """Reads the config of a run folder.
-
-        Raises:
-          MissingData: `run` is not a run folder.
-          InputError: The file is from another version of cxr-tfds or corrupt.
-        """
+        """Reads the config of a run folder."""
         path = run / CONFIG
         if not path.is_file():
             problem = f"is not a run folder (no {CONFIG})" if run.exists() else "does not exist"
@@ -97,10 +80,7 @@ class RunConfig:
 
 
 def read_metrics(run: Path, name: str = METRICS) -> dict[str, Any]:
-    """Returns the metrics of a run by split; empty before it is measured.
-
-    `name` is `METRICS`, or `STRESS` for the metrics under stress.
-    """
+    """Returns the metrics (or the `STRESS` metrics) of a run by split; empty if not measured."""
     path = run / name
     if not path.is_file():
         return {}
@@ -122,12 +102,7 @@ def save_model(model: Any, run: Path) -> None:
 
 
 def load_model(run: Path) -> Any:
-    """Returns the trained Keras model, float32.
-
-    Raises:
-      MissingData: The run has no model yet.
-      InputError: The file is corrupt.
-    """
+    """Returns the trained Keras model, float32."""
     path = run / MODEL
     if not path.is_file():
         raise MissingData(
@@ -171,10 +146,7 @@ def best_epoch(history: History) -> int:
 
 def write_history(run: Path, history: History) -> None:
     """Writes `history.csv`, one row per epoch."""
-    with (
-        complete_file(run / HISTORY) as path,
-        path.open("w", newline="", encoding="utf-8") as file,
-    ):
+    with complete_file(run / HISTORY) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)

@@ -24,7 +24,9 @@ _EXTRAS = {
     "jinja2": "train",
     "matplotlib": "train",
     "tqdm": "train",
+    "pyarrow": "train",
     "pydicom": "dicom",
+    "array_record": "arrayrecord",
 }
 
 

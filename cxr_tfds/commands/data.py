@@ -1,4 +1,4 @@
-"""`cxr-data`: inspects source folders of radiographs, or draws one."""
+"""`cxr-data`: inspects source folders of radiographs, draws one, or exports a built dataset."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from cxr_tfds.augmentation.presets import PRESETS
 from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Group, NearestChoice
+from cxr_tfds.commands.data_export import export
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder, complete_file
 from cxr_tfds.native import load_tensorflow
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group, context_settings={"show_default": True})
 def cli() -> None:
-    """Inspect folders of chest radiographs before `tfds build`, or draw one."""
+    """Inspect folders of chest radiographs, draw one, or export a built dataset."""
 
 
 def _check_dataset(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -87,7 +88,8 @@ def summary(
         click.echo(json.dumps(report, indent=2) if as_json else format_report(report))
         return
     scanned = _scan(source, dataset, config)
-    with click.progressbar(length=len(scanned.images), label="Reading", file=sys.stderr) as bar:
+    images = len(scanned.listing.images)
+    with click.progressbar(length=images, label="Reading", file=sys.stderr) as bar:
         survey = survey_source(scanned, bar.update)
     click.echo(json.dumps(survey.report, indent=2) if as_json else format_survey(survey.report))
     if plot is not None:
@@ -161,8 +163,8 @@ def preview(
     augment = _load_augmentation(augmented, seed) if augmented else None
     scanned = _scan(source, dataset, config)
     rows = sample_rows(
-        scanned.images,
-        scanned.classes,
+        scanned.listing.images,
+        scanned.listing.classes,
         FitSettings(size, fit=fit),
         each=each,
         seed=seed,
@@ -252,3 +254,6 @@ def phantom(out: Path, train: int, test: int, seed: int, overwrite: bool) -> Non
     rows = [(split, *(classes[name] for name in CLASSES)) for split, classes in counts.items()]
     click.echo(text_table([("split", *CLASSES), *rows]))
     click.echo(out / ROOT)
+
+
+cli.add_command(export)

@@ -39,7 +39,7 @@ def _parse_dataset(ctx: click.Context, param: click.Parameter, value: str | None
         name = DatasetName.parse(value)
     except InputError as err:
         raise click.BadParameter(str(err), ctx, param) from None
-    if name.dataset not in (known := known_datasets(ctx.params["data_dir"])):
+    if name.dataset not in (known := known_datasets(Path(ctx.params["data_dir"]))):
         raise click.BadParameter(did_you_mean(name.dataset, known), ctx, param)
     return str(name)
 
@@ -83,7 +83,7 @@ _MORE: dict[str, dict[str, Any]] = {
     "dataset": {"callback": _parse_dataset},
     # Eager, because the known datasets are looked up there.
     "data_dir": {
-        "type": click.Path(file_okay=False, resolve_path=True, path_type=Path),
+        "type": click.Path(file_okay=False, resolve_path=True),
         "default": default_data_dir,
         "is_eager": True,
     },
@@ -152,15 +152,7 @@ def _print_models(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )
 @_setting_options
 @click.pass_context
-def train(
-    ctx: click.Context,
-    out: Path,
-    recipe: str | None,
-    config: Path | None,
-    resume: bool,
-    overwrite: bool,
-    **values: Any,
-) -> None:
+def train(ctx: click.Context, out: Path, resume: bool, overwrite: bool, **_: Any) -> None:
     """Train a classifier on a built dataset and measure it on the test split.
 
     To train on several machines, start the same command on each with its own TF_CONFIG. Only the
@@ -173,7 +165,7 @@ def train(
     is_chief = cluster is None or cluster.is_chief
     if is_chief:
         check_new_folder(out, overwrite=overwrite, resume=resume)
-    settings = _choose_settings(ctx, out, recipe, config, values, resume=resume)
+    settings = _choose_settings(ctx)
     load_tensorflow()
     from cxr_tfds.metrics.table import format_metrics
     from cxr_tfds.training.checkpoint import finished_epochs
@@ -197,28 +189,22 @@ def train(
         click.echo(f"run: {out}\nreport: {out / 'report.html'}")
 
 
-def _choose_settings(
-    ctx: click.Context,
-    out: Path,
-    recipe: str | None,
-    config: Path | None,
-    values: dict[str, Any],
-    *,
-    resume: bool,
-) -> TrainSettings:
+def _choose_settings(ctx: click.Context) -> TrainSettings:
     """Returns the settings of the command line on top of the settings of a recipe, file or run."""
-    given = {name: value for name, value in values.items() if _is_given(ctx, name)}
-    for name in given.keys() & {"channels", "data_dir"}:
-        given[name] = int(given[name]) if name == "channels" else str(given[name])
-    base: dict[str, Any] = {"data_dir": str(values["data_dir"])}
-    if config is not None:
-        base |= RunConfig.read_file(config).settings
-    elif resume and values["dataset"] is None:
-        base |= RunConfig.read(out).settings
+    values = ctx.params
+    names = [field.name for field in dataclasses.fields(TrainSettings)]
+    given = {name: values[name] for name in names if _is_given(ctx, name)}
+    if "channels" in given:
+        given["channels"] = int(given["channels"])
+    base = {"data_dir": values["data_dir"]}
+    if values["config"] is not None:
+        base |= RunConfig.read_file(values["config"]).settings
+    elif values["resume"] and values["dataset"] is None:
+        base |= RunConfig.read(values["out"]).settings
     elif values["dataset"] is None:
         raise click.UsageError("Missing option '--dataset'.")
-    if recipe is not None:
-        base |= _recipe_settings(recipe, given.get("dataset") or base["dataset"])
+    if values["recipe"] is not None:
+        base |= _recipe_settings(values["recipe"], given.get("dataset") or base["dataset"])
     return TrainSettings.from_dict(base | given)
 
 

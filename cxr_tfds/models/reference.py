@@ -24,8 +24,7 @@ def xray_cnn5(shape: tuple[int, int, int], classes: int) -> Any:
 
     pixels, x = _scaled_input(shape)
     for filters in (32, 32, 32, 64, 64):
-        x = layers.Conv2D(filters, 3, activation="relu")(x)
-        x = layers.MaxPooling2D()(x)
+        x = layers.MaxPooling2D()(layers.Conv2D(filters, 3, activation="relu")(x))
     x = layers.Flatten()(x)
     x = layers.Dense(128, activation="relu")(x)
     x = layers.Dense(64, activation="relu")(x)
@@ -44,8 +43,7 @@ def covid_cnn4(shape: tuple[int, int, int], classes: int) -> Any:
     pixels, x = _scaled_input(shape)
     x = layers.Conv2D(32, 3, activation="relu")(x)
     for filters in (128, 64, 128):
-        x = layers.Conv2D(filters, 3, activation="relu")(x)
-        x = layers.MaxPooling2D()(x)
+        x = layers.MaxPooling2D()(layers.Conv2D(filters, 3, activation="relu")(x))
         x = layers.Dropout(0.25)(x)
     x = layers.Flatten()(x)
     x = layers.Dense(64, activation="relu")(x)
@@ -62,8 +60,7 @@ def pneumonia_cnn1(shape: tuple[int, int, int], classes: int) -> Any:
     from keras import layers
 
     pixels, x = _scaled_input(shape)
-    x = layers.Conv2D(32, 3, activation="relu")(x)
-    x = layers.MaxPooling2D()(x)
+    x = layers.MaxPooling2D()(layers.Conv2D(32, 3, activation="relu")(x))
     x = layers.Flatten()(x)
     x = layers.Dense(128, activation="relu")(x)
     return _model(pixels, x, classes, "pneumonia-cnn1")
@@ -81,8 +78,7 @@ def ct_cnn3(shape: tuple[int, int, int], classes: int) -> Any:
     pixels, x = _scaled_input(shape)
     for filters in (32, 64, 128):
         x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
-        x = layers.BatchNormalization()(x)
-        x = layers.MaxPooling2D()(x)
+        x = layers.MaxPooling2D()(layers.BatchNormalization()(x))
     x = layers.Flatten()(x)
     x = layers.Dense(128, activation="relu")(x)
     x = layers.Dropout(0.5)(x)

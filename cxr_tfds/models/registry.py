@@ -30,11 +30,6 @@ class ModelEntry(NamedTuple):
     pretrained: bool = False  # whether ImageNet weights exist
 
 
-def _backbone(name: str, source: str, parameters: int, multiply_adds: int) -> ModelEntry:
-    build = functools.partial(backbone_model, name)
-    return ModelEntry(build, source, 32, (1, 3), (224, 224, 1), parameters, multiply_adds, True)
-
-
 _XRAY_CNN5 = (
     "https://towardsdatascience.com/"
     "medical-x-ray-%EF%B8%8F-image-classification-using-convolutional-neural-network-9a6d33b1c2a"
@@ -60,22 +55,18 @@ MODELS: dict[str, ModelEntry] = {
     "alexnet-gray": ModelEntry(
         reference.alexnet_gray, _ALEXNET, 57, (1,), (224, 224, 1), 14_212_801, 1_018_133_504
     ),
-    "mobilenetv3-small": _backbone(
-        "mobilenetv3-small", "https://arxiv.org/abs/1905.02244", 939_697, 54_897_152
-    ),
-    "mobilenetv3-large": _backbone(
-        "mobilenetv3-large", "https://arxiv.org/abs/1905.02244", 2_997_313, 214_081_920
-    ),
-    "efficientnetv2-b0": _backbone(
-        "efficientnetv2-b0", "https://arxiv.org/abs/2104.00298", 5_920_593, 716_807_456
-    ),
-    "densenet121": _backbone(
-        "densenet121", "https://arxiv.org/abs/1608.06993", 7_038_529, 2_833_138_688
-    ),
-    "resnet50v2": _backbone(
-        "resnet50v2", "https://arxiv.org/abs/1603.05027", 23_566_849, 3_480_209_408
-    ),
 }
+for _name, _source, _parameters, _multiply_adds in (
+    ("mobilenetv3-small", "https://arxiv.org/abs/1905.02244", 939_697, 54_897_152),
+    ("mobilenetv3-large", "https://arxiv.org/abs/1905.02244", 2_997_313, 214_081_920),
+    ("efficientnetv2-b0", "https://arxiv.org/abs/2104.00298", 5_920_593, 716_807_456),
+    ("densenet121", "https://arxiv.org/abs/1608.06993", 7_038_529, 2_833_138_688),
+    ("resnet50v2", "https://arxiv.org/abs/1603.05027", 23_566_849, 3_480_209_408),
+):
+    _build = functools.partial(backbone_model, _name)
+    MODELS[_name] = ModelEntry(
+        _build, _source, 32, (1, 3), (224, 224, 1), _parameters, _multiply_adds, pretrained=True
+    )
 
 
 def build_model(name: str, shape: Shape, classes: int, *, weights: str = NEW) -> Any:

@@ -39,8 +39,7 @@ class Cluster(NamedTuple):
 def read_cluster(text: str | None = None) -> Cluster | None:
     """Returns the machines of a `TF_CONFIG`, or None if it is empty or lists one machine only.
 
-    `text` is the environment variable `TF_CONFIG` by default. Raises an InputError if it is not the
-    JSON of a cluster of workers with one of them as the task.
+    `text` is the environment variable by default. Raises an InputError if it is invalid.
     """
     text = os.environ.get("TF_CONFIG", "") if text is None else text
     if not text:
@@ -52,16 +51,13 @@ def read_cluster(text: str | None = None) -> Cluster | None:
             for role in _ROLES
             for i, address in enumerate(config["cluster"].get(role, ()))
         }
-        other_roles = set(config["cluster"]) - set(_ROLES)
         own = config["task"]["type"], int(config["task"]["index"])
-    except (json.JSONDecodeError, TypeError, KeyError, AttributeError, ValueError) as err:
+        has_other_roles = bool(set(config["cluster"]) - set(_ROLES))
+    except (TypeError, KeyError, AttributeError, ValueError) as err:
         raise InputError(f"Invalid TF_CONFIG {text!r}; {_EXPECTED}.") from err
     have_ports = all(address.rpartition(":")[2].isdecimal() for address in tasks.values())
-    if other_roles or own not in tasks or not have_ports:
-        raise InputError(
-            f"Invalid TF_CONFIG {text!r} with task {own} and roles "
-            f"{', '.join(config['cluster'])}; {_EXPECTED}."
-        )
+    if has_other_roles or own not in tasks or not have_ports:
+        raise InputError(f"Invalid TF_CONFIG {text!r}; {_EXPECTED}.")
     return Cluster(list(tasks).index(own), tuple(tasks.values())) if len(tasks) > 1 else None
 
 
@@ -70,8 +66,7 @@ def wait_for_all(
 ) -> None:
     """Waits until every machine answers at its port, and listens at the own port meanwhile.
 
-    TensorFlow's own wait cannot be interrupted and has no time limit. `report` takes a line of
-    progress. Raises an InputError if a machine does not answer in time or a port is taken.
+    TensorFlow's own wait cannot be interrupted and has no time limit.
     """
     own = cluster.addresses[cluster.worker]
     missing = [address for address in cluster.addresses if address != own]

@@ -36,21 +36,15 @@ _LOST_WORKER_ERRORS = (
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """The devices of a run and the place of this process among the machines.
+    """The devices of a run and the place of this process among the machines."""
 
-    Attributes:
-      strategy: Strategy of `tf.distribute`; the default one for a single device.
-      worker: Number of this process, from 0, which is the chief: it alone writes files.
-      workers: Number of processes.
-    """
-
-    strategy: tf.distribute.Strategy
-    worker: int = 0
-    workers: int = 1
+    strategy: tf.distribute.Strategy  # the default one for a single device
+    worker: int = 0  # number of this process
+    workers: int = 1  # number of processes
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process is the chief."""
+        """Whether this process is the chief, which alone writes files."""
         return self.worker == 0
 
     @property
@@ -113,9 +107,8 @@ def open_devices() -> Devices:
     cluster = read_cluster()
     if cluster is not None:
         wait_for_all(cluster, lambda line: print(line, file=sys.stderr))  # noqa: T201
-        return Devices(
-            tf.distribute.MultiWorkerMirroredStrategy(), cluster.worker, len(cluster.addresses)
-        )
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        return Devices(strategy, cluster.worker, len(cluster.addresses))
     if len(tf.config.list_logical_devices("GPU")) > 1:
         return Devices(tf.distribute.MirroredStrategy())
     return Devices(tf.distribute.get_strategy())

@@ -16,15 +16,8 @@ LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # targets, logits ->
 def class_weights(text: str, counts: Sequence[int], labels: Sequence[str]) -> np.ndarray:
     """Returns the class weights float32 (K,) of a `class_weight` setting.
 
-    "balanced" gives N / (K n), as scikit-learn's `compute_class_weight` does.
-
-    Args:
-      text: "none", "balanced" or one number per class, separated by commas.
-      counts: Number of training images of each class.
-      labels: Class names.
-
-    Raises:
-      InputError: The number of weights is not the number of classes.
+    "balanced" gives N / (K n), as scikit-learn's `compute_class_weight` does. `counts` are the
+    numbers of training images.
     """
     if text == "none":
         return np.ones(len(labels), np.float32)
@@ -40,15 +33,11 @@ def class_weights(text: str, counts: Sequence[int], labels: Sequence[str]) -> np
 
 
 def make_loss(weights: np.ndarray, smoothing: float) -> LossFunction:
-    """Returns the function that computes the loss of each image.
+    """Returns the loss of each image for targets and logits (B, 1) or, for K > 2 classes, (B, K).
 
-    Args:
-      weights: Class weights float32 (K,). An image with mixed labels gets a mixture of them.
-      smoothing: Fraction of each label that is spread evenly over all classes
-        (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7).
-
-    Returns:
-      A function of targets and logits, both float32 (B, 1) for two classes and (B, K) for more.
+    An image with mixed labels gets a mixture of the class weights. `smoothing` is the fraction of
+    each label that is spread over all classes (Szegedy et al. 2016, section 7,
+    https://arxiv.org/abs/1512.00567).
     """
     classes = len(weights)
 

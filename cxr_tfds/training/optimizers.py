@@ -21,16 +21,12 @@ _PATIENCE, _FACTOR, _LOWEST_RATE, _MIN_DELTA = 2, 0.3, 1e-6, 1e-4
 
 
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear warm-up from zero to the peak, followed by a constant rate or a cosine to zero.
-
-    Attributes:
-      plateau: Variable that multiplies the peak; the `plateau` schedule sets it before each epoch.
-    """
+    """A linear warm-up from zero to the peak, followed by a constant rate or a cosine to zero."""
 
     def __init__(self, peak: float, *, steps: int, warm_up: int, cosine: bool) -> None:
         super().__init__()
         self.peak, self.steps, self.warm_up, self.cosine = peak, steps, warm_up, cosine
-        self.plateau = tf.Variable(1.0, trainable=False)
+        self.plateau = tf.Variable(1.0, trainable=False)  # set before each epoch
 
     def __call__(self, step: Any) -> Any:
         """Returns the learning rate of a step, counted from 0."""
@@ -40,11 +36,6 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
             return rise * self.peak * self.plateau
         progress = ops.clip((step - self.warm_up) / max(1, self.steps - self.warm_up), 0.0, 1.0)
         return rise * self.peak * 0.5 * (1 + ops.cos(math.pi * progress))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments of the schedule."""
-        names = ("peak", "steps", "warm_up", "cosine")
-        return {name: getattr(self, name) for name in names}
 
 
 def make_rate(settings: TrainSettings, peak: float, steps: int) -> Rate:

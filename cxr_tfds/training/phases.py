@@ -20,19 +20,12 @@ _FINE_TUNING = 0.1
 
 
 class Phase(NamedTuple):
-    """Consecutive epochs that share one optimizer.
+    """Consecutive epochs that share one optimizer."""
 
-    Attributes:
-      first_epoch: Number of the first epoch, from 0.
-      epochs: Number of epochs.
-      learning_rate: Peak learning rate.
-      head_only: Whether only the last layer is trained.
-    """
-
-    first_epoch: int
+    first_epoch: int  # from 0
     epochs: int
-    learning_rate: float
-    head_only: bool = False
+    learning_rate: float  # peak
+    head_only: bool = False  # whether only the last layer is trained
 
 
 def phase_of(settings: TrainSettings, epoch: int) -> Phase:
@@ -47,8 +40,7 @@ def phase_of(settings: TrainSettings, epoch: int) -> Phase:
 def set_trainable_layers(model: Any, phase: Phase, freeze: str | None) -> None:
     """Sets `trainable` of each layer of `model`; layers up to `freeze` are frozen in every phase.
 
-    A frozen batch norm keeps its statistics. Raises an InputError if the model has no layer
-    `freeze` or no trainable layer remains.
+    A frozen batch norm keeps its statistics.
     """
     layers = list(iterate_layers(model))
     names = [layer.name for layer in layers]

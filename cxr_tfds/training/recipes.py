@@ -13,21 +13,13 @@ from cxr_tfds.models import MODELS
 
 
 class Recipe(NamedTuple):
-    """A model, the images it was made for, and its training settings.
-
-    Attributes:
-      model: Name in `cxr_tfds.models.MODELS`.
-      size: Side of the images in pixels.
-      channels: Number of image channels.
-      settings: Fields of `TrainSettings`; all others keep their defaults.
-      reported: The published result and its data; empty for models of this project.
-    """
+    """A model, the images it was made for, and its training settings."""
 
     model: str
-    size: int
+    size: int  # side of the images in pixels
     channels: int
-    settings: dict[str, Any]
-    reported: str
+    settings: dict[str, Any]  # fields of `TrainSettings`; all others keep their defaults
+    reported: str  # the published result and its data; empty for models of this project
 
 
 def _recipe(model: str, reported: str, **settings: Any) -> Recipe:

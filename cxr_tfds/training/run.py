@@ -64,8 +64,9 @@ def train(
 
     Raises:
       MissingData: The dataset is not built.
-      InputError: `out` is not empty, a setting is not allowed, or training fails, see
-        `run_training`.
+      InputError: `out` is not empty, a setting is not allowed or does not fit the dataset, loss or
+        logits became NaN, a step does not fit in memory, another machine is lost, or there is
+        nothing to resume.
     """
     if isinstance(dataset, BuiltDataset):
         if dataset.encoded and dataset.fit != "stretch":
@@ -73,11 +74,7 @@ def train(
                 f"{dataset.name} is read with fit={dataset.fit!r}, but training reads source files "
                 "with 'stretch'. Build a dataset of fixed size with this fit."
             )
-        location = {
-            "dataset": dataset.name,
-            "data_dir": dataset.data_dir,
-            "target": dataset.target,
-        }
+        location = {"dataset": dataset.name, "data_dir": dataset.data_dir, "target": dataset.target}
         if dataset.encoded:
             location |= {"size": dataset.shape[0], "channels": dataset.shape[2]}
     else:
@@ -98,11 +95,6 @@ def run_training(
 
     A run resumes from its last finished epoch. If the setting `epochs` is the number of finished
     epochs, training ends there and the run is completed.
-
-    Raises:
-      MissingData: The dataset is not built.
-      InputError: Dataset, settings and model do not fit together, loss or logits became NaN, a step
-        does not fit in memory, another machine is lost, or there is nothing to resume.
     """
     # First, because machines can join only before TensorFlow has computed anything.
     devices = devices or open_devices()
@@ -121,11 +113,9 @@ def run_training(
         if resume and devices.is_chief:
             _check_resumable(run, config)
         steps = settings.steps_per_epoch or math.ceil(dataset.sizes["train"] / settings.batch_size)
+        weights = class_weights(settings.class_weight, counts, dataset.labels)
+        loss = make_loss(weights, settings.label_smoothing)
         with explain_out_of_memory(settings):
-            loss = make_loss(
-                class_weights(settings.class_weight, counts, dataset.labels),
-                settings.label_smoothing,
-            )
             learner = Learner(settings, dataset, devices, policy=policy, loss=loss, steps=steps)
             # Every check has passed, so an earlier run may be removed now.
             if devices.is_chief and not resume:
@@ -186,11 +176,8 @@ def _fit(
     devices, steps = learner.devices, learner.steps
     first_epoch = checkpoint.restore()
     batches = iter(devices.distribute(_batches(settings, dataset, devices, first_epoch * steps)))
-    silent = not devices.is_chief
-    with (
-        name_corrupt_shard(dataset),
-        Progress(first_epoch, settings.epochs, steps, silent=silent) as progress,
-    ):
+    progress = Progress(first_epoch, settings.epochs, steps, silent=not devices.is_chief)
+    with name_corrupt_shard(dataset), progress:
         for epoch in range(first_epoch, settings.epochs):
             phase = phase_of(settings, epoch)
             losses = checkpoint.val_losses[phase.first_epoch :]

@@ -26,9 +26,8 @@ class Interval(NamedTuple):
         """Returns whether `value` is finite and allowed."""
         above = value > self.low if self.open_low else value >= self.low
         high = math.inf if self.high is None else self.high
-        return (
-            math.isfinite(value) and above and (value < high if self.open_high else value <= high)
-        )
+        below = value < high if self.open_high else value <= high
+        return math.isfinite(value) and above and below
 
     def __str__(self) -> str:
         low = f"{'more than' if self.open_low else 'at least'} {self.low}"
@@ -39,25 +38,15 @@ class Interval(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """The description of a dataclass field.
+    """The description of a dataclass field."""
 
-    Attributes:
-      help: What the setting does, and its unit.
-      interval: Allowed numbers.
-      choices: Allowed values.
-      check: Raises InputError for a text that is not allowed.
-      metavar: What the help shows in place of the value.
-      unset: What applies if the option is not given, in words, where the field has no default.
-      option: Name of the option if it is not the name of the field.
-    """
-
-    help: str
+    help: str  # what the setting does, and its unit
     interval: Interval | None = None
     choices: Collection[Any] = ()
-    check: Callable[[str], object] | None = None
+    check: Callable[[str], object] | None = None  # raises InputError for a wrong text
     metavar: str | None = None
-    unset: str | None = None
-    option: str | None = None
+    unset: str | None = None  # what applies if the option is not given, if there is no default
+    option: str | None = None  # name of the option if it is not the name of the field
 
 
 def describe(default: Any, *description: Any, **more: Any) -> Any:

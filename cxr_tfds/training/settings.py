@@ -29,11 +29,7 @@ def _check_rule(rule: str) -> None:
 
 
 def parse_class_weights(text: str) -> tuple[float, ...]:
-    """Returns the numbers of a `class_weight` setting; empty for "none" and "balanced".
-
-    Raises:
-      InputError: The text is neither one of these words nor positive numbers separated by commas.
-    """
+    """Returns the numbers of a `class_weight` setting; empty for "none" and "balanced"."""
     if text in _CLASS_WEIGHTS:
         return ()
     try:
@@ -54,11 +50,7 @@ _SOURCE_FILES = "Only for datasets of source files (config `original`)."
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Settings of a run, as `config.json` stores them. Each field holds its description.
-
-    Raises:
-      InputError: A value has the wrong type, is out of its range, or conflicts with another value.
-    """
+    """Settings of a run, as `config.json` stores them. Each field holds its description."""
 
     dataset: str = describe(
         dataclasses.MISSING,
@@ -224,11 +216,7 @@ class TrainSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
-        """Returns the settings of a mapping, such as the one in a `config.json`.
-
-        Raises:
-          InputError: A name is unknown, a required one is missing, or a value is not allowed.
-        """
+        """Returns the settings of a mapping, such as the one in a `config.json`."""
         known = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
