@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "demo/phantom"
 BIN = Path(sys.executable).parent
 SIZE = 224
-COLORS, WIDTH = 128, 1100
+COLORS, WIDTH = 256, 1100
 CLASSES = ("NORMAL", "PNEUMONIA")
 Case = tuple[Path, str, Any]  # a test image, its label, its prediction
 EXPORTED = "export.txt"  # what cxr-export printed
@@ -119,7 +119,7 @@ def draw_report(work: Path, path: Path) -> bool:
 
 def draw_contact_sheet(work: Path, path: Path) -> bool:
     """Draws what the command of `own-images.md` shows."""
-    options = ("--config", '{"negative": "Clear"}', "--out", path)
+    options = ("--config", '{"negative": "Clear"}', "--each", "5", "--out", path)
     run("cxr-data", "preview", "my-images", *options, work=work)
     return True
 
@@ -155,7 +155,7 @@ def draw_heatmap(work: Path, path: Path) -> bool:
             cases = right[name] if prediction.label == name else wrong
             cases.append((file, name, prediction))
     cases = [*right["PNEUMONIA"][:2], *right["NORMAL"][:2], *wrong[:2]]
-    figure, axes = plt.subplots(2, len(cases), figsize=(1.6 * len(cases), 3.9), facecolor=PAPER)
+    figure, axes = plt.subplots(2, len(cases), figsize=(1.8 * len(cases), 4.2), facecolor=PAPER)
     for (top, bottom), (file, name, prediction) in zip(axes.T, cases, strict=True):
         pixels = radiograph(file.read_bytes(), SIZE).pixels
         show(top, pixels, f"labelled {name}")
