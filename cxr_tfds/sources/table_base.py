@@ -1,0 +1,109 @@
+"""What the readers of all table formats share: the table, its bytes, and values as text."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import importlib
+import io
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.sources.archive import MAX_ENTRY_BYTES, ArchivePath, SourcePath
+
+SAMPLE_ROWS = 100  # from which delimiters and columns are recognized
+
+Rows = Iterator[tuple[int, list[str]]]  # line, and one cell for each column
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of which all cells are text.
+
+    Attributes:
+      name: Path for messages.
+      columns: Names of the columns, or "1", "2", … if the table has no header.
+      read_rows: Returns the rows from the first to the last.
+      sample: The cells of the first rows.
+      is_numbered: Whether the table has no header.
+      notes: Remarks for the build report.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    read_rows: Callable[[], Rows]
+    sample: tuple[list[str], ...]
+    is_numbered: bool = False
+    notes: tuple[str, ...] = ()
+
+    def read_columns(self, positions: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
+        """Yields the line of each row that is not blank, and its cells in some of the columns.
+
+        Raises:
+          InputError: A row has more cells than the table has columns.
+        """
+        width = len(self.columns)
+        for line, row in self.read_rows():
+            found = len(row)
+            if found > width and any(map(str.strip, row[width:])):
+                raise InputError(
+                    f"{self.name}, line {line}: {found} cells, but the table has {width} columns. "
+                    "Put quotes around cells that contain the delimiter."
+                )
+            yield line, [row[i].strip() if i < found else "" for i in positions]
+
+
+def is_blank(row: Sequence[str]) -> bool:
+    """Returns whether all cells of a row are empty."""
+    return not any(row) or not any(map(str.strip, row))
+
+
+def open_bytes(path: SourcePath) -> BinaryIO:
+    """Opens a file of a source, decompressed if its name ends with ".gz".
+
+    Raises:
+      InputError: The file cannot be read.
+    """
+    try:
+        file: BinaryIO
+        file = io.BytesIO(path.read_bytes()) if isinstance(path, ArchivePath) else path.open("rb")
+        if Path(path.name).suffix.casefold() != ".gz":
+            return file
+        with file, gzip.GzipFile(fileobj=file) as unzipped:
+            data = unzipped.read(MAX_ENTRY_BYTES + 1)
+    except (OSError, EOFError, zlib.error, BadImage) as err:
+        reason = getattr(err, "strerror", None) or err
+        raise InputError(f"Cannot read {path}: {reason}. Copy or download it again.") from err
+    if len(data) > MAX_ENTRY_BYTES:
+        raise InputError(f"{path} has over {MAX_ENTRY_BYTES:,} bytes. Extract it.")
+    return io.BytesIO(data)
+
+
+def import_reader(module: str, name: str) -> Any:
+    """Returns a module of the extra `train` that reads a table format.
+
+    Raises:
+      InputError: The module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as err:
+        package = module.partition(".")[0]
+        raise InputError(
+            f"{name} needs the package {package}. "
+            "Install it with: pip install 'cxr-tfds[train]', or save the table as CSV in UTF-8."
+        ) from err
+
+
+def format_value(value: Any) -> str:
+    """Returns a value as the text that a CSV would have: 1.0 is "1", lists are joined with "|"."""
+    if value is None or value != value:  # NaN differs from itself
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list | tuple):
+        return "|".join(map(format_value, value))
+    return str(value)

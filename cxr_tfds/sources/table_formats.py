@@ -1,0 +1,160 @@
+"""Reads JSON lines, XLSX and Parquet into rows of text."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.sources.archive import MAX_ENTRY_BYTES, SourcePath
+from cxr_tfds.sources.table_base import Rows, format_value, import_reader, is_blank, open_bytes
+
+_CHUNK_ROWS = 1000
+
+
+def read_json_columns(lines: Iterator[str], name: str) -> list[str]:
+    """Returns the keys of all objects in a file with one JSON object in each line.
+
+    Raises:
+      InputError: A line is not a JSON object.
+    """
+    columns: dict[str, None] = {}
+    for _, values in _parse_json(lines, name):
+        columns.update(dict.fromkeys(values))
+    return list(columns)
+
+
+def read_json_rows(lines: Iterator[str], name: str, columns: Sequence[str]) -> Rows:
+    """Yields the values of each object as text. Lists are joined with "|"."""
+    for line, values in _parse_json(lines, name):
+        yield line, [format_value(values.get(column)) for column in columns]
+
+
+def _parse_json(lines: Iterator[str], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as err:
+            values, reason = None, f" ({err})"
+        else:
+            reason = ""
+        if not isinstance(values, dict):
+            raise InputError(
+                f"{name}, line {number}: not a JSON object{reason}. Expected one object in each "
+                'line, such as {"image": "a.png", "label": "Normal"}.'
+            )
+        yield number, values
+
+
+def read_xlsx_rows(path: SourcePath, name: str, notes: list[str]) -> Rows:
+    """Yields the rows of the first sheet that is not empty, with the values of formulas.
+
+    A note names the sheet if there are several.
+
+    Raises:
+      InputError: The file is corrupt, or the package that reads it is missing.
+    """
+    openpyxl = import_reader("openpyxl", name)
+    with open_bytes(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                size = sum(info.file_size for info in archive.infolist())
+            if size > MAX_ENTRY_BYTES:
+                raise InputError(f"{name} has {size:,} bytes of XML. Save the table as CSV.")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about styles, which are not read
+                book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            for sheet in book.worksheets:
+                sheet.reset_dimensions()  # some programs write wrong ones, which hide rows
+                is_empty = True
+                for number, row in _read_sheet(sheet):
+                    if is_empty and len(book.worksheets) > 1:
+                        notes.append(f"{name}: reads the sheet {sheet.title!r} only.")
+                    is_empty = False
+                    yield number, row
+                if not is_empty:
+                    break
+            book.close()
+        except InputError:
+            raise
+        # openpyxl documents no errors, and raises anything on corrupt XML.
+        except Exception as err:
+            raise InputError(
+                f"{name} is a corrupt XLSX file. Copy it again, or save the table as CSV in UTF-8."
+            ) from err
+
+
+def _read_sheet(sheet: Any) -> Rows:
+    rows = enumerate(sheet.iter_rows(values_only=True), start=1)
+    while True:
+        # No filter of warnings may stay active while the caller works.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about drop-down lists, which are not read
+            chunk = list(itertools.islice(rows, _CHUNK_ROWS))
+        if not chunk:
+            return
+        for number, values in chunk:
+            row = list(map(format_value, values))
+            if not is_blank(row):
+                yield number, row
+
+
+def read_parquet_columns(path: SourcePath, name: str) -> list[str]:
+    """Returns the columns of a Parquet file. Raises the errors of `read_parquet_rows`."""
+    return _open_parquet(path, name)[0]
+
+
+def read_parquet_rows(path: SourcePath, name: str) -> Rows:
+    """Yields the rows of a Parquet file.
+
+    Raises:
+      InputError: The file is corrupt, or the package that reads it is missing.
+    """
+    _, batches = _open_parquet(path, name)
+    number = 0
+    for batch in batches:
+        for values in zip(*batch, strict=True):
+            number += 1
+            yield number, list(values)
+
+
+def _open_parquet(path: SourcePath, name: str) -> tuple[list[str], Iterator[list[list[str]]]]:
+    """Returns the columns, and an iterator over lists of the text of each column."""
+    parquet = import_reader("pyarrow.parquet", name)
+    arrow = import_reader("pyarrow", name)
+    errors = (OSError, ValueError, arrow.ArrowException)
+
+    message = f"{name} is a corrupt Parquet file. Copy or download it again."
+
+    file = open_bytes(path)
+    try:
+        table = parquet.ParquetFile(file)
+        # Columns of bytes and structures, such as encoded images, have no text.
+        columns = [
+            field.name
+            for field in table.schema_arrow
+            if not any(check(field.type) for check in _list_checks(arrow.types))
+        ]
+    except errors as err:
+        file.close()
+        raise InputError(message) from err
+
+    def read() -> Iterator[list[list[str]]]:
+        try:
+            with file:
+                for batch in table.iter_batches(columns=columns):
+                    yield [list(map(format_value, column.to_pylist())) for column in batch.columns]
+        except errors as err:
+            raise InputError(message) from err
+
+    return columns, read()
+
+
+def _list_checks(types: Any) -> list[Callable[[Any], bool]]:
+    return [types.is_binary, types.is_large_binary, types.is_struct, types.is_map]

@@ -1,0 +1,130 @@
+"""Reads the rows of a table and finds their images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, join_names, printable
+from cxr_tfds.sources.settings import ReaderSettings
+from cxr_tfds.sources.table_base import Table
+from cxr_tfds.sources.table_columns import Columns, propose_config
+from cxr_tfds.sources.table_files import SourceFiles, clean_name
+
+_MAX_NAMES = 10  # in a message
+
+
+class Row(NamedTuple):
+    """A row of a table, with the texts that occur in many rows stored once."""
+
+    table: int  # position of the table
+    line: int
+    image: int  # position of the image, -1 if it does not exist
+    name: str  # the name, if the image does not exist
+    label: tuple[str, ...]
+    patient: str
+    split: str  # as the table has it
+
+
+class RowReader:
+    """Reads tables and finds the images of their rows.
+
+    Attributes:
+      rows: The rows whose image exists.
+      missing: The rows whose image does not exist.
+    """
+
+    def __init__(
+        self, images: SourceFiles, excluded: SourceFiles, settings: ReaderSettings
+    ) -> None:
+        self.rows: list[Row] = []
+        self.missing: list[Row] = []
+        self._images = images
+        self._excluded = excluded
+        self._settings = settings
+        self._unclear: list[str] = []
+        self._texts: dict[Any, Any] = {}
+
+    def read(self, number: int, table: Table, columns: Columns, folder: str, split: str) -> None:
+        """Reads a table.
+
+        Args:
+          number: Position of the table.
+          table: The table.
+          columns: Its columns.
+          folder: Folder of the table below the source.
+          split: Split of all rows; "" to read the column.
+
+        Raises:
+          InputError: A path leads out of the source, or two images match a row.
+        """
+        patient = columns.image if columns.patient is None else columns.patient
+        split_column = columns.image if columns.split is None else columns.split
+        positions = [columns.image, patient, split_column, *columns.labels]
+        share = self._texts.setdefault
+        for line, cells in table.read_columns(positions):
+            name = cells[0]
+            image = self.find(name, folder, f"{table.name}, line {line}")
+            if image is None:
+                continue
+            label = tuple(cells[3:])
+            row = Row(
+                number,
+                line,
+                image,
+                "" if image >= 0 else name,
+                share(label, label),
+                share(cells[1], cells[1]) if columns.patient is not None else "",
+                split or (share(cells[2], cells[2]) if columns.split is not None else ""),
+            )
+            (self.rows if image >= 0 else self.missing).append(row)
+        self.check()
+
+    def find(self, name: str, folder: str, where: str) -> int | None:
+        """Returns the position of an image, -1 if it does not exist, None if it is left out."""
+        name = clean_name(name, where)
+        if not name:
+            return -1
+        found = self._images.find(name, folder)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            if len(self._unclear) < _MAX_NAMES:
+                paths = [self._images.files[i].inner_path for i in found]
+                self._unclear.append(f"{where}: {join_names(paths)}")
+            return None
+        return None if self._excluded.find(name, folder) else -1
+
+    def check(self) -> None:
+        """Raises InputError if two images match a row."""
+        if self._unclear:
+            raise InputError(
+                "Rows for which two or more images match:\n  "
+                f"{join_names(self._unclear, NEW_ROW)}\n"
+                "Write the path of the image in the table, or leave a folder out with the setting "
+                f"exclude: --config {propose_config(self._settings, exclude=['FOLDER/*'])}"
+            )
+
+
+def parse_split(text: str) -> str | None:
+    """Returns the split that a text means, such as train or fold:0, or None if it means none."""
+    name = text.casefold()
+    fold = name.removeprefix("fold").lstrip(" _-:")
+    return f"fold:{int(fold)}" if fold.isdecimal() else SPLIT_NAMES.get(name)
+
+
+def describe_missing(rows: Sequence[Row], tables: Sequence[Table]) -> list[str]:
+    """Returns the image name, table and line of each row whose image does not exist."""
+    return [
+        f"{printable(row.name) or '(empty)'} ({tables[row.table].name}, line {row.line})"
+        for row in rows
+    ]
+
+
+def group_rows(rows: Sequence[Row]) -> dict[int, list[Row]]:
+    """Returns position of the image to its rows."""
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.image, []).append(row)
+    return groups

@@ -1,0 +1,221 @@
+"""Reads tables: CSV, TSV, whitespace-separated text, JSON lines, XLSX and Parquet.
+
+Formulas and quotes in the cells of a text table are text. Rows are read one after the other, so a
+large table needs little memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePath
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.imaging.pixels import SUFFIXES
+from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.paths import join_names, printable
+from cxr_tfds.sources.table_base import SAMPLE_ROWS, Rows, Table, is_blank, open_bytes
+from cxr_tfds.sources.table_formats import (
+    read_json_columns,
+    read_json_rows,
+    read_parquet_columns,
+    read_parquet_rows,
+    read_xlsx_rows,
+)
+
+TABLE_SUFFIXES = frozenset(
+    {".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".xlsx", ".parquet"}
+)
+_MAGIC = {  # first bytes to format
+    b"PK\3\4": "xlsx",
+    b"PAR1": "parquet",
+    b"\xd0\xcf\x11\xe0": "xls",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+_JSON = {".json", ".jsonl", ".ndjson"}
+_MAGIC_BYTES = 4096
+_DELIMITERS = {".tsv": "\t,;", ".tab": "\t,;"}  # suffix to delimiters, the most likely first
+_WHITESPACE = ""
+_END = "\ue000 end of table"  # a last line, which an open quotation mark would swallow
+
+
+def open_table(path: SourcePath, name: str = "", wanted: Sequence[str] = ()) -> Table:
+    """Returns a table and reads its first rows.
+
+    Args:
+      path: The file. Its first bytes decide the format, and its suffix if they do not.
+      name: Name for messages; "" takes the path.
+      wanted: Columns that the user gave. A number that the first row does not contain means that
+        the table has no header.
+
+    Raises:
+      InputError: The file is unreadable, empty, not a table, or not in UTF-8; or a package is
+        missing.
+    """
+    name = name or printable(path)
+    with open_bytes(path) as file:
+        head = file.read(_MAGIC_BYTES)
+    suffix = PurePath(path.name.casefold().removesuffix(".gz")).suffix
+    if not head.strip() or head.strip() == b"\xef\xbb\xbf":
+        raise InputError(f"{name} is empty. Expected a table with a header and rows.")
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), suffix[1:])
+    if kind == "xls":
+        raise InputError(f"{name} is an old Excel file (XLS). Save it as XLSX, or as CSV in UTF-8.")
+    if kind in ("xlsx", "parquet") and not head.startswith((b"PK", b"PAR1")):
+        raise InputError(f"{name} is not {kind.upper()}: corrupt first bytes. Copy it again.")
+    if kind == "UTF-16" or b"\0" in head:
+        byte = 0 if kind == "UTF-16" else head.index(0)
+        conversion = _explain_conversion("UTF-16", name)
+        raise InputError(
+            f"{name}: byte {byte:,} (0x{head[byte]:02X}) is not UTF-8; it looks like UTF-16. "
+            f"{conversion}"
+        )
+    if kind == "parquet":
+        columns = read_parquet_columns(path, name)
+        return _make_table(name, lambda: read_parquet_rows(path, name), columns)
+    if kind == "xlsx":
+        notes: list[str] = []
+        return _make_table(name, lambda: read_xlsx_rows(path, name, notes), None, wanted, notes)
+    if f".{kind}" in _JSON:
+        columns = read_json_columns(_read_lines(path, name), name)
+        return _make_table(
+            name, lambda: read_json_rows(_read_lines(path, name), name, columns), columns
+        )
+    lines = list(itertools.islice(_read_lines(path, name), SAMPLE_ROWS))
+    delimiter = _find_delimiter(lines, suffix)
+    return _make_table(name, lambda: _parse_lines(path, name, delimiter), None, wanted)
+
+
+def read_list(path: SourcePath, name: str) -> list[tuple[int, str]]:
+    """Returns each line of a list that is not blank, and its number.
+
+    Raises:
+      InputError: The list is empty or not in UTF-8.
+    """
+    lines = enumerate(_read_lines(path, name), start=1)
+    rows = [(number, text.strip()) for number, text in lines if text.strip()]
+    if not rows:
+        raise InputError(f"{name} is empty. Expected the name of an image in each line.")
+    return rows
+
+
+def _make_table(
+    name: str,
+    read_rows: Callable[[], Rows],
+    columns: Sequence[str] | None,
+    wanted: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Table:
+    """Returns a table; without `columns` the first row is the header, unless it is data."""
+    rows = [row for _, row in itertools.islice(read_rows(), SAMPLE_ROWS + 1)]
+    if not rows and columns is None:
+        raise InputError(f"{name} is empty. Expected a table with a header and rows.")
+    skipped = 0
+    is_numbered = columns is None and not _is_header(rows[0], wanted)
+    if columns is None:
+        skipped = 0 if is_numbered else 1
+        width = max(map(len, rows)) if is_numbered else 0
+        columns = [str(i + 1) for i in range(width)] or [cell.strip() for cell in rows[0]]
+    sample = rows[skipped:][:SAMPLE_ROWS]
+    if not sample:
+        raise InputError(
+            f"{name} has a header ({join_names(list(filter(None, columns)))}) but no rows. "
+            "Expected one row for each image."
+        )
+    return Table(
+        name,
+        tuple(columns),
+        lambda: itertools.islice(read_rows(), skipped, None),
+        tuple(sample),
+        is_numbered,
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+def _is_header(row: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Returns whether a first row has names of columns rather than the name of an image."""
+    cells = [cell.strip() for cell in row]
+    if any(PurePath(cell).suffix.casefold() in SUFFIXES for cell in cells):
+        return False
+    return not any(name.isdecimal() and name not in cells for name in wanted)
+
+
+def _find_delimiter(lines: Sequence[str], suffix: str) -> str:
+    """Returns the delimiter that splits most rows into the same number of cells, if several."""
+    best = (0.5, 1, "")
+    for delimiter in _DELIMITERS.get(suffix, ",;\t"):
+        with_delimiter = csv.reader(lines, delimiter=delimiter)
+        try:
+            widths = Counter(len(row) for row in with_delimiter if not is_blank(row))
+        except csv.Error:
+            continue
+        width, rows = widths.most_common(1)[0]
+        if width > 1:
+            best = max(best, (rows / widths.total(), width, delimiter), key=lambda x: x[:2])
+    if best[2] or suffix == ".csv":
+        return best[2] or ","
+    return "\t" if suffix in _DELIMITERS else _WHITESPACE
+
+
+def _parse_lines(path: SourcePath, name: str, delimiter: str) -> Rows:
+    lines = _read_lines(path, name)
+    if delimiter == _WHITESPACE:
+        yield from ((i, line.split()) for i, line in enumerate(lines, 1) if line.strip())
+        return
+    reader = csv.reader(itertools.chain(lines, [_END]), delimiter=delimiter)
+    first = 1
+    try:
+        for row in reader:
+            if row and row[-1].endswith(_END):
+                if row != [_END]:
+                    raise InputError(
+                        f"{name}: the quotation mark in line {first} is not closed. Close it."
+                    )
+            elif not is_blank(row):
+                yield first, row
+            first = reader.line_num + 1
+    except csv.Error as err:
+        raise InputError(
+            f"{name}, line {first}: {err}. Close the quotation mark, or save the table again."
+        ) from err
+
+
+def _read_lines(path: SourcePath, name: str) -> Iterator[str]:
+    with (
+        open_bytes(path) as file,
+        io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
+    ):
+        try:
+            yield from text
+        except UnicodeDecodeError:
+            raise InputError(_explain_encoding(path, name)) from None
+
+
+def _explain_encoding(path: SourcePath, name: str) -> str:
+    """Returns where a table is not UTF-8, which encoding it seems to have, and the remedy."""
+    with open_bytes(path) as file:
+        data = file.read()
+    try:
+        data.decode()
+        return f"{name} is not UTF-8. Save it as UTF-8."
+    except UnicodeDecodeError as err:
+        start = err.start
+    line = data.count(b"\n", 0, start) + 1
+    where = f"{name}, line {line}: byte {start:,} (0x{data[start]:02X}) is not UTF-8"
+    try:
+        data.decode("cp1252")
+    except UnicodeDecodeError:
+        return f"{where}. Save the table as UTF-8."
+    return f"{where}; it looks like Latin-1 (Windows-1252). " + _explain_conversion(
+        "WINDOWS-1252", name
+    )
+
+
+def _explain_conversion(encoding: str, name: str) -> str:
+    file = PurePath(name)
+    new = file.with_name(f"{file.stem}-utf8{file.suffix}").name
+    return f"Save it as UTF-8: iconv -f {encoding} -t UTF-8 '{file.name}' > '{new}'"
