@@ -56,7 +56,9 @@ class CommandServer:
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
+        if self._process.stdout.readline() != b"ready\n":
+            self.__exit__()
+            raise RuntimeError("The server did not start. Its standard error shows the reason.")
         return self
 
     def __exit__(self, *_: object) -> None:
