@@ -32,7 +32,8 @@ from pydicom.uid import (
 from cxr_tfds.building.fitting import FitSettings, fit_file
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging import pixels
-from cxr_tfds.imaging.dicom import dicom_grey, is_dicom
+from cxr_tfds.imaging.dicom import dicom_grey, is_dicom, measure_dicom
+from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import Radiograph, radiograph
 
 ROOT = Path(__file__).parents[2]
@@ -62,16 +63,9 @@ LINEAR = {
         pytest.param(
             np.array([[0, 7, 128, 255]], np.uint8), {}, [0, 7, 128, 255], id="8 bit as it is"
         ),
-        pytest.param(ROW, {}, [0, 64, 128, 255], id="16 bit of which the image fills 12: unscaled"),
-        pytest.param(ROW + 1, {}, [0, 4, 8, 16], id="a value more: 16 bit, and no stretch"),
+        pytest.param(ROW, {}, [0, 4, 8, 16], id="16 bit of which the image fills 12: no stretch"),
         pytest.param(ROW * 0 + 9, TWELVE_BITS, [1, 1, 1, 1], id="one value only"),
         pytest.param(ROW // 2, TWELVE_BITS, [0, 32, 64, 127], id="12 bit half filled: no stretch"),
-        pytest.param(
-            ROW,
-            {"RescaleSlope": -1, "RescaleIntercept": 0},
-            [255, 191, 127, 0],
-            id="unscaled, slope -1",
-        ),
         pytest.param(
             ROW,
             TWELVE_BITS,
@@ -169,6 +163,66 @@ LINEAR = {
 )
 def test_numbers_by_hand(values: np.ndarray, elements: dict[str, Any], expected: list[int]) -> None:
     assert grey(dicom_file(values, **elements)) == expected
+
+
+SLOPE_DOWN = {"RescaleSlope": -1, "RescaleIntercept": 0}
+
+
+@pytest.mark.parametrize(
+    ("values", "elements", "levels", "expected"),
+    [
+        pytest.param(ROW, {}, {"bits": 12}, [0, 64, 128, 255], id="bits"),
+        pytest.param(ROW, SLOPE_DOWN, {"bits": 12}, [255, 191, 127, 0], id="bits, slope -1"),
+        pytest.param(ROW // 4, {"BitsStored": 10}, {"bits": 12}, [0, 64, 128, 255], id="declared"),
+        pytest.param(ROW, {}, {"measured": (0, 4095)}, [0, 64, 128, 255], id="measured"),
+        pytest.param(ROW, {}, {"measured": (0, 8190)}, [0, 32, 64, 128], id="wider"),
+        pytest.param(ROW, TWELVE_BITS, {"measured": (0, 8190)}, [0, 64, 128, 255], id="not used"),
+        pytest.param(
+            SIGNED, {}, {"measured": (-2048, 2047)}, [0, 64, 128, 255], id="measured, signed"
+        ),
+        pytest.param(ROW, LINEAR, {"measured": (0, 9999)}, [0, 0, 128, 255], id="own window"),
+        pytest.param(
+            ROW,
+            TWELVE_BITS | LINEAR | {"RescaleSlope": 1, "RescaleIntercept": -2048},
+            {"window": (0, 2049)},
+            [0, 0, 128, 255],
+            id="window of the setting, after rescaling",
+        ),
+        pytest.param(
+            ROW, LINEAR, {"percentile": (0, 100)}, [0, 64, 128, 255], id="percentile, not window"
+        ),
+    ],
+)
+def test_levels_of_the_dataset(
+    values: np.ndarray, elements: dict[str, Any], levels: dict[str, Any], expected: list[int]
+) -> None:
+    data = dicom_file(values, **elements)
+    assert dicom_grey(data, 1000, GreyLevels(**levels)).ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("elements", [{}, {"RescaleSlope": 1, "RescaleIntercept": -1024}])
+def test_measures_rescaled_values(elements: dict[str, Any]) -> None:
+    stored = np.arange(2000, dtype=np.uint16).reshape(40, 50)
+    stored[0, 0] = 65535  # one hot pixel
+    low = elements.get("RescaleIntercept", 0)
+    assert measure_dicom(dicom_file(stored, **elements), 9999) == (low + 2, low + 1999)
+    stored[0] = 30000
+    padded = dicom_file(stored, PixelPaddingValue=30000, **elements)
+    assert measure_dicom(padded, 9999) == (low + 51, low + 1998)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [TWELVE_BITS, LINEAR, {"ModalityLUTSequence": [dicom_lut(LUT_OF_FOUR, 0, 8)]}],
+)
+def test_measures_only_files_without_a_range(elements: dict[str, Any]) -> None:
+    assert measure_dicom(dicom_file(ROW, **elements), 1000) is None
+    assert measure_dicom(dicom_file(ROW.astype(np.uint8)), 1000) is None
+
+
+def test_refuses_a_window_on_eight_bits() -> None:
+    with pytest.raises(BadImage, match=r"^an image of 8 bits, but the window \(center -600"):
+        dicom_grey(dicom_file(ROW.astype(np.uint8)), 1000, GreyLevels(window="lung"))
 
 
 WINDOWED = TWELVE_BITS | {"WindowCenter": 2048, "WindowWidth": 4096}

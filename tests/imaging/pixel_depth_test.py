@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from helpers.sources import encode
 from PIL import Image, ImageChops
 
 from cxr_tfds.errors import BadImage
+from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import radiograph
 
 
@@ -92,34 +94,118 @@ def tiff_of_16_bit_colour(values: np.ndarray) -> bytes:
 
 TWELVE = np.array([[0, 15, 16, 1023], [1024, 2047, 2048, 4095]] * 2, np.uint16)
 UPPER = TWELVE >> 4
+CLIPPED = (TWELVE >> 3).clip(max=255)
+STRETCHED = (TWELVE / 4095 * 255 + 0.5).astype(np.uint8)
+# The window begins at 1023 and ends at 3071; a grey level is 8.03 values.
+WINDOWED = np.array([[0, 0, 0, 0], [0, 127, 128, 255]] * 2)
+
+
+TWELVE_BITS = {"measured": (0, 4095)}
 
 
 @pytest.mark.parametrize(
-    ("data", "expected"),
+    ("data", "levels", "expected"),
     [
-        pytest.param(encode(TWELVE, "PNG"), UPPER, id="12 bit stored unscaled in 16, PNG"),
-        pytest.param(encode(TWELVE, "TIFF"), UPPER, id="and TIFF"),
-        pytest.param(encode(TWELVE << 4, "PNG"), UPPER, id="12 bit scaled to 16"),
+        pytest.param(encode(TWELVE, "PNG"), TWELVE_BITS, UPPER, id="12 bit in 16, measured, PNG"),
+        pytest.param(encode(TWELVE, "TIFF"), TWELVE_BITS, UPPER, id="and TIFF"),
+        pytest.param(encode(TWELVE, "TIFF"), {"bits": 12}, UPPER, id="and given"),
+        pytest.param(encode(TWELVE, "PNG"), {"measured": (0, 8191)}, UPPER >> 1, id="13 bits"),
+        pytest.param(encode(TWELVE << 1, "PNG"), TWELVE_BITS, CLIPPED, id="beyond the range"),
+        pytest.param(encode(TWELVE << 4, "PNG"), {}, UPPER, id="12 bit scaled to 16"),
+        pytest.param(encode(TWELVE, "PNG"), {"bits": 16}, UPPER >> 4, id="16 bit given: dark"),
+        pytest.param(png_with_sbit(TWELVE >> 2, 10), {}, UPPER, id="10 bit declared, unscaled"),
         pytest.param(
-            encode(TWELVE + 1, "PNG"), (TWELVE + 1) >> 8, id="one value more than 12 bits hold: 16"
+            png_with_sbit(TWELVE >> 2, 10), {"bits": 16}, UPPER, id="declared comes before given"
         ),
-        pytest.param(png_with_sbit(TWELVE >> 2, 10), UPPER, id="10 bit declared and unscaled"),
-        pytest.param(png_with_sbit(TWELVE << 2, 14), UPPER, id="14 bit declared and unscaled"),
         pytest.param(
-            png_with_sbit(TWELVE << 4, 12),
+            png_with_sbit(TWELVE, 10), TWELVE_BITS, UPPER, id="measured comes before declared"
+        ),
+        pytest.param(png_with_sbit(TWELVE << 2, 14), {}, UPPER, id="14 bit declared, unscaled"),
+        pytest.param(png_with_sbit(TWELVE << 4, 12), {}, UPPER, id="12 bit declared and scaled"),
+        pytest.param(
+            png_with_sbit(TWELVE >> 4, 16), {}, TWELVE >> 12, id="16 bit declared: dark as it says"
+        ),
+        pytest.param(png_with_sbit(TWELVE >> 8, 4), {}, UPPER & 0xF0, id="4 bit declared"),
+        pytest.param(tiff_of_12_bit(TWELVE), {}, UPPER, id="TIFF of 12 bits per sample"),
+        pytest.param(tiff_of_12_bit(TWELVE >> 4), {}, UPPER >> 4, id="and dark"),
+        pytest.param(
+            tiff_of_12_bit(TWELVE), {"measured": (0, 65535)}, UPPER, id="declared, not measured"
+        ),
+        pytest.param(
+            encode(TWELVE.astype(np.int32) - 1024, "TIFF"),
+            {"measured": (-1024, 3071)},
             UPPER,
-            id="12 bit declared and scaled, as the format wants it",
+            id="Hounsfield units in a TIFF",
         ),
         pytest.param(
-            png_with_sbit(TWELVE >> 4, 16), TWELVE >> 12, id="16 bit declared: dark as it says"
+            encode(TWELVE, "PNG"), {"window": (2048, 2049)}, WINDOWED, id="window, as in DICOM"
         ),
-        pytest.param(png_with_sbit(TWELVE >> 8, 4), UPPER & 0xF0, id="4 bit declared"),
-        pytest.param(tiff_of_12_bit(TWELVE), UPPER, id="TIFF of 12 bits per sample"),
-        pytest.param(tiff_of_12_bit(TWELVE >> 4), UPPER >> 4, id="and dark"),
+        pytest.param(encode(TWELVE, "PNG"), {"percentile": (0, 100)}, STRETCHED, id="percentile"),
     ],
 )
-def test_range_of_more_than_eight_bits(data: bytes, expected: np.ndarray) -> None:
-    np.testing.assert_array_equal(radiograph(data, 4).pixels[..., 0], expected)
+def test_range_of_more_than_eight_bits(
+    data: bytes, levels: dict[str, Any], expected: np.ndarray
+) -> None:
+    image = radiograph(data, 4, levels=GreyLevels(**levels))
+    np.testing.assert_array_equal(image.pixels[..., 0], expected)
+
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+
+
+@pytest.mark.parametrize(
+    ("data", "levels", "reason"),
+    [
+        pytest.param(
+            encode(RAMP, "PNG"),
+            {},
+            "^no declared range, and values 0 to 4095 of 16 bits would become 16 of 256 grey",
+            id="unscaled, of unknown range",
+        ),
+        pytest.param(
+            encode(RAMP, "TIFF"), {"bits": 10}, "^values up to 4094, but bits=10 .*set bits to 12",
+            id="more bits than given",
+        ),
+        pytest.param(
+            encode(RAMP.astype(np.uint8), "PNG"), {"window": (0, 9)},
+            "^an image of 8 bits, but the window ", id="window on 8 bits",
+        ),
+        pytest.param(
+            encode(RAMP.astype(np.uint8), "JPEG"), {"window": "lung"},
+            "^an image of 8 bits, but the window ", id="window on a JPEG",
+        ),
+        pytest.param(
+            encode(RAMP, "PPM"), {"window": "lung"}, "^a window needs source values, which PPM",
+            id="window on a scaled format",
+        ),
+    ],
+)  # fmt: skip
+def test_right_or_an_error(data: bytes, levels: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BadImage, match=reason):
+        radiograph(data, 16, levels=GreyLevels(**levels))
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM", "JPEG2000"])
+def test_images_of_eight_bits_ignore_range_and_bits(form: str) -> None:
+    data = encode(RAMP.astype(np.uint8), form)
+    expected = radiograph(data, 16).pixels
+    for levels in ({"bits": 12}, {"measured": (0, 99)}):
+        pixels = radiograph(data, 16, levels=GreyLevels(**levels)).pixels
+        np.testing.assert_array_equal(pixels, expected)
+
+
+def test_percentile_stretches_images_of_eight_bits() -> None:
+    values = np.array([[50, 60], [70, 100]], np.uint8)
+    image = radiograph(encode(values, "PNG"), 2, levels=GreyLevels(percentile=(0, 100)))
+    assert image.pixels[..., 0].tolist() == [[0, 51], [102, 255]]
+
+
+def test_counts_levels_before_fitting() -> None:
+    data = encode((RAMP // 1024 * 60).astype(np.uint8), "PNG")
+    image = radiograph(data, 50, count_levels=True)
+    assert image.grey_levels == 4
+    assert len(np.unique(image.pixels)) > 4
+    assert radiograph(data, 50).grey_levels is None
 
 
 def in_colour(values: np.ndarray, channels: int) -> np.ndarray:

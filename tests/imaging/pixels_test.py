@@ -17,7 +17,7 @@ from helpers.sources import encode
 from PIL import Image, TiffImagePlugin
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.imaging import pixels
+from cxr_tfds.imaging import deep_pixels, pixels
 from cxr_tfds.imaging.pixels import FITS, Radiograph, decode, radiograph
 
 # A smooth ramp, wider than high, that survives lossy formats.
@@ -463,4 +463,4 @@ def test_decode_returns_what_radiograph_returns_or_raises() -> None:
 
 
 def test_tiff_tag_number() -> None:
-    assert TiffImagePlugin.PHOTOMETRIC_INTERPRETATION == pixels._PHOTOMETRIC
+    assert TiffImagePlugin.PHOTOMETRIC_INTERPRETATION == deep_pixels._PHOTOMETRIC
