@@ -5,6 +5,7 @@ from cxr_tfds.builders.covid_chestxray import covid_chestxray_dataset_builder
 from cxr_tfds.builders.covid_ct import covid_ct_dataset_builder
 from cxr_tfds.builders.pneumonia_xray_images import pneumonia_xray_images_dataset_builder
 from cxr_tfds.builders.xray_folder import xray_folder_dataset_builder
+from cxr_tfds.builders.xray_table import xray_table_dataset_builder
 
 __all__ = [
     "chest_xray_pneumonia_dataset_builder",
@@ -12,4 +13,5 @@ __all__ = [
     "covid_ct_dataset_builder",
     "pneumonia_xray_images_dataset_builder",
     "xray_folder_dataset_builder",
+    "xray_table_dataset_builder",
 ]

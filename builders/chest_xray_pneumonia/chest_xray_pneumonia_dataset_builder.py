@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from cxr_tfds.building.builder import RadiographBuilder
-from cxr_tfds.sources import SourceImage, scan_splits
+from cxr_tfds.sources import Listing, scan_splits
 from cxr_tfds.sources.kermany import FINDINGS, PATIENT_NAMES, parse_names
 
 
@@ -27,6 +27,7 @@ Build it:     tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manu
 There is no need to extract the zip.
 To try it without the data, draw a stand-in: cxr-data phantom --out FOLDER"""
 
-    def scan(self, source: Path) -> list[SourceImage]:
+    def scan(self, source: Path) -> Listing:
         """Returns the images, with patient and finding from their file names."""
-        return parse_names(scan_splits(source, "chest_xray", self.CLASSES))
+        listing = scan_splits(source, "chest_xray", self.CLASSES)
+        return listing._replace(images=parse_names(listing.images))

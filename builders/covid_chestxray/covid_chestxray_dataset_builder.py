@@ -14,7 +14,7 @@ from absl import logging
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources import SourceImage, check_links, find_root
+from cxr_tfds.sources import Listing, SourceImage, check_links, find_root
 from cxr_tfds.sources.ieee8023 import (
     FINDINGS,
     TABLE,
@@ -118,7 +118,7 @@ There is no need to extract the zip."""
             self.CLASSES = ("NORMAL", finding)
         return super()._info()
 
-    def scan(self, source: Path) -> list[SourceImage]:
+    def scan(self, source: Path) -> Listing:
         """Returns the selected images of the table and as many normals."""
         config = self.builder_config
         root = find_root(
@@ -141,14 +141,14 @@ There is no need to extract the zip."""
             finding=config.finding.strip(),
             label=self.CLASSES[1],
         )
-        self.notes += notes
         if config.modality.casefold() != "x-ray":
-            self.notes.append(
+            notes.append(
                 f"Modality {config.modality} and radiographs: the modality alone reveals the class."
             )
-        return images + self._draw_normals(source, len(images))
+        normals, more_notes = self._draw_normals(source, len(images))
+        return Listing(images + normals, tuple(self.CLASSES), notes=notes + more_notes)
 
-    def _draw_normals(self, source: Path, count: int) -> list[SourceImage]:
+    def _draw_normals(self, source: Path, count: int) -> tuple[list[SourceImage], list[str]]:
         config = self.builder_config
         folders = [source, source.absolute().parent / "chest_xray"]
         if config.normals is not None:
@@ -156,7 +156,7 @@ There is no need to extract the zip."""
         self._normals_folder, found = find_normals(folders, _NORMALS)
         drawn = draw_normals(found, count, config.seed)
         patients = len({image.patient_id or image.image_id for image in drawn})
-        self.notes += [
+        notes = [
             f"{len(drawn)} of {len(found)} normal radiographs, of {patients} patients, were drawn "
             f"from a Kaggle pneumonia set (seed {config.seed}).",
             "The normals are children, the others mostly adults: a model can succeed by "
@@ -170,7 +170,7 @@ There is no need to extract the zip."""
         return [
             image._replace(split="train", image_id=f"NORMAL/{image.split}/{image.path.name}")
             for image in drawn
-        ]
+        ], notes
 
     def check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
         """Refuses links that lead out of the source, or out of the folder of the normals."""

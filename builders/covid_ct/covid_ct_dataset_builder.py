@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from cxr_tfds.building.builder import RadiographBuilder
-from cxr_tfds.sources import SourceImage
+from cxr_tfds.sources import Listing
 from cxr_tfds.sources.covid_ct import CLASSES, scan_slices
 
 
@@ -25,19 +25,21 @@ Get the data: git clone --depth 1 https://github.com/UCSD-AI4H/COVID-CT FOLDER
 Build it:     tfds build covid_ct --imports cxr_tfds.builders --manual_dir FOLDER
 There is no need to extract its zips."""
 
-    def scan(self, source: Path) -> list[SourceImage]:
+    def scan(self, source: Path) -> Listing:
         """Returns the slices. A paper of the test split is left out of the other splits."""
-        images, notes = scan_slices(source)
-        self.notes += notes
+        listing = scan_slices(source)
         if self.builder_config.split == "source":
-            return images
-        tested = {image.patient_id for image in images if image.split == "test"} - {""}
+            return listing
+        tested = {image.patient_id for image in listing.images if image.split == "test"} - {""}
         kept = [
-            image for image in images if image.split == "test" or image.patient_id not in tested
+            image
+            for image in listing.images
+            if image.split == "test" or image.patient_id not in tested
         ]
-        if len(kept) < len(images):
-            self.notes.append(
-                f"Slices of train and validation left out because the test split has others of "
-                f'their paper: {len(images) - len(kept)}. "split": "source" keeps them.'
-            )
-        return kept
+        if len(kept) == len(listing.images):
+            return listing
+        note = (
+            "Slices of train and validation left out because the test split has others of "
+            f'their paper: {len(listing.images) - len(kept)}. "split": "source" keeps them.'
+        )
+        return listing._replace(images=kept, notes=[*listing.notes, note])

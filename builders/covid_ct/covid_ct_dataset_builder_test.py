@@ -130,7 +130,7 @@ def test_readme_counts_match_the_real_slices(shared_data: Path, tmp_path: Path) 
         len(
             {
                 image.patient_id
-                for image in Builder(data_dir=tmp_path).scan(shared_data / "covid_ct")
+                for image in Builder(data_dir=tmp_path).scan(shared_data / "covid_ct").images
             }
         )
         == 107

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from cxr_tfds.building.builder import RadiographBuilder
-from cxr_tfds.sources import SourceImage, scan_splits
+from cxr_tfds.sources import Listing, scan_splits
 from cxr_tfds.sources.kermany import FINDINGS, PATIENT_NAMES, parse_names
 
 
@@ -26,6 +26,7 @@ Get the data: kaggle datasets download pcbreviglieri/pneumonia-xray-images -p FO
 Build it:     tfds build pneumonia_xray_images --imports cxr_tfds.builders --manual_dir FOLDER
 There is no need to extract the zip."""
 
-    def scan(self, source: Path) -> list[SourceImage]:
+    def scan(self, source: Path) -> Listing:
         """Returns the images, with patient and finding from their file names."""
-        return parse_names(scan_splits(source, "pneumonia_xray_images", self.CLASSES))
+        listing = scan_splits(source, "pneumonia_xray_images", self.CLASSES)
+        return listing._replace(images=parse_names(listing.images))

@@ -6,7 +6,6 @@ the checks before publication are here.
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import hashlib
 import inspect
@@ -27,17 +26,21 @@ from cxr_tfds.building.config import CONFIG_NAME, RadiographConfig
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.examples import make_example, make_features
 from cxr_tfds.building.fitting import FitSettings
-from cxr_tfds.building.splits import (
-    check_no_shared_patients,
-    describe_splits,
-    patient_splits,
-    source_splits,
-)
+from cxr_tfds.building.identical import Groups, find_identical_pixels
+from cxr_tfds.building.plan import find_contradiction, plan_splits
 from cxr_tfds.building.tfds_command import install_error_handler
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading.names import config_option
 from cxr_tfds.reading.records import read_back
-from cxr_tfds.sources import SourceImage, check_links, kaggle
+from cxr_tfds.sources import (
+    Listing,
+    ReaderSettings,
+    SourceImage,
+    check_links,
+    kaggle,
+    read_source,
+)
+from cxr_tfds.sources.patients import EXAMPLES
 
 _BEAM_LOG = "log"  # folder in the incomplete dataset to which Beam workers write
 
@@ -47,13 +50,17 @@ install_error_handler()
 class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Builds sharded TFRecords of fitted radiographs, complete or not at all.
 
-    `scan` may set CLASSES and FINDINGS, and adds remarks for the build report to `notes`.
+    Attributes:
+      CLASSES: Names of the classes, the negative class first; empty if the source determines them.
+      FINDINGS: Names of the findings; empty if they are the classes.
+      READER: How the source is read, unless the builder overrides `scan`.
     """
 
-    CLASSES: Sequence[str]  # the negative class first
-    FINDINGS: Sequence[str]
+    CLASSES: Sequence[str] = ()
+    FINDINGS: Sequence[str] = ()
+    READER: ClassVar[ReaderSettings] = ReaderSettings()
     HOMEPAGE: ClassVar[str]
-    PATIENT_NAMES: ClassVar[str]  # examples of file names with a patient id
+    PATIENT_NAMES: ClassVar[str] = EXAMPLES  # examples of file names with a patient id
     KAGGLE: ClassVar[str] = ""  # OWNER/NAME on Kaggle, downloaded if no images are found
     CUTS_TEST: ClassVar[bool] = False  # whether to cut a test split if the source has none
     BUILDER_CONFIGS = [RadiographConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
@@ -87,13 +94,14 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
                 f"The name {config.name!r} belongs to a listed config with its own settings. "
                 "Choose another name, such as 224-mine."
             )
-        self.notes: list[str] = []
+        self._identical: Groups | None = None
         self._log = BuildLog()
         super().__init__(config=config, **kwargs)
 
-    @abc.abstractmethod
-    def scan(self, source: Path) -> list[SourceImage]:
+    def scan(self, source: Path) -> Listing:
         """Returns the images in the folder given by `--manual_dir`, without decoding any."""
+        settings = self.builder_config.reader_settings(self.READER)
+        return read_source(source, settings)
 
     def check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
         """Refuses links that lead out of the source. Builders with several sources override it."""
@@ -155,8 +163,29 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         if self._uses_beam:
             runner = choose_runner(download_config.beam_options, download_config.beam_runner)
             download_config = dataclasses.replace(download_config, beam_runner=runner)
+        self._identical = None
+        self._write_shards(super()._download_and_prepare, dl_manager, download_config)
+        # Identical pixels are known only now. In most sources they are in identical files, which
+        # were found before; otherwise the build starts again.
+        images = [image for images in self._log.splits.values() for image in images]
+        identical = find_identical_pixels(images, self._log.stats)
+        if find_contradiction(self._log.splits, identical, self.builder_config):
+            logging.info("Found identical images in different files. Building again.")
+            self._identical = identical
+            for path in self.data_path.iterdir():
+                path.rmtree() if path.is_dir() else path.unlink()
+            self._write_shards(super()._download_and_prepare, dl_manager, download_config)
+        self._check_and_describe()
+
+    def _write_shards(
+        self,
+        prepare: Callable[..., None],
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+    ) -> None:
+        self._log = BuildLog()
         try:
-            super()._download_and_prepare(dl_manager, download_config)
+            prepare(dl_manager, download_config)
         except InputError:
             raise
         except Exception:  # TFDS stops at a split without examples, but does not list the files
@@ -168,18 +197,33 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
             read_log(self.data_path / _BEAM_LOG, self._log)
             planned = (images[: self._max_examples] for images in self._log.splits.values())
             check_complete(self._log, {image.image_id for images in planned for image in images})
-        self._check_and_describe()
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        images = self._find_images(dl_manager)
+        listing = self._find_images(dl_manager)
+        self.CLASSES = listing.classes
+        self.FINDINGS = type(self).FINDINGS or listing.findings
+        if not self.FINDINGS:
+            labelled = [image._replace(finding=image.label) for image in listing.images]
+            listing = listing._replace(images=labelled)
+            self.FINDINGS = self.CLASSES
         for feature, names in (("label", self.CLASSES), ("finding", self.FINDINGS)):
             self.info.features[feature].names = list(names)
-        self._log.splits = self._assign_splits(images)
+        plan = plan_splits(
+            listing, self.builder_config, cuts_test=self.CUTS_TEST, identical=self._identical
+        )
+        if plan.images_without_patient:
+            logging.warning(
+                "%d of %d images have no known patient. Names with a patient id: %s",
+                plan.images_without_patient,
+                len(listing.images),
+                self.PATIENT_NAMES,
+            )
+        self._log.splits, self._notes = plan.splits, plan.notes
         return {
             split: self._generate_examples(images) for split, images in self._log.splits.items()
         }
 
-    def _find_images(self, dl_manager: tfds.download.DownloadManager) -> list[SourceImage]:
+    def _find_images(self, dl_manager: tfds.download.DownloadManager) -> Listing:
         try:
             source = Path(dl_manager.manual_dir)
         except (
@@ -187,9 +231,8 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
             NotADirectoryError,
         ):  # missing or a file: `scan` has better messages
             source = Path(self._manual_dir)
-        self.notes.clear()
         try:
-            images = self.scan(source)
+            listing = self.scan(source)
         except MissingData as err:
             message = f"{err}\n\n{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             if not self.KAGGLE:
@@ -200,25 +243,9 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
                 "No radiographs in %s. Downloading %s from Kaggle.", source, self.KAGGLE
             )
             source = kaggle.download(dl_manager, self.KAGGLE)
-            images = self.scan(source)
-        self.check_links(source, images)
-        return images
-
-    def _assign_splits(self, images: list[SourceImage]) -> dict[str, list[SourceImage]]:
-        if self.builder_config.split == "source":
-            splits = source_splits(images)
-        else:
-            splits = patient_splits(images, cut_test=self.CUTS_TEST)
-            self.notes += describe_splits(images, splits)
-            if not all(image.patient_id for image in images):
-                logging.warning(
-                    "%s Names with a patient id: %s", self.notes[-1], self.PATIENT_NAMES
-                )
-            config = '--config \'{"name": "224-source", "split": "source"}\''
-            check_no_shared_patients(
-                splits, f"Remove them from one split, or keep the source's splits: {config}"
-            )
-        return {split: chosen for split, chosen in splits.items() if chosen}
+            listing = self.scan(source)
+        self.check_links(source, listing.images)
+        return listing
 
     def _generate_examples(self, images: Sequence[SourceImage]) -> Any:
         """Returns the `(image_id, example)` pairs of a split: an iterator or a Beam transform."""
@@ -272,7 +299,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
             classes=self.CLASSES,
             bad_images=log.bad,
             max_examples_per_split=self._max_examples,
-            notes=self.notes,
+            notes=self._notes,
         )
         write_report(report, self.data_path)
         # Blank lines separate it from the progress bars.

@@ -12,9 +12,12 @@ import tensorflow_datasets as tfds
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import check_fit
 from cxr_tfds.reading.names import config_option, named_settings
+from cxr_tfds.sources import ReaderSettings
 
 SPLIT_POLICIES = ("patient", "source")
+FOLD = re.compile(r"fold:(\d+)/(\d+)")  # the split policy "fold:0/5"
 BAD_IMAGE_POLICIES = ("error", "skip")
+CONFLICT_POLICIES = ("error", "leave_out")
 CONFIG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # it becomes a folder
 _TFDS_FIELDS = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)} - {"name"}
 
@@ -29,9 +32,13 @@ class RadiographConfig(tfds.core.BuilderConfig):
       channels: 1, or 3 to repeat the grey value.
       fit: "stretch", "pad" or "crop", see `cxr_tfds.imaging.pixels.radiograph`.
       split: "patient" cuts validation from train and the source's own validation by patient;
-        "source" keeps the source's splits.
+        "source" keeps the source's splits; "fold:0/5" takes the first of five stratified folds as
+        test, and cuts validation from the others.
       on_bad_image: "error" stops the build if a file cannot be used and lists all such files;
         "skip" leaves them out, lists them in `bad_images.csv` and counts them in the metadata.
+      on_conflict: "error" stops the build if identical images have different labels, or are in the
+        source's test split and outside it; "leave_out" leaves out the former, and keeps the latter
+        in the test split only.
 
     Raises:
       InputError: A value is not allowed, or contradicts the name, see `named_settings`.
@@ -42,6 +49,7 @@ class RadiographConfig(tfds.core.BuilderConfig):
     fit: str = "stretch"
     split: str = "patient"
     on_bad_image: str = "error"
+    on_conflict: str = "error"
 
     def __new__(cls, *args: Any, **settings: Any) -> RadiographConfig:
         """Checks the names of the settings, for better messages than Python's."""
@@ -73,9 +81,16 @@ class RadiographConfig(tfds.core.BuilderConfig):
                 "The config stores source files unchanged: leave channels and fit out, and give "
                 "them when you read the dataset."
             )
-        for name, allowed in (("split", SPLIT_POLICIES), ("on_bad_image", BAD_IMAGE_POLICIES)):
-            if (value := getattr(self, name)) not in allowed:
-                raise InputError(f"{name}={value!r}; expected one of {', '.join(allowed)}.")
+        allowed = {"on_bad_image": BAD_IMAGE_POLICIES, "on_conflict": CONFLICT_POLICIES}
+        for name, policies in allowed.items():
+            if (value := getattr(self, name)) not in policies:
+                raise InputError(f"{name}={value!r}; expected one of {', '.join(policies)}.")
+        fold = FOLD.fullmatch(self.split) if isinstance(self.split, str) else None
+        if self.split not in SPLIT_POLICIES and not (fold and int(fold[1]) < int(fold[2]) > 1):
+            raise InputError(
+                f"split={self.split!r}; expected one of {', '.join(SPLIT_POLICIES)}, or a fold: "
+                '"fold:0/5" to "fold:4/5".'
+            )
         if not isinstance(self.name, str) or not CONFIG_NAME.fullmatch(self.name):
             raise InputError(
                 f"Config name {self.name!r}; expected letters, digits, '-', '_' or '.', such as "
@@ -88,6 +103,53 @@ class RadiographConfig(tfds.core.BuilderConfig):
                     f"{config_option(self.name)}, or choose another name."
                 )
 
+    def reader_settings(self, dataset: ReaderSettings) -> ReaderSettings:
+        """Returns the settings of the dataset; `SourceConfig` replaces those that are given."""
+        return dataset
+
     def stored(self) -> dict[str, Any]:
         """Returns the settings in the metadata, on which datasets of one name must agree."""
         return {name: getattr(self, name) for name in ("size", "channels", "fit", "split")}
+
+
+# `on_conflict` is a setting of every config.
+_READER_FIELDS = [
+    field.name for field in dataclasses.fields(ReaderSettings) if field.name != "on_conflict"
+]
+
+
+class SourceConfig(
+    dataclasses.make_dataclass(  # type: ignore[misc]
+        "SourceConfig",
+        [(name, Any, None) for name in _READER_FIELDS],
+        bases=(RadiographConfig,),
+        eq=False,
+        kw_only=True,
+    )
+):
+    """Adds the fields of `ReaderSettings`: how the source is read.
+
+    None keeps the setting of the dataset.
+
+    Raises:
+      InputError: A value is not allowed, see `RadiographConfig` and `ReaderSettings`.
+    """
+
+    def check(self) -> None:
+        """Checks the settings."""
+        super().check()
+        if self.table is None and self.patient is not None:
+            self.reader_settings(ReaderSettings())
+
+    def reader_settings(self, dataset: ReaderSettings) -> ReaderSettings:
+        """Returns the settings of the dataset, with the given ones in their place."""
+        own = {name: getattr(self, name) for name in _READER_FIELDS}
+        given = {name: value for name, value in own.items() if value is not None}
+        return dataclasses.replace(dataset, on_conflict=self.on_conflict, **given)
+
+    def stored(self) -> dict[str, Any]:
+        """Returns the settings that identify the dataset."""
+        own = {name: getattr(self, name) for name in _READER_FIELDS}
+        return super().stored() | {
+            name: list(value) if isinstance(value, tuple) else value for name, value in own.items()
+        }

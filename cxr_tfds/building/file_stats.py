@@ -13,6 +13,7 @@ class FileStats(NamedTuple):
     """Statistics of one source file. Files with identical bytes have equal statistics."""
 
     checksum: int  # 64 bits, see `compute_checksum`
+    pixel_checksum: int  # of the fitted pixels
     size: int  # bytes
     height: int  # of the upright image, pixels
     width: int
@@ -25,7 +26,8 @@ class FileStats(NamedTuple):
         """Returns the statistics of the file that `image` was decoded from."""
         quality = jpeg_quality(image.quantization) if len(image.quantization) else None
         size = (image.file_size, image.height, image.width)
-        return cls(image.checksum, *size, image.format, image.mode, quality)
+        pixels = compute_checksum(image.pixels.tobytes())
+        return cls(image.checksum, pixels, *size, image.format, image.mode, quality)
 
 
 def compute_checksum(data: bytes) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import SourceImage
@@ -15,14 +15,17 @@ TEST_FRACTION = 0.2
 # of train and validation. The 16 images of the Kaggle set are 0.003.
 TOKEN_SHARE = 0.05
 
+FOLD_PREFIX = "fold:"  # of the split of an image in a source with folds
+
 Splits = dict[str, list[SourceImage]]
 
 
 def source_splits(images: Iterable[SourceImage]) -> Splits:
-    """Returns the images by the source's own splits; a split may be empty."""
+    """Returns the images by the source's own splits; a split may be empty. Folds are train."""
     splits: Splits = {"train": [], "validation": [], "test": []}
     for image in images:
-        splits[image.split].append(image)
+        split = "train" if image.split.startswith(FOLD_PREFIX) else image.split
+        splits[split].append(image)
     return splits
 
 
@@ -47,6 +50,57 @@ def patient_splits(images: Iterable[SourceImage], *, cut_test: bool = False) -> 
     return splits
 
 
+def fold_splits(images: Iterable[SourceImage], fold: int, folds: int) -> Splits:
+    """Returns one of several folds as the test split, and a validation split cut from the others.
+
+    Folds keep groups together and have about equal numbers of each class. If the source has a test
+    split, that one stays, and the fold is the validation split. Folds of the source are used.
+
+    Args:
+      images: All images of the source.
+      fold: Number of the fold, from 0.
+      folds: Number of folds.
+
+    Raises:
+      InputError: The source has another number of folds, or there are too few groups.
+    """
+    splits = source_splits(images)
+    pool = splits["train"] + splits["validation"]
+    if own := sorted({x.split for x in pool if x.split.startswith(FOLD_PREFIX)}, key=_fold_number):
+        if len(own) != folds:
+            raise InputError(
+                f'split="fold:{fold}/{folds}", but the source has {len(own)} folds. Expected '
+                f'"fold:0/{len(own)}" to "fold:{len(own) - 1}/{len(own)}".'
+            )
+        chosen = {image.image_id for image in pool if image.split == own[fold]}
+    else:
+        chosen = _assign_folds(pool, folds)[fold]
+    target = "validation" if splits["test"] else "test"
+    splits[target], rest = _partition(pool, chosen)
+    if not splits[target]:
+        raise InputError(f"There are too few groups of images for {folds} folds.")
+    if target == "test":
+        splits["validation"], rest = _partition(rest, validation_ids(rest))
+    splits["train"] = rest
+    return splits
+
+
+def _fold_number(split: str) -> int:
+    return int(split.removeprefix(FOLD_PREFIX))
+
+
+def _assign_folds(images: Iterable[SourceImage], folds: int) -> list[set[str]]:
+    """Returns the image ids of each fold. A group joins the fold with the fewest of its class."""
+    assigned: list[set[str]] = [set() for _ in range(folds)]
+    for groups in _group_by_label(images).values():
+        counts = [0] * folds
+        for name in _order_by_hash(groups, "fold "):
+            smallest = counts.index(min(counts))
+            assigned[smallest].update(groups[name])
+            counts[smallest] += len(groups[name])
+    return assigned
+
+
 def describe_splits(images: Sequence[SourceImage], splits: Splits) -> list[str]:
     """Returns notes for the build report on what `patient_splits` did.
 
@@ -54,6 +108,11 @@ def describe_splits(images: Sequence[SourceImage], splits: Splits) -> list[str]:
     """
     own = {image.split for image in images}
     notes = []
+    if folds := sum(split.startswith(FOLD_PREFIX) for split in own):
+        notes.append(
+            f"The source has {folds} folds. "
+            f'Choose the one to test on with "split": "fold:0/{folds}".'
+        )
     if splits["test"] and "test" not in own:
         notes.append(
             f"The source has no test split: {TEST_FRACTION:.0%} of each class were cut as test."
@@ -102,18 +161,11 @@ def holdout_ids(images: Iterable[SourceImage]) -> set[str]:
 
 
 def _cut(images: Iterable[SourceImage], fraction: float, salt: str) -> set[str]:
-    by_label: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    label_of: dict[str, str] = {}
-    for image in images:
-        group = group_name(image)
-        label = label_of.setdefault(group, image.label)  # a patient may have several classes
-        by_label[label][group].append(image.image_id)
     chosen: set[str] = set()
-    for groups in by_label.values():
+    for groups in _group_by_label(images).values():
         wanted = max(1, round(fraction * sum(map(len, groups.values()))))
         taken = 0
-        names = sorted(groups, key=lambda name: hashlib.sha256((salt + name).encode()).digest())
-        for name in names[:-1]:
+        for name in _order_by_hash(groups, salt)[:-1]:
             if taken >= wanted:
                 break
             chosen.update(groups[name])
@@ -121,18 +173,31 @@ def _cut(images: Iterable[SourceImage], fraction: float, salt: str) -> set[str]:
     return chosen
 
 
-def group_name(image: SourceImage) -> str:
-    """Returns the patient, or the image itself if the patient is unknown."""
-    return image.patient_id or f"image:{image.image_id}"
+def _group_by_label(images: Iterable[SourceImage]) -> dict[Hashable, dict[str, list[str]]]:
+    """Returns label to group to image ids. Images with several findings count by their states."""
+    by_label: dict[Hashable, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    label_of: dict[str, Hashable] = {}
+    for image in images:
+        # A patient may have several classes; the first image decides.
+        label = label_of.setdefault(image.group_name, image.states or image.label)
+        by_label[label][image.group_name].append(image.image_id)
+    return by_label
+
+
+def _order_by_hash(names: Iterable[str], salt: str) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256((salt + name).encode()).digest())
 
 
 def find_shared_patients(splits: Mapping[str, Iterable[SourceImage]]) -> dict[str, list[str]]:
-    """Returns the patients that are in several splits, each with its splits; sorted by patient."""
+    """Returns the patients that are in several splits, each with its splits; sorted by patient.
+
+    A group of identical images counts as a patient.
+    """
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for split, images in splits.items():
         for image in images:
-            if image.patient_id:
-                found[image.patient_id][split] = None
+            for name in {image.patient_id, image.group} - {""}:
+                found[name][split] = None
     return {patient: list(where) for patient, where in sorted(found.items()) if len(where) > 1}
 
 

@@ -6,6 +6,7 @@ TensorFlow is loaded only if a dataset's builder reads the source.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import logging
@@ -26,23 +27,19 @@ from cxr_tfds.building.splits import source_splits
 from cxr_tfds.building.tfds_command import explain_invalid_json
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.reading.names import buildable_datasets
-from cxr_tfds.sources import SourceImage, check_links, is_junk
-from cxr_tfds.sources.classes import check_reader_settings, parse_patients, scan_classes
-from cxr_tfds.sources.kermany import parse_names
+from cxr_tfds.sources import Listing, ReaderSettings, check_links, is_junk, read_source
 from cxr_tfds.text import text_table
 
 SURVEY_SETTINGS = FitSettings(size=224)
-READER_SETTINGS = ("classes", "negative", "patient")  # the reader settings of `xray_folder`
+READER_SETTINGS = [field.name for field in dataclasses.fields(ReaderSettings)]
 _LEVELS = 256
 
 
 class ScannedSource(NamedTuple):
     """A source whose images were listed but not read."""
 
-    source: Path  # folder or zip
-    images: list[SourceImage]
-    classes: tuple[str, ...]  # the negative class first
-    notes: list[str]  # remarks of the dataset's builder
+    source: Path
+    listing: Listing
 
 
 class Survey(NamedTuple):
@@ -75,26 +72,19 @@ def scan_source(source: Path, dataset: str | None, config: Mapping[str, Any]) ->
       MissingData: There are no radiographs.
       InputError: The source or a setting cannot be used.
     """
-    if dataset is None:
-        return _scan_class_folders(source, *(config.get(name) for name in READER_SETTINGS))
-    return _scan_with_builder(source, dataset, config)
-
-
-def _scan_class_folders(source: Path, classes: Any, negative: Any, pattern: Any) -> ScannedSource:
-    check_reader_settings(classes, negative, pattern)
+    if dataset is not None:
+        return _scan_with_builder(source, dataset, config)
     try:
-        folders = scan_classes(source, classes, negative)
+        listing = read_source(source, ReaderSettings(**config))
     except MissingData as err:
         raise MissingData(
             f"{err}\nTo read the layout of a dataset, name it with --dataset."
         ) from None
-    check_links(source, (image.path for image in folders.images))
-    images = parse_names(folders.images)
-    if pattern:
-        images = parse_patients(folders._replace(images=images), pattern)
-    if not any(image.finding for image in images):
-        images = [image._replace(finding=image.label) for image in images]
-    return ScannedSource(source, images, folders.classes, [])
+    check_links(source, (image.path for image in listing.images))
+    if not listing.findings:
+        images = [image._replace(finding=image.label) for image in listing.images]
+        listing = listing._replace(images=images)
+    return ScannedSource(source, listing)
 
 
 def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) -> ScannedSource:
@@ -105,9 +95,9 @@ def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) ->
     settings = builder_class.builder_config_cls(**{"name": "survey", **config}) if config else None
     with tempfile.TemporaryDirectory() as empty, _hide_tfds_warnings():
         builder = builder_class(data_dir=empty, config=settings)
-        images = builder.scan(source)
-        builder.check_links(source, images)
-    return ScannedSource(source, images, tuple(builder.CLASSES), list(builder.notes))
+        listing = builder.scan(source)
+        builder.check_links(source, listing.images)
+    return ScannedSource(source, listing)
 
 
 @contextlib.contextmanager
@@ -149,16 +139,16 @@ def survey_source(
 ) -> Survey:
     """Reads every image once and calls `progress` with 1 after each."""
     log = BuildLog()
-    histograms = {name: np.zeros(_LEVELS, np.int64) for name in scanned.classes}
-    results = fit_all([image.path for image in scanned.images], SURVEY_SETTINGS)
-    for image, result in zip(scanned.images, results, strict=True):
+    histograms = {name: np.zeros(_LEVELS, np.int64) for name in scanned.listing.classes}
+    results = fit_all([image.path for image in scanned.listing.images], SURVEY_SETTINGS)
+    for image, result in zip(scanned.listing.images, results, strict=True):
         log.add(image.image_id, result)
         if not isinstance(result, BadImage):
             histograms[image.label] += np.bincount(result.pixels.ravel(), minlength=_LEVELS)
         if progress:
             progress(1)
-    usable = [image for image in scanned.images if image.image_id in log.stats]
-    by_class: dict[str, list[FileStats]] = {name: [] for name in scanned.classes}
+    usable = [image for image in scanned.listing.images if image.image_id in log.stats]
+    by_class: dict[str, list[FileStats]] = {name: [] for name in scanned.listing.classes}
     for image in usable:
         by_class[image.label].append(log.stats[image.image_id])
     report = build_report(
@@ -166,9 +156,9 @@ def survey_source(
         settings={},
         splits={split: images for split, images in source_splits(usable).items() if images},
         stats=log.stats,
-        classes=scanned.classes,
+        classes=scanned.listing.classes,
         bad_images=log.bad,
-        notes=scanned.notes,
+        notes=scanned.listing.describe(),
     )
     report["files"] = {name: _summarize_files(stats) for name, stats in by_class.items()}
     report["junk_files"] = count_junk(scanned.source)

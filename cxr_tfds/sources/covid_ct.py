@@ -14,8 +14,9 @@ from pathlib import Path
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources.archive import SourcePath
-from cxr_tfds.sources.image import SourceImage
+from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.layout import Layout, find_named_folders, list_class_images, scan_splits
+from cxr_tfds.sources.masks import FileFilter
 from cxr_tfds.sources.opening import find_in, open_source
 from cxr_tfds.sources.paths import (
     check_links,
@@ -55,21 +56,23 @@ def parse_origin(name: str) -> str:
     return ""
 
 
-def scan_slices(source: Path) -> tuple[list[SourceImage], list[str]]:
-    """Returns the slices in either layout, sorted by id, and notes for the build report.
+def scan_slices(source: Path) -> Listing:
+    """Returns the slices in either layout.
 
     The patient of a slice is its paper or figure. Raises the errors of `scan_splits`.
     """
-    notes: list[str] = []
     try:
-        images = scan_splits(source, _LAYOUT.name, CLASSES, _SPELLINGS)
+        listing = scan_splits(source, _LAYOUT.name, CLASSES, _SPELLINGS)
     except MissingData:
         images, notes = _scan_lists(Path(source))
+        listing = Listing(images, CLASSES, notes=notes)
     findings = {"COVID": "COVID-19", "NonCOVID": None}  # tumours, other pneumonias or nothing
-    return [
-        image._replace(finding=findings[image.label], patient_id=parse_origin(image.path.name))
-        for image in images
-    ], notes
+    return listing._replace(
+        images=[
+            image._replace(finding=findings[image.label], patient_id=parse_origin(image.path.name))
+            for image in listing.images
+        ]
+    )
 
 
 def _scan_lists(source: Path) -> tuple[list[SourceImage], list[str]]:
@@ -85,7 +88,7 @@ def _scan_lists(source: Path) -> tuple[list[SourceImage], list[str]]:
         raise MissingData(
             f"No slices in {source}\nFound there: {summarize_folder(tops[-1])}\n{_EXPECTED}"
         )
-    unlisted = {image.image_id: image for image in list_class_images(root, _LAYOUT)}
+    unlisted = {image.image_id: image for image in list_class_images(root, _LAYOUT, FileFilter())}
     images: list[SourceImage] = []
     missing: list[str] = []
     for class_name in CLASSES:

@@ -33,6 +33,12 @@ class SourceImage(NamedTuple):
     finding: str | None = None  # None if the source does not state it
     patient_id: str = ""  # "" if unknown
     states: tuple[State, ...] = ()  # one for each finding, if an image may have several
+    group: str = ""  # set where images of several patients are identical
+
+    @property
+    def group_name(self) -> str:
+        """The group, else the patient, else the image itself: what must stay in one split."""
+        return self.group or self.patient_id or f"image:{self.image_id}"
 
 
 class Listing(NamedTuple):
@@ -42,6 +48,7 @@ class Listing(NamedTuple):
       images: Sorted by id.
       classes: Class names, the negative class first. If an image may have several findings, the
         names of the findings, in the order of `SourceImage.states`.
+      findings: Names that `SourceImage.finding` may have; empty if they are the classes.
       has_splits: Whether the source has splits of its own.
       several_findings: Whether `classes` are findings, of which an image may have several.
       left_out: Reason to the files that the source contains but the listing does not.
@@ -50,6 +57,7 @@ class Listing(NamedTuple):
 
     images: list[SourceImage]
     classes: tuple[str, ...]
+    findings: tuple[str, ...] = ()
     has_splits: bool = True
     several_findings: bool = False
     left_out: Mapping[str, Sequence[str]] = {}

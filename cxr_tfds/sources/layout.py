@@ -10,8 +10,9 @@ from pathlib import Path, PurePath
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import SUFFIXES
-from cxr_tfds.sources.archive import SourcePath, ZipPath
-from cxr_tfds.sources.image import SourceImage
+from cxr_tfds.sources.archive import ArchivePath, SourcePath
+from cxr_tfds.sources.image import Listing, SourceImage
+from cxr_tfds.sources.masks import MASKS, FileFilter, is_mask_folder
 from cxr_tfds.sources.opening import find_root
 from cxr_tfds.sources.paths import (
     NEW_ROW,
@@ -25,6 +26,8 @@ from cxr_tfds.sources.paths import (
 )
 
 _log = logging.getLogger(__name__)
+UNLABELLED = "images of a split without class folders"
+UNSELECTED = "folders that are not among the classes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Layout:
     classes: Sequence[str]  # in the order of the dataset
     other_spellings: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name to class
     nested: bool = False  # whether class folders may contain folders
+    selects: bool = False  # whether other folders are left out; otherwise they are an error
+    merges: bool = False  # whether a class may have several folders
 
     @functools.cached_property
     def spellings(self) -> dict[str, str]:
@@ -49,19 +54,19 @@ class Layout:
 
 def scan_splits(
     source: Path, name: str, classes: Sequence[str], spellings: Mapping[str, str] | None = None
-) -> list[SourceImage]:
-    """Returns the images of a `split/class/file` layout, sorted by id.
+) -> Listing:
+    """Returns the images of a `split/class/file` layout.
 
     Args:
-      source: Zip, or folder with the layout at most three levels down, extracted or in zips.
+      source: Folder, archive, or folder with the layout at most three levels down.
       name: Usual name of the top folder, such as "chest_xray".
       classes: Class names in the order of the dataset. Folder names are compared without case.
       spellings: Further names of class folders, and their class.
 
     Raises:
       MissingData: There is no such layout.
-      InputError: The layout is ambiguous or incomplete, contains files that would be left out, or a
-        zip is refused.
+      InputError: The layout is ambiguous or incomplete, contains files that would be left out, or
+        an archive is refused.
     """
     layout = Layout(name, classes, spellings or {})
     # Prefer a folder with all classes: TFDS's default manual_dir holds several datasets.
@@ -71,7 +76,14 @@ def scan_splits(
         lambda folder: count_train_classes(folder, layout) == len(classes),
         lambda folder: count_train_classes(folder, layout) > 0,
     )
-    return sorted(list_split_images(root, layout), key=lambda image: image.image_id)
+    files = FileFilter()
+    images = list_split_images(root, layout, files)
+    return Listing(sort_by_id(images), tuple(classes), left_out=files.left_out)
+
+
+def sort_by_id(images: Sequence[SourceImage]) -> list[SourceImage]:
+    """Returns the images in the order of a listing."""
+    return sorted(images, key=lambda image: image.image_id)
 
 
 def count_train_classes(folder: SourcePath, layout: Layout) -> int:
@@ -85,14 +97,24 @@ def count_train_classes(folder: SourcePath, layout: Layout) -> int:
     return len(classes - {None})
 
 
-def list_split_images(root: SourcePath, layout: Layout) -> list[SourceImage]:
-    """Returns the images of all splits in `root`. Raises InputError like `scan_splits`."""
-    splits = find_named_folders(root, SPLIT_NAMES)
-    images = [
-        image
-        for split, folder in splits.items()
-        for image in list_checked_images(folder, layout, split)
-    ]
+def list_split_images(
+    root: SourcePath,
+    layout: Layout,
+    files: FileFilter,
+    split_names: Mapping[str, str] = SPLIT_NAMES,
+) -> list[SourceImage]:
+    """Returns the images of all splits in `root`.
+
+    A split other than train without class folders, such as an unlabelled test split, is left out.
+    Raises InputError like `scan_splits`.
+    """
+    splits = find_named_folders(root, split_names)
+    images: list[SourceImage] = []
+    for split, folder in splits.items():
+        if split == "train" or find_class_folders(folder, layout):
+            images += list_checked_images(folder, layout, files, split)
+        else:
+            files.leave_out(UNLABELLED, f"{folder.name}/")
     copies = _check_nested_copies(root, images, layout)
     if ignored := [
         path.name
@@ -103,18 +125,37 @@ def list_split_images(root: SourcePath, layout: Layout) -> list[SourceImage]:
     return images
 
 
-def list_class_images(folder: SourcePath, layout: Layout, split: str = "") -> list[SourceImage]:
+def list_class_images(
+    folder: SourcePath, layout: Layout, files: FileFilter, split: str = ""
+) -> list[SourceImage]:
     """Returns the images in the class folders of a split, or "" for a source without splits."""
-    prefix = f"{split}/" if split else ""
-    return [
-        SourceImage(path, split or "train", class_name, f"{prefix}{class_name}/{inner_path}")
-        for class_name, class_folder in find_named_folders(folder, layout.spellings).items()
-        for inner_path, path in _walk_files(class_folder, layout.nested)
-    ]
+    id_prefix = f"{split}/" if split else ""
+    path_prefix = f"{folder.name}/" if split else ""
+    images = []
+    for class_name, class_folders in find_class_folders(folder, layout).items():
+        for class_folder in class_folders:
+            own_folder = f"{class_folder.name}/" if len(class_folders) > 1 else ""
+            for inner_path, path in walk_files(class_folder, layout.nested):
+                if files.accepts(f"{path_prefix}{class_folder.name}/{inner_path}"):
+                    image_id = f"{id_prefix}{class_name}/{own_folder}{inner_path}"
+                    images.append(
+                        SourceImage(
+                            path,
+                            split or "train",
+                            class_name,
+                            image_id,
+                            finding=class_folder.name if layout.merges else None,
+                        )
+                    )
+    return images
 
 
 def list_checked_images(
-    folder: SourcePath, layout: Layout, split: str = "", ignored: Sequence[SourcePath] = ()
+    folder: SourcePath,
+    layout: Layout,
+    files: FileFilter,
+    split: str = "",
+    ignored: Sequence[SourcePath] = (),
 ) -> list[SourceImage]:
     """Returns the same as `list_class_images` and checks that nothing is left out.
 
@@ -122,26 +163,46 @@ def list_checked_images(
       InputError: A class is missing or empty, or there is an image or a folder outside the class
         folders that is not in `ignored`.
     """
-    class_folders = find_named_folders(folder, layout.spellings)
+    class_folders = find_class_folders(folder, layout)
+    known = [path for paths in class_folders.values() for path in paths]
     for path in list_children(folder):
-        if path.is_dir() and path not in (*class_folders.values(), *ignored):
-            raise InputError(
-                f"{printable(path)} is not one of the classes {', '.join(layout.classes)}. "
-                "Rename or remove it; otherwise its images would be left out."
-            )
+        if path.is_dir() and path not in (*known, *ignored):
+            _leave_out_folder(path, layout, files)
         if not path.is_dir() and has_image_suffix(path):
             raise InputError(
                 f"{printable(path)} is outside the class folders. Move it into one or remove it."
             )
     if missing := set(layout.classes) - set(class_folders):
+        names = [name for name in layout.classes if name not in missing]
         raise InputError(
-            f"{folder} has no folder {', '.join(sorted(missing))}.\n"
+            f"{folder} has no folder {join_names(sorted(missing))}.\n"
             f"Found there: {summarize_folder(folder)}\n{layout}"
+            + (f"\nTo do without the class everywhere, select the others: {_select(names)}")
+            * (layout.nested and len(names) > 1)
         )
-    images = list_class_images(folder, layout, split)
+    images = list_class_images(folder, layout, files, split)
     if empty := set(layout.classes) - {image.label for image in images}:
-        raise InputError(f"{class_folders[min(empty)]} contains no images.\n{layout}")
+        raise InputError(f"{class_folders[min(empty)][0]} contains no images.\n{layout}")
     return images
+
+
+def _leave_out_folder(path: SourcePath, layout: Layout, files: FileFilter) -> None:
+    if is_mask_folder(path.name):
+        files.leave_out(MASKS, f"{path.name}/")
+    elif layout.selects:
+        files.leave_out(UNSELECTED, f"{path.name}/")
+    elif not any(files.explain(inner_path) is None for inner_path, _ in walk_files(path, True)):
+        _log.warning("Ignored: %s contains no images.", printable(path))
+    else:
+        raise InputError(
+            f"{printable(path)} is not one of the classes {join_names(layout.classes)}. "
+            "Rename or remove it; otherwise its images would be left out."
+        )
+
+
+def _select(names: Sequence[str]) -> str:
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return f'--config \'{{"name": "224-mine", "classes": [{quoted}]}}\''
 
 
 def find_named_folders(folder: SourcePath, names: Mapping[str, str]) -> dict[str, SourcePath]:
@@ -159,15 +220,31 @@ def find_named_folders(folder: SourcePath, names: Mapping[str, str]) -> dict[str
     return found
 
 
-def _walk_files(
+def find_class_folders(folder: SourcePath, layout: Layout) -> dict[str, list[SourcePath]]:
+    """Returns class to its folders. Raises InputError for a second one, unless `layout.merges`."""
+    if not layout.merges:
+        named = find_named_folders(folder, layout.spellings)
+        return {class_name: [path] for class_name, path in named.items()}
+    found: dict[str, list[SourcePath]] = {}
+    for path in list_subfolders(folder):
+        if class_name := layout.spellings.get(path.name.casefold()):
+            found.setdefault(class_name, []).append(path)
+    return found
+
+
+def walk_files(
     folder: SourcePath, nested: bool, prefix: str = ""
 ) -> Iterator[tuple[str, SourcePath]]:
-    """Yields each file with its path below the class folder."""
+    """Yields each file of a folder with its path below it, in the order of the names.
+
+    Raises InputError for a name that is not UTF-8, a pipe, a link to a folder above, and, unless
+    `nested`, a folder.
+    """
     for path in list_children(folder):
         if path.name.encode(errors="ignore").decode() != path.name:
             raise InputError(f"{str(path)!a}: the file name is not valid UTF-8. Rename the file.")
         if path.is_file():
-            if isinstance(path, ZipPath):
+            if isinstance(path, ArchivePath):
                 path.check_unique()
             yield prefix + path.name, path
         elif not path.is_dir():
@@ -183,11 +260,11 @@ def _walk_files(
                 raise InputError(
                     f"{printable(path)} links to a folder that contains it. Remove it."
                 )
-            yield from _walk_files(path, nested, f"{prefix}{path.name}/")
+            yield from walk_files(path, nested, f"{prefix}{path.name}/")
 
 
 def has_image_suffix(path: SourcePath) -> bool:
-    """Returns whether a file name ends like an image. In class folders all files are images."""
+    """Returns whether a file name ends like an image."""
     return PurePath(path.name).suffix.casefold() in SUFFIXES
 
 
@@ -203,7 +280,7 @@ def _check_nested_copies(
         if folder.name.casefold() not in SPLIT_NAMES:
             for copy in find_folders(folder, lambda path: count_train_classes(path, layout) > 0):
                 for split, split_folder in find_named_folders(copy, SPLIT_NAMES).items():
-                    copied = list_class_images(split_folder, layout, split)
+                    copied = list_class_images(split_folder, layout, FileFilter(), split)
                     check_copy(root, images, copy, copied)
                 holders.append(folder)
     return holders
@@ -213,9 +290,9 @@ def check_copy(
     root: SourcePath, images: Sequence[SourceImage], copy: SourcePath, copied: Sequence[SourceImage]
 ) -> None:
     """Raises InputError if a copy has an image that is missing or different in `images`."""
-    keys = {image.image_id: _get_content_key(image.path) for image in images}
+    keys = {image.image_id: content_key(image.path) for image in images}
     differing = [
-        image.path for image in copied if keys.get(image.image_id) != _get_content_key(image.path)
+        image.path for image in copied if keys.get(image.image_id) != content_key(image.path)
     ]
     if differing:
         raise InputError(
@@ -225,10 +302,10 @@ def check_copy(
         )
 
 
-def _get_content_key(path: SourcePath) -> tuple[int, ...]:
-    """Returns the file size, and in a zip the checksum: equal for equal files, without reading."""
-    if isinstance(path, ZipPath) and path.info:
-        return path.info.file_size, path.info.CRC
+def content_key(path: SourcePath) -> tuple[int, ...]:
+    """Returns the file size, and in an archive the checksum: equal for equal files."""
+    if isinstance(path, ArchivePath) and path.is_file():
+        return path.get_content_key()
     try:
         return (Path(str(path)).stat().st_size,)
     except OSError:  # a broken link is reported when it is read

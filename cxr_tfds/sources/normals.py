@@ -25,7 +25,7 @@ def find_normals(sources: Sequence[Path], remedy: str) -> tuple[Path, list[Sourc
     """
     for source in sources:
         try:
-            images = scan_splits(source, "chest_xray", _CLASSES, _SPELLINGS)
+            images = scan_splits(source, "chest_xray", _CLASSES, _SPELLINGS).images
         except MissingData:
             continue
         return source, parse_names(image for image in images if image.label == "NORMAL")

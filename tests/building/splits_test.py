@@ -13,7 +13,6 @@ from cxr_tfds.building.splits import (
     VALIDATION_FRACTION,
     check_no_shared_patients,
     find_shared_patients,
-    group_name,
     patient_splits,
     source_splits,
     validation_ids,
@@ -37,7 +36,7 @@ def draw(patients: int, *, label: str, seed: int, most: int = 4) -> list[SourceI
 
 
 def patients_of(images: Sequence[SourceImage], chosen: set[str]) -> set[str]:
-    return {group_name(image) for image in images if image.image_id in chosen}
+    return {image.group_name for image in images if image.image_id in chosen}
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.1, 0.3])

@@ -55,7 +55,8 @@ def test_finds_split_folders_of_any_spelling(negative: str, positive: str, tmp_p
     for split in ("train", "val"):
         put(tmp_path / split / positive / f"{split}%1.png")
         put(tmp_path / split / negative / f"{split}.jpg")
-    files, notes = scan_slices(tmp_path)
+    listing = scan_slices(tmp_path)
+    files, notes = listing.images, list(listing.notes)
     assert [file.image_id for file in files] == [
         "train/COVID/train%1.png",
         "train/NonCOVID/train.jpg",
@@ -103,7 +104,8 @@ LISTED = [("test", "d"), ("train", "a"), ("train", "b"), ("validation", "c")]
 @pytest.mark.parametrize("nested", [False, True])
 def test_reads_the_repository(packed: bool, nested: bool, tmp_path: Path) -> None:
     root = flat(tmp_path / "COVID-CT-master" if nested and not packed else tmp_path, packed=packed)
-    files, notes = scan_slices(tmp_path)
+    listing = scan_slices(tmp_path)
+    files, notes = listing.images, list(listing.notes)
     assert [file.image_id for file in files] == [
         f"{split}/{class_name}/{name}%0.png"
         for split in ("test", "train", "validation")
@@ -122,14 +124,16 @@ def test_reads_the_repository(packed: bool, nested: bool, tmp_path: Path) -> Non
 def test_has_no_test_split_without_test_lists(tmp_path: Path) -> None:
     for path in flat(tmp_path).rglob("testCT_*.txt"):
         path.unlink()
-    files, notes = scan_slices(tmp_path)
+    listing = scan_slices(tmp_path)
+    files, notes = listing.images, list(listing.notes)
     assert {file.split for file in files} == {"train", "validation"}
     assert notes[0].startswith("Slices left out because they are in no list: 4 (COVID/d%0.png, ")
 
 
 def test_counts_listed_slices_without_a_file(tmp_path: Path) -> None:
     (flat(tmp_path) / "CT_COVID" / "b%0.png").unlink()
-    files, notes = scan_slices(tmp_path)
+    listing = scan_slices(tmp_path)
+    files, notes = listing.images, list(listing.notes)
     assert len(files) == 7
     assert notes[0] == "Listed slices without a file: 1 (COVID/b%0.png)."
 

@@ -1,0 +1,1 @@
+"""Any folder of radiographs with a table of labels."""

@@ -1,0 +1,90 @@
+"""Plans a dataset before its images are decoded: which image is in which split, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from cxr_tfds.building.config import FOLD, RadiographConfig
+from cxr_tfds.building.identical import Groups, find_identical_files, resolve_identical
+from cxr_tfds.building.splits import (
+    Splits,
+    check_no_shared_patients,
+    describe_splits,
+    fold_splits,
+    patient_splits,
+    source_splits,
+)
+from cxr_tfds.errors import InputError
+from cxr_tfds.sources import Listing, SourceImage
+
+
+class Plan(NamedTuple):
+    """The splits of a dataset.
+
+    Attributes:
+      splits: Split to its images; only splits that have any.
+      notes: Remarks for the build report.
+      images_without_patient: Number of images that are split one by one.
+    """
+
+    splits: Splits
+    notes: list[str]
+    images_without_patient: int = 0
+
+
+def plan_splits(
+    listing: Listing, config: RadiographConfig, *, cuts_test: bool, identical: Groups | None = None
+) -> Plan:
+    """Returns the splits of a dataset and notes for the build report.
+
+    Args:
+      listing: The images of the source.
+      config: Its `split` and `on_conflict` are used.
+      cuts_test: Whether to cut a test split if the source has none.
+      identical: Ids of identical images; None compares the files.
+
+    Raises:
+      InputError: Identical images contradict each other, a fold does not exist, or a patient is in
+        two splits.
+    """
+    images, notes = resolve_identical(
+        listing.images,
+        find_identical_files(listing.images) if identical is None else identical,
+        on_conflict=config.on_conflict,
+        keeps_source_splits=config.split == "source",
+    )
+    notes = [*listing.describe(), *notes]
+    if config.split == "source":
+        if not listing.has_splits:
+            raise InputError(
+                'split="source", but the source has no splits of its own. Remove the setting.'
+            )
+        return Plan(_remove_empty(source_splits(images)), notes)
+    if fold := FOLD.fullmatch(config.split):
+        splits = fold_splits(images, int(fold[1]), int(fold[2]))
+    else:
+        splits = patient_splits(images, cut_test=cuts_test)
+    notes += describe_splits(images, splits)
+    source_config = '--config \'{"name": "224-source", "split": "source"}\''
+    check_no_shared_patients(
+        splits, f"Remove them from one split, or keep the source's splits: {source_config}"
+    )
+    unknown = sum(not image.patient_id for image in images)
+    return Plan(_remove_empty(splits), notes, unknown)
+
+
+def _remove_empty(splits: Splits) -> Splits:
+    return {split: images for split, images in splits.items() if images}
+
+
+def find_contradiction(
+    splits: Mapping[str, Sequence[SourceImage]], identical: Groups, config: RadiographConfig
+) -> bool:
+    """Returns whether identical images have different labels, or are in different splits."""
+    where = {
+        image.image_id: (image.label, image.states, "" if config.split == "source" else split)
+        for split, images in splits.items()
+        for image in images
+    }
+    return any(len({where[image_id] for image_id in ids}) > 1 for ids in identical)

@@ -1,0 +1,124 @@
+"""Recognizes files that are not radiographs: masks, annotations, tables and texts."""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from PIL import Image
+
+from cxr_tfds.errors import BadImage
+from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.image import SourceImage
+
+MASKS = "masks and annotations"
+NOT_IMAGES = "files that are not images"
+EXCLUDED = "by the settings include and exclude"
+# "masks", "lung masks", "ManualMask", "leftMask", "segmentation_masks", "Annotations"
+_MASK_FOLDER = re.compile(r"masks?$|^(?:segmentation|annotation)s?\b|^segmentation", re.IGNORECASE)
+_MASK_STEM = re.compile(r"[ _-]masks?(?:[ _-]?\d+)?$", re.IGNORECASE)
+# Other suffixes are read as images: a file without one may be DICOM, and a corrupt image is named.
+_OTHER_SUFFIXES = {
+    ".csv", ".tsv", ".txt", ".md", ".pdf", ".json", ".jsonl", ".xml", ".xls", ".xlsx", ".parquet",
+    ".doc", ".docx", ".htm", ".html", ".ini", ".db", ".log", ".yml", ".yaml", ".py", ".ipynb",
+    ".mat", ".npy", ".npz", ".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".h5", ".nii", ".pkl",
+}  # fmt: skip
+
+
+def is_mask_folder(name: str) -> bool:
+    """Returns whether a folder name means masks or annotations."""
+    return _MASK_FOLDER.search(name) is not None
+
+
+class FileFilter:
+    """Decides which files of a source are read, and remembers the others.
+
+    Args:
+      include: Patterns (`fnmatch`) of paths below the source, of which one must match. They also
+        readmit masks. Empty includes everything.
+      exclude: Patterns of which none may match.
+
+    Attributes:
+      left_out: Reason to the paths that were left out.
+    """
+
+    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+        self._include = include
+        self._exclude = exclude
+        self.left_out: dict[str, list[str]] = defaultdict(list)
+
+    def accepts(self, inner_path: str) -> bool:
+        """Returns whether to read the file with this path below the source."""
+        if reason := self.explain(inner_path):
+            self.left_out[reason].append(inner_path)
+        return reason is None
+
+    def explain(self, inner_path: str) -> str | None:
+        """Returns why a file is left out, or None if it is read."""
+        *folders, name = inner_path.split("/")
+        if PurePath(name).suffix.casefold() in _OTHER_SUFFIXES or name == "DICOMDIR":
+            return NOT_IMAGES
+        if any(fnmatch.fnmatch(inner_path, pattern) for pattern in self._exclude):
+            return EXCLUDED
+        if self._include:
+            is_included = any(fnmatch.fnmatch(inner_path, pattern) for pattern in self._include)
+            return None if is_included else EXCLUDED
+        if any(map(is_mask_folder, folders)) or _MASK_STEM.search(PurePath(name).stem):
+            return MASKS
+        return None
+
+    def leave_out(self, reason: str, path: str) -> None:
+        """Records a file that the caller leaves out."""
+        self.left_out[reason].append(path)
+
+
+def find_unnamed_masks(images: Sequence[SourceImage]) -> set[str]:
+    """Returns the ids of images of two grey levels with the name and size of another image.
+
+    One file of each folder is decoded, and the others only if that one is such a mask.
+    """
+    by_name: dict[tuple[str, str, str], list[SourceImage]] = defaultdict(list)
+    for image in images:
+        by_name[image.split, image.label, PurePath(image.path.name).stem].append(image)
+    repeated = {
+        image.image_id: group for group in by_name.values() if len(group) > 1 for image in group
+    }
+    by_folder: dict[str, list[SourceImage]] = defaultdict(list)
+    for image in images:
+        if image.image_id in repeated:
+            by_folder[image.image_id.rpartition("/")[0]].append(image)
+    found: set[str] = set()
+    for members in by_folder.values():
+        for image in members:
+            size = _size_of_two_levels(image.path)
+            twins = (other for other in repeated[image.image_id] if other is not image)
+            if size is None or size not in map(_read_size, (other.path for other in twins)):
+                break
+            found.add(image.image_id)
+    return found
+
+
+def _open(path: SourcePath) -> Image.Image:
+    return Image.open(io.BytesIO(path.read_bytes()))
+
+
+def _read_size(path: SourcePath) -> tuple[int, int] | None:
+    try:
+        with _open(path) as image:
+            return image.size
+    except (OSError, BadImage, Image.DecompressionBombError):  # reported when the image is decoded
+        return None
+
+
+def _size_of_two_levels(path: SourcePath) -> tuple[int, int] | None:
+    """Returns the size of an image with at most two grey levels, and None for any other file."""
+    try:
+        with _open(path) as image:
+            is_8_bit = image.mode in ("1", "L", "P", "RGB", "RGBA")
+            return image.size if is_8_bit and image.convert("L").getcolors(2) else None
+    except (OSError, BadImage, Image.DecompressionBombError):
+        return None

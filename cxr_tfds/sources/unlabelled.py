@@ -1,0 +1,154 @@
+"""Explains folders that are not classes: where the labels seem to be, and how to read them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.layout import walk_files
+from cxr_tfds.sources.masks import FileFilter
+from cxr_tfds.sources.negative import sounds_negative
+from cxr_tfds.sources.paths import (
+    SPLIT_NAMES,
+    find_folders,
+    join_names,
+    list_children,
+    list_subfolders,
+    printable,
+)
+
+MOST_CLASSES = 100
+_MANY_FOLDERS = 10  # of one file each: fewer may be classes of a first try
+_TABLES = {".csv", ".tsv", ".xlsx", ".jsonl", ".parquet"}
+_LISTS = {".txt"}
+# Tables next to the one with the labels in published datasets, and words of those with labels.
+_OTHER_TABLES = re.compile(r"submission|summary|detailed|bbox|box_list|arxiv|readme", re.IGNORECASE)
+_LABEL_TABLES = re.compile(r"label|entry|metadata|train|annotation|class|diagnos", re.IGNORECASE)
+# Words that say nothing about a class, with any number: images_001, stage_2_train_images, CXR_png.
+_CONTAINER_WORDS = {
+    "image", "images", "img", "imgs", "png", "jpg", "jpeg", "dicom", "dcm", "tif", "tiff", "cxr",
+    "data", "dataset", "files", "xray", "xrays", "rays", "x", "stage", "part", "batch", "set",
+    "original", "resized", "patient", "patients", "p", "pat", "case", "study", "series", "subject",
+    "",
+} | set(SPLIT_NAMES)  # fmt: skip
+_NAME_CLASS = re.compile(r"_([01])\.[^.]+$")
+_NAME_WORD = re.compile(r"^([^\W\d_]+)[ _(-]*\d")
+
+
+def check_are_classes(
+    parent: SourcePath, folders: Sequence[SourcePath], tops: Sequence[SourcePath]
+) -> None:
+    """Refuses folders that are containers, patients, images, splits or datasets, not classes.
+
+    Raises:
+      InputError: The folders are not classes. The message names up to ten of them and a remedy.
+    """
+    names = [folder.name for folder in folders]
+    if not folders:
+        raise explain_no_classes(MissingData(f"{printable(parent)} has no class folders."), tops)
+    if all(_is_container(name) for name in names) and set(names) != {"0", "1"}:
+        problem = "are not classes"
+    elif len(folders) > MOST_CLASSES:
+        problem = f"are {len(folders):,} folders; expected at most {MOST_CLASSES} classes"
+    elif len(folders) >= _MANY_FOLDERS and all(map(_holds_one_file, folders)):
+        problem = "hold one file each: they look like patients, not classes"
+    else:
+        _check_are_no_datasets(folders)
+        return
+    raise explain_no_classes(InputError(f"In {parent}, {join_names(names)} {problem}."), tops)
+
+
+def _holds_one_file(folder: SourcePath) -> bool:
+    return len(list(itertools.islice(walk_files(folder, nested=True), 2))) == 1
+
+
+def _is_container(name: str) -> bool:
+    words = re.split(r"[\W_\d]+", name.casefold())
+    return all(word in _CONTAINER_WORDS for word in words) and not name.isdigit()
+
+
+def _check_are_no_datasets(folders: Sequence[SourcePath]) -> None:
+    """Refuses folders that contain nothing but the same classes: they are splits or datasets."""
+    inside = [{path.name.casefold() for path in list_subfolders(folder)} for folder in folders]
+    common = sorted(set.intersection(*inside)) if inside else []
+    if (
+        len(folders) > 1
+        and len(common) > 1
+        and any(sounds_negative(name, common) for name in common)
+        and all(
+            len(names) == len(list_children(f)) for names, f in zip(inside, folders, strict=True)
+        )
+    ):
+        raise InputError(
+            f"{join_names(list(folders))} all contain {join_names(common)}: they look like splits "
+            "or datasets, not classes. Name the splits train, val and test, give one of the "
+            "folders, or list the classes in the setting `classes`."
+        )
+
+
+def explain_no_classes(error: InputError, tops: Sequence[SourcePath]) -> InputError:
+    """Returns the error with the command that seems to read the labels of a source."""
+    tables, names = _find_tables(tops), _find_image_names(tops)
+    if tables:
+        table: str | dict[str, str] = tables[0].name
+        by_split = {
+            SPLIT_NAMES[stem]: path.name
+            for path in tables
+            if (stem := PurePath(path.name).stem.casefold()) in SPLIT_NAMES
+        }
+        if "train" in by_split:
+            table = by_split
+        hint = f"The labels seem to be in {join_names([path.name for path in tables])}."
+        settings: dict[str, object] = {"name": "224-mine", "table": table}
+        dataset = "xray_table"
+    elif any(map(_NAME_CLASS.search, names)):
+        hint = f"The labels seem to be in the file names: {join_names(names[:3])}."
+        settings = {"name": "224-mine", "class_pattern": "_([01])[.]"}
+        dataset = "xray_folder"
+    elif len({match[1] for match in map(_NAME_WORD.search, names) if match}) > 1:
+        hint = f"The labels may be in the file names: {join_names(names[:3])}."
+        settings = {"name": "224-mine", "class_pattern": r"^([^\W\d_]+)"}
+        dataset = "xray_folder"
+    else:
+        hint = "No table with labels was found. Make a folder for each class, or add a table."
+        settings = {"name": "224-mine", "table": "labels.csv"}
+        dataset = "xray_table"
+    return type(error)(
+        f"{error}\n{hint} Settings to read them:\n  --config '{json.dumps(settings)}'\n"
+        f"with cxr-data summary, cxr-data preview, or tfds build {dataset}."
+    )
+
+
+def _find_tables(tops: Sequence[SourcePath]) -> list[SourcePath]:
+    """Returns the tables of the first levels, the one that seems to hold the labels first."""
+    found = []
+    for top in tops:
+        for folder in find_folders(top, lambda path: any(map(_is_table, list_children(path)))):
+            found += [path for path in list_children(folder) if _is_table(path)]
+    return sorted(
+        (path for path in found if not _OTHER_TABLES.search(path.name)),
+        key=lambda path: not _LABEL_TABLES.search(path.name),
+    )
+
+
+def _is_table(path: SourcePath) -> bool:
+    name = PurePath(path.name.casefold())
+    is_split_list = name.suffix in _LISTS and name.stem in SPLIT_NAMES
+    return path.is_file() and (name.suffix in _TABLES or is_split_list)
+
+
+def _find_image_names(tops: Sequence[SourcePath], most: int = 50) -> list[str]:
+    files = FileFilter()
+    names: list[str] = []
+    for top in tops:
+        for inner_path, path in walk_files(top, nested=True):
+            if files.explain(inner_path) is None:
+                names.append(path.name)
+            if len(names) == most:
+                return names
+    return names
