@@ -1,0 +1,1 @@
+"""Built datasets in other forms: image folders, Parquet, WebDataset and ArrayRecord."""
