@@ -21,6 +21,7 @@ class Builder(RadiographBuilder):
     BUILDER_CONFIGS = [SourceConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
     builder_config: SourceConfig
     CUTS_TEST = True
+    SEVERAL_FINDINGS = True
     HOMEPAGE = ""
     PATIENT_NAMES = 'the column given as "patient"'
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\

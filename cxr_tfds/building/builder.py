@@ -59,6 +59,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
     CLASSES: Sequence[str] = ()
     FINDINGS: Sequence[str] = ()
     READER: ClassVar[ReaderSettings] = ReaderSettings()
+    SEVERAL_FINDINGS: ClassVar[bool] = False  # whether an image may have several findings
     HOMEPAGE: ClassVar[str]
     PATIENT_NAMES: ClassVar[str] = EXAMPLES  # examples of file names with a patient id
     KAGGLE: ClassVar[str] = ""  # OWNER/NAME on Kaggle, downloaded if no images are found
@@ -137,7 +138,12 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
 
     def _info(self) -> tfds.core.DatasetInfo:
         info = self.dataset_info_from_configs(
-            features=make_features(self.builder_config, self.CLASSES, self.FINDINGS),
+            features=make_features(
+                self.builder_config,
+                self.CLASSES,
+                self.FINDINGS,
+                has_states=self.SEVERAL_FINDINGS,
+            ),
             supervised_keys=("image", "label"),
             homepage=self.HOMEPAGE,
             metadata=tfds.core.MetadataDict(self.builder_config.stored()),
@@ -202,8 +208,9 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         listing = self._find_images(dl_manager)
         self.CLASSES = listing.classes
         self.FINDINGS = type(self).FINDINGS or listing.findings
+        self.info.metadata["several_findings"] = listing.several_findings
         if not self.FINDINGS:
-            labelled = [image._replace(finding=image.label) for image in listing.images]
+            labelled = [image._replace(finding=image.label or None) for image in listing.images]
             listing = listing._replace(images=labelled)
             self.FINDINGS = self.CLASSES
         for feature, names in (("label", self.CLASSES), ("finding", self.FINDINGS)):
@@ -254,7 +261,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         # TFDS stops at a split without examples. With a placeholder for each unusable image it goes
         # on, and the build can list the unusable files of all splits.
         shape = None if config.on_bad_image == "skip" else self.info.features["image"].shape
-        make = partial(make_example, placeholder_shape=shape)
+        make = partial(make_example, placeholder_shape=shape, has_states=self.SEVERAL_FINDINGS)
         if self._uses_beam:
             chosen = images[: self._max_examples]
             return make_pipeline(chosen, settings, make, self.data_path / _BEAM_LOG)

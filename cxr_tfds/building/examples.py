@@ -13,13 +13,26 @@ from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.pixels import DecodeResult
 from cxr_tfds.sources import SourceImage
 
-UNKNOWN_FINDING = -1  # TFDS's value for "no label"
+UNKNOWN = -1  # TFDS's value for "no label"
 
 
 def make_features(
-    config: RadiographConfig, classes: Sequence[str], findings: Sequence[str]
+    config: RadiographConfig,
+    classes: Sequence[str],
+    findings: Sequence[str],
+    *,
+    has_states: bool = False,
 ) -> tfds.features.FeaturesDict:
-    """Returns the features of a dataset. Empty `classes` or `findings` are named later."""
+    """Returns the features of a dataset.
+
+    Args:
+      config: Size and channels of the images.
+      classes: Class names; empty if they are named later.
+      findings: Names of the findings; empty if they are named later.
+      has_states: Whether an image may have several findings. `states` then holds one
+        `cxr_tfds.sources.image.State` for each class, or nothing in a dataset with one class an
+        image.
+    """
     if config.size is None:
         image = tfds.features.Tensor(shape=(), dtype=np.object_, doc="The source file.")
     else:
@@ -29,21 +42,27 @@ def make_features(
             encoding=tfds.features.Encoding.BYTES,
             doc="Greyscale, 0 to 255, bone is bright (MONOCHROME2).",
         )
-    return tfds.features.FeaturesDict(
-        {
-            "image": image,
-            "label": tfds.features.ClassLabel(names=list(classes) or None),
-            "finding": tfds.features.ClassLabel(names=list(findings) or None),
-            "image_id": tfds.features.Text(doc="Unique, such as split/class/name in the source."),
-            "patient_id": tfds.features.Text(doc="Empty if unknown."),
-            "height": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
-            "width": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
-        }
-    )
+    features = {
+        "image": image,
+        "label": tfds.features.ClassLabel(names=list(classes) or None),
+        "finding": tfds.features.ClassLabel(names=list(findings) or None),
+        "image_id": tfds.features.Text(doc="Unique, such as split/class/name in the source."),
+        "patient_id": tfds.features.Text(doc="Empty if unknown."),
+        "height": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
+        "width": tfds.features.Scalar(np.int32, doc="Of the source image, pixels."),
+    }
+    if has_states:
+        doc = "For each finding 1 present, 0 absent, -1 uncertain, -2 unknown."
+        features["states"] = tfds.features.Tensor(shape=(None,), dtype=np.int8, doc=doc)
+    return tfds.features.FeaturesDict(features)
 
 
 def make_example(
-    image: SourceImage, result: DecodeResult, placeholder_shape: Sequence[int] | None
+    image: SourceImage,
+    result: DecodeResult,
+    placeholder_shape: Sequence[int] | None,
+    *,
+    has_states: bool = False,
 ) -> dict[str, Any] | None:
     """Returns the example of an image.
 
@@ -52,6 +71,7 @@ def make_example(
       result: What decoding it gave.
       placeholder_shape: Shape of the zeros stored for an unusable image, () for an empty file. None
         leaves the image out.
+      has_states: Whether the dataset has the feature `states`.
 
     Returns:
       The example, or None if the image is left out.
@@ -63,10 +83,11 @@ def make_example(
         height = width = 0
     else:
         stored, height, width = result.source or result.pixels, result.height, result.width
-    return {
+    states = {"states": np.array(image.states, np.int8)} if has_states else {}
+    return states | {
         "image": stored,
-        "label": image.label,
-        "finding": UNKNOWN_FINDING if image.finding is None else image.finding,
+        "label": UNKNOWN if image.states else image.label,
+        "finding": UNKNOWN if image.finding is None else image.finding,
         "image_id": image.image_id,
         "patient_id": image.patient_id,
         "height": height,
