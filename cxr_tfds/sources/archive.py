@@ -1,42 +1,46 @@
-"""Reads files inside zips without extracting them to disk.
-
-Each path knows its position in the zip, so any thread or process can read it, also after pickling.
-A `zipfile.ZipFile` would load the zip's complete directory into each of them.
-"""
+"""Paths inside archives, which are read without extracting them, and what archives may contain."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import stat
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
-from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.sources.paths import SPLIT_NAMES, check_links, is_junk, printable
+from cxr_tfds.errors import InputError
+from cxr_tfds.sources.paths import printable
 
 # The largest image that is decoded has 100 million pixels: 600 MB as 16-bit colour.
 MAX_ENTRY_BYTES = 1 << 30
 # Deflate shrinks zeros 1,030 times and radiographs hardly at all. Small entries may be empty pages.
 MAX_RATIO = 200
-_MIN_BYTES_FOR_RATIO = 1 << 20
-_ENCRYPTED = 0x1  # general purpose flag, APPNOTE.TXT 4.4.4
-_UNIX = 3  # "version made by", 4.4.2: the upper half of the external attributes is st_mode
-_LOCAL_HEADER_BYTES = 30  # 4.3.7
+MIN_BYTES_FOR_RATIO = 1 << 20
+_REMEDY = "Do not trust this file. Download it again, or pack it again without this entry."
+
+
+class Entry(Protocol):
+    """The position of a file in an archive: all that another thread or process needs to read it."""
+
+    @property
+    def file_size(self) -> int:
+        """Number of bytes of the content."""
+
+    def read_bytes(self) -> bytes:
+        """Returns the content. Raises BadImage if it is corrupt."""
+
+    def get_checksum(self) -> int:
+        """Returns the CRC-32 of the content."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ZipPath:
-    """A path inside one or several zips, with the methods of `pathlib.Path` that readers need."""
+class ArchivePath:
+    """A path inside one or several archives, with the methods of `Path` that readers need."""
 
-    path: str  # the zip, or the folder with the zips, and the path inside
-    archive: str = ""  # the zip of a file
-    info: zipfile.ZipInfo | None = dataclasses.field(default=None, compare=False)  # of a file
-    load_children: Callable[[], dict[str, ZipPath]] | None = None  # of a folder
-    conflict: str = ""  # path of a different file with the same name in another zip
+    path: str  # the archive, or the folder with the archives, and the path inside
+    entry: Entry | None = dataclasses.field(default=None, compare=False)  # of a file
+    load_children: Callable[[], dict[str, ArchivePath]] | None = None  # of a folder
+    conflict: str = ""  # path of a different file with the same name in another archive
 
     @property
     def name(self) -> str:
@@ -44,7 +48,7 @@ class ZipPath:
         return self.path.rpartition("/")[2]
 
     @functools.cached_property
-    def children(self) -> dict[str, ZipPath]:
+    def children(self) -> dict[str, ArchivePath]:
         """The content of a folder by name, loaded on first use."""
         return self.load_children() if self.load_children else {}
 
@@ -54,14 +58,14 @@ class ZipPath:
 
     def is_file(self) -> bool:
         """Returns whether this is a file."""
-        return self.info is not None
+        return self.entry is not None
 
-    def iterdir(self) -> Iterator[ZipPath]:
+    def iterdir(self) -> Iterator[ArchivePath]:
         """Returns the content of a folder."""
         return iter(self.children.values())
 
     def check_unique(self) -> None:
-        """Raises InputError if another zip has a different file with the same name."""
+        """Raises InputError if another archive has a different file with the same name."""
         if self.conflict:
             raise InputError(
                 f"Conflicting files: {printable(self)} and {printable(self.conflict)} have the "
@@ -69,132 +73,77 @@ class ZipPath:
             )
 
     def read_bytes(self) -> bytes:
-        """Returns the decompressed content, never more than the zip's directory announces.
+        """Returns the decompressed content, never more than the archive announces.
 
         Raises:
-          BadImage: The entry is corrupt or differs from the zip's directory.
+          BadImage: The entry is corrupt or differs from the archive's directory.
+          InputError: The content is ambiguous, or its decompressed copy no longer exists.
         """
         self.check_unique()
-        if self.info is None:
-            raise FileNotFoundError(self.path)
-        with Path(self.archive).open("rb") as file:
-            file.seek(self.info.header_offset)
-            header = file.read(_LOCAL_HEADER_BYTES)
-            if len(header) < _LOCAL_HEADER_BYTES or header[:4] != b"PK\3\4":
-                raise BadImage("corrupt in the zip: not at its listed position")
-            name_bytes, extra_bytes = struct.unpack("<HH", header[26:])
-            file.seek(name_bytes + extra_bytes, 1)
-            data = file.read(self.info.compress_size)
-        if self.info.compress_type == zipfile.ZIP_DEFLATED:
-            try:
-                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, self.info.file_size + 1)
-            except zlib.error as err:
-                raise BadImage(f"corrupt in the zip: {err}") from err
-        if len(data) != self.info.file_size or zlib.crc32(data) != self.info.CRC:
-            raise BadImage("corrupt in the zip: wrong length or checksum")
-        return data
+        return self._get_entry().read_bytes()
 
-    def __truediv__(self, name: str) -> ZipPath:
+    def get_content_key(self) -> tuple[int, ...]:
+        """Returns size and checksum of a file: equal for equal files, in archives of one kind."""
+        return self._get_entry().file_size, self._get_entry().get_checksum()
+
+    def _get_entry(self) -> Entry:
+        if self.entry is None:
+            raise FileNotFoundError(self.path)
+        return self.entry
+
+    def __truediv__(self, name: str) -> ArchivePath:
         path = self
         for part in PurePosixPath(name).parts:
-            path = path.children.get(part) or ZipPath(f"{path}/{part}")
+            path = path.children.get(part) or ArchivePath(f"{path}/{part}")
         return path
 
     def __str__(self) -> str:
         return self.path
 
 
-SourcePath = Path | ZipPath  # several threads may read from one
+SourcePath = Path | ArchivePath  # several threads may read from one
+ZipPath = ArchivePath
 
 
-def open_archives(source: Path, archives: Sequence[Path]) -> ZipPath:
-    """Returns one folder with the content of all zips, which are opened on first use.
-
-    A zip gets a folder with its own name if it holds only files, such as `NORMAL.zip`, or if it is
-    named after a split and holds no split folder. First use raises InputError if a zip is unsafe,
-    incomplete or reached through a link out of `source`.
-    """
-
-    def load() -> dict[str, ZipPath]:
-        check_links(source, archives)
-        root = ZipPath(str(source), load_children=dict)
-        for archive in archives:
-            entries = _read_entries(archive)
-            top_names = {parts[0].casefold() for parts, _ in entries}
-            needs_folder = all(len(parts) == 1 and leaf.is_file() for parts, leaf in entries) or (
-                archive.stem.casefold() in SPLIT_NAMES and not top_names & set(SPLIT_NAMES)
-            )
-            for parts, leaf in entries:
-                _insert(root, [archive.stem, *parts] if needs_folder else parts, leaf)
-        return root.children
-
-    return ZipPath(str(source), load_children=load)
+def incomplete_archive(archive: Path, kind: str, reason: object) -> InputError:
+    """Returns the error for an archive that ends early or is corrupt."""
+    return InputError(f"{archive} is not a complete {kind}: {reason}. Copy or download it again.")
 
 
-def _insert(folder: ZipPath, parts: Sequence[str], leaf: ZipPath) -> None:
-    is_last = len(parts) == 1
-    new = leaf if is_last else ZipPath(f"{folder}/{parts[0]}", load_children=dict)
-    existing = folder.children.setdefault(parts[0], new)
-    if existing.is_dir() != new.is_dir():
-        raise InputError(f"{printable(existing)} is both a file and a folder. Pack it again.")
-    if not is_last:
-        _insert(existing, parts[1:], leaf)
-    elif (a := existing.info) and (b := leaf.info) and (a.file_size, a.CRC) != (b.file_size, b.CRC):
-        # Reported once it is read: the README files of two zips may well differ.
-        folder.children[parts[0]] = dataclasses.replace(existing, conflict=str(leaf))
+def check_entry(
+    archive: Path,
+    name: str,
+    size: int,
+    packed_size: int | None = None,
+    *,
+    problem: str = "",
+    remedy: str = "",
+    max_bytes: int | None = None,
+) -> PurePosixPath:
+    """Returns the path of an entry inside its archive, if it is safe to read.
 
-
-def _read_entries(archive: Path) -> list[tuple[Sequence[str], ZipPath]]:
-    """Returns the parts of each path in a zip and the path itself, without junk."""
-    try:
-        with zipfile.ZipFile(archive) as file:
-            infos = file.infolist()
-    except OSError as err:
-        raise InputError(f"Cannot read {archive}: {err.strerror or err}.") from err
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as err:
-        message = f"{archive} is not a complete zip: {err}. Copy or download it again."
-        raise InputError(message) from err
-    check_entries(archive, infos)
-    entries: list[tuple[Sequence[str], ZipPath]] = []
-    for info in infos:
-        inner = _get_inner_path(info)
-        leaf = ZipPath(f"{archive}/{inner}", str(archive), info)
-        if info.is_dir():
-            leaf = ZipPath(leaf.path, load_children=dict)
-        if not any(map(is_junk, inner.parts)):
-            entries.append((inner.parts, leaf))
-    return entries
-
-
-def _get_inner_path(info: zipfile.ZipInfo) -> PurePosixPath:
-    return PurePosixPath(info.filename.replace("\\", "/"))  # some Windows tools write backslashes
-
-
-def check_entries(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
-    """Checks that every entry of a zip is safe and readable, before any is decompressed.
+    Args:
+      archive: For the error message.
+      name: Name of the entry, as the archive spells it.
+      size: Number of bytes after decompression.
+      packed_size: Number of bytes before decompression, if the entry is compressed.
+      problem: What the reader of the archive has found to be wrong, such as "is a link".
+      remedy: What to do about `problem`; "" distrusts the archive.
+      max_bytes: Upper limit for `size`; None is MAX_ENTRY_BYTES.
 
     Raises:
-      InputError: Entries overlap, or one points outside the folder, is a link, is encrypted, uses
-        an unsupported compression or decompresses to too many bytes.
+      InputError: There is a problem, the entry points outside the folder, or it is too large.
     """
-    if sum(info.compress_size for info in infos) > archive.stat().st_size:
-        raise InputError(f"{archive} has overlapping entries or is incomplete. Download it again.")
-    for info in infos:
-        path = _get_inner_path(info)
-        remedy = "Do not trust this zip. Download it again, or pack it again without this entry."
-        if not path.parts or path.is_absolute() or ".." in path.parts or path.parts[0][-1] == ":":
-            problem = "points outside the folder"
-        elif info.create_system == _UNIX and stat.S_ISLNK(info.external_attr >> 16):
-            problem = "is a link"
-        elif info.flag_bits & _ENCRYPTED:
-            problem, remedy = "is encrypted", "Extract it with its password and give the folder."
-        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            method = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
-            problem, remedy = f"uses {method} compression", "Extract it and give the folder."
-        elif info.file_size > MAX_ENTRY_BYTES:
-            problem = f"has {info.file_size:,} bytes; at most {MAX_ENTRY_BYTES:,} are allowed"
-        elif info.file_size > max(_MIN_BYTES_FOR_RATIO, MAX_RATIO * info.compress_size):
-            problem = f"has {info.file_size:,} bytes, over {MAX_RATIO} times its compressed size"
-        else:
-            continue
-        raise InputError(f"{archive}: entry {info.filename!r} {problem}. {remedy}")
+    path = PurePosixPath(name.replace("\\", "/"))  # some Windows tools write backslashes
+    max_bytes = MAX_ENTRY_BYTES if max_bytes is None else max_bytes
+    if not path.parts or path.is_absolute() or ".." in path.parts or path.parts[0][-1] == ":":
+        problem, remedy = "points outside the folder", ""
+    elif problem:
+        pass
+    elif size > max_bytes:
+        problem = f"has {size:,} bytes; at most {max_bytes:,} are allowed"
+    elif packed_size is not None and size > max(MIN_BYTES_FOR_RATIO, MAX_RATIO * packed_size):
+        problem = f"has {size:,} bytes, over {MAX_RATIO} times its compressed size"
+    else:
+        return path
+    raise InputError(f"{archive}: entry {name!r} {problem}. {remedy or _REMEDY}")

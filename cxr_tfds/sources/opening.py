@@ -1,38 +1,144 @@
-"""Finds the folder that holds the images: in the source folder, or in zips inside it."""
+"""Finds the folder that holds the images: in the source folder, or in archives inside it."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
+import lzma
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources.archive import SourcePath, open_archives
+from cxr_tfds.sources.archive import ArchivePath, SourcePath
+from cxr_tfds.sources.npz import has_images, list_npz
 from cxr_tfds.sources.paths import (
     NEW_ROW,
+    SPLIT_NAMES,
+    check_links,
     find_folders,
+    is_junk,
     join_names,
     list_children,
+    printable,
     summarize_folder,
 )
+from cxr_tfds.sources.tar import find_decompressor, is_tar_header, list_tar
+from cxr_tfds.sources.zip import list_zip
 
 _log = logging.getLogger(__name__)
 
+_READERS = {  # suffix to reader
+    **dict.fromkeys((".zip",), list_zip),
+    **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"), list_tar),
+    **dict.fromkeys((".npz",), list_npz),
+}
+_HEADER_BYTES = 512  # of a tar's first entry
+_NOT_AN_ARCHIVE = (
+    f"The file is not an archive that can be read ({', '.join(_READERS)}). "
+    "Extract other archives, such as 7z and rar, and give the folder."
+)
+
 
 def open_source(source: Path, expected: str) -> list[SourcePath]:
-    """Returns where to look for images: the folder, then the content of its zips, if any.
+    """Returns where to look for images: the folder, then the content of its archives, if any.
 
     Raises:
-      MissingData: `source` does not exist, or is a file but not a zip.
+      MissingData: `source` does not exist, or is a file but not an archive.
     """
-    if source.is_file() and source.suffix.casefold() == ".zip":
+    if source.is_file() and _find_reader(source):
         return [open_archives(source, [source])]
     if not source.is_dir():
-        problem = "The file is not a zip." if source.is_file() else "It does not exist."
+        problem = _NOT_AN_ARCHIVE if source.is_file() else "It does not exist."
         raise MissingData(f"No radiographs in {source}\n{problem}\n{expected}")
-    files = (source / path.name for path in list_children(source))
-    zips = [path for path in files if path.suffix.casefold() == ".zip" and path.is_file()]
-    return [source, open_archives(source, zips)] if zips else [source]
+    archives = [
+        path
+        for path in (source / child.name for child in list_children(source))
+        if (suffix := _get_suffix(path)) and path.is_file()
+        # Other npz files hold features or masks.
+        if suffix != ".npz" or has_images(path)
+    ]
+    return [source, open_archives(source, archives)] if archives else [source]
+
+
+def open_archives(source: Path, archives: Sequence[Path]) -> ArchivePath:
+    """Returns one folder with the content of all archives, which are opened on first use.
+
+    An archive gets a folder with its own name if it holds only files, such as `NORMAL.zip`, or if
+    it is named after a split and holds no split folder. First use raises InputError if an archive
+    is unsafe, incomplete or reached through a link out of `source`.
+    """
+
+    def load() -> dict[str, ArchivePath]:
+        check_links(source, archives)
+        root = ArchivePath(str(source), load_children=dict)
+        for archive in archives:
+            entries = _list_entries(archive)
+            stem = archive.name[: len(archive.name) - len(_get_suffix(archive))]
+            top_names = {parts[0].casefold() for parts, _ in entries}
+            needs_folder = all(len(parts) == 1 and leaf.is_file() for parts, leaf in entries) or (
+                stem.casefold() in SPLIT_NAMES and not top_names & set(SPLIT_NAMES)
+            )
+            for parts, leaf in entries:
+                _insert(root, [stem, *parts] if needs_folder else parts, leaf)
+        return root.children
+
+    return ArchivePath(str(source), load_children=load)
+
+
+def _list_entries(archive: Path) -> list[tuple[Sequence[str], ArchivePath]]:
+    """Returns the parts of each path in an archive and the path itself, without junk."""
+    reader = _find_reader(archive) or list_zip
+    entries = [(leaf.path[len(f"{archive}/") :].split("/"), leaf) for leaf in reader(archive)]
+    return [(parts, leaf) for parts, leaf in entries if not any(map(is_junk, parts))]
+
+
+def _insert(folder: ArchivePath, parts: Sequence[str], leaf: ArchivePath) -> None:
+    is_last = len(parts) == 1
+    new = leaf if is_last else ArchivePath(f"{folder}/{parts[0]}", load_children=dict)
+    existing = folder.children.setdefault(parts[0], new)
+    if existing.is_dir() != new.is_dir():
+        raise InputError(f"{printable(existing)} is both a file and a folder. Pack it again.")
+    if not is_last:
+        _insert(existing, parts[1:], leaf)
+    elif existing is not leaf and leaf.is_file() and not _are_equal(existing, leaf):
+        # Reported once it is read: the README files of two archives may well differ.
+        folder.children[parts[0]] = dataclasses.replace(existing, conflict=str(leaf))
+
+
+def _are_equal(one: ArchivePath, other: ArchivePath) -> bool:
+    if one.entry and other.entry and one.entry.file_size != other.entry.file_size:
+        return False  # a checksum may take reading the file
+    return one.get_content_key() == other.get_content_key()
+
+
+def _get_suffix(path: Path) -> str:
+    """Returns the suffix of an archive, such as ".tar.gz", or ""."""
+    name = path.name.casefold()
+    return max((suffix for suffix in _READERS if name.endswith(suffix)), key=len, default="")
+
+
+def _find_reader(archive: Path) -> Callable[[Path], list[ArchivePath]] | None:
+    """Returns what lists an archive, by its content or else by its name, or None."""
+    suffix = _get_suffix(archive)
+    head = _read_head(lambda: archive.open("rb"))
+    if head.startswith((b"PK\3\4", b"PK\5\6")):
+        return list_npz if suffix == ".npz" else list_zip
+    decompressor = find_decompressor(head)
+    if decompressor and not suffix:  # any compressed file, such as a table
+        head = _read_head(lambda: decompressor(archive))
+    if is_tar_header(head) or (decompressor and suffix):
+        return list_tar
+    return _READERS.get(suffix)
+
+
+def _read_head(open_file: Callable[[], IO[bytes]]) -> bytes:
+    """Returns the first bytes of a file, or nothing if it is corrupt: its reader reports that."""
+    with contextlib.suppress(OSError, EOFError, zlib.error, lzma.LZMAError), open_file() as file:
+        return file.read(_HEADER_BYTES)
+    return b""
 
 
 def find_in(
@@ -62,10 +168,10 @@ def find_root(
 ) -> SourcePath:
     """Returns the folder of a source that holds the images, at most three levels down.
 
-    If an extracted copy exists, zip files next to it are ignored.
+    If an extracted copy exists, archives next to it are ignored.
 
     Args:
-      source: Folder or zip.
+      source: Folder or archive.
       expected: Description of the layout, for the error message.
       accepts: Tests of a folder. A later test is used only if no folder passes the earlier ones.
       content: What is searched for, for the error message.
@@ -77,7 +183,7 @@ def find_root(
     for accept in accepts:
         if root := find_in(tops, accept, source):
             if len(tops) > 1 and isinstance(root, Path):
-                _log.info("Zip files in %s are ignored: using the extracted %s.", source, root)
+                _log.info("Archives in %s are ignored: using the extracted %s.", source, root)
             return root
     raise MissingData(
         f"No {content} in {source}\nFound there: {summarize_folder(tops[-1])}\n{expected}"

@@ -14,8 +14,9 @@ import pytest
 
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.sources import archive as archives
-from cxr_tfds.sources.archive import ZipPath, open_archives
+from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import scan_splits
+from cxr_tfds.sources.opening import open_archives
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 FILES = {
@@ -35,9 +36,11 @@ def pack(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED
 
 
 def contents(source: Path) -> dict[str, bytes]:
-    return {
-        file.image_id: file.path.read_bytes() for file in scan_splits(source, "chest_xray", CLASSES)
-    }
+    return {file.image_id: file.path.read_bytes() for file in scan(source)}
+
+
+def scan(source: Path) -> list[SourceImage]:
+    return scan_splits(source, "chest_xray", CLASSES).images
 
 
 def under(prefix: str, files: dict[str, bytes] = FILES) -> dict[str, bytes]:
@@ -58,7 +61,7 @@ def test_skips_the_nested_copy_and_junk_of_the_kaggle_zip(tmp_path: Path) -> Non
         "chest_xray/Thumbs.db": b"",
     }
     pack(tmp_path / "archive.zip", under("chest_xray/") | under("chest_xray/chest_xray/") | junk)
-    files = scan_splits(tmp_path, "chest_xray", CLASSES)
+    files = scan(tmp_path)
     assert [file.image_id for file in files] == sorted(FILES)
     assert not any("chest_xray/chest_xray" in str(file.path) for file in files)
 
@@ -77,7 +80,7 @@ def test_prefers_the_extracted_copy(tmp_path: Path) -> None:
     pack(tmp_path / "archive.zip", under("chest_xray/"))
     with zipfile.ZipFile(tmp_path / "archive.zip") as file:
         file.extractall(tmp_path)
-    files = scan_splits(tmp_path, "chest_xray", CLASSES)
+    files = scan(tmp_path)
     assert [file.image_id for file in files] == sorted(FILES)
     assert all(isinstance(file.path, Path) for file in files)
 
@@ -128,7 +131,7 @@ def test_refuses_an_empty_class_folder(tmp_path: Path) -> None:
 def test_reads_from_many_threads_and_after_pickling(tmp_path: Path) -> None:
     files = {f"train/{c}/{i}.jpeg": bytes([i]) * (i * 100) for i in range(100) for c in CLASSES}
     pack(tmp_path / "archive.zip", files)
-    scanned = scan_splits(tmp_path, "chest_xray", CLASSES)
+    scanned = scan(tmp_path)
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         got = list(pool.map(lambda file: file.path.read_bytes(), scanned * 3))
     assert got == [files[file.image_id] for file in scanned] * 3
@@ -171,7 +174,9 @@ def test_refuses_entries_outside_the_folder(
 def test_refuses_bombs_before_decompression(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ZipPath, "read_bytes", lambda self: pytest.fail("was decompressed"))
+    monkeypatch.setattr(
+        archives.ArchivePath, "read_bytes", lambda self: pytest.fail("was decompressed")
+    )
     bomb = FILES | {"train/NORMAL/bomb.jpeg": bytes(2 << 20)}
     pack(tmp_path / "archive.zip", bomb)
     with pytest.raises(
@@ -245,9 +250,7 @@ def test_reports_a_corrupt_entry_as_bad_image(tmp_path: Path) -> None:
     path.write_bytes(
         data.replace(FILES["train/NORMAL/a.jpeg"], FILES["train/NORMAL/a.jpeg"].swapcase())
     )
-    (bad,) = [
-        f for f in scan_splits(path, "chest_xray", CLASSES) if f.image_id == "train/NORMAL/a.jpeg"
-    ]
+    (bad,) = [file for file in scan(path) if file.image_id == "train/NORMAL/a.jpeg"]
     with pytest.raises(BadImage, match="corrupt in the zip"):
         bad.path.read_bytes()
 
@@ -260,3 +263,32 @@ def test_reads_windows_separators(tmp_path: Path) -> None:
             info.filename = name.replace("/", "\\")
             file.writestr(info, content)
     assert contents(path) == FILES
+
+
+def test_skips_the_entry_of_the_folder_itself(tmp_path: Path) -> None:
+    path = pack(tmp_path / "archive.zip", {"./": b"", ".\\": b"", "train\\": b""} | FILES)
+    assert contents(path) == FILES
+
+
+@pytest.mark.parametrize("position", ["after the file", "before the file", "at no entry"])
+def test_reports_a_wrong_position_as_bad_image(position: str, tmp_path: Path) -> None:
+    path = pack(tmp_path / "archive.zip", FILES)
+    if position == "before the file":
+        # zipfile takes a larger offset of the directory for bytes that are missing at the start.
+        data = bytearray(path.read_bytes())
+        (at,) = struct.unpack_from("<I", data, len(data) - 6)
+        struct.pack_into("<I", data, len(data) - 6, at + 100)
+        path.write_bytes(data)
+    else:
+        offset = 1 if position == "at no entry" else 0xFFFFFFF0
+        patch_directory(path, "train/NORMAL/a.jpeg", 42, struct.pack("<I", offset))
+    bad = open_archives(path, [path]) / "train/NORMAL/a.jpeg"
+    with pytest.raises(BadImage, match="corrupt in the zip: not at its listed position"):
+        bad.read_bytes()
+
+
+def test_refuses_an_entry_without_a_name(tmp_path: Path) -> None:
+    path = pack(tmp_path / "archive.zip", FILES)
+    patch_directory(path, "train/NORMAL/a.jpeg", 46, b"\0")
+    with pytest.raises(InputError, match=r"archive\.zip: entry '' points outside the folder"):
+        contents(path)
