@@ -17,7 +17,13 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.files import complete_file
 from cxr_tfds.memory import free_memory
 from cxr_tfds.reading.datasets import BuiltDataset
-from cxr_tfds.reading.sequential import field_batches, fit_files, name_corrupt_shard, read_columns
+from cxr_tfds.reading.sequential import (
+    field_batches,
+    fit_files,
+    image_function,
+    name_corrupt_shard,
+    read_columns,
+)
 from cxr_tfds.reading.spans import Spans, file_reader, find_images, pixel_reader
 
 # A cached split may take this part of the memory that is free when training starts.
@@ -76,10 +82,7 @@ def _allocate(shape: tuple[int, ...]) -> np.ndarray:
 def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> Source:
     """Reads from a `.npy` file of the split, and writes it first unless it exists and is valid.
 
-    Args:
-      dataset: The dataset to read.
-      split: Name of the split.
-      folder: Folder of the file; by default `cache/` next to the shards.
+    By default the file is in the folder `cache/` next to the shards.
 
     Raises:
       InputError: A shard is corrupt, or the file cannot be written, for example on a full disk.
@@ -102,7 +105,8 @@ def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> So
     start = path.stat().st_size - _CHECKSUM_BYTES - size + length * numbers
     spans = Spans(np.zeros_like(numbers), start, np.full_like(numbers, length))
     read = pixel_reader([str(path)], spans, dataset.shape)
-    return _gather(read, dataset), tf.constant(read_columns(dataset, split, "label")["label"])
+    labels = read_columns(dataset, split, "label")["label"]
+    return image_function(read, dataset), tf.constant(labels)
 
 
 def _cache_error(folder: Path, reason: str, split: str, size: int) -> InputError:
@@ -127,25 +131,19 @@ def _is_valid(path: Path, size: int) -> bool:
 
 
 def _write(path: Path, dataset: BuiltDataset, split: str) -> None:
-    # Not through a memory map: there a full disk kills the process.
-    checksum = 0
-    with path.open("wb") as file:
-        for content in _npy_content(dataset, split):
-            checksum = zlib.crc32(content, checksum)
-            file.write(content)
-        file.write(checksum.to_bytes(_CHECKSUM_BYTES, "little"))
-
-
-def _npy_content(dataset: BuiltDataset, split: str) -> Iterator[bytes | memoryview]:
-    """Yields the header of a `.npy` file, then the images in batches."""
     header = io.BytesIO()
     shape = (dataset.sizes[split], *dataset.shape)
     np.lib.format.write_array_header_1_0(
         header, {"descr": "|u1", "fortran_order": False, "shape": shape}
     )
-    yield header.getvalue()
-    for batch in _read(dataset, split, "image"):
-        yield batch["image"].data
+    checksum = zlib.crc32(header.getvalue())
+    # Not through a memory map: there a full disk kills the process.
+    with path.open("wb") as file:
+        file.write(header.getvalue())
+        for batch in _read(dataset, split, "image"):
+            checksum = zlib.crc32(batch["image"].data, checksum)
+            file.write(batch["image"].data)
+        file.write(checksum.to_bytes(_CHECKSUM_BYTES, "little"))
 
 
 def in_records(dataset: BuiltDataset, split: str) -> Source:
@@ -159,18 +157,12 @@ def in_records(dataset: BuiltDataset, split: str) -> Source:
         spans, labels = find_images(shards, dataset.target)
         if len(labels) != dataset.sizes[split]:
             raise tf.errors.DataLossError(None, None, f"{len(labels)} records")
-    if not dataset.encoded:
-        return _gather(pixel_reader(shards, spans, dataset.shape), dataset), tf.constant(labels)
-    read = file_reader(shards, spans)
-    return _gather(lambda index: fit_files(read(index), dataset), dataset), tf.constant(labels)
-
-
-def _gather(read: Callable[[np.ndarray], np.ndarray], dataset: BuiltDataset) -> Gather:
-    def gather(index: tf.Tensor) -> tf.Tensor:
-        images = tf.numpy_function(read, [index], tf.uint8, stateful=False)
-        return tf.ensure_shape(images, (None, *dataset.shape))
-
-    return gather
+    if dataset.encoded:
+        read = file_reader(shards, spans)
+        gather = image_function(lambda index: fit_files(read(index), dataset), dataset)
+    else:
+        gather = image_function(pixel_reader(shards, spans, dataset.shape), dataset)
+    return gather, tf.constant(labels)
 
 
 def _image_bytes(dataset: BuiltDataset, split: str) -> int:

@@ -91,16 +91,8 @@ class BuiltDataset:
         """
         from cxr_tfds.reading.pipeline import train_batches
 
-        return train_batches(
-            self,
-            batch_size=batch_size,
-            seed=seed,
-            first_epoch=first_epoch,
-            cache=cache,
-            cache_dir=Path(cache_dir) if cache_dir else None,
-            shard=shard,
-            split=split,
-        )
+        folder = Path(cache_dir) if cache_dir else None
+        return train_batches(self, split, batch_size, seed, first_epoch, cache, folder, shard)
 
     def batches(
         self, split: str, batch_size: int = 32, *, with_ids: bool = False

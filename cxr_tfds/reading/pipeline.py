@@ -21,14 +21,13 @@ _PREFETCH_BATCHES = 8  # at least, of large images
 
 def train_batches(
     dataset: BuiltDataset,
-    *,
+    split: str,
     batch_size: int,
     seed: int,
     first_epoch: int,
     cache: str,
     cache_dir: Path | None,
     shard: Shard,
-    split: str,
 ) -> tf.data.Dataset:
     """Implements `BuiltDataset.train`."""
     dataset.check_split(split)
@@ -107,13 +106,9 @@ def with_mixup(
 ) -> tf.data.Dataset:
     """Draws the share that each image keeps and mixes the labels; `augment.mix` mixes the images.
 
-    Args:
-      batches: Batches of `BuiltDataset.train`.
-      alpha: Shares are drawn from Beta(alpha, alpha) (Zhang et al. 2018,
-        https://arxiv.org/abs/1710.09412).
-      seed: Seed of the shares.
-      first_batch: Number of the first batch, from 0, so that a resumed run draws the same shares.
-      shard: This reader's shard; each shard draws its own shares.
+    Shares are drawn from Beta(alpha, alpha) (Zhang et al. 2018, https://arxiv.org/abs/1710.09412).
+    Each shard draws its own. `first_batch` is the number of the first batch, from 0, so that a
+    resumed run draws the same shares.
 
     Returns:
       A dataset of ((images, shares float32 (B,)), labels float32 (B, 1) or (B, K)).
@@ -121,10 +116,8 @@ def with_mixup(
 
     def mix_labels(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple:
         images, labels = batch
-        drawn = tf.random.stateless_gamma(
-            (2, tf.shape(images)[0]), (seed, (shard.index << 48) + number), alpha
-        )
-        own, other = tf.unstack(drawn)
+        seeds = seed, (shard.index << 48) + number
+        own, other = tf.random.stateless_gamma((2, tf.shape(images)[0]), seeds, alpha)
         # With a small alpha both may underflow to 0; such a share is nearly 0 or 1 anyway.
         share = tf.math.divide_no_nan(own, own + other)
         weight = share[:, tf.newaxis]

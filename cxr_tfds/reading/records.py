@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -16,20 +16,13 @@ _READ_BACK_AHEAD = 4  # batches
 _READ_BUFFER_BYTES = 256 << 10
 
 TEXT_FIELDS = ("image_id", "patient_id")
-INT_FIELDS = ("label", "finding", "height", "width")
-_TYPES = {
-    "image": tf.string,
-    **dict.fromkeys(TEXT_FIELDS, tf.string),
-    **dict.fromkeys(INT_FIELDS, tf.int64),
-}
+_TYPES = dict.fromkeys(("image", *TEXT_FIELDS), tf.string) | dict.fromkeys(
+    ("label", "finding", "height", "width"), tf.int64
+)
 
 
-def parse_batch(serialized: tf.Tensor, fields: Sequence[str]) -> dict[str, Any]:
+def parse_batch(serialized: tf.Tensor, fields: Iterable[str]) -> dict[str, Any]:
     """Parses N serialized examples, string (N,), in one call.
-
-    Args:
-      serialized: Examples as `shard_reader` yields them.
-      fields: Any of image, label, finding, image_id, patient_id, height, width.
 
     Returns:
       Field to tensor: string (N,) for the stored bytes of `image` and for ids, else int64 (N,).

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,9 @@ from cxr_tfds.parallel import all_cores
 from cxr_tfds.reading.datasets import RECORD_BYTES, BuiltDataset
 from cxr_tfds.reading.records import TEXT_FIELDS, parse_batch, shard_reader
 
+_pool = functools.cache(all_cores)
 _ID_FIELDS = ("image_id", "patient_id", "label", "finding")
+_READ_ERRORS = tf.errors.DataLossError, tf.errors.FailedPreconditionError, tf.errors.NotFoundError
 # Part of TensorFlow's message if a data service loses examples.
 _LOST_BY_SERVICE = re.compile(
     r"was expected to contain|(?P<why>Failed to get element from worker .*?)( \[Op:|$)"
@@ -34,21 +35,27 @@ def parse(serialized: tf.Tensor, dataset: BuiltDataset, fields: Sequence[str]) -
       files; texts string (N,); the others int64 (N,). `label` is the field `dataset.target`.
     """
     stored = {field: dataset.target if field == "label" else field for field in fields}
-    values = parse_batch(serialized, list(dict.fromkeys(stored.values())))
+    values = parse_batch(serialized, set(stored.values()))
     parsed = {field: values[name] for field, name in stored.items()}
-    if "image" in parsed:
-        parsed["image"] = _pixels(parsed["image"], dataset)
+    if "image" in fields and dataset.encoded:
+        fit = image_function(lambda files: fit_files(files, dataset), dataset)
+        parsed["image"] = fit(parsed["image"])
+    elif "image" in fields:
+        pixels = tf.io.decode_raw(parsed["image"], tf.uint8)
+        parsed["image"] = tf.reshape(pixels, (-1, *dataset.shape))
     return parsed
 
 
-def _pixels(stored: tf.Tensor, dataset: BuiltDataset) -> tf.Tensor:
-    """Returns uint8 (N, S, S, C) of the stored bytes, string (N,)."""
-    if not dataset.encoded:
-        return tf.reshape(tf.io.decode_raw(stored, tf.uint8), (-1, *dataset.shape))
-    images = tf.numpy_function(
-        lambda files: fit_files(files, dataset), [stored], tf.uint8, stateful=False
-    )
-    return tf.ensure_shape(images, (None, *dataset.shape))
+def image_function(
+    function: Callable[[np.ndarray], np.ndarray], dataset: BuiltDataset
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a NumPy function that makes images, uint8 (N, S, S, C), as a function of tensors."""
+
+    def call(values: tf.Tensor) -> tf.Tensor:
+        images = tf.numpy_function(function, [values], tf.uint8, stateful=False)
+        return tf.ensure_shape(images, (None, *dataset.shape))
+
+    return call
 
 
 def fit_files(files: Iterable[bytes], dataset: BuiltDataset) -> np.ndarray:
@@ -58,11 +65,6 @@ def fit_files(files: Iterable[bytes], dataset: BuiltDataset) -> np.ndarray:
         lambda data: radiograph(data, size, fit=dataset.fit, channels=channels).pixels, files
     )
     return np.stack(list(fitted))
-
-
-@functools.cache
-def _pool() -> Executor:
-    return all_cores()
 
 
 def encode_labels(labels: tf.Tensor, dataset: BuiltDataset) -> tf.Tensor:
@@ -106,12 +108,7 @@ def evaluation_batches(
 
 
 def read_columns(dataset: BuiltDataset, split: str, *fields: str) -> dict[str, np.ndarray]:
-    """Returns fields of a complete split without its images.
-
-    Args:
-      dataset: The dataset to read.
-      split: Name of the split.
-      *fields: Any of label, finding, image_id, patient_id, height, width.
+    """Returns `fields` of a complete split without its images.
 
     Returns:
       Field to its values in stored order: str (N,) for ids, int64 (N,) for the others.
@@ -122,12 +119,9 @@ def read_columns(dataset: BuiltDataset, split: str, *fields: str) -> dict[str, n
     with name_corrupt_shard(dataset):
         batches = list(field_batches(dataset, split, fields, batch_size=1024).as_numpy_iterator())
     columns = {field: np.concatenate([batch[field] for batch in batches]) for field in fields}
-    texts = {
-        field: np.array([text.decode() for text in columns[field]])
-        for field in fields
-        if field in TEXT_FIELDS
-    }
-    return columns | texts
+    for field in set(TEXT_FIELDS).intersection(fields):
+        columns[field] = np.array([text.decode() for text in columns[field]])
+    return columns
 
 
 @contextlib.contextmanager
@@ -140,11 +134,7 @@ def name_corrupt_shard(dataset: BuiltDataset) -> Iterator[None]:
     """
     try:
         yield
-    except (
-        tf.errors.DataLossError,
-        tf.errors.FailedPreconditionError,
-        tf.errors.NotFoundError,
-    ) as err:
+    except _READ_ERRORS as err:
         for split, shards in dataset.shards.items():
             for shard, size in zip(shards, dataset.shard_sizes[split], strict=True):
                 if defect := _find_defect(shard, size):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,12 +33,8 @@ class Spans(NamedTuple):
 def find_images(shards: Sequence[str], label: str = "label") -> tuple[Spans, np.ndarray]:
     """Finds the images of a split; reads every record once and verifies its checksums.
 
-    Args:
-      shards: Paths of the shards in order.
-      label: Field that holds the label.
-
     Returns:
-      The positions of the images and their labels, int64 (N,).
+      The positions of the images and their values of the field `label`, int64 (N,).
 
     Raises:
       tf.errors.DataLossError: A record is corrupt.
@@ -79,8 +75,7 @@ def pixel_reader(
 
     def read_pixels(index: np.ndarray) -> np.ndarray:
         images = np.empty((len(index), *shape), np.uint8)
-        for image, i in zip(images, index, strict=True):
-            read(i, image)
+        read(index, images)
         return images
 
     return read_pixels
@@ -92,33 +87,29 @@ def file_reader(shards: Sequence[str], spans: Spans) -> Callable[[np.ndarray], l
 
     def read_files(index: np.ndarray) -> list[bytes]:
         files = [bytearray(spans.length[i]) for i in index]
-        for file, i in zip(files, index, strict=True):
-            read(i, file)
+        read(index, files)
         return [bytes(file) for file in files]
 
     return read_files
 
 
-def _reader(shards: Sequence[str], spans: Spans) -> Callable[[int, Any], None]:
-    """Returns a function that fills a buffer with image number i; its shards close with it."""
-    files = [os.open(path, os.O_RDONLY) for path in shards] if hasattr(os, "preadv") else []
+def _reader(shards: Sequence[str], spans: Spans) -> Callable[[np.ndarray, Iterable[Any]], None]:
+    """Returns a function that fills a buffer with each image; its shards close with it."""
+    files = [os.open(path, os.O_RDONLY) for path in shards]
 
-    def read(i: int, buffer: Any) -> None:
-        number, start = spans.shard[i], spans.start[i]
-        if files:
-            # Releases the GIL, so several batches are read at once.
-            count = os.preadv(files[number], [buffer], start)
-        else:  # not on Windows; opening the file anew keeps threads apart
-            with Path(shards[number]).open("rb", buffering=0) as file:
-                file.seek(start)
-                count = file.readinto(buffer)
-        if count != spans.length[i]:
-            raise OSError(f"{shards[number]} ended early: it was changed while it was read")
+    def read(index: np.ndarray, buffers: Iterable[Any]) -> None:
+        for i, buffer in zip(index, buffers, strict=True):
+            number, start = spans.shard[i], spans.start[i]
+            if hasattr(os, "preadv"):
+                # Releases the GIL, so several batches are read at once.
+                count = os.preadv(files[number], [buffer], start)
+            else:  # not on Windows; opening the file anew keeps threads apart
+                with Path(shards[number]).open("rb", buffering=0) as stream:
+                    stream.seek(start)
+                    count = stream.readinto(buffer)
+            if count != spans.length[i]:
+                raise OSError(f"{shards[number]} ended early: it was changed while it was read")
 
-    weakref.finalize(read, _close, files)
-    return read
-
-
-def _close(files: Sequence[int]) -> None:
     for file in files:
-        os.close(file)
+        weakref.finalize(read, os.close, file)
+    return read
