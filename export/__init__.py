@@ -11,12 +11,7 @@ from typing import Any
 
 
 class _Callable(ModuleType):
-    """A module that can be called.
-
-    `cxr_tfds.export` names this package and is a function of the public API. Importing any of its
-    modules sets the attribute to the package, so the package itself is the function. See
-    https://docs.python.org/3/reference/datamodel.html#customizing-module-attribute-access.
-    """
+    """A module that can be called: `cxr_tfds.export` is this package and a public function."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Exports a run, see `cxr_tfds.export.pack.export_run`."""

@@ -14,16 +14,6 @@ from cxr_tfds.metrics.temperature import fit_temperature
 from cxr_tfds.metrics.thresholds import best_threshold
 
 
-def to_logits(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Returns the logits float32 (N,) or (N, K) of probabilities float32 (N, K) at a temperature.
-
-    Probabilities too small for float32 count as its smallest number. For more than two classes, the
-    logits are known up to a constant for each image.
-    """
-    logarithms = temperature * np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    return logarithms[:, 1] - logarithms[:, 0] if logarithms.shape[1] == 2 else logarithms
-
-
 class Reference(NamedTuple):
     """The Keras model on a split."""
 

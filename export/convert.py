@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import tensorflow as tf
 from cxr_tfds.native import suppress_native_stderr
 
 from .edge.runtime import INPUT, OUTPUT, SIGNATURE
-from .formats import FORMATS, Format, with_rgb
+from .formats import FORMATS
 from .selective import SelectiveQuantizer
 
 
@@ -38,15 +39,13 @@ def to_tflite(
     Raises:
       InputError: `keep_float` names a layer that does not exist or cannot stay float32.
     """
-    form = with_rgb(FORMATS[format]) if rgb else FORMATS[format]
+    form = FORMATS[format]
+    if rgb:
+        form = dataclasses.replace(form, input_type="uint8", output_type="float32")
     if keep_float and form.can_keep_float:
         float_flatbuffer = to_tflite(model, "float32", (), rgb=rgb)
         quantizer = SelectiveQuantizer(float_flatbuffer, model.name, representative)
         return quantizer.quantize_except(keep_float, form)
-    return _convert(model, form, representative)
-
-
-def _convert(model: Any, form: Format, representative: Sequence[np.ndarray] | np.ndarray) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         # A SavedModel, because only its signatures keep their names through the converter.
         casts_pixels = form.input_type == "uint8" and not form.quantizes_activations

@@ -44,8 +44,3 @@ FORMATS = {
 # The RGB variant takes uint8 and gives float32 in every format: int8-float-io would equal int8, and
 # the converter supports no uint8 input for int16x8.
 RGB_FORMATS = ("float32", "float16", "dynamic", "int8")
-
-
-def with_rgb(form: Format) -> Format:
-    """Returns the format for a model that takes uint8 pixels and gives float32 logits."""
-    return dataclasses.replace(form, input_type="uint8", output_type="float32")

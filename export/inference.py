@@ -24,15 +24,9 @@ def image_batches(dataset: BuiltDataset, split: str) -> Iterator[tuple[np.ndarra
 def predict_split(
     dataset: BuiltDataset, split: str, predict: Callable[[np.ndarray], dict[str, np.ndarray]]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Runs models over every image of a split.
+    """Returns labels int64 (N,) of a split, and logits float32 (N,), or (N, K), by model.
 
-    Args:
-      dataset: The dataset to read.
-      split: Name of the split.
-      predict: Takes images uint8 (B, S, S, C), returns logits float32 (B, K) by model.
-
-    Returns:
-      Labels int64 (N,), and by model logits float32 (N,) for two classes or (N, K) for more.
+    `predict` takes images uint8 (B, S, S, C) and returns logits (B, K) by model.
     """
     labels, outputs = [], []
     for images, numbers in image_batches(dataset, split):
@@ -66,8 +60,5 @@ def litert_predictor(flatbuffer: bytes) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def run_in_litert(flatbuffer: bytes, images: np.ndarray) -> np.ndarray:
-    """Returns logits float32 (N,), or (N, K), of uint8 images (N, S, S, C).
-
-    Files of the RGB variant give probabilities (N, K) instead.
-    """
+    """Returns logits float32 (N,), or (N, K), or the probabilities of an RGB file (N, K)."""
     return squeeze_logits(litert_predictor(flatbuffer)(images))

@@ -27,9 +27,7 @@ def operator_versions(flatbuffer: bytes) -> dict[str, int]:
     versions: dict[str, int] = {}
     for number in range(model.OperatorCodesLength()):
         code = model.OperatorCodes(number)
-        # Files of old converters have the code only in the deprecated field.
-        builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        name = _NAMES.get(builtin, f"operator {builtin}")
+        name = _NAMES[code.BuiltinCode()]
         versions[name] = max(versions.get(name, 0), code.Version())
     return versions
 

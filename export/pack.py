@@ -18,16 +18,16 @@ from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.run_folder import CARD, RunConfig, load_model
 from cxr_tfds.text import did_you_mean, text_table
 
-from .check import Reference, Verdict, explain_failure, judge, to_logits
+from .check import Reference, Verdict, explain_failure, judge
 from .convert import to_tflite
-from .edge.model_file import append_model_info
-from .edge.model_info import ModelInfo
-from .edge.runtime import RUNTIMES
-from .formats import FORMATS
+from .edge.model_file import ModelInfo, append_model_info
+from .edge.runtime import HEATMAP, RUNTIMES
+from .formats import FORMATS, RGB_FORMATS
 from .inference import litert_predictor, pick_images, predict_split
 from .measure import run_in_runtimes, sample_numbers
 from .representative import representative_images
 from .results import Exported, RuntimeResult, file_model_card, to_json
+from .rgb import with_probabilities
 from .selective import SelectiveQuantizer
 from .variants import Variant
 
@@ -94,33 +94,33 @@ def export_run(
         raise InputError(f"variant: {did_you_mean(variant, [one.value for one in Variant])}")
     out, limits, variant = Path(out), limits or Limits(), Variant(variant)
     _check_formats(formats, variant, keep_float)
-    opened = open_run(Path(run), data_dir)
-    chosen = np.empty((0, *opened.dataset.shape), np.uint8)
+    opened = _open_run(Path(run), data_dir)
+    dataset, is_rgb = opened.dataset, variant is Variant.RGB
+    chosen = np.empty((0, *dataset.shape), np.uint8)
     if any(FORMATS[name].quantizes_activations for name in formats):
-        chosen = representative_images(opened.dataset, representative, say)
-    model = variant.wrap(opened.model)
-    flatbuffers = {}
+        chosen = representative_images(dataset, representative, say)
+    model, flatbuffers = variant.wrap(opened.model), {}
     for name in formats:
         say(f"converting to {name}")
-        rgb, images = variant is Variant.RGB, variant.prepare(chosen)
-        flatbuffers[name] = to_tflite(model, name, images, keep_float, rgb=rgb)
+        images = variant.prepare(chosen)
+        flatbuffers[name] = to_tflite(model, name, images, keep_float, rgb=is_rgb)
     keras, logits = _predict(opened, variant, flatbuffers, say)
-    numbers = sample_numbers(opened.dataset.sizes["validation"])
-    images = variant.prepare(pick_images(opened.dataset, "validation", numbers))
+    numbers = sample_numbers(dataset.sizes["validation"])
+    images = variant.prepare(pick_images(dataset, "validation", numbers))
     files = []
-    for name in formats:
-        path = out / f"{opened.name}-{name}{variant.suffix}.tflite"
+    for name, flatbuffer in flatbuffers.items():
+        path = out / f"{opened.name}-{name}{'-rgb' if is_rgb else ''}.tflite"
         verdict = judge(keras, logits[name])
-        flatbuffer = variant.finish(
-            flatbuffers[name], verdict.temperature, opened.config.labels, opened.name
-        )
+        if is_rgb:
+            labels = opened.config.labels
+            flatbuffer = with_probabilities(flatbuffer, verdict.temperature, labels, opened.name)
         say(f"running {name} in each runtime")
-        runs, refused = run_in_runtimes(flatbuffer, images)
+        outputs, refused = run_in_runtimes(flatbuffer, images)
         expected = keras["validation"].decisions[numbers]
-        ran = [
-            RuntimeResult(*run[:-1], len(images), _agreement(run.outputs, verdict, expected, rgb))
-            for run in runs
-        ]
+        ran = []
+        for runtime, (row, values) in outputs.items():
+            agreement = _agreement(values, verdict, expected, is_rgb)
+            ran.append(RuntimeResult(runtime, **row, images=len(images), agreement=agreement))
         for runtime in limits.runtimes:
             if runtime in refused:
                 raise InputError(
@@ -128,11 +128,13 @@ def export_run(
                     "another format, or publish it for other runtimes with --runtime litert."
                 )
         if failure := _find_failure(verdict, ran, limits):
-            details = _explain_layers(opened, name, chosen)
-            raise InputError(f"{path.name} was not published: {failure}.{details}")
+            can_keep_float = FORMATS[name].can_keep_float
+            layers = _explain_layers(opened.model, chosen) if can_keep_float else ""
+            raise InputError(f"{path.name} was not published: {failure}.{layers}")
         if verdict.comparisons["validation"].auc is None:
             say(f"{name}: a class has no validation image, so the AUC was not checked")
-        info = _model_info(opened, variant, name, verdict, refused, keep_float, model)
+        float_layers = keep_float if FORMATS[name].can_keep_float else ()
+        info = _model_info(opened, variant, name, verdict, refused, float_layers, model)
         model_card = file_model_card(opened.model_card, info, verdict.comparisons)
         content = append_model_info(flatbuffer, info, model_card)
         files.append((Exported(path, name, len(content), *verdict, ran, refused), content))
@@ -143,7 +145,11 @@ def _check_formats(formats: Sequence[str], variant: Variant, keep_float: Sequenc
     for name in formats:
         if name not in FORMATS:
             raise InputError(f"format: {did_you_mean(name, list(FORMATS))}")
-    variant.check_formats(formats)
+        if variant is Variant.RGB and name not in RGB_FORMATS:
+            raise InputError(
+                f"The rgb variant takes uint8 and gives float32; {name} does not support this. "
+                f"Choose {', '.join(RGB_FORMATS)}."
+            )
     if keep_float and not any(FORMATS[name].can_keep_float for name in formats):
         able = " or ".join(name for name, form in FORMATS.items() if form.can_keep_float)
         raise InputError(
@@ -152,13 +158,7 @@ def _check_formats(formats: Sequence[str], variant: Variant, keep_float: Sequenc
         )
 
 
-def open_run(run: Path, data_dir: str | Path | None = None) -> OpenRun:
-    """Opens a finished run and its dataset.
-
-    Raises:
-      MissingData: The run, its model or its dataset does not exist.
-      InputError: The dataset has other examples than the run was trained on, or a file is corrupt.
-    """
+def _open_run(run: Path, data_dir: str | Path | None) -> OpenRun:
     config = RunConfig.read(run)
     dataset = open_run_dataset(config, data_dir)
     try:
@@ -195,11 +195,13 @@ def _predict(
     return keras, logits
 
 
-def _agreement(outputs: np.ndarray, verdict: Verdict, expected: np.ndarray, rgb: bool) -> float:
+def _agreement(outputs: np.ndarray, verdict: Verdict, expected: np.ndarray, is_rgb: bool) -> float:
     """Returns the share of the expected decisions among the decisions from a runtime's outputs."""
-    logits = to_logits(outputs, verdict.temperature) if rgb else outputs
-    decided = decisions(probabilities(logits, verdict.temperature), verdict.threshold)
-    return float((decided == expected).mean())
+    if not is_rgb:
+        outputs = probabilities(outputs, verdict.temperature)
+    elif verdict.threshold is not None:
+        outputs = outputs[:, 1]
+    return float((decisions(outputs, verdict.threshold) == expected).mean())
 
 
 def _find_failure(verdict: Verdict, ran: list[RuntimeResult], limits: Limits) -> str | None:
@@ -217,12 +219,10 @@ def _find_failure(verdict: Verdict, ran: list[RuntimeResult], limits: Limits) ->
     return None
 
 
-def _explain_layers(opened: OpenRun, name: str, chosen: np.ndarray) -> str:
-    """Returns what each layer loses in an int8 format, as text; "" for the other formats."""
-    if not FORMATS[name].can_keep_float:
-        return ""
-    float_flatbuffer = to_tflite(opened.model, "float32", ())
-    quantizer = SelectiveQuantizer(float_flatbuffer, opened.model.name, chosen)
+def _explain_layers(keras_model: Any, chosen: np.ndarray) -> str:
+    """Returns what each layer loses in int8, as text."""
+    float_flatbuffer = to_tflite(keras_model, "float32", ())
+    quantizer = SelectiveQuantizer(float_flatbuffer, keras_model.name, chosen)
     errors = quantizer.layer_errors(chosen[:_LAYER_ERROR_IMAGES])
     table = text_table([(layer, f"{error:.6f}") for layer, error in errors.items()])
     return (
@@ -237,26 +237,29 @@ def _model_info(
     name: str,
     verdict: Verdict,
     refused: dict[str, str],
-    keep_float: Sequence[str],
+    float_layers: Sequence[str],
     model: Any,
 ) -> ModelInfo:
-    config = opened.config
+    config, is_rgb, is_heatmap = opened.config, variant is Variant.RGB, variant is Variant.HEATMAP
     run = {
         "name": opened.name,
         "model": config.settings["model"],
         "environment": config.environment,
     }
-    if keep_float and FORMATS[name].can_keep_float:
-        run["float_layers"] = list(keep_float)
+    if float_layers:
+        run["float_layers"] = list(float_layers)
     return ModelInfo(
         labels=config.labels,
         size=config.shape[0],
+        channels=3 if is_rgb else config.shape[2],
         fit=config.fit,
         threshold=verdict.threshold,
         temperature=verdict.temperature,
         quantization=name,
         runtimes=tuple(runtime for runtime in RUNTIMES if runtime not in refused),
-        **variant.describe(model, config.shape[2]),
+        heatmap=is_heatmap,
+        grid=tuple(model.output[HEATMAP].shape[1:3]) if is_heatmap else None,
+        input="rgb" if is_rgb else "grey",
         dataset=config.dataset,
         run=run,
         metrics={
@@ -273,16 +276,11 @@ def _publish(out: Path, files: Sequence[tuple[Exported, bytes]]) -> list[Exporte
         with complete_file(exported.path) as temporary:
             temporary.write_bytes(content)
     published = [exported for exported, _ in files]
-    earlier = _earlier_rows(out, {exported.path.name for exported in published})
-    write_json(out / RESULTS, to_json(published, earlier))
-    return published
-
-
-def _earlier_rows(out: Path, replaced: set[str]) -> list[dict[str, Any]]:
+    replaced = {exported.path.name for exported in published}
     try:
         rows = json.loads((out / RESULTS).read_text(encoding="utf-8"))["files"]
-        return [
-            row for row in rows if row["path"] not in replaced and (out / row["path"]).is_file()
-        ]
+        kept = [x for x in rows if x["path"] not in replaced and (out / x["path"]).is_file()]
     except (OSError, ValueError, LookupError, TypeError):  # no results, or not readable
-        return []
+        kept = []
+    write_json(out / RESULTS, to_json(published, kept))
+    return published

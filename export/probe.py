@@ -11,48 +11,34 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.memory import peak_mb
 
-from .edge.runtime import Session, load
+from .edge.benchmark import time_predictions
+from .edge.runtime import load
 
-_WARM_UP, _RUNS = 5, 50
+_RUNS = 50
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Runs the probe with the arguments of the command line."""
-    runtime, model, images, outputs = arguments
+    runtime, model, pixels, outputs = sys.argv[1:]
+    images = np.load(pixels, mmap_mode="r")
     try:
-        session = load(Path(model).read_bytes(), runtime, threads=1)
-        row = _run(session, np.load(images, mmap_mode="r"), Path(outputs))
+        session = load(Path(model).read_bytes(), runtime)
+        seconds = time_predictions(session.run, [np.array(images[:1])], _RUNS)
+        latency_ms, version = 1000 * statistics.median(seconds), session.version
+        # Before the images, whose pages count as memory of this process.
+        row = {"version": version, "latency_ms": latency_ms, "peak_mb": peak_mb()}
+        np.save(outputs, [session.run(np.array(image)[np.newaxis]) for image in images])
     except InputError as err:
         row = {"error": str(err)}
     sys.stdout.write(json.dumps(row) + "\n")
 
 
-def _run(session: Session, images: np.ndarray, outputs: Path) -> dict[str, Any]:
-    latency_ms = _latency_ms(session, np.array(images[:1]))
-    peak = peak_mb()  # before the images, whose pages count as memory of this process
-    np.save(outputs, [session.run(np.array(image)[np.newaxis]) for image in images])
-    return {"version": session.version, "latency_ms": latency_ms, "peak_mb": peak}
-
-
-def _latency_ms(session: Session, pixels: np.ndarray) -> float:
-    """Returns the median latency in milliseconds after a warm-up."""
-    times = []
-    for _ in range(_WARM_UP + _RUNS):
-        before = time.perf_counter()
-        session.run(pixels)
-        times.append(time.perf_counter() - before)
-    return 1000 * statistics.median(times[_WARM_UP:])
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -11,7 +11,6 @@ from cxr_tfds.reading.datasets import BuiltDataset
 from .inference import image_batches, pick_images
 
 _SEED = 0  # fixed, so that the same run gives the same file
-_PROGRESS_EVERY = 5000  # images
 
 
 def representative_images(
@@ -29,24 +28,13 @@ def representative_images(
       count: Maximum number of images, N; at least one of each class is returned.
       say: Receives a line of progress.
     """
-    labels, darkest, brightest = _read_extremes(dataset, say)
+    say(f"choosing {count} of {dataset.sizes['train']} training images")
+    parts = [
+        (labels, images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3)))
+        for images, labels in image_batches(dataset, "train")
+    ]
+    labels, darkest, brightest = (np.concatenate(values) for values in zip(*parts, strict=True))
     return pick_images(dataset, "train", _choose(labels, darkest, brightest, count))
-
-
-def _read_extremes(
-    dataset: BuiltDataset, say: Callable[[str], None]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns label, smallest and largest pixel of each training image, (N,) each."""
-    parts = []
-    total, seen = dataset.sizes["train"], 0
-    for images, labels in image_batches(dataset, "train"):
-        axes = (1, 2, 3)
-        parts.append((labels, images.min(axis=axes), images.max(axis=axes)))
-        before, seen = seen, seen + len(labels)
-        if seen == total or seen // _PROGRESS_EVERY > before // _PROGRESS_EVERY:
-            say(f"choosing representative images: {seen} of {total} training images read")
-    numbers, darkest, brightest = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return numbers, darkest, brightest
 
 
 def _choose(

@@ -36,22 +36,21 @@ class Exported(NamedTuple):
     ran: list[RuntimeResult]
     refused: dict[str, str]  # by runtime, the reason why it cannot run the file
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the row of `export.json`."""
-        splits = {split: dataclasses.asdict(table) for split, table in self.comparisons.items()}
-        runs = [run._asdict() for run in self.ran]
-        return {**self._asdict(), "path": self.path.name, "comparisons": splits, "ran": runs}
-
 
 def to_json(files: Sequence[Exported], kept: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the content of `export.json`.
+    """Returns the content of `export.json`, with the rows `kept` of earlier exports.
 
-    Args:
-      files: Of this export. Only they compete for the fastest and the smallest: latencies of
-        another day or machine do not compare.
-      kept: Rows of earlier exports.
+    They do not compete for the fastest: latencies of another day or machine do not compare.
     """
-    rows = [file.to_json() for file in files]
+    rows = [
+        {
+            **file._asdict(),
+            "path": file.path.name,
+            "comparisons": {x: dataclasses.asdict(table) for x, table in file.comparisons.items()},
+            "ran": [run._asdict() for run in file.ran],
+        }
+        for file in files
+    ]
     return {"files": [*kept, *rows], "fastest": fastest(files), "smallest": smallest(files)}
 
 

@@ -14,8 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from .edge.runtime import INPUT, PROBABILITIES
-from .metadata import NAME, classifier_metadata
-from .packing import add_buffer, pack
+from .flatbuffer import METADATA, classifier_metadata, pack
 
 # Weights of R, G and B. Pillow's "L" rounds (0.299, 0.587, 0.114) of ITU-R BT.601. These are the
 # nearest weights that int8 holds exactly (65, 127 and 25 steps of 1/217) and that sum to 1: grey
@@ -27,11 +26,7 @@ _EMPTY = 0  # the buffer of tensors without content
 
 
 def with_grey(model: Any) -> Any:
-    """Returns the model behind a convolution that takes RGB (N, S, S, 3), 0 to 255.
-
-    Args:
-      model: Keras, takes grey pixels (N, S, S, C); each of its channels gets the same grey.
-    """
+    """Returns a Keras model from RGB (N, S, S, 3); each channel of `model` gets the same grey."""
     side, _, channels = model.input_shape[1:]
     pixels = keras.Input((side, side, 3), name=INPUT)
     grey = keras.layers.Conv2D(channels, 1, use_bias=False, dtype="float32", name=GREY_LAYER)
@@ -45,19 +40,14 @@ def with_probabilities(
 ) -> bytes:
     """Returns the flatbuffer with probabilities float32 (1, K) instead of logits, and metadata.
 
-    Args:
-      flatbuffer: One signature with one output, the logits float32 (1, 1) for K = 2 classes, or
-        (1, K).
-      temperature: Divides the logits.
-      labels: K class names, in class order.
-      name: Of the model.
+    The flatbuffer gives logits float32, (1, 1) for K = 2 classes or (1, K).
     """
     model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
     (graph,), (signature,) = model.subgraphs, model.signatureDefs
     logits = int(graph.outputs[0])
     # sigmoid(-x) and sigmoid(x): 1 - sigmoid(x) would have no digits left for certain findings.
     factors = np.array([-1, 1] if len(labels) == 2 else [1], np.float32) / np.float32(temperature)
-    factor = _add_tensor(graph, "factor", factors.shape, add_buffer(model, factors.tobytes()))
+    factor = _add_tensor(graph, "factor", factors.shape, _add_buffer(model, factors.tobytes()))
     scaled = _add_tensor(graph, "scaled", (1, len(labels)))
     probabilities = _add_tensor(graph, PROBABILITIES, (1, len(labels)))
     _add_operator(model, "MUL", [logits, factor], scaled, schema.MulOptionsT())
@@ -69,13 +59,17 @@ def with_probabilities(
     signature.outputs[0].name = PROBABILITIES
     signature.outputs[0].tensorIndex = probabilities
     description = f"Probability of {', '.join(labels)} in a radiograph."
-    buffer = add_buffer(model, classifier_metadata(name, description))
-    model.metadata = [*(model.metadata or []), schema.MetadataT(name=NAME, buffer=buffer)]
+    buffer = _add_buffer(model, classifier_metadata(name, description))
+    model.metadata = [*(model.metadata or []), schema.MetadataT(name=METADATA, buffer=buffer)]
     return pack(model)
 
 
+def _add_buffer(model: Any, content: bytes) -> int:
+    model.buffers.append(schema.BufferT(data=np.frombuffer(content, np.uint8)))
+    return len(model.buffers) - 1
+
+
 def _add_tensor(graph: Any, name: str, shape: tuple[int, ...], buffer: int = _EMPTY) -> int:
-    """Appends a float32 tensor to the graph and returns its number."""
     kind, sides = schema.TensorType.FLOAT32, np.array(shape, np.int32)
     graph.tensors.append(schema.TensorT(shape=sides, type=kind, buffer=buffer, name=name))
     return len(graph.tensors) - 1

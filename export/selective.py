@@ -28,27 +28,21 @@ from cxr_tfds.native import suppress_native_stderr
 from cxr_tfds.text import did_you_mean
 
 from .edge.runtime import INPUT, SIGNATURE
+from .flatbuffer import pack
 from .formats import Format
 from .inference import run_in_litert
-from .packing import pack
 
 _FUSED = ("/batchnorm/", "/Relu")  # parts of a tensor's name that are fused into the layer before
 _OUTPUT_LAYER = "logits"  # output tensors have the signature's name instead of a layer's
 
 
 class SelectiveQuantizer:
-    """Quantizes single layers of a float32 flatbuffer."""
+    """Quantizes single layers of a float32 flatbuffer that `convert.to_tflite` wrote."""
 
     def __init__(
         self, flatbuffer: bytes, model_name: str, representative: Iterable[np.ndarray]
     ) -> None:
-        """Measures the range of each activation.
-
-        Args:
-          flatbuffer: A float32 model, as `convert.to_tflite` writes it.
-          model_name: Name of the Keras model.
-          representative: uint8 (S, S, C) images.
-        """
+        """Measures the range of each activation on uint8 images (S, S, C)."""
         self._flatbuffer = flatbuffer
         self._tensors: dict[str, list[str]] = collections.defaultdict(list)  # by layer
         model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
@@ -56,11 +50,10 @@ class SelectiveQuantizer:
         for operator in graph.operators:
             tensor = graph.tensors[operator.outputs[0]].name.decode()
             self._tensors[_layer_name(tensor, model_name)].append(tensor)
-        pixel_type = graph.tensors[graph.inputs[0]].type
-        as_uint8 = pixel_type == schema.TensorType.UINT8
+        takes_uint8 = graph.tensors[graph.inputs[0]].type == schema.TensorType.UINT8
+        pixel_type = np.uint8 if takes_uint8 else np.float32
         self._ranges = self._calibrate_ranges(
-            image[np.newaxis] if as_uint8 else image[np.newaxis].astype(np.float32)
-            for image in representative
+            image[np.newaxis].astype(pixel_type) for image in representative
         )
 
     def quantize_except(self, keep_float: Sequence[str], form: Format) -> bytes:
@@ -88,8 +81,7 @@ class SelectiveQuantizer:
     def layer_errors(self, images: np.ndarray) -> dict[str, float]:
         """Returns what each layer loses if it alone is quantized, by Keras name, largest first.
 
-        Args:
-          images: uint8 (N, S, S, C); the error is the root mean square difference of their logits.
+        The error is the root mean square difference of the logits of uint8 images (N, S, S, C).
         """
         expected = run_in_litert(self._flatbuffer, images)
         errors = {}

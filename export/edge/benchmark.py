@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from cxr_tfds.native import suppress_native_stderr
 from cxr_tfds.parallel import core_count
 from cxr_tfds.text import text_table
 
-_TIMES = ("load_ms", "first_ms", "answer_ms", "median_ms", "p95_ms", "decode_ms", "peak_mb")
+_TIMES = ("load_ms", "first_ms", "startup_ms", "median_ms", "p95_ms", "decode_ms", "peak_mb")
 _MAX_IMAGES = 32
 _WARM_UP = 5  # predictions
 _MAX_PREDICTIONS, _MAX_SECONDS = 1000, 3.0  # the measurement ends with the first of these
 _TIMEOUT_S = 300
-_CHILD = "import sys; from cxr_tfds.export.edge.benchmark import run_child; run_child(sys.argv[1:])"
+_CHILD = ("-m", "cxr_tfds.export.edge.benchmark")  # this module, see `main`
 
 
 def benchmark_runtimes(model: Path, images: Path | None) -> Iterator[dict[str, Any]]:
@@ -35,8 +35,37 @@ def benchmark_runtimes(model: Path, images: Path | None) -> Iterator[dict[str, A
 
     for name in installed_runtimes() or ("auto",):  # auto: the child reports what to install
         for threads in range(1, core_count() + 1):
-            row = _measure_in_process(model, images, name, threads)
+            arguments = (model, images or "", name, threads, time.monotonic())
+            try:
+                row = run_process(name, (*_CHILD, *arguments), _TIMEOUT_S)
+            except InputError as err:
+                row = {"error": str(err)}
             yield {"runtime": name, "threads": threads, **row}
+
+
+def run_process(runtime: str, arguments: Sequence[Any], timeout_s: int) -> dict[str, Any]:
+    """Runs Python, which runs a model in `runtime`, and returns the JSON that it prints.
+
+    Raises:
+      InputError: The JSON contains an `error`, or the process failed or took longer.
+    """
+    command = [sys.executable, *map(str, arguments)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired as err:
+        raise InputError(f"{runtime} did not run the model within {timeout_s} s.") from err
+    if done.returncode:
+        last_line = done.stderr.strip().rpartition("\n")[2]
+        raise InputError(
+            f"{runtime} exited with code {done.returncode} while it ran the model. "
+            f"{last_line}".rstrip()
+        )
+    row = json.loads(done.stdout)
+    if "error" in row:
+        raise InputError(row["error"])
+    return row
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -49,9 +78,9 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return text_table(table, "<" + ">" * (1 + len(_TIMES)))
 
 
-def run_child(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Measures one row in this process and prints it as JSON."""
-    model, images, name, threads, started = arguments
+    model, images, name, threads, started = sys.argv[1:]
     try:
         row = measure_process(model, images, name, int(threads), float(started))
     except (InputError, OSError) as err:
@@ -64,13 +93,7 @@ def measure_process(
 ) -> dict[str, Any]:
     """Returns the row of this process, which `started` then, in seconds of `time.monotonic`.
 
-    The row contains load_ms (imports and loading), first_ms (first prediction), answer_ms (process
-    start to first prediction, None for a generated image), median_ms and p95_ms (prediction),
-    decode_ms (median of decoding and fitting), peak_mb (None if the system does not report it), the
-    version of the runtime and the number of images.
-
-    Raises:
-      InputError: The model cannot be loaded, or no image can be read.
+    startup_ms is None for a generated image, and peak_mb if the system does not report it.
     """
     before = time.perf_counter()
     import numpy as np
@@ -87,16 +110,16 @@ def measure_process(
     before = time.perf_counter()
     classifier.predict(first_pixels)
     first = time.perf_counter() - before
-    answer = time.monotonic() - started
+    startup = time.monotonic() - started
     repeated = sources if len(sources) > 1 else sources * 9
     pixels, decoding = zip(*_decode(classifier, repeated), strict=True)
-    running = _time_predictions(classifier, [first_pixels, *pixels])
+    running = time_predictions(classifier.predict, [first_pixels, *pixels])
     return {
         "version": classifier.version,
         "images": len(pixels),
         "load_ms": 1000 * load,
         "first_ms": 1000 * first,
-        "answer_ms": 1000 * answer if images else None,
+        "startup_ms": 1000 * startup if images else None,
         "median_ms": 1000 * float(np.median(running)),
         "p95_ms": 1000 * float(np.quantile(running, 0.95)),
         "decode_ms": 1000 * float(np.median(decoding)),
@@ -104,44 +127,18 @@ def measure_process(
     }
 
 
-def _measure_in_process(
-    model: Path, images: Path | None, name: str, threads: int
-) -> dict[str, Any]:
-    arguments = [model, images or "", name, threads, time.monotonic()]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _CHILD, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"no result within {_TIMEOUT_S} s"}
-    if done.returncode:
-        last = done.stderr.strip().rpartition("\n")[2]
-        return {"error": f"process ended with code {done.returncode}: {last}".rstrip(": ")}
-    return json.loads(done.stdout)
-
-
 def _list_sources(images: str) -> list[Path | bytes]:
-    if not images:
-        return [_generate_jpeg()]
-    from .input_files import list_images
-
-    regular = (Path(file.name) for file in list_images(images) if file.content is None)
-    return list(islice(regular, _MAX_IMAGES))
-
-
-def _generate_jpeg() -> bytes:
-    import numpy as np
     from PIL import Image
 
-    noise = np.random.default_rng(0).integers(0, 256, (110, 128), dtype=np.uint8)
-    image = Image.fromarray(noise).resize((1280, 1100), Image.Resampling.BICUBIC)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=90)
-    return file.getvalue()
+    from .input_files import list_images
+
+    if not images:
+        jpeg = io.BytesIO()
+        noise = Image.effect_noise((128, 110), 60).resize((1280, 1100), Image.Resampling.BICUBIC)
+        noise.save(jpeg, "JPEG", quality=90)
+        return [jpeg.getvalue()]
+    regular = (Path(file.name) for file in list_images(images) if file.content is None)
+    return list(islice(regular, _MAX_IMAGES))
 
 
 def _decode(classifier: Any, sources: Sequence[Path | bytes]) -> Iterator[tuple[Any, float]]:
@@ -157,14 +154,20 @@ def _decode(classifier: Any, sources: Sequence[Path | bytes]) -> Iterator[tuple[
             yield image.pixels, seconds
 
 
-def _time_predictions(classifier: Any, pixels: Sequence[Any]) -> list[float]:
+def time_predictions(
+    predict: Callable[[Any], Any], pixels: Sequence[Any], most: int = _MAX_PREDICTIONS
+) -> list[float]:
     """Returns the seconds of each prediction after the warm-up."""
     seconds: list[float] = []
     end = time.perf_counter() + _MAX_SECONDS
-    for number in range(_WARM_UP + _MAX_PREDICTIONS):
+    for number in range(_WARM_UP + most):
         before = time.perf_counter()
-        classifier.predict(pixels[number % len(pixels)])
+        predict(pixels[number % len(pixels)])
         seconds.append(time.perf_counter() - before)
         if number > 2 * _WARM_UP and before > end:
             break
     return seconds[_WARM_UP:]
+
+
+if __name__ == "__main__":
+    main()

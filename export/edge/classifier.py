@@ -95,10 +95,7 @@ class Classifier:
         return decode(data, self.info.size, fit=self.info.fit, channels=self.info.channels)
 
     def predict(self, pixels: np.ndarray) -> Prediction:
-        """Returns the prediction for pixels uint8 (S, S, C), 0 to 255, as `read` returns them.
-
-        Raises InputError for pixels of another shape or type and for NaN from the model.
-        """
+        """Returns the prediction for pixels uint8 (S, S, C), 0 to 255, as `read` returns them."""
         with self._lock:
             output, heatmap = self._session.run_with_heatmap(pixels[np.newaxis])
         prediction = self.interpret(output)
@@ -107,15 +104,7 @@ class Classifier:
         return dataclasses.replace(prediction, heatmap=heatmap)
 
     def interpret(self, output: np.ndarray) -> Prediction:
-        """Returns the prediction for an output of the model, without a heatmap.
-
-        Args:
-          output: float32; logits, (1,) of the finding or (K,) for K > 2. An `rgb` model outputs
-            probabilities (K,).
-
-        Raises:
-          InputError: The output is not finite.
-        """
+        """Returns the prediction, without a heatmap, for an output of `runtime.Session`."""
         values = np.asarray(output, np.float64)
         if not np.isfinite(values).all():
             raise InputError(

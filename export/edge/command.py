@@ -167,7 +167,7 @@ def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: in
 def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
     """Time a model in each installed runtime, with 1 thread up to one for each core.
 
-    Milliseconds: load_ms (imports and loading), first_ms (first prediction), answer_ms (process
+    Milliseconds: load_ms (imports and loading), first_ms (first prediction), startup_ms (process
     start to first prediction), median_ms and p95_ms (prediction), decode_ms (decoding and fitting
     an image). peak_mb is the peak memory.
     """

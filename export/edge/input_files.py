@@ -36,12 +36,7 @@ def read_file(name: str | PathLike[str]) -> bytes:
 
 
 def read_named_file(name: str | PathLike[str], expected: str) -> bytes:
-    """Returns the contents of a file that a user named.
-
-    Raises:
-      MissingData: There is no such file.
-      InputError: The file cannot be read.
-    """
+    """Returns the contents of a file that a user named, or raises MissingData or InputError."""
     try:
         return read_file(name)
     except FileNotFoundError as err:

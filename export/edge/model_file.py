@@ -14,16 +14,18 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import struct
 import zipfile
 from os import PathLike
 from typing import Any, NamedTuple
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.imaging.pixels import check_fit
 
 from .input_files import read_named_file
-from .model_info import FORMAT, ModelInfo
 
+_FORMAT = "cxr-tfds-1"
 _INFO, _LABELS, _CARD = "model.json", "labels.txt", "MODEL_CARD.md"
 _IDENTIFIER = b"TFL3"  # bytes 4 to 7 of every TFLite flatbuffer
 _ENTRY = b"PK\x03\x04"  # starts each entry of a zip
@@ -35,6 +37,46 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """What a `.tflite` contains about itself as `model.json`."""
+
+    labels: tuple[str, ...]  # class names in class order; of two, the second is the finding
+    size: int  # S; the model takes images (1, S, S, channels)
+    channels: int  # 1 or 3
+    fit: str  # how a radiograph becomes S x S, see `cxr_tfds.imaging.pixels.radiograph`
+    threshold: float | None  # of two classes: the finding is predicted from this probability on
+    temperature: float  # divides the logits; an `rgb` model has already applied it
+    quantization: str  # name of the format
+    runtimes: tuple[str, ...] = ()  # that can run the model; empty in files from before 2026-11
+    heatmap: bool = False  # whether a second output holds the class activation map
+    grid: tuple[int, int] | None = None  # height and width of the heatmap
+    input: str = "grey"  # "grey" maps pixels to logits, "rgb" maps colour pixels to probabilities
+    dataset: dict[str, Any] = dataclasses.field(default_factory=dict)  # name, version, fingerprint
+    run: dict[str, Any] = dataclasses.field(default_factory=dict)  # name, model and environment
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)  # AUC and accuracy by split
+    format: str = _FORMAT
+
+    def __post_init__(self) -> None:
+        """Raises InputError if the labels, the threshold or the temperature cannot be used."""
+        for name in ("labels", "runtimes", "grid"):  # lists in JSON
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+        # A class may be named like any folder.
+        are_lines = all(label.strip() and len(label.splitlines()) == 1 for label in self.labels)
+        if not are_lines or len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
+            raise InputError(f"labels={self.labels!r}; expected two or more names of one line.")
+        check_fit(self.size, self.channels, self.fit)
+        if len(self.labels) > 2 and self.threshold is not None:
+            raise InputError(
+                f"threshold={self.threshold}; expected None for {len(self.labels)} classes."
+            )
+        if len(self.labels) == 2 and not (self.threshold is not None and 0 <= self.threshold <= 1):
+            raise InputError(f"threshold={self.threshold}; expected 0 to 1.")
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"temperature={self.temperature}; expected a positive number.")
+
+
 class ModelFile(NamedTuple):
     """The contents of a model file."""
 
@@ -44,11 +86,7 @@ class ModelFile(NamedTuple):
 
 
 def append_model_info(flatbuffer: bytes, info: ModelInfo, card: str | None = None) -> bytes:
-    """Returns a model file: the flatbuffer followed by the zip.
-
-    Raises:
-      InputError: An entry is too long.
-    """
+    """Returns a model file: the flatbuffer followed by the zip."""
     fields = json.loads(json.dumps(dataclasses.asdict(info)))
     digests = {
         "bytes": len(flatbuffer),
@@ -71,10 +109,7 @@ def append_model_info(flatbuffer: bytes, info: ModelInfo, card: str | None = Non
 
 
 def read_model(source: str | PathLike[str] | bytes) -> ModelFile:
-    """Returns the contents of a model file, after a check of all digests.
-
-    Args:
-      source: Path or contents of a model file.
+    """Returns the parts of a model file, given as path or contents, after a check of all digests.
 
     Raises:
       MissingData: There is no such file.
@@ -93,9 +128,9 @@ def read_model(source: str | PathLike[str] | bytes) -> ModelFile:
     labels, fields, card = _read_entries(data, name)
     digests = fields.pop("flatbuffer", None)
     try:
-        if fields.get("format") != FORMAT:
+        if fields.get("format") != _FORMAT:
             raise InputError(
-                f"format={fields.get('format')!r}; this version reads {FORMAT!r}. Install the "
+                f"format={fields.get('format')!r}; this version reads {_FORMAT!r}. Install the "
                 "version of cxr-tfds that wrote the model."
             )
         info = ModelInfo(**fields)

@@ -30,12 +30,7 @@ def _printable(name: str) -> str:
 
 
 def write(text: str) -> None:
-    """Writes to standard output.
-
-    Raises:
-      OutputError: Standard output does not exist or is full.
-      BrokenPipeError: Its reader, such as `head`, has ended.
-    """
+    """Writes to standard output, or raises OutputError, or BrokenPipeError if its reader ended."""
     if sys.stdout is None:
         raise OutputError("Nothing was written: this process was started without standard output.")
     try:
@@ -50,12 +45,7 @@ def write(text: str) -> None:
 
 
 def write_rows(rows: Iterable[str], start: str = "", separator: str = "", end: str = "") -> None:
-    """Writes rows as they come. After an interrupt or error, rows are complete and `end` follows.
-
-    Raises:
-      OutputError, BrokenPipeError: See `write`.
-      KeyboardInterrupt: Ctrl-C.
-    """
+    """Writes rows as they come. On an interrupt or error, rows are complete and `end` follows."""
     with _interrupt_between_writes() as write_complete:
         write_complete(start)
         try:

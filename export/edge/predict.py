@@ -19,17 +19,13 @@ from cxr_tfds.parallel import all_cores, ordered_map
 
 from .classifier import Classifier, Prediction
 from .input_files import InputFile, read_file
-from .model_info import ModelInfo
+from .model_file import ModelInfo
 
 _MAX_NAME_BYTES = 200  # with number and suffix below 255, the limit of most file systems
 
 
 class HeatmapFolder:
-    """A new folder of heatmaps, named by row number and file: `000001-x.jpeg.png`.
-
-    Raises:
-      InputError: The model has no heatmap, or the folder is not empty.
-    """
+    """A new folder of heatmaps, named by row number and file: `000001-x.jpeg.png`."""
 
     def __init__(self, folder: Path, classifier: Classifier) -> None:
         if not classifier.info.heatmap:
@@ -58,11 +54,7 @@ class HeatmapFolder:
 def predict_files(
     classifier: Classifier, files: Iterable[InputFile], heatmaps: HeatmapFolder | None = None
 ) -> Iterator[tuple[InputFile, Prediction | BadImage]]:
-    """Yields each file with its prediction or why it has none, in order, with few in memory.
-
-    Raises:
-      InputError: The model returns NaN, or a heatmap cannot be written.
-    """
+    """Yields each file with its prediction or why it has none, in order, with few in memory."""
     with all_cores() as pool:
         decoded = ordered_map(partial(_decode_file, classifier), files, pool)
         for number, (file, image) in enumerate(decoded, start=1):
@@ -91,11 +83,7 @@ def _decode_file(classifier: Classifier, file: InputFile) -> tuple[InputFile, De
 def evaluate_files(
     info: ModelInfo, results: Iterable[tuple[InputFile, Prediction | BadImage]], folder: str
 ) -> dict[str, Any]:
-    """Returns the metrics of labelled files and, as `skipped`, those without a prediction.
-
-    Raises:
-      InputError: A class has no predictions.
-    """
+    """Returns the metrics of labelled files and, as `skipped`, those without a prediction."""
     from cxr_tfds.metrics.summary import evaluate_split  # slows the start of predictions
 
     labels: list[int] = []

@@ -28,12 +28,6 @@ class Session:
     """A loaded model: maps uint8 pixels to float32 outputs, whatever the types of its tensors.
 
     Threads must not share a session; they may share a `Classifier`.
-
-    Attributes:
-      name: Name of the runtime, a key of `RUNTIMES`.
-      version: Version of the runtime.
-      shape: (1, S, S, C), the shape that `run` takes.
-      output: Name of the output, `OUTPUT` or `PROBABILITIES`.
     """
 
     def __init__(self, interpreter: Any, name: str, version: str) -> None:
@@ -47,15 +41,12 @@ class Session:
         image = self._runner.get_input_details()[INPUT]
         self._details = self._runner.get_output_details()
         self.output = OUTPUT if OUTPUT in self._details else PROBABILITIES
+        # (1, S, S, C)
         self.shape = tuple(int(side) for side in image["shape"])
         self._table = make_quantization_table(image["dtype"], *image["quantization"])
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """Returns logits or probabilities float32 (K,) of pixels uint8 (1, S, S, C), 0 to 255.
-
-        Raises:
-          InputError: The pixels have another shape or type.
-        """
+        """Returns logits or probabilities float32 (K,) of pixels uint8 (1, S, S, C), 0 to 255."""
         return self.run_with_heatmap(pixels)[0]
 
     def run_with_heatmap(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -76,7 +67,6 @@ class Session:
         return output, heatmap[..., 0] if len(output) == 1 else heatmap
 
     def _dequantize(self, name: str, tensors: dict[str, np.ndarray]) -> np.ndarray:
-        """Returns an output as float32."""
         values = tensors[name]
         if values.dtype == np.float32:
             return values
@@ -115,12 +105,8 @@ def loadable_runtimes() -> tuple[str, ...]:
 def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
     """Loads a flatbuffer, which must not be corrupt: interpreters may crash on corrupt bytes.
 
-    `cxr_tfds.export.edge.model_file.read_model` returns flatbuffers whose digest was checked.
-
-    Args:
-      model: The flatbuffer, without the zip after it.
-      runtime: "litert", "tflite-runtime", or "auto" for the first of these that is installed.
-      threads: Number of threads of the interpreter.
+    `cxr_tfds.export.edge.model_file.read_model` returns flatbuffers whose digest was checked. The
+    runtime is "litert", "tflite-runtime", or "auto" for the first of these that is installed.
 
     Raises:
       InputError: The runtime is unknown, not installed or does not fit NumPy, or it cannot load the
@@ -159,11 +145,7 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
 
 
 def choose_runtime(runtime: str) -> str:
-    """Returns the name of the runtime that `load` uses.
-
-    Raises:
-      InputError: The runtime is unknown or not installed.
-    """
+    """Returns the name of the runtime that `load` uses, or raises InputError."""
     if runtime != "auto" and runtime not in RUNTIMES:
         raise InputError(f"runtime: {did_you_mean(runtime, ['auto', *RUNTIMES])}")
     found = installed_runtimes()

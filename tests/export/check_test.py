@@ -12,7 +12,6 @@ from cxr_tfds.export.check import (
     explain_failure,
     judge,
     matching_threshold,
-    to_logits,
 )
 
 
@@ -89,9 +88,35 @@ def test_matching_threshold_follows_the_temperature(keras_temperature, temperatu
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
-def test_matching_threshold_keeps_0_and_1(threshold):
+@pytest.mark.filterwarnings("default")  # without the guard, NumPy warns of log(0)
+def test_matching_threshold_keeps_0_and_1(threshold, recwarn):
     keras = reference([0, 0, 1, 1], [-3, -2, 2, 3], threshold)
     assert matching_threshold(keras, keras.logits, 2.0) == threshold
+    assert not recwarn.list
+
+
+def test_matching_threshold_of_1_that_temperature_makes_unreachable():
+    """sigmoid(40) is 1 in float64 and sigmoid(20) is not, so another threshold must separate."""
+    keras = reference([0, 0, 1, 1], [-3, -2, 40, 50], 1.0)
+    assert keras.decisions.tolist() == [0, 0, 1, 1]
+    assert 0.5 < matching_threshold(keras, keras.logits, 2.0) < 1
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.0, [1, 1, 1]), (1.0, [0, 0, 1])])
+def test_comparison_at_thresholds_0_and_1(threshold, expected):
+    """sigmoid(-1000) is exactly 0, sigmoid(40) exactly 1."""
+    keras = reference(expected, [-1000, 3, 40], threshold)
+    assert keras.decisions.tolist() == expected
+    found = compare(keras, keras.logits, threshold)
+    assert (found.agreement, found.accuracy_keras, found.accuracy) == (1, 1, 1)
+
+
+def test_comparison_decides_at_the_temperature():
+    """sigmoid(2) is 0.88, and sigmoid(2 / 4) only 0.62."""
+    keras = reference([0, 1, 1], [-2, 2, 8], 0.5)
+    found = compare(keras, keras.logits, 0.7, temperature=4.0)
+    assert found.agreement == found.accuracy == pytest.approx(2 / 3)
+    assert found.max_difference == 0  # both at temperature 1
 
 
 _GOOD = Comparison(100, 0.98, 0.9, 0.9, 0.8, 0.8, 0.1, 0.01)
@@ -136,13 +161,15 @@ def test_judge_fits_on_validation_and_compares_every_split():
     assert [table.agreement for table in larger.comparisons.values()] == [1, 1]
 
 
-@pytest.mark.parametrize("logits", [[-30.0, 0, 30], [[1.0, 0, -1], [0, 0, 0]]])
-def test_to_logits_inverts_probabilities(logits):
-    values = np.array(logits)
-    columns = np.stack([-values / 2, values / 2], axis=1) if values.ndim == 1 else values
-    powers = np.exp(columns / 0.5)
-    probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    found = to_logits(probabilities, 0.5)
-    if found.ndim == 2:  # known up to a constant for each image
-        found = found - found.mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, values, atol=1e-4)
+def test_judge_decides_at_the_fitted_temperature():
+    """At temperature 1 the last test image would be below the threshold."""
+    keras = {
+        "validation": reference([0, 0, 1, 1], [-3, -2, 2, 3], 0.2),
+        "test": reference([0, 1], [-3, -1], 0.2),
+    }
+    verdict = judge(keras, {split: one.logits for split, one in keras.items()})
+    assert verdict.temperature > 2
+    odds = verdict.threshold / (1 - verdict.threshold)
+    assert odds == pytest.approx(0.25 ** (1 / verdict.temperature))
+    assert verdict.threshold > 1 / (1 + np.exp(1))
+    assert verdict.comparisons["test"].agreement == verdict.comparisons["test"].accuracy == 1

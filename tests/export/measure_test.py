@@ -71,11 +71,11 @@ def test_explains_an_unknown_operator(flatbuffer, monkeypatch):
 
 @pytest.mark.parametrize("name", runtime.installed_runtimes())
 def test_process_reports_logits_latency_and_memory(flatbuffer, name):
-    found = measure.run_in_process(flatbuffer, name, IMAGES)
-    assert found.runtime == name
-    assert (found.outputs.dtype, found.outputs.shape) == (np.float32, (2,))
-    assert found.latency_ms > 0
-    assert 20 < found.peak_mb < 120
+    found, outputs = measure.run_in_process(flatbuffer, name, IMAGES)
+    assert found.keys() == {"version", "latency_ms", "peak_mb"}
+    assert (outputs.dtype, outputs.shape) == (np.float32, (2,))
+    assert found["latency_ms"] > 0
+    assert 20 < found["peak_mb"] < 120
 
 
 def test_probe_loads_no_tensorflow():
@@ -155,8 +155,8 @@ def test_refuses_other_decisions_in_a_runtime(run, tmp_path, monkeypatch):
     run_in_process = measure.run_in_process
 
     def reversed_logits(flatbuffer, name, images):
-        found = run_in_process(flatbuffer, name, images)
-        return found._replace(outputs=-found.outputs)
+        found, outputs = run_in_process(flatbuffer, name, images)
+        return found, -outputs
 
     monkeypatch.setattr(measure, "run_in_process", reversed_logits)
     message = (

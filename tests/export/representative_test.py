@@ -58,11 +58,3 @@ def test_choice_is_spread_over_the_split():
     chosen = representative._choose(labels, darkest, np.full(1000, 255), 100)
     assert chosen[0] < 100
     assert chosen[-1] > 900
-
-
-def test_reports_progress(dataset, monkeypatch):
-    lines = []
-    monkeypatch.setattr(representative, "_PROGRESS_EVERY", 64)
-    representative_images(dataset, 4, lines.append)
-    total = dataset.sizes["train"]
-    assert lines[-1] == f"choosing representative images: {total} of {total} training images read"

@@ -19,8 +19,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cxr_tfds.export.edge.command import cli
-from cxr_tfds.export.edge.model_file import append_model_info
-from cxr_tfds.export.edge.model_info import ModelInfo
+from cxr_tfds.export.edge.model_file import ModelInfo, append_model_info
 
 SIZE = 32
 TWO = ModelInfo(

@@ -1,7 +1,7 @@
-"""Writes standard TFLite metadata, with which MediaPipe Tasks and other programs open a model.
+"""Writes flatbuffers: models of TFLite, and the standard metadata that other programs read.
 
-The metadata is a second flatbuffer, stored in a buffer of the model. Its tables and field numbers
-follow metadata_schema.fbs:
+The metadata, with which MediaPipe Tasks opens a model, is a flatbuffer in a buffer of the model.
+Its tables and field numbers follow metadata_schema.fbs:
 https://github.com/google-ai-edge/mediapipe/blob/master/mediapipe/tasks/metadata/metadata_schema.fbs.
 It is written field by field, because the generated classes come only with all of MediaPipe.
 """
@@ -12,24 +12,43 @@ from typing import Any
 
 import flatbuffers
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
-NAME = "TFLITE_METADATA"  # of the model's metadata entry
-LABELS = "labels.txt"  # the associated file, in the zip appended to the model
+_ALIGNMENT = 16  # `force_align: 16` of the schema, which Python's generated classes leave out
+METADATA = "TFLITE_METADATA"  # of the model's metadata entry
+_LABELS = "labels.txt"  # the associated file, in the zip appended to the model
 _PARSER = "1.0.0"  # the oldest parser that reads every field written here
 # Enumerations and members of unions, as in the schema.
 _TENSOR_AXIS_LABELS, _RGB = 2, 1
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 1, 2, 1
 
 
+class _AlignedBuffer(schema.BufferT):
+    """A buffer whose content is aligned as the schema demands."""
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802, overrides the schema's
+        if self.data is None:
+            return super().Pack(builder)
+        content = bytes(self.data)
+        builder.StartVector(1, len(content), _ALIGNMENT)
+        builder.head -= len(content)
+        builder.Bytes[builder.head : builder.head + len(content)] = content
+        place = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, place)
+        return schema.BufferEnd(builder)
+
+
+def pack(model: Any) -> bytes:
+    """Returns the flatbuffer of the model, with its weights inside and aligned."""
+    model.buffers = [_AlignedBuffer(data=buffer.data) for buffer in model.buffers]
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
 def classifier_metadata(name: str, description: str) -> bytes:
-    """Returns the metadata of a classifier: an RGB image uint8 to one probability per class.
-
-    The file `LABELS` names the classes.
-
-    Args:
-      name: Of the model.
-      description: Of the model, for people.
-    """
+    """Returns the metadata of a model from an RGB image uint8 to one probability per class."""
     image = {  # TensorMetadata: name, description, content, process units, statistics
         0: "image",
         1: "RGB, 0 to 255",
@@ -37,7 +56,7 @@ def classifier_metadata(name: str, description: str) -> bytes:
         4: [{0: _NORMALIZATION_OPTIONS, 1: {0: _floats(0), 1: _floats(1)}}],  # mean, std
         5: {0: _floats(255), 1: _floats(0)},  # max, min
     }
-    labels = {0: LABELS, 1: "one label per line, in class order", 2: _TENSOR_AXIS_LABELS}
+    labels = {0: _LABELS, 1: "one label per line, in class order", 2: _TENSOR_AXIS_LABELS}
     classes = {  # TensorMetadata: name, description, content, statistics, associated files
         0: "probability",
         1: "of each class",
