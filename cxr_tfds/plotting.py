@@ -6,8 +6,7 @@ Only the functions that draw import matplotlib, so that the palette alone loads 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -64,13 +63,11 @@ class Picture(NamedTuple):
     png: bytes
 
 
-@contextmanager
-def plot_style() -> Iterator[None]:
+def plot_style() -> AbstractContextManager[None]:
     """Applies the project's matplotlib style and restores the previous one."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
-        yield
+    return mpl.rc_context(_STYLE)
 
 
 def class_colour(number: int) -> str:
@@ -87,10 +84,7 @@ def new_figure(
     left: float = 0.13,
     bottom: float = 0.14,
 ) -> tuple[Figure, Any]:
-    """Returns a figure of `width` x `height` inches and its axes, labelled `x` and `y`.
-
-    `left` and `bottom` are the fractions of the figure that the labels need.
-    """
+    """Returns a figure in inches and its axes; the labels need the parts `left` and `bottom`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
@@ -106,9 +100,8 @@ def render_picture(figure: Figure, name: str, title: str, caption: str) -> Pictu
 
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
     opening = f'<svg role="img" aria-label="{escape(title)}. {escape(caption)}"'
-    svg = opening + svg[svg.index("<svg") + len("<svg") :]
+    svg = opening + text.getvalue().partition("<svg")[2]
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     return Picture(name, title, caption, Markup(svg), png.getvalue())  # our own SVG, safe as is

@@ -50,10 +50,8 @@ def bootstrap_interval(value: float, resampled: np.ndarray) -> dict[str, Any]:
 def number_groups(groups: Sequence[str] | None, images: int) -> np.ndarray:
     """Returns the number of each image's group, from 0 (N,).
 
-    Args:
-      groups: Patient ids (N,). An image with "" (unknown) is a group of its own. None: every image
-        is.
-      images: Number of images, N.
+    `groups` are patient ids (N,). An image with "" (unknown) is a group of its own. None: every
+    image is.
     """
     if groups is None:
         return np.arange(images)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cxr_tfds.metrics.checks import as_finite
 from cxr_tfds.metrics.logits import decisions
-from cxr_tfds.metrics.ranking import rank_classes
+from cxr_tfds.metrics.ranking import as_finite, rank_classes
 from cxr_tfds.metrics.reliability import reliability_gaps
 from cxr_tfds.metrics.resampling import (
     bootstrap_interval,

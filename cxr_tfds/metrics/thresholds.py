@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.metrics.checks import as_finite, check_both_classes
 from cxr_tfds.metrics.logits import logit, sigmoid
-from cxr_tfds.metrics.ranking import Ranking
+from cxr_tfds.metrics.ranking import Ranking, as_finite, check_both_classes
 
 YOUDEN, YOUDEN_STRESS = "youden", "youden-stress"
 EXPECTED = f"{YOUDEN}, {YOUDEN_STRESS}, sensitivity>=X or X, with a number 0 < X < 1"

@@ -41,7 +41,7 @@ class DatasetSummary(NamedTuple):
 def summarize_dataset(dataset: BuiltDataset) -> DatasetSummary:
     """Returns counts of every split, and the texts of the dataset and its build report."""
     splits = {name: _count(dataset, name) for name, size in dataset.sizes.items() if size}
-    folder = Path(next(shard for shards in dataset.shards.values() for shard in shards)).parent
+    folder = Path(next(iter(dataset.shards.values()))[0]).parent
     # Markdown, to be shown as plain text.
     description = str(_read(folder / _INFO).get("description", "")).replace("`", "")
     texts = {

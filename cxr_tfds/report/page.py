@@ -20,9 +20,8 @@ from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report.dataset import summarize_dataset
 from cxr_tfds.report.gallery import collect_examples, data_url
 from cxr_tfds.report.model_card import DISCLAIMER, metric_label, write_sections
-from cxr_tfds.report.plots import plot_scores
+from cxr_tfds.report.plots import plot_scores, plot_training
 from cxr_tfds.report.stress_plot import plot_stress
-from cxr_tfds.report.training_plots import plot_training
 from cxr_tfds.run_folder import RunConfig
 
 _HEADLINE = ("auc", "accuracy", "sensitivity", "specificity")

@@ -1,4 +1,4 @@
-"""Pictures of a scored split: confusion matrix, ROC, precision-recall, scores and reliability."""
+"""Pictures of a scored split, and of the loss and metrics of each epoch in `history.csv`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cxr_tfds.metrics.reliability import BINS, reliability_curve
 from cxr_tfds.metrics.table import format_metric
 from cxr_tfds.plotting import (
     ACCENT,
+    CLASS_COLOURS,
     INK,
     LINE,
     MUTED,
@@ -23,6 +24,8 @@ from cxr_tfds.plotting import (
     new_figure,
     render_picture,
 )
+from cxr_tfds.report.model_card import metric_label
+from cxr_tfds.run_folder import History, best_epoch
 
 _LOGIT_RANGE = 7.0  # the probability axis ends at 0.1% and 99.9%
 _TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
@@ -243,3 +246,37 @@ def _plot_confusion(counts: Any, labels: tuple[str, ...]) -> Picture:
     axes.spines[:].set_visible(False)
     caption = "Number of images, and percentage of the images of the true class."
     return render_picture(figure, "confusion", "Confusion matrix", caption)
+
+
+def plot_training(history: History) -> list[Picture]:
+    """Returns pictures of the loss and of the validation metrics, if `history` has them."""
+    names = set.intersection(*map(set, history)) if history else set()
+    if not {"epoch", "loss", "val_loss"} <= names:
+        return []
+    columns = {name: [row[name] for row in history] for name in history[0] if name in names}
+    losses = {"training": columns["loss"], "validation": columns["val_loss"]}
+    caption = "Training images are augmented, validation images are not."
+    figure = _plot_epochs(columns["epoch"], losses, "loss")
+    pictures = [render_picture(figure, "loss", "Loss", caption)]
+    metrics = {
+        metric_label(name.removeprefix("val_")): values
+        for name, values in columns.items()
+        if name.startswith("val_") and name != "val_loss"
+    }
+    if names & {"val_auc", "val_accuracy"}:
+        figure = _plot_epochs(columns["epoch"], metrics, "validation split")
+        figure.axes[0].axvline(best_epoch(history), color=MUTED, linestyle=":", linewidth=1.2)
+        caption = "The dotted line marks the best epoch. Its weights are kept."
+        pictures.append(render_picture(figure, "metrics", "Validation metrics", caption))
+    return pictures
+
+
+def _plot_epochs(epochs: list[float], series: dict[str, list[float]], y: str) -> Any:
+    figure, axes = new_figure("epoch", y, left=0.16)
+    colours = (ACCENT, SECOND, *CLASS_COLOURS[2:])
+    marker = "o" if len(epochs) < 40 else None
+    for colour, (name, values) in zip(colours, series.items(), strict=False):
+        axes.plot(epochs, values, color=colour, label=name, marker=marker, markersize=3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="best")
+    return figure
