@@ -86,12 +86,10 @@ def read_metrics(run: Path, name: str = METRICS) -> dict[str, Any]:
         return {}
     try:
         tables = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+        if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+            raise ValueError("expected an object for each split")
+    except ValueError as err:  # also wrong JSON and encoding
         raise InputError(f"{path} is corrupt: {err}. Remove it and measure again.") from err
-    if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
-        raise InputError(
-            f"{path} is corrupt: expected an object for each split. Remove it and measure again."
-        )
     return tables
 
 

@@ -57,16 +57,12 @@ class Condition:
         return np.rint(np.clip(np.asarray(changed), 0, 255)).astype(np.uint8)
 
 
-def _repeat(images: Any, value: float) -> np.ndarray:
-    return np.full(len(images), value, np.float32)
-
-
 def _compress(images: Any, indices: np.ndarray, quality: float) -> Any:
-    return compress(images, _repeat(images, quality))
+    return compress(images, np.full(len(images), quality, np.float32))
 
 
 def _blur(images: Any, indices: np.ndarray, sigma: float) -> Any:
-    return blur(images, _repeat(images, sigma))
+    return blur(images, np.full(len(images), sigma, np.float32))
 
 
 def _change_gamma(images: Any, indices: np.ndarray, gamma: float) -> Any:

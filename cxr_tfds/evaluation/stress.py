@@ -37,11 +37,9 @@ def score_stressed_copies(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns labels and probabilities of a sample and of its copies under every condition."""
     scores = scores.select(sample.indices)
-    logits = [scores.logits] + [
-        stressed_logits(model, sample, condition, strength)
-        for condition in CONDITIONS
-        for strength in STRENGTHS
-    ]
+    logits = [scores.logits]
+    for condition in CONDITIONS:
+        logits += [stressed_logits(model, sample, condition, each) for each in STRENGTHS]
     copies = scores._replace(logits=np.concatenate(logits))
     return np.tile(scores.labels, len(logits)), copies.probabilities
 

@@ -40,10 +40,7 @@ def check_weights(name: str, weights: str) -> None:
 
 
 def load_weights(model: Any, weights: str) -> None:
-    """Loads checked weights into all layers of `model` before its logits.
-
-    The logits are loaded too if the weights are from a run with the same number of classes.
-    """
+    """Loads checked weights into `model`, and into its logits if these have the same shape."""
     if weights == NEW:
         return
     path = Path(weights).expanduser()
@@ -55,16 +52,16 @@ def load_weights(model: Any, weights: str) -> None:
             )
     else:
         other = _trained_backbone(model, weights)
-    source, target = ([m.get_layer(name) for name in backbone_layers(m)] for m in (other, model))
+    source, target = ([layer for layer in m.layers if layer.weights] for m in (other, model))
+    if _shapes(source) != _shapes(target):  # no logits, or those of another number of classes
+        source, target = (
+            [m.get_layer(name) for name in backbone_layers(m)] for m in (other, model)
+        )
     if _shapes(source) != _shapes(target):
         raise InputError(
             f"--weights {path} does not fit {model.name} for images of {_image_size(model)}; it is "
             f"for images of {_image_size(other)}."
         )
-    heads = [layer for m in (other, model) for layer in m.layers if layer.name == _LOGITS]
-    if len(heads) == 2 and _shapes(heads[:1]) == _shapes(heads[1:]):
-        source.append(heads[0])
-        target.append(heads[1])
     for trained, new in zip(source, target, strict=True):
         new.set_weights(trained.get_weights())
 
