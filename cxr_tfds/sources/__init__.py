@@ -1,7 +1,7 @@
 """Finds the radiographs of a source: which files are images, and their split and class.
 
-A source is a folder, a zip or a table of images. Nothing here decodes an image or loads TensorFlow,
-so a source can be inspected before it is built.
+A source is a folder, an archive or a table of images. Nothing here decodes an image or loads
+TensorFlow, so a source can be inspected before it is built.
 """
 
 from cxr_tfds.sources.archive import SourcePath

@@ -102,7 +102,6 @@ class ArchivePath:
 
 
 SourcePath = Path | ArchivePath  # several threads may read from one
-ZipPath = ArchivePath
 
 
 def incomplete_archive(archive: Path, kind: str, reason: object) -> InputError:

@@ -1,4 +1,4 @@
-"""Paths of a source, on disk or in a zip: what counts as junk, and which links are refused."""
+"""Paths of a source, on disk or in an archive: what counts as junk, and which links are refused."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def check_links(source: Path, paths: Iterable[SourcePath]) -> None:
     outside = []
     for path in paths:
         if not isinstance(path, Path):
-            continue  # links inside zips are refused when the zip is opened
+            continue  # an archive that contains links is refused when it is opened
         parent, name = os.path.split(path)
         if parent not in real_folders:
             real_folders[parent] = os.path.realpath(parent)

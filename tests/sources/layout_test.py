@@ -166,10 +166,11 @@ def test_reports_a_missing_folder(tmp_path: Path) -> None:
     )
 
 
-def test_refuses_a_file_that_is_not_a_zip(tmp_path: Path) -> None:
+def test_refuses_a_file_that_is_not_an_archive(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"see ward 3")
     with pytest.raises(
-        MissingData, match=r"No radiographs in .*notes\.txt\nThe file is not a zip\.\nExpected"
+        MissingData,
+        match=r"No radiographs in .*notes\.txt\nThe file is not an archive .*\nExpected",
     ):
         ids(tmp_path / "notes.txt")
 
