@@ -22,12 +22,14 @@ class Prediction:
     """The prediction for one radiograph.
 
     Attributes:
-      probability: Two classes: of the finding, whatever the label. More classes: of the label.
+      probability: Two classes: of the positive class, whatever the label. More classes: of the
+        label.
       label: Name of the predicted class.
-      threshold: Two classes: the finding is predicted from this probability on. Otherwise None.
+      threshold: Two classes: the positive class is predicted from this probability. Otherwise
+        None.
       probabilities: Of each class, in class order.
       heatmap: float32 (h, w), or None if the model has none: what each place adds to the logit of
-        the finding or, for more than two classes, of the label. Its mean is that logit minus the
+        the positive class or, for more than two classes, of the label. Its mean is that logit minus the
         bias of the last layer.
     """
 
@@ -112,8 +114,8 @@ class Classifier:
                 "Export it again with cxr-export."
             )
         if self.info.input == "grey" and len(values) == 1:
-            (finding,) = probabilities(values, self.info.temperature)
-            values = np.array([1 - finding, finding])
+            (positive,) = probabilities(values, self.info.temperature)
+            values = np.array([1 - positive, positive])
         elif self.info.input == "grey":
             (values,) = probabilities(values[np.newaxis], self.info.temperature)
         scores, threshold = tuple(values.tolist()), self.info.threshold

@@ -79,7 +79,7 @@ def predict(
 ) -> None:
     """Predict radiographs and print each result at once; - reads standard input.
 
-    For two classes, the probability refers to the finding. Folders are searched recursively. Files
+    For two classes, the probability is of the positive class. Folders are searched recursively. Files
     that are not radiographs are reported, and the exit code is then 1.
     """
     from .input_files import STDIN, list_files

@@ -41,11 +41,11 @@ _UNREADABLE = (
 class ModelInfo:
     """What a `.tflite` contains about itself as `model.json`."""
 
-    labels: tuple[str, ...]  # class names in class order; of two, the second is the finding
+    labels: tuple[str, ...]  # class names in class order; of two, the second is positive
     size: int  # S; the model takes images (1, S, S, channels)
     channels: int  # 1 or 3
     fit: str  # how a radiograph becomes S x S, see `cxr_tfds.imaging.pixels.radiograph`
-    threshold: float | None  # of two classes: the finding is predicted from this probability on
+    threshold: float | None  # of two classes: from here on the prediction is positive
     temperature: float  # divides the logits; an `rgb` model has already applied it
     quantization: str  # name of the format
     runtimes: tuple[str, ...] = ()  # that can run the model; empty in files from before 2026-11
