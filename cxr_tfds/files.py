@@ -61,24 +61,19 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def check_new_folder(folder: Path, *, overwrite: bool, resume: bool | None = None) -> None:
-    """Refuses to write into a folder that is not empty, unless the caller asked for it.
+    """Raises an InputError if `folder` is a file, or is not empty and may not be changed.
 
-    Args:
-      folder: The folder to write to; it need not exist.
-      overwrite: Whether existing content may be replaced.
-      resume: Whether the folder holds work to continue; None if the command cannot resume.
-
-    Raises:
-      InputError: `folder` is a file, or is not empty and neither `overwrite` nor `resume` is set.
+    `overwrite` allows to replace its content, `resume` to continue it; None if the command cannot.
     """
     if folder.is_file():
         raise InputError(f"{folder} is a file; expected a folder to write to.")
     if overwrite or resume or not folder.exists() or not any(folder.iterdir()):
         return
-    ways = "add --overwrite to replace its content" + (
-        " or --resume to continue" if resume is not None else ""
+    resuming = "" if resume is None else " or --resume to continue"
+    raise InputError(
+        f"{folder} exists and is not empty. Choose another folder, or add --overwrite to replace "
+        f"its content{resuming}."
     )
-    raise InputError(f"{folder} exists and is not empty. Choose another folder, or {ways}.")
 
 
 @contextlib.contextmanager
