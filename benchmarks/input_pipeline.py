@@ -60,10 +60,8 @@ TOY = Workload(measure.WORK / "input_pipeline_toy", 64, 2)
 
 def prepare(work: Workload, files: list[Path]) -> None:
     """Writes what the contenders read, unless it was written for the same files before."""
-    stamp, content = (
-        work.folder / "source.txt",
-        f"{files[0].resolve()} {len(files)} {work.images}\n",
-    )
+    stamp = work.folder / "source.txt"
+    content = f"{files[0].resolve()} {len(files)} {work.images}\n"
     if stamp.is_file() and stamp.read_text() == content:
         return
     for name in ("originals", "copies_224", "small", "built"):
@@ -205,10 +203,10 @@ def epochs(work: Workload) -> measure.Measure:
 
 
 def generator(root: Path, **augment) -> measure.Measure:
-    """Reads with ImageDataGenerator, which Keras 3.15 has only under `legacy`."""
-    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+    """Reads with ImageDataGenerator, which Keras 3 itself does not export."""
+    import tensorflow as tf
 
-    batches = ImageDataGenerator(**augment).flow_from_directory(
+    batches = tf.keras.preprocessing.image.ImageDataGenerator(**augment).flow_from_directory(
         root / "train",
         target_size=(SIZE, SIZE),
         color_mode="grayscale",
