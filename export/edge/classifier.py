@@ -29,8 +29,8 @@ class Prediction:
         None.
       probabilities: Of each class, in class order.
       heatmap: float32 (h, w), or None if the model has none: what each place adds to the logit of
-        the positive class or, for more than two classes, of the label. Its mean is that logit minus the
-        bias of the last layer.
+        the positive class or, for more than two classes, of the label. Its mean is that logit
+        minus the bias of the last layer.
     """
 
     probability: float

@@ -79,8 +79,8 @@ def predict(
 ) -> None:
     """Predict radiographs and print each result at once; - reads standard input.
 
-    For two classes, the probability is of the positive class. Folders are searched recursively. Files
-    that are not radiographs are reported, and the exit code is then 1.
+    For two classes, the probability belongs to the positive class, whatever the label. Folders are
+    searched recursively. Files that are not radiographs are reported, and the exit code is then 1.
     """
     from .input_files import STDIN, list_files
     from .output import STYLES, write_rows

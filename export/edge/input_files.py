@@ -26,10 +26,10 @@ class InputFile(NamedTuple):
 
     name: str
     content: bytes | BadImage | None = None  # None: read the file when it is needed
-    label: int = -1  # class number, if the folder determines it
+    class_index: int = -1  # the class, if the folder determines it
 
 
-def read_file(name: str | PathLike[str]) -> bytes:
+def read_bytes(name: str | PathLike[str]) -> bytes:
     """Returns the contents of a file, or raises OSError."""
     with open(name, "rb") as file:  # noqa: PTH123, see above
         return file.read()
@@ -38,7 +38,7 @@ def read_file(name: str | PathLike[str]) -> bytes:
 def read_named_file(name: str | PathLike[str], expected: str) -> bytes:
     """Returns the contents of a file that a user named, or raises MissingData or InputError."""
     try:
-        return read_file(name)
+        return read_bytes(name)
     except FileNotFoundError as err:
         raise MissingData(f"{name} does not exist; expected {expected}.") from err
     except OSError as err:

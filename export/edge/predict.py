@@ -18,7 +18,7 @@ from cxr_tfds.imaging.pixels import DecodeResult
 from cxr_tfds.parallel import all_cores, ordered_map
 
 from .classifier import Classifier, Prediction
-from .input_files import InputFile, read_file
+from .input_files import InputFile, read_bytes
 from .model_file import ModelInfo
 
 _MAX_NAME_BYTES = 200  # with number and suffix below 255, the limit of most file systems
@@ -71,7 +71,7 @@ def _decode_file(classifier: Classifier, file: InputFile) -> tuple[InputFile, De
     data = file.content
     if data is None:
         try:
-            data = read_file(file.name)
+            data = read_bytes(file.name)
         except FileNotFoundError:
             data = BadImage("no longer exists")
         except OSError as err:
@@ -93,7 +93,7 @@ def evaluate_files(
         if isinstance(result, BadImage):
             skipped.append({"file": file.name, "error": result.reason})
         else:
-            labels.append(file.label)
+            labels.append(file.class_index)
             rows.append(result.probabilities)
     empty = [label for index, label in enumerate(info.labels) if index not in labels]
     if empty:

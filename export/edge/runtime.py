@@ -52,8 +52,8 @@ class Session:
     def run_with_heatmap(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns the result of `run` and the class activation map, None if the model has none.
 
-        The map is float32 (h, w) of the positive class for K = 1, (h, w, K) otherwise. Its mean over h and
-        w is the logit minus the bias of the last layer.
+        The map is float32 (h, w) of the positive class for K = 1, (h, w, K) otherwise. Its mean
+        over h and w is the logit minus the bias of the last layer.
         """
         if pixels.shape != self.shape or pixels.dtype != np.uint8:
             raise InputError(
