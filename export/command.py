@@ -90,8 +90,8 @@ def export(
 ) -> None:
     """Convert the model of the run folder RUN to TFLite.
 
-    Each file is run on validation and test and published only if it makes the same decisions as the
-    Keras model.
+    Each file is run on validation and test. It is published only if it stays within --max-auc-drop
+    and --min-agreement.
     """
     check_new_folder(out, overwrite=overwrite)
     load_tensorflow()

@@ -73,7 +73,8 @@ def export_run(
 
     Args:
       run: The run folder.
-      out: Folder for `<run>-<format>.tflite` and `export.json`.
+      out: Folder for `<run>-<format>.tflite`, with the variant in the name unless it is grey, and
+        `export.json`.
       formats: Keys of `FORMATS`.
       data_dir: Folder of the dataset if it was moved.
       variant: "grey", "heatmap" or "rgb", see `Variant`.
@@ -96,6 +97,7 @@ def export_run(
     _check_formats(formats, variant, keep_float)
     opened = _open_run(Path(run), data_dir)
     dataset, is_rgb = opened.dataset, variant is Variant.RGB
+    suffix = "" if variant is Variant.GREY else f"-{variant.value}"
     chosen = np.empty((0, *dataset.shape), np.uint8)
     if any(FORMATS[name].quantizes_activations for name in formats):
         chosen = representative_images(dataset, representative, say)
@@ -109,7 +111,7 @@ def export_run(
     images = variant.prepare(pick_images(dataset, "validation", numbers))
     files = []
     for name, flatbuffer in flatbuffers.items():
-        path = out / f"{opened.name}-{name}{'-rgb' if is_rgb else ''}.tflite"
+        path = out / f"{opened.name}-{name}{suffix}.tflite"
         verdict = judge(keras, logits[name])
         if is_rgb:
             labels = opened.config.labels

@@ -204,13 +204,13 @@ def test_command_with_a_heatmap_and_a_float32_layer(run, tmp_path, monkeypatch):
     assert [line.split()[:2] for line in lines[5:-5]] == [
         ["int8", runtime] for runtime in installed_runtimes()
     ]
-    assert lines[-4].startswith("fastest: tiny-int8.tflite in litert")
-    assert lines[-3:] == ["smallest: tiny-int8.tflite", "", str(out / "tiny-int8.tflite")]
+    assert lines[-4].startswith("fastest: tiny-int8-heatmap.tflite in litert")
+    assert lines[-3:] == ["smallest: tiny-int8-heatmap.tflite", "", str(out / "tiny-int8-heatmap.tflite")]
     assert "converting to int8" in result.stderr
-    assert names(out) == ["export.json", "tiny-int8.tflite"]
+    assert names(out) == ["export.json", "tiny-int8-heatmap.tflite"]
     # Validation is read again for the images that each runtime runs; train, to choose images.
     assert (image_counts, reads) == ([8], {"validation": 2, "test": 1, "train": 2})
-    flatbuffer, info, model_card = read_model(out / "tiny-int8.tflite")
+    flatbuffer, info, model_card = read_model(out / "tiny-int8-heatmap.tflite")
     assert {"QUANTIZE", "DEQUANTIZE"} <= operator_versions(flatbuffer).keys()
     assert (info.run["float_layers"], info.heatmap, info.grid) == ([layer], True, (2, 2))
     assert model_card.endswith(f"\n- Layers in float32: {layer}.\n")
