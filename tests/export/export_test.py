@@ -205,7 +205,11 @@ def test_command_with_a_heatmap_and_a_float32_layer(run, tmp_path, monkeypatch):
         ["int8", runtime] for runtime in installed_runtimes()
     ]
     assert lines[-4].startswith("fastest: tiny-int8-heatmap.tflite in litert")
-    assert lines[-3:] == ["smallest: tiny-int8-heatmap.tflite", "", str(out / "tiny-int8-heatmap.tflite")]
+    assert lines[-3:] == [
+        "smallest: tiny-int8-heatmap.tflite",
+        "",
+        str(out / "tiny-int8-heatmap.tflite"),
+    ]
     assert "converting to int8" in result.stderr
     assert names(out) == ["export.json", "tiny-int8-heatmap.tflite"]
     # Validation is read again for the images that each runtime runs; train, to choose images.
