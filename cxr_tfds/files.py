@@ -63,7 +63,7 @@ def write_json(path: Path, content: Any) -> None:
 def check_new_folder(folder: Path, *, overwrite: bool, resume: bool | None = None) -> None:
     """Raises an InputError if `folder` is a file, or is not empty and may not be changed.
 
-    `overwrite` allows to replace its content, `resume` to continue it; None if the command cannot.
+    `overwrite` allows to write to it anyway, `resume` to continue it; None if the command cannot.
     """
     if folder.is_file():
         raise InputError(f"{folder} is a file; expected a folder to write to.")
@@ -71,8 +71,8 @@ def check_new_folder(folder: Path, *, overwrite: bool, resume: bool | None = Non
         return
     resuming = "" if resume is None else " or --resume to continue"
     raise InputError(
-        f"{folder} exists and is not empty. Choose another folder, or add --overwrite to replace "
-        f"its content{resuming}."
+        f"{folder} exists and is not empty. Choose another folder, or add --overwrite to "
+        f"write to it anyway{resuming}."
     )
 
 

@@ -221,7 +221,7 @@ def test_refuses_a_folder_that_is_not_empty(args, tmp_path, no_training):
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: {out} exists and is not empty. Choose another folder, or add "
-        "--overwrite to replace its content or --resume to continue.\n"
+        "--overwrite to write to it anyway or --resume to continue.\n"
     )
     assert not no_training
     for option, resume in (("--overwrite", False), ("--resume", True)):

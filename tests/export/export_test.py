@@ -232,7 +232,7 @@ def test_refuses_a_folder_with_content_and_takes_a_run_without_model_card(
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: {out} exists and is not empty. Choose another folder, or add --overwrite to "
-        "replace its content.\n"
+        "write to it anyway.\n"
     )
     result = invoke(run_copy, "--out", out, "--overwrite", "--format", "float32", *LENIENT)
     assert result.exit_code == 0, result.output
