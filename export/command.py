@@ -75,6 +75,7 @@ from .formats import FORMATS
     is_flag=True,
     help="Write to --out although it is not empty, and replace files of the same name.",
 )
+@options.version
 def export(
     run: Path,
     out: Path,

@@ -24,6 +24,7 @@ from cxr_tfds.run_folder import RunConfig
     "and crop, each at three strengths.",
 )
 @options.as_json
+@options.version
 def evaluate(run: Path, split: str, data_dir: Path | None, stress: bool, as_json: bool) -> None:
     """Measure the model of the run folder RUN on a split, at the threshold of the run.
 

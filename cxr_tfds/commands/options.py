@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cxr_tfds import __version__
 from cxr_tfds.commands.base import NearestChoice
 from cxr_tfds.reading.datasets import SPLITS
 
@@ -24,3 +25,4 @@ split = click.option(
     show_default=True,
     help="Split of the dataset to measure.",
 )
+version = click.version_option(__version__)
