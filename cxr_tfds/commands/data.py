@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.group(cls=Group, context_settings={"show_default": True})
+@options.version
 def cli() -> None:
     """Inspect folders of chest radiographs, draw one, or export a built dataset."""
 
