@@ -126,7 +126,7 @@ def _display_values(
         fractions = 1 - fractions
     table = np.floor(fractions * 255 + 0.5).astype(np.uint8)
     shown = table[values.astype(np.int32) - lowest]
-    if bits > 8 and levels.needs_range and not _has_voi(dataset):
+    if levels.needs_range and not _is_declared(dataset) and not _has_voi(dataset):
         check_levels_remain(values, shown)
     return shown
 

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxr_tfds.errors import BadImage
+from cxr_tfds.imaging.dicom_codecs import decode_frame, reads_syntax
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _INSTALL = 'pip install "cxr-tfds[dicom]"'
-_INSTALL_DECODERS = f"install the decoders with {_INSTALL}"
-_ADVICE_EXTENDED = "save it in another transfer syntax, such as Explicit VR Little Endian"
 _PREAMBLE_BYTES = 128
 # Without a preamble, a file begins with an element of group 2 or 8, explicit (VR in capitals) or
 # implicit.
@@ -40,6 +39,7 @@ _PILLOW_ONLY = (
     "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51",
     "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91",
 )  # fmt: skip
+_PLUGINS = ("pydicom", "pillow", "pylibjpeg", "gdcm", "pyjpegls")
 _JP2_SIGNATURE = b"\0\0\0\x0cjP  "
 _BOX_HEADER_BYTES = 8
 _MAX_BITS = 16
@@ -138,16 +138,19 @@ def _stored_values(dataset: Dataset) -> tuple[np.ndarray, str]:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise BadImage(f"DICOM in {syntax.name}, for which no decoder exists") from None
-    # Pillow and GDCM read JPEG Extended with 8 bits only.
-    extended = syntax == uid.JPEGExtended12Bit and dataset.BitsStored > 8
-    by_pillow = syntax in _PILLOW_ONLY and not extended
-    usable = set(decoder.available_plugins) - ({"pillow", "gdcm"} if extended else set())
-    if by_pillow:
-        usable &= {"pillow"}
+    bits = int(dataset.BitsStored)
+    if reads_syntax(syntax, bits):
+        values = _decode_with_imagecodecs(dataset, syntax)
+        if values is not None:
+            return values, str(dataset.PhotometricInterpretation)
+    by_pillow = syntax in _PILLOW_ONLY and not reads_syntax(syntax, bits)
+    usable = set(decoder.available_plugins) & ({"pillow"} if by_pillow else set(_PLUGINS))
+    if reads_syntax(syntax, bits) and syntax == uid.JPEGExtended12Bit:
+        usable &= {"pylibjpeg"}  # the others read 8 bits only
     if syntax.is_encapsulated and not usable:
         raise BadImage(
-            f"DICOM in {syntax.name} with {dataset.BitsStored} bits, for which no decoder is "
-            f"installed; {_ADVICE_EXTENDED if extended else _INSTALL_DECODERS}"
+            f"DICOM in {syntax.name} with {bits} bits, for which no decoder is installed; install "
+            f"the decoders with {_INSTALL}"
         )
     if syntax.is_encapsulated:
         _check_boxes(dataset.PixelData)
@@ -156,6 +159,19 @@ def _stored_values(dataset: Dataset) -> tuple[np.ndarray, str]:
     options: Any = {"allow_excess_frames": False}
     values, properties = decoder.as_array(dataset, raw=True, decoding_plugin=plugin, **options)
     return values, str(properties["photometric_interpretation"])
+
+
+def _decode_with_imagecodecs(dataset: Dataset, syntax: str) -> np.ndarray | None:
+    from pydicom.encaps import generate_frames
+
+    samples = int(dataset.SamplesPerPixel)
+    shape = (int(dataset.Rows), int(dataset.Columns), *([samples] if samples > 1 else []))
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    values = decode_frame(frame, syntax, shape)
+    if values is None or not int(dataset.PixelRepresentation):
+        return values
+    sign = 1 << int(dataset.BitsStored) - 1  # JPEG itself knows no negative values
+    return (values.astype(np.int32) ^ sign) - sign
 
 
 def _check_boxes(encapsulated: bytes) -> None:

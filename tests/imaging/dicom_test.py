@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from helpers.sources import dicom_file, dicom_lut
@@ -26,6 +27,8 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
 )
 
@@ -272,6 +275,22 @@ EIGHT = Image.fromarray((TWELVE >> 4).astype(np.uint8))
 def test_compressed_syntaxes(data: bytes, tolerance: int) -> None:
     assert (
         np.abs(dicom_grey(data, TWELVE.size).astype(int) - np.asarray(EIGHT)).max() <= tolerance + 1
+    )
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless])
+def test_lossless_jpeg(syntax: UID, signed: bool) -> None:
+    frame = (
+        imagecodecs.jpegls_encode(TWELVE)
+        if syntax == JPEGLSLossless
+        else imagecodecs.jpeg8_encode(TWELVE, lossless=True, bitspersample=12)
+    )
+    elements = {**TWELVE_BITS, "PixelRepresentation": int(signed)}
+    stored = ((TWELVE.astype(np.int16) ^ 2048) - 2048) if signed else TWELVE
+    data = dicom_file(stored, syntax, PixelData=encapsulate([frame]), **elements)
+    np.testing.assert_array_equal(
+        dicom_grey(data, TWELVE.size), dicom_grey(dicom_file(stored, **elements), TWELVE.size)
     )
 
 
