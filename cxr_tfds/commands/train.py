@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from cxr_tfds.augmentation.presets import LIMITS, AugmentSettings
+from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command, NearestChoice
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder
@@ -132,7 +133,8 @@ def _print_models(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @click.option(
     "--recipe",
     type=NearestChoice(list(RECIPES)),
-    help="Train a model with its published settings. Options on the command line override them.",
+    help="Train a model with its own settings; the page Training of the documentation describes "
+    "them. Options on the command line override them.",
 )
 @click.option(
     "--config",
@@ -151,6 +153,7 @@ def _print_models(ctx: click.Context, param: click.Parameter, value: bool) -> No
     help="Print the models with their sizes and exit.",
 )
 @_setting_options
+@options.version
 @click.pass_context
 def train(ctx: click.Context, out: Path, resume: bool, overwrite: bool, **_: Any) -> None:
     """Train a classifier on a built dataset and measure it on the test split.
