@@ -19,34 +19,31 @@ from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.run_folder import History, best_epoch, write_history
 from cxr_tfds.training.learner import Learner
-from cxr_tfds.training.settings import TrainSettings
 
 _STATE = "state.json"
 
 
 def finished_epochs(run: Path) -> int:
     """Returns the number of finished epochs from which a run can resume."""
-    return len(_read_history(run / run_folder.CHECKPOINT))
+    return len(_read_history(run))
 
 
 class Checkpoint:
     """The history of a run and its folder `checkpoint/`.
 
-    The best epoch has the highest validation AUC (accuracy with more than two classes); of equal
-    epochs the one with the lower validation loss. Only the chief validates and writes. The other
-    processes receive the validation loss, the only column of their history.
+    Only the chief validates and writes. The other processes receive the validation loss, the only
+    column of their history.
     """
 
-    def __init__(
-        self, run: Path, learner: Learner, dataset: BuiltDataset, settings: TrainSettings
-    ) -> None:
+    def __init__(self, run: Path, learner: Learner, dataset: BuiltDataset) -> None:
         self.run, self.learner, self.dataset = run, learner, dataset
         self.devices = learner.devices
         self.folder = run / run_folder.CHECKPOINT
         self.history: History = []
         # A float32 model, so that validation measures exactly the model that is saved. The weights
         # of a model in mixed precision are float32 already.
-        self.model: keras.Model = build_model(settings.model, dataset.shape, len(dataset.labels))
+        name = learner.settings.model
+        self.model: keras.Model = build_model(name, dataset.shape, len(dataset.labels))
 
     @property
     def val_losses(self) -> list[float]:
@@ -56,7 +53,7 @@ class Checkpoint:
     def restore(self) -> int:
         """Loads the last finished epoch, if any, and returns the number of the next epoch."""
         if self.devices.is_chief:
-            self.history = _read_history(self.folder)
+            self.history = _read_history(self.run)
             if self.history and not self._best_path().is_file():
                 raise InputError(f"{self._best_path()} is missing. Start again with --overwrite.")
         (count,) = self.devices.broadcast_from_chief([np.array(len(self.history))])
@@ -65,9 +62,7 @@ class Checkpoint:
         own = np.resize(np.array(self.val_losses or 0, np.float64), epochs)
         (losses,) = self.devices.broadcast_from_chief([own])
         if not self.devices.is_chief:
-            self.history = [
-                {"epoch": i + 1, "val_loss": float(loss)} for i, loss in enumerate(losses)
-            ]
+            self.history = [{"val_loss": float(loss)} for loss in losses]
         self.learner.begin_epoch(epochs - 1, self.val_losses)
         state = self._read_state(epochs) if self.devices.is_chief else self.learner.state()
         self.learner.load(self.devices.broadcast_from_chief(state))
@@ -89,10 +84,7 @@ class Checkpoint:
         return state
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
-        """Validates and saves an epoch, counted from 0, and returns its row of the history.
-
-        Raises an InputError if the training loss or a validation logit is NaN or infinite.
-        """
+        """Validates and saves an epoch, counted from 0, and returns its row of the history."""
         loss = self.learner.take_loss()
         self._check_finite(epoch, "The training loss", np.array([loss]))
         row: dict[str, Any] = {"epoch": epoch + 1, "loss": loss}
@@ -136,11 +128,7 @@ class Checkpoint:
         return self.folder / f"epoch-{epoch}.npz"
 
     def _best_path(self) -> Path:
-        """Returns the weights file of the best epoch.
-
-        The epoch is part of the name, so that a kill cannot leave weights of an epoch that the
-        history lacks.
-        """
+        # With the epoch in its name, a kill cannot leave weights of an epoch the history lacks.
         return self.folder / f"best-{best_epoch(self.history)}.weights.h5"
 
     def best_model(self) -> keras.Model:
@@ -149,8 +137,8 @@ class Checkpoint:
         return self.model
 
 
-def _read_history(folder: Path) -> History:
-    path = folder / _STATE
+def _read_history(run: Path) -> History:
+    path = run / run_folder.CHECKPOINT / _STATE
     if not path.is_file():
         return []
     return json.loads(path.read_text(encoding="utf-8"))["history"]
@@ -158,14 +146,10 @@ def _read_history(folder: Path) -> History:
 
 def validation_metrics(scores: Scores) -> dict[str, float]:
     """Returns `val_loss`, and `val_auc` for two classes or `val_accuracy` for more."""
-    if scores.logits.ndim == 1:
-        signed = np.where(scores.labels == 1, scores.logits, -scores.logits).astype(np.float64)
-        return {
-            "val_loss": float(np.logaddexp(0, -signed).mean()),
-            "val_auc": auc(scores.labels, scores.logits),
-        }
-    true_probability = scores.probabilities[np.arange(len(scores.labels)), scores.labels]
-    return {
-        "val_loss": float(-np.log(np.maximum(true_probability, 1e-12)).mean()),
-        "val_accuracy": float((scores.logits.argmax(axis=1) == scores.labels).mean()),
-    }
+    labels, logits = scores.labels, scores.logits
+    if logits.ndim == 1:
+        signed = np.where(labels == 1, logits, -logits).astype(np.float64)
+        return {"val_loss": float(np.logaddexp(0, -signed).mean()), "val_auc": auc(labels, logits)}
+    true_probability = scores.probabilities[np.arange(len(labels)), labels]
+    loss = float(-np.log(np.maximum(true_probability, 1e-12)).mean())
+    return {"val_loss": loss, "val_accuracy": float((logits.argmax(axis=1) == labels).mean())}

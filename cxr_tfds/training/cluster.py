@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
@@ -61,9 +61,7 @@ def read_cluster(text: str | None = None) -> Cluster | None:
     return Cluster(list(tasks).index(own), tuple(tasks.values())) if len(tasks) > 1 else None
 
 
-def wait_for_all(
-    cluster: Cluster, report: Callable[[str], object], *, seconds: float = _WAIT_SECONDS
-) -> None:
+def wait_for_all(cluster: Cluster, *, seconds: float = _WAIT_SECONDS) -> None:
     """Waits until every machine answers at its port, and listens at the own port meanwhile.
 
     TensorFlow's own wait cannot be interrupted and has no time limit.
@@ -71,7 +69,7 @@ def wait_for_all(
     own = cluster.addresses[cluster.worker]
     missing = [address for address in cluster.addresses if address != own]
     deadline = time.monotonic() + seconds
-    report(f"waiting for {', '.join(missing)}")
+    print(f"waiting for {', '.join(missing)}", file=sys.stderr)  # noqa: T201
     try:
         listening = socket.create_server(("", int(own.rpartition(":")[2])))
     except OSError as err:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,7 +105,7 @@ def open_devices() -> Devices:
     """Joins the machines of `TF_CONFIG`, or returns all GPUs of this machine or its one device."""
     cluster = read_cluster()
     if cluster is not None:
-        wait_for_all(cluster, lambda line: print(line, file=sys.stderr))  # noqa: T201
+        wait_for_all(cluster)
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         return Devices(strategy, cluster.worker, len(cluster.addresses))
     if len(tf.config.list_logical_devices("GPU")) > 1:

@@ -34,11 +34,7 @@ def finish_run(
 ) -> dict[str, Any]:
     """Fits temperature and threshold on validation, measures the test split, and writes all files.
 
-    Returns:
-      The content of `metrics.json`.
-
-    Raises:
-      InputError: The validation split holds only one class.
+    Returns the content of `metrics.json`.
     """
     scores, sample = score_and_sample(model, dataset, "validation")
     config = fit_decision(model, scores, sample, config)
@@ -88,7 +84,7 @@ def evaluate(
     config = RunConfig.read(run)
     for name in (run_folder.METRICS, run_folder.STRESS):
         run_folder.read_metrics(run, name)  # reports a corrupt file before minutes of scoring
-    dataset = open_run_dataset(config, None if data_dir is None else Path(data_dir))
+    dataset = open_run_dataset(config, data_dir)
     dataset.check_split(split)
     model = run_folder.load_model(run)
     scores, sample = score_and_sample(model, dataset, split, config.temperature)

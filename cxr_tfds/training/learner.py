@@ -18,7 +18,7 @@ from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.training.distributed import Devices
 from cxr_tfds.training.objective import LossFunction
-from cxr_tfds.training.optimizers import make_optimizer, make_rate, plateau_factor
+from cxr_tfds.training.optimizers import Rate, make_optimizer, plateau_factor
 from cxr_tfds.training.phases import Phase, iterate_layers, phase_of, set_trainable_layers
 from cxr_tfds.training.settings import TrainSettings
 
@@ -26,12 +26,7 @@ _DRAWS_PER_DEVICE = 1 << 24  # more random numbers than a device draws in an epo
 
 
 class Learner:
-    """A model in training.
-
-    Attributes:
-      model: The Keras model, without augmentation.
-      averages: Moving averages of its weights; empty if the run uses none.
-    """
+    """A model in training; `model` is the Keras model without augmentation."""
 
     def __init__(
         self,
@@ -43,11 +38,6 @@ class Learner:
         loss: LossFunction,
         steps: int,
     ) -> None:
-        """Builds the model and its optimizer on the devices.
-
-        Raises an InputError if the model cannot take the images, its weights are not available, or
-        all layers are frozen.
-        """
         self.settings, self.devices, self.loss, self.steps = settings, devices, loss, steps
         self.policy = policy
         self.phase: Phase | None = None
@@ -84,12 +74,10 @@ class Learner:
         self.phase = phase
         set_trainable_layers(self.model, phase, self.settings.freeze)
         with self.devices.strategy.scope():
-            self.rate = make_rate(self.settings, phase.learning_rate, phase.epochs * self.steps)
+            self.rate = Rate(self.settings, phase.learning_rate, phase.epochs * self.steps)
+            scaled, replicas = self.policy == "mixed_float16", self.devices.replicas
             self.optimizer = make_optimizer(
-                self.settings,
-                self.rate,
-                scaled=self.policy == "mixed_float16",
-                replicas=self.devices.replicas,
+                self.settings, self.rate, scaled=scaled, replicas=replicas
             )
             self.optimizer.build(self.model.trainable_variables)
         self._step = self._make_step()
@@ -113,9 +101,8 @@ class Learner:
             # Each device has its own images, so it draws its own random numbers.
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             for i, state in enumerate(self.generators):
-                state.assign(
-                    tf.cast(tf.stack([seeds[i], replica * _DRAWS_PER_DEVICE]), state.dtype)
-                )
+                values = tf.stack([seeds[i], replica * _DRAWS_PER_DEVICE])
+                state.assign(tf.cast(values, state.dtype))
 
         self.devices.strategy.run(seed)
 
@@ -140,10 +127,8 @@ class Learner:
                 # The optimizer sums gradients too, but only after it has looked for infinities and
                 # clipped, which must be the same on all devices. So each device passes an equal
                 # part of the sum.
-                gradients = [
-                    gradient / replicas
-                    for gradient in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-                ]
+                sums = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+                gradients = [gradient / replicas for gradient in sums]
             self.optimizer.apply(gradients, variables)
             self._update_averages()
             self.loss_sum.assign_add(loss_sum)

@@ -23,9 +23,14 @@ _PATIENCE, _FACTOR, _LOWEST_RATE, _MIN_DELTA = 2, 0.3, 1e-6, 1e-4
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up from zero to the peak, followed by a constant rate or a cosine to zero."""
 
-    def __init__(self, peak: float, *, steps: int, warm_up: int, cosine: bool) -> None:
+    def __init__(self, settings: TrainSettings, peak: float, steps: int) -> None:
         super().__init__()
-        self.peak, self.steps, self.warm_up, self.cosine = peak, steps, warm_up, cosine
+        self.peak, self.steps = peak, steps
+        self.cosine = settings.schedule == "cosine"
+        fraction = settings.warm_up
+        if fraction is None:
+            fraction = _COSINE_WARM_UP if self.cosine else 0.0
+        self.warm_up = max(1, round(fraction * steps)) if fraction else 0
         self.plateau = tf.Variable(1.0, trainable=False)  # set before each epoch
 
     def __call__(self, step: Any) -> Any:
@@ -36,16 +41,6 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
             return rise * self.peak * self.plateau
         progress = ops.clip((step - self.warm_up) / max(1, self.steps - self.warm_up), 0.0, 1.0)
         return rise * self.peak * 0.5 * (1 + ops.cos(math.pi * progress))
-
-
-def make_rate(settings: TrainSettings, peak: float, steps: int) -> Rate:
-    """Returns the learning-rate schedule over `steps` steps with the given peak."""
-    cosine = settings.schedule == "cosine"
-    fraction = settings.warm_up
-    if fraction is None:
-        fraction = _COSINE_WARM_UP if cosine else 0.0
-    warm_up = max(1, round(fraction * steps)) if fraction else 0
-    return Rate(peak, steps=steps, warm_up=warm_up, cosine=cosine)
 
 
 def make_optimizer(

@@ -15,12 +15,11 @@ _SCALAR = tf.compat.v1.SummaryMetadata(data_class=1)
 _SCALAR.plugin_data.plugin_name = "scalars"
 
 
-class Progress:
+class Progress(tqdm):
     """A bar over all steps with the remaining time, and a line for each epoch, on stderr."""
 
     def __init__(self, first_epoch: int, epochs: int, steps: int, *, silent: bool = False) -> None:
-        self.epochs = epochs
-        self.bar = tqdm(
+        super().__init__(
             total=steps * epochs,
             initial=first_epoch * steps,
             unit="step",
@@ -29,10 +28,11 @@ class Progress:
             disable=silent,
             mininterval=0.1 if sys.stderr.isatty() else 10,  # in a log file every update is a line
         )
+        self.epochs = epochs
 
     def advance(self) -> None:
         """Counts one step."""
-        self.bar.update()
+        self.update()
 
     def print_epoch(self, row: dict[str, float]) -> None:
         """Prints a row of the history."""
@@ -41,14 +41,8 @@ class Progress:
 
     def print(self, text: str) -> None:
         """Prints a line above the bar."""
-        if not self.bar.disable:
-            self.bar.write(text, file=sys.stderr)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.close()  # before an error is printed, so that it gets its own line
+        if not self.disable:
+            self.write(text, file=sys.stderr)
 
 
 def write_scalars(run: Path, row: dict[str, float]) -> None:

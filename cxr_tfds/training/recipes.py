@@ -35,6 +35,7 @@ _ADAM: dict[str, Any] = {
     "weight_decay": 0.0,
     "schedule": "constant",
     "augment": "classic",
+    "batch_size": 32,
 }
 
 RECIPES: dict[str, Recipe] = {
@@ -42,8 +43,7 @@ RECIPES: dict[str, Recipe] = {
     "xray-cnn5": _recipe(
         "xray-cnn5",
         "accuracy 0.9119 on the test split of pcbreviglieri/pneumonia-xray-images",
-        **_ADAM | {"schedule": "plateau"},
-        batch_size=16,
+        **_ADAM | {"schedule": "plateau", "batch_size": 16},
         epochs=25,
         early_stopping=3,
         class_weight="balanced",
@@ -52,24 +52,18 @@ RECIPES: dict[str, Recipe] = {
         "covid-cnn4",
         "accuracy 0.964 on its training data, 0.967 on validation; COVID-19 against normal",
         **_ADAM,
-        batch_size=32,
         epochs=10,
         steps_per_epoch=8,
     ),
-    "pneumonia-cnn1": _recipe(
-        "pneumonia-cnn1", "accuracy 0.897", **_ADAM, batch_size=32, epochs=10
-    ),
+    "pneumonia-cnn1": _recipe("pneumonia-cnn1", "accuracy 0.897", **_ADAM, epochs=10),
     # The two below were published without their training. The augmentation is the common one,
     # the epochs are enough for early stopping, and AlexNet has a lower rate because it has no
     # normalization layers.
-    "ct-cnn3": _recipe(
-        "ct-cnn3", "none known", **_ADAM, batch_size=32, epochs=25, early_stopping=5
-    ),
+    "ct-cnn3": _recipe("ct-cnn3", "none known", **_ADAM, epochs=25, early_stopping=5),
     "alexnet-gray": _recipe(
         "alexnet-gray",
         "none known",
         **_ADAM | {"learning_rate": 1e-4},
-        batch_size=32,
         epochs=15,
         early_stopping=5,
     ),

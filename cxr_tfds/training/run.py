@@ -122,8 +122,8 @@ def run_training(
                 run.mkdir(parents=True, exist_ok=True)
                 run_folder.clear(run)
                 config.write(run)
-            checkpoint = Checkpoint(run, learner, dataset, settings)
-            _fit(settings, dataset, learner, checkpoint)
+            checkpoint = Checkpoint(run, learner, dataset)
+            _fit(checkpoint)
         return finish_run(checkpoint.best_model(), dataset, run, config) if devices.is_chief else {}
 
 
@@ -169,11 +169,10 @@ def explain_out_of_memory(settings: TrainSettings) -> Iterator[None]:
         ) from err
 
 
-def _fit(
-    settings: TrainSettings, dataset: BuiltDataset, learner: Learner, checkpoint: Checkpoint
-) -> None:
+def _fit(checkpoint: Checkpoint) -> None:
     """Trains the remaining epochs, or until early stopping."""
-    devices, steps = learner.devices, learner.steps
+    dataset, learner = checkpoint.dataset, checkpoint.learner
+    settings, devices, steps = learner.settings, learner.devices, learner.steps
     first_epoch = checkpoint.restore()
     batches = iter(devices.distribute(_batches(settings, dataset, devices, first_epoch * steps)))
     progress = Progress(first_epoch, settings.epochs, steps, silent=not devices.is_chief)

@@ -73,6 +73,7 @@ def epochs(tiny_model, tmp_path, monkeypatch):
         model = build_model(tiny_model, (64, 64, 1), 2)
         learner = SimpleNamespace(
             devices=Devices(tf.distribute.get_strategy()),
+            settings=SimpleNamespace(model=tiny_model),
             take_loss=lambda: 1.0,
             learning_rate=lambda: 0.1,
             result_weights=lambda: [
@@ -83,7 +84,7 @@ def epochs(tiny_model, tmp_path, monkeypatch):
             load=lambda state: None,
         )
         dataset = SimpleNamespace(shape=(64, 64, 1), labels=("a", "b"))
-        return Checkpoint(tmp_path, learner, dataset, SimpleNamespace(model=tiny_model))
+        return Checkpoint(tmp_path, learner, dataset)
 
     def end(run, epoch, value, logits):
         wanted["value"] = value

@@ -264,19 +264,17 @@ def test_refuses_an_invalid_cluster(text):
         read_cluster(text)
 
 
-def test_waits_for_the_other_machines():
+def test_waits_for_the_other_machines(capsys):
     own, other = free_addresses(2)
-    reported = []
-    wait = threading.Thread(
-        target=wait_for_all, args=(Cluster(0, (own, other)), reported.append), daemon=True
-    )
+    cluster = Cluster(0, (own, other))
+    wait = threading.Thread(target=wait_for_all, args=(cluster,), daemon=True)
     wait.start()
     wait.join(timeout=0.5)
     assert wait.is_alive()
     with socket.create_server(("", int(other.rpartition(":")[2]))):
         wait.join(timeout=30)
     assert not wait.is_alive()
-    assert reported == [f"waiting for {other}"]
+    assert capsys.readouterr().err == f"waiting for {other}\n"
 
 
 def test_names_a_machine_that_does_not_answer():
@@ -285,8 +283,8 @@ def test_names_a_machine_that_does_not_answer():
         InputError,
         match=f"^No answer from {addresses[1]} of TF_CONFIG in 0 s. Start the same command",
     ):
-        wait_for_all(Cluster(0, addresses), str, seconds=0)
+        wait_for_all(Cluster(0, addresses), seconds=0)
     with socket.create_server(("", 0)) as taken:
         own = f"localhost:{taken.getsockname()[1]}"
         with pytest.raises(InputError, match=f"cannot listen at its address in TF_CONFIG, {own}: "):
-            wait_for_all(Cluster(0, (own, addresses[1])), str, seconds=0)
+            wait_for_all(Cluster(0, (own, addresses[1])), seconds=0)

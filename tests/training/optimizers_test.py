@@ -4,13 +4,13 @@ import math
 
 import pytest
 
-from cxr_tfds.training.optimizers import make_optimizer, make_rate, plateau_factor, should_stop
+from cxr_tfds.training.optimizers import Rate, make_optimizer, plateau_factor, should_stop
 from cxr_tfds.training.settings import TrainSettings
 
 
 def rates(steps, peak=0.1, **changes):
     settings = TrainSettings(dataset="a/b", data_dir="c", **changes)
-    optimizer = make_optimizer(settings, make_rate(settings, peak, steps), scaled=False)
+    optimizer = make_optimizer(settings, Rate(settings, peak, steps), scaled=False)
     found = []
     for step in range(steps + 1):
         optimizer.iterations.assign(step)
@@ -39,10 +39,10 @@ def test_no_warm_up():
 
 def test_clip_norm_is_divided_among_replicas():
     settings = TrainSettings(dataset="a/b", data_dir="c", clip_norm=1.0)
-    optimizer = make_optimizer(settings, make_rate(settings, 0.1, 10), scaled=True, replicas=4)
+    optimizer = make_optimizer(settings, Rate(settings, 0.1, 10), scaled=True, replicas=4)
     assert optimizer.inner_optimizer.global_clipnorm == 0.25
     plain = TrainSettings(dataset="a/b", data_dir="c", optimizer="adam")
-    assert make_optimizer(plain, make_rate(plain, 0.1, 10), scaled=False).global_clipnorm is None
+    assert make_optimizer(plain, Rate(plain, 0.1, 10), scaled=False).global_clipnorm is None
 
 
 @pytest.mark.parametrize(
