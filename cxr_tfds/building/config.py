@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import check_fit
 from cxr_tfds.reading.names import config_option, named_settings
 from cxr_tfds.sources import ReaderSettings
@@ -39,6 +40,10 @@ class RadiographConfig(tfds.core.BuilderConfig):
       on_conflict: "error" stops the build if identical images have different labels, or are in the
         source's test split and outside it; "leave_out" leaves out the former, and keeps the latter
         in the test split only.
+      bits: Bits of the values in images of more than 8 bits that do not declare them.
+      window: Center and width of the source values to show, or lung, mediastinum or bone.
+      percentile: Percentiles of each image that become black and white. Of bits, window and
+        percentile at most one is given, see `cxr_tfds.imaging.grey_levels.GreyLevels`.
 
     Raises:
       InputError: A value is not allowed, or contradicts the name, see `named_settings`.
@@ -50,6 +55,9 @@ class RadiographConfig(tfds.core.BuilderConfig):
     split: str = "patient"
     on_bad_image: str = "error"
     on_conflict: str = "error"
+    bits: int | None = None
+    window: Any = None
+    percentile: Any = None
 
     def __new__(cls, *args: Any, **settings: Any) -> RadiographConfig:
         """Checks the names of the settings, for better messages than Python's."""
@@ -81,6 +89,7 @@ class RadiographConfig(tfds.core.BuilderConfig):
                 "The config stores source files unchanged: leave channels and fit out, and give "
                 "them when you read the dataset."
             )
+        _ = self.grey_levels  # checks bits, window and percentile
         allowed = {"on_bad_image": BAD_IMAGE_POLICIES, "on_conflict": CONFLICT_POLICIES}
         for name, policies in allowed.items():
             if (value := getattr(self, name)) not in policies:
@@ -107,9 +116,16 @@ class RadiographConfig(tfds.core.BuilderConfig):
         """Returns the settings of the dataset; `SourceConfig` replaces those that are given."""
         return dataset
 
+    @property
+    def grey_levels(self) -> GreyLevels:
+        """How values of more than 8 bits become grey values; the range is not yet measured."""
+        return GreyLevels(self.bits, self.window, self.percentile)
+
     def stored(self) -> dict[str, Any]:
         """Returns the settings in the metadata, on which datasets of one name must agree."""
-        return {name: getattr(self, name) for name in ("size", "channels", "fit", "split")}
+        settings = {name: getattr(self, name) for name in ("size", "channels", "fit", "split")}
+        levels = self.grey_levels.to_metadata()
+        return settings | {name: levels[name] for name in ("bits", "window", "percentile")}
 
 
 # `on_conflict` is a setting of every config.

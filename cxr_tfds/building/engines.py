@@ -11,10 +11,10 @@ import contextlib
 import importlib.metadata
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from cxr_tfds.building.fitting import FitSettings, fit_file, read_file
@@ -25,6 +25,8 @@ from cxr_tfds.sources import SourcePath
 
 if TYPE_CHECKING:
     from distributed import Client
+
+T = TypeVar("T")
 
 EXECUTOR = "CXR_TFDS_EXECUTOR"
 CONNECT_SECONDS = 10.0
@@ -59,12 +61,28 @@ def fit_all(files: Sequence[SourcePath], settings: FitSettings) -> Iterator[Deco
     """Yields the result of `fit_file` for each file, in order, with bounded work in flight.
 
     Raises:
+      InputError: As `map_files`.
+    """
+    return map_files(files, partial(fit_file, settings=settings))
+
+
+def map_files(
+    files: Sequence[SourcePath], function: Callable[[SourcePath | bytes | BadImage], T]
+) -> Iterator[T]:
+    """Yields `function(file)` for each file, in order, with bounded work in flight.
+
+    Args:
+      files: Source files.
+      function: Called on the workers, where it is imported by name. Workers that do not see the
+        source call it with the file's content, or with the reason why it cannot be read.
+
+    Raises:
       InputError: CXR_TFDS_EXECUTOR names a cluster that cannot be used, or workers died repeatedly
         on the same images.
     """
     if (address := scheduler_address()) is None:
         with all_cores() as executor:
-            yield from _distribute(files, settings, executor, core_count(), IMAGES_PER_THREAD_TASK)
+            yield from _distribute(files, function, executor, core_count(), IMAGES_PER_THREAD_TASK)
         return
     if not files:
         return
@@ -74,27 +92,28 @@ def fit_all(files: Sequence[SourcePath], settings: FitSettings) -> Iterator[Deco
         inputs: Iterable[SourcePath | bytes | BadImage] = files if shared else map(read_file, files)
         threads = sum(client.nthreads().values())
         with client.get_executor(pure=False) as executor, _explain_killed_worker():
-            yield from _distribute(inputs, settings, executor, threads, IMAGES_PER_TASK)
+            yield from _distribute(inputs, function, executor, threads, IMAGES_PER_TASK)
 
 
 def _distribute(
     files: Iterable[SourcePath | bytes | BadImage],
-    settings: FitSettings,
+    function: Callable[[SourcePath | bytes | BadImage], T],
     executor: Executor,
     threads: int,
     images_per_task: int,
-) -> Iterator[DecodeResult]:
+) -> Iterator[T]:
     remaining = iter(files)
     tasks = iter(lambda: list(itertools.islice(remaining, images_per_task)), [])
-    fit = partial(_fit_several, settings=settings)
-    for results in ordered_map(fit, tasks, executor, in_flight=TASKS_PER_THREAD * threads):
+    call = partial(_fit_several, function=function)
+    for results in ordered_map(call, tasks, executor, in_flight=TASKS_PER_THREAD * threads):
         yield from results
 
 
 def _fit_several(
-    files: list[SourcePath | bytes | BadImage], settings: FitSettings
-) -> list[DecodeResult]:
-    return [fit_file(file, settings) for file in files]
+    files: list[SourcePath | bytes | BadImage],
+    function: Callable[[SourcePath | bytes | BadImage], T],
+) -> list[T]:
+    return [function(file) for file in files]
 
 
 @contextlib.contextmanager

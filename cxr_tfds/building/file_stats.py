@@ -20,6 +20,14 @@ class FileStats(NamedTuple):
     format: str  # JPEG, PNG, ...
     mode: str  # colour mode as Pillow names it: L, RGB, ...
     quality: int | None  # of a JPEG, 1 to 100
+    # Of the fitted pixels, see `PixelStats`; None if they were not measured.
+    mean: float | None = None
+    contrast: float | None = None
+    border: float | None = None
+    sharpness: float | None = None
+    black: float | None = None
+    white: float | None = None
+    grey_levels: int | None = None  # before fitting, in a sample of the pixels
 
     @classmethod
     def from_image(cls, image: Radiograph) -> FileStats:
@@ -27,7 +35,8 @@ class FileStats(NamedTuple):
         quality = jpeg_quality(image.quantization) if len(image.quantization) else None
         size = (image.file_size, image.height, image.width)
         pixels = compute_checksum(image.pixels.tobytes())
-        return cls(image.checksum, pixels, *size, image.format, image.mode, quality)
+        file = (image.checksum, pixels, *size, image.format, image.mode, quality)
+        return cls(*file, *(image.statistics or (None,) * 6), image.grey_levels)
 
 
 def compute_checksum(data: bytes) -> int:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from cxr_tfds.building.file_stats import compute_checksum
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.dicom import is_dicom
+from cxr_tfds.imaging.grey_levels import GreyLevels
+from cxr_tfds.imaging.pixel_stats import PixelStats
 from cxr_tfds.imaging.pixels import DecodeResult, decode
 from cxr_tfds.sources import SourcePath
 
@@ -19,6 +21,7 @@ class FitSettings(NamedTuple):
     size: int | None  # None stores the source file
     channels: int = 1
     fit: str = "stretch"
+    levels: GreyLevels = GreyLevels()
 
 
 def read_file(file: SourcePath) -> bytes | BadImage:
@@ -36,11 +39,11 @@ def fit_file(file: SourcePath | bytes | BadImage, settings: FitSettings) -> Deco
 
     Args:
       file: The file, or what `read_file` returned for it on another machine.
-      settings: Size, channels and fit.
+      settings: Size, channels, fit and grey levels.
 
     Returns:
-      The image with `file_size`, `checksum` and, if the source file is stored, `source`; or the
-      reason why the file cannot be used.
+      The image with `file_size`, `checksum`, `statistics` and, if the source file is stored,
+      `source`; or the reason why the file cannot be used.
     """
     data = file if isinstance(file, (bytes, BadImage)) else read_file(file)
     if isinstance(data, BadImage):
@@ -52,11 +55,19 @@ def fit_file(file: SourcePath | bytes | BadImage, settings: FitSettings) -> Deco
         )
     # Files stored unchanged are decoded as well, to find corrupt ones before training does.
     size = settings.size or _TRIAL_SIZE
-    image = decode(data, size, fit=settings.fit, channels=settings.channels)
+    image = decode(
+        data,
+        size,
+        fit=settings.fit,
+        channels=settings.channels,
+        levels=settings.levels,
+        count_levels=True,
+    )
     if isinstance(image, BadImage):
         return image
     return image._replace(
         file_size=len(data),
         checksum=compute_checksum(data),
         source=data if settings.size is None else b"",
+        statistics=PixelStats.from_pixels(image.pixels),
     )

@@ -1,4 +1,4 @@
-"""Finds file properties that predict the class: size, aspect ratio, JPEG quality, colours.
+"""Finds properties of files and pixels that predict the class, such as size or JPEG quality.
 
 A model learns such a shortcut if it can see it, and then fails on files from elsewhere. In the
 Kaggle pneumonia files, JPEG quality alone predicts almost every class.
@@ -24,18 +24,29 @@ _NUMBERS: Mapping[str, Callable[[FileStats], float | None]] = {
     "aspect ratio": lambda file: file.width / file.height,
     "JPEG quality": lambda file: file.quality,
     "bytes per pixel": lambda file: file.size / (file.height * file.width),
+    "mean grey value": lambda file: file.mean,
+    "contrast": lambda file: file.contrast,
+    "border brightness": lambda file: file.border,
+    "grey levels": lambda file: file.grey_levels,
+    "sharpness": lambda file: file.sharpness,
 }
 _NAMES: Mapping[str, Callable[[FileStats], str]] = {
     "colour mode": lambda file: file.mode,
     "file format": lambda file: file.format,
     "exact size": lambda file: f"{file.width} x {file.height}",
 }
-_HINTS = {"bytes per pixel": " (image detail, to which the lungs contribute)"}
+_BY_LUNGS = " (the lungs contribute to it)"
+_HINTS = {
+    "bytes per pixel": " (image detail, to which the lungs contribute)",
+    "mean grey value": _BY_LUNGS,
+    "contrast": _BY_LUNGS,
+}
+_PIXEL_FIELDS = ("mean", "contrast", "border", "grey_levels", "sharpness")
 PROPERTIES = (*_NUMBERS, *_NAMES)
 
 
 class Shortcut(NamedTuple):
-    """A file property that predicts a class."""
+    """A property of files or pixels that predicts a class."""
 
     property: str  # one of `PROPERTIES`
     class_name: str
@@ -74,6 +85,35 @@ def find_shortcuts(
             found.append(_check_names(name, class_name, [text(s) for s in stats], positive))
     shortcuts = [shortcut for shortcut in found if shortcut is not None]
     return sorted(shortcuts, key=lambda shortcut: -abs(shortcut.auc - 0.5))
+
+
+def tabulate_pixels(
+    splits: Mapping[str, Sequence[tuple[str, FileStats]]],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns split to class to the median of each pixel statistic.
+
+    Args:
+      splits: Split to the class and statistics of its images. Images without pixel statistics are
+        left out.
+
+    Returns:
+      For example `{"train": {"NORMAL": {"mean": 120.5, "contrast": 60.1, "border": 80.0,
+      "grey_levels": 250, "sharpness": 3.2}}}`, sorted by class.
+    """
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for split, images in splits.items():
+        by_class: dict[str, list[FileStats]] = {}
+        for label, stats in images:
+            if stats.mean is not None:
+                by_class.setdefault(label, []).append(stats)
+        table[split] = {
+            label: {
+                name: round(float(np.median([getattr(s, name) for s in several])), 2)
+                for name in _PIXEL_FIELDS
+            }
+            for label, several in sorted(by_class.items())
+        }
+    return table
 
 
 def _has_enough(positive: np.ndarray) -> bool:

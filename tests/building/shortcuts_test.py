@@ -10,10 +10,11 @@ import pytest
 
 from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.building.fitting import FitSettings, fit_file
-from cxr_tfds.building.shortcuts import AUC_LIMIT, MIN_IMAGES, find_shortcuts
+from cxr_tfds.building.shortcuts import AUC_LIMIT, MIN_IMAGES, find_shortcuts, tabulate_pixels
 from cxr_tfds.imaging.pixels import Radiograph
 
-PLAIN = FileStats(0, 10_000, 100, 100, "JPEG", "L", 75)  # 1 byte per pixel
+PIXELS = (90.0, 50.0, 20.0, 3.0, 0.1, 0.1, 250)
+PLAIN = FileStats(0, 0, 10_000, 100, 100, "JPEG", "L", 75, *PIXELS)  # 1 byte per pixel
 CLASSES = ("NORMAL", "PNEUMONIA")
 Change = Callable[[FileStats, int], FileStats]
 
@@ -45,6 +46,11 @@ def find_aucs(change: Change, count: int = 60) -> dict[str, float]:
         ),
         pytest.param(lambda f, n: f._replace(size=20_000), {"bytes per pixel": 1.0}, id="bytes"),
         pytest.param(lambda f, n: f._replace(mode="RGB"), {"colour mode": 1.0}, id="mode"),
+        pytest.param(lambda f, n: f._replace(mean=99.0), {"mean grey value": 1.0}, id="mean"),
+        pytest.param(lambda f, n: f._replace(contrast=40.0), {"contrast": 0.0}, id="contrast"),
+        pytest.param(lambda f, n: f._replace(border=0.5), {"border brightness": 0.0}, id="border"),
+        pytest.param(lambda f, n: f._replace(grey_levels=99), {"grey levels": 0.0}, id="levels"),
+        pytest.param(lambda f, n: f._replace(sharpness=4.5), {"sharpness": 1.0}, id="sharpness"),
         pytest.param(
             lambda f, n: f._replace(format="PNG", quality=None), {"file format": 1.0}, id="format"
         ),
@@ -108,6 +114,16 @@ def test_examines_each_of_three_classes() -> None:
     assert (shortcut.class_name, shortcut.property) == ("b", "colour mode")
 
 
+def test_tabulates_medians_by_split_and_class() -> None:
+    unknown = PLAIN._replace(mean=None)
+    images = [("b", PLAIN), ("a", PLAIN._replace(mean=10.0)), ("a", PLAIN._replace(mean=20.0))]
+    table = tabulate_pixels({"train": [*images, ("a", unknown)], "test": []})
+    assert table["test"] == {}
+    assert list(table["train"]) == ["a", "b"]
+    assert [table["train"][name]["mean"] for name in "ab"] == [15.0, 90.0]
+    assert list(table["train"]["b"].values()) == [90.0, 50.0, 20.0, 250.0, 3.0]
+
+
 def test_real_originals(shared_data: Path) -> None:
     """Finds the shortcuts of the Kaggle files: aspect ratio 1.22 against 1.50, JPEG quality."""
     labels, stats = [], []
@@ -122,3 +138,4 @@ def test_real_originals(shared_data: Path) -> None:
     found = {shortcut.property: shortcut.auc for shortcut in find_shortcuts(labels, stats, CLASSES)}
     assert found["JPEG quality"] < 1 - AUC_LIMIT
     assert found["aspect ratio"] > AUC_LIMIT
+    assert found["sharpness"] < 1 - AUC_LIMIT
