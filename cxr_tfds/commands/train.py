@@ -230,11 +230,7 @@ def _recipe_settings(name: str, dataset: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
     """Treats SIGTERM, with which schedulers end a job, like Ctrl-C."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
