@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.building.shortcuts import AUC_LIMIT, MIN_IMAGES, PROPERTIES, find_shortcuts
 from cxr_tfds.building.splits import find_shared_patients, source_splits
+from cxr_tfds.sources.image import get_labels
 from cxr_tfds.text import markdown_table
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def build_report(
     return {
         "dataset": dataset,
         "settings": dict(settings),
-        "splits": {split: _count(images, classes) for split, images in splits.items()},
+        "splits": {split: count_images(images, classes) for split, images in splits.items()},
         "duplicates": _find_duplicates(splits, stats),
         "patients": {
             "in_two_splits": find_shared_patients(splits),
@@ -92,12 +93,13 @@ def build_report(
     }
 
 
-def _count(images: Sequence[SourceImage], classes: Sequence[str]) -> dict[str, Any]:
-    labels = Counter(image.label for image in images)
+def count_images(images: Sequence[SourceImage], classes: Sequence[str]) -> dict[str, Any]:
+    """Returns the counts of a split, as the report holds them."""
+    labels = Counter(label for image in images for label in get_labels(image, classes))
     findings = Counter(image.finding for image in images if image.finding is not None)
     return {
         "images": len(images),
-        "classes": {class_name: labels[class_name] for class_name in classes},
+        "classes": {name: labels[name] for name in dict.fromkeys((*classes, *labels))},
         "findings": dict(sorted(findings.items())),
         "patients": len({image.patient_id for image in images} - {""}),
         "images_without_patient": sum(not image.patient_id for image in images),
@@ -165,7 +167,7 @@ def format_report(
       max_rows: Limit of entries in each list, if any.
       bad_title: Title of the list of unusable files.
     """
-    parts = [_format_counts(report["splits"])]
+    parts = [format_counts(report["splits"])]
     if limit := report["max_examples_per_split"]:
         parts.append(f"Incomplete: built with --max_examples_per_split {limit}.")
     parts += report["notes"]
@@ -193,7 +195,8 @@ def format_report(
     return "\n\n".join(parts)
 
 
-def _format_counts(splits: Mapping[str, Any]) -> str:
+def format_counts(splits: Mapping[str, Any]) -> str:
+    """Returns the counts of all splits as a Markdown table."""
     classes = list(dict.fromkeys(name for counts in splits.values() for name in counts["classes"]))
     findings = sorted({name for counts in splits.values() for name in counts["findings"]})
     if findings == sorted(classes):  # the source states no more than the class

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import SourceImage
+from cxr_tfds.sources.image import State
 
 VALIDATION_FRACTION = 0.1
 TEST_FRACTION = 0.2
@@ -174,14 +175,24 @@ def _cut(images: Iterable[SourceImage], fraction: float, salt: str) -> set[str]:
 
 
 def _group_by_label(images: Iterable[SourceImage]) -> dict[Hashable, dict[str, list[str]]]:
-    """Returns label to group to image ids. Images with several findings count by their states."""
+    """Returns label to group to image ids.
+
+    The label of an image with several findings is the number of its rarest one.
+    """
+    images = list(images)
+    counts = Counter(number for image in images for number in _get_present(image))
     by_label: dict[Hashable, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     label_of: dict[str, Hashable] = {}
     for image in images:
+        rarest = min(_get_present(image), key=lambda number: (counts[number], number), default="")
         # A patient may have several classes; the first image decides.
-        label = label_of.setdefault(image.group_name, image.states or image.label)
+        label = label_of.setdefault(image.group_name, rarest if image.states else image.label)
         by_label[label][image.group_name].append(image.image_id)
     return by_label
+
+
+def _get_present(image: SourceImage) -> list[int]:
+    return [number for number, state in enumerate(image.states) if state == State.PRESENT]
 
 
 def _order_by_hash(names: Iterable[str], salt: str) -> list[str]:

@@ -182,7 +182,7 @@ def preview(
 def _scan(source: Path, dataset: str | None, config: str) -> ScannedSource:
     from cxr_tfds.looking.survey import parse_config, scan_source
 
-    settings = parse_config(config, dataset)
+    settings = parse_config(config)
     if dataset is not None:
         load_tensorflow()  # the builder needs it
     return scan_source(source, dataset, settings)

@@ -18,6 +18,7 @@ from cxr_tfds.building.splits import source_splits
 from cxr_tfds.errors import BadImage
 from cxr_tfds.plotting import INK, MISSING, MUTED, PAPER
 from cxr_tfds.sources import SourceImage
+from cxr_tfds.sources.image import get_labels
 
 FORMATS = (".png", ".html")
 _GAP, _TITLE, _LINE = 8, 30, 14  # pixels
@@ -51,7 +52,7 @@ def sample_rows(
     seed: int,
     augment: BatchFunction | None = None,
 ) -> list[Row]:
-    """Returns up to `each` images of every split and class, drawn at random.
+    """Returns up to `each` images of every split and class or finding, drawn at random.
 
     Args:
       images: All images of a source.
@@ -64,8 +65,11 @@ def sample_rows(
     rows = []
     rng = random.Random(seed)
     for split, members in source_splits(images).items():
-        for name in classes:
-            members_of_class = [image for image in members if image.label == name]
+        by_label: dict[str, list[SourceImage]] = {name: [] for name in classes}
+        for image in members:
+            for label in get_labels(image, classes):
+                by_label.setdefault(label, []).append(image)
+        for name, members_of_class in by_label.items():
             if not members_of_class:
                 continue
             members_of_class.sort(key=lambda image: image.image_id)

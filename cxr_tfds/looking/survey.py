@@ -6,7 +6,6 @@ TensorFlow is loaded only if a dataset's builder reads the source.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import json
 import logging
@@ -19,19 +18,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxr_tfds.building.build_log import BuildLog
-from cxr_tfds.building.build_report import build_report, format_report
+from cxr_tfds.building.build_report import (
+    build_report,
+    count_images,
+    format_counts,
+    format_report,
+)
+from cxr_tfds.building.config import RadiographConfig, SourceConfig
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.building.fitting import FitSettings
+from cxr_tfds.building.identical import find_identical_pixels
+from cxr_tfds.building.plan import plan_splits
 from cxr_tfds.building.splits import source_splits
 from cxr_tfds.building.tfds_command import explain_invalid_json
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.reading.names import buildable_datasets
 from cxr_tfds.sources import Listing, ReaderSettings, check_links, is_junk, read_source
+from cxr_tfds.sources.image import get_labels
 from cxr_tfds.text import text_table
 
 SURVEY_SETTINGS = FitSettings(size=224)
-READER_SETTINGS = [field.name for field in dataclasses.fields(ReaderSettings)]
 _LEVELS = 256
 
 
@@ -40,6 +47,8 @@ class ScannedSource(NamedTuple):
 
     source: Path
     listing: Listing
+    config: RadiographConfig
+    cuts_test: bool = True  # whether a build cuts a test split if the source has none
 
 
 class Survey(NamedTuple):
@@ -49,7 +58,8 @@ class Survey(NamedTuple):
       report: A build report (see `cxr_tfds.building.build_report`) of the source's own splits, and
         `"files": {"NORMAL": {"images": 1, "megabytes": 0.1, "height": {"smallest": 300,
         "median": 400, "largest": 500}, "width": {...}, "modes": {"L": 1},
-        "formats": {"JPEG": 1}}, ...}` and `"junk_files": 3`.
+        "formats": {"JPEG": 1}}, ...}`, `"junk_files": 3`, and `"build": {"splits": {...}}` with
+        the counts of the splits that a build would have, or `{"error": "..."}`.
       sizes: Class to int (N, 2), height and width of the source images in pixels.
       histograms: Class to int (256,), the number of pixels of each grey value in the fitted images.
     """
@@ -66,7 +76,8 @@ def scan_source(source: Path, dataset: str | None, config: Mapping[str, Any]) ->
       source: Folder or zip.
       dataset: The dataset whose builder reads the source; None reads class folders, with or without
         splits.
-      config: Settings as `tfds build --config` takes them; without `dataset`, `READER_SETTINGS`.
+      config: Settings as `tfds build --config` takes them; without `dataset`, of
+        `xray_folder`.
 
     Raises:
       MissingData: There are no radiographs.
@@ -74,17 +85,18 @@ def scan_source(source: Path, dataset: str | None, config: Mapping[str, Any]) ->
     """
     if dataset is not None:
         return _scan_with_builder(source, dataset, config)
+    settings = SourceConfig(**{"name": "survey", **config})
     try:
-        listing = read_source(source, ReaderSettings(**config))
+        listing = read_source(source, settings.reader_settings(ReaderSettings()))
     except MissingData as err:
         raise MissingData(
             f"{err}\nTo read the layout of a dataset, name it with --dataset."
         ) from None
     check_links(source, (image.path for image in listing.images))
     if not listing.findings:
-        images = [image._replace(finding=image.label) for image in listing.images]
+        images = [image._replace(finding=image.label or None) for image in listing.images]
         listing = listing._replace(images=images)
-    return ScannedSource(source, listing)
+    return ScannedSource(source, listing, settings)
 
 
 def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) -> ScannedSource:
@@ -97,7 +109,7 @@ def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) ->
         builder = builder_class(data_dir=empty, config=settings)
         listing = builder.scan(source)
         builder.check_links(source, listing.images)
-    return ScannedSource(source, listing)
+    return ScannedSource(source, listing, builder.builder_config, builder.CUTS_TEST)
 
 
 @contextlib.contextmanager
@@ -112,11 +124,11 @@ def _hide_tfds_warnings() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def parse_config(text: str, dataset: str | None) -> dict[str, Any]:
+def parse_config(text: str) -> dict[str, Any]:
     """Returns the settings given with `--config`.
 
     Raises:
-      InputError: `text` is not a JSON object, or has settings that are not used.
+      InputError: `text` is not a JSON object.
     """
     try:
         config = json.loads(text)
@@ -126,11 +138,6 @@ def parse_config(text: str, dataset: str | None) -> dict[str, Any]:
         raise InputError(
             f'--config {text!r}; expected settings such as \'{{"negative": "clear"}}\'.'
         )
-    if dataset is None and (unused := set(config) - {*READER_SETTINGS, "name"}):
-        raise InputError(
-            f"--config has {', '.join(sorted(unused))}; without --dataset, expected any of "
-            f"{', '.join(READER_SETTINGS)}."
-        )
     return config
 
 
@@ -139,18 +146,19 @@ def survey_source(
 ) -> Survey:
     """Reads every image once and calls `progress` with 1 after each."""
     log = BuildLog()
-    histograms = {name: np.zeros(_LEVELS, np.int64) for name in scanned.listing.classes}
+    histograms: dict[str, np.ndarray] = {}
+    by_class: dict[str, list[FileStats]] = {name: [] for name in scanned.listing.classes}
     results = fit_all([image.path for image in scanned.listing.images], SURVEY_SETTINGS)
     for image, result in zip(scanned.listing.images, results, strict=True):
         log.add(image.image_id, result)
         if not isinstance(result, BadImage):
-            histograms[image.label] += np.bincount(result.pixels.ravel(), minlength=_LEVELS)
+            levels = np.bincount(result.pixels.ravel(), minlength=_LEVELS)
+            for label in get_labels(image, scanned.listing.classes):
+                histograms[label] = histograms.get(label, 0) + levels
+                by_class.setdefault(label, []).append(log.stats[image.image_id])
         if progress:
             progress(1)
     usable = [image for image in scanned.listing.images if image.image_id in log.stats]
-    by_class: dict[str, list[FileStats]] = {name: [] for name in scanned.listing.classes}
-    for image in usable:
-        by_class[image.label].append(log.stats[image.image_id])
     report = build_report(
         dataset=scanned.source.name,
         settings={},
@@ -160,6 +168,7 @@ def survey_source(
         bad_images=log.bad,
         notes=scanned.listing.describe(),
     )
+    report["build"] = _plan_build(scanned, log)
     report["files"] = {name: _summarize_files(stats) for name, stats in by_class.items()}
     report["junk_files"] = count_junk(scanned.source)
     sizes = {
@@ -167,6 +176,25 @@ def survey_source(
         for name, stats in by_class.items()
     }
     return Survey(report, sizes, histograms)
+
+
+def _plan_build(scanned: ScannedSource, log: BuildLog) -> dict[str, Any]:
+    """Returns the splits that a build with the same settings would have, or why it would fail."""
+    usable = [image for image in scanned.listing.images if image.image_id in log.stats]
+    try:
+        splits = plan_splits(
+            scanned.listing._replace(images=usable),
+            scanned.config,
+            cuts_test=scanned.cuts_test,
+            identical=find_identical_pixels(usable, log.stats),
+        ).splits
+    except InputError as err:
+        return {"error": str(err)}
+    return {
+        "splits": {
+            split: count_images(images, scanned.listing.classes) for split, images in splits.items()
+        }
+    }
 
 
 def _summarize_files(stats: Sequence[FileStats]) -> dict[str, Any]:
@@ -207,6 +235,10 @@ def format_survey(report: Mapping[str, Any]) -> str:
         ]
         rows.append([name, f"{files['images']:,}", f"{files['megabytes']:,.1f}", *ranges, *kinds])
     parts = [format_report(report, bad_title="UNUSABLE FILES"), text_table(rows)]
+    if error := report["build"].get("error"):
+        parts.append(f"A BUILD WOULD FAIL:\n{error}")
+    else:
+        parts.append(f"Splits of a build:\n\n{format_counts(report['build']['splits'])}")
     if junk := report["junk_files"]:
         parts.append(f"Ignored junk such as .DS_Store: {junk} {'file' if junk == 1 else 'files'}.")
     return "\n\n".join(parts)

@@ -22,7 +22,7 @@ def image(image_id: str, patient: str = "", finding: str | None = None) -> Sourc
 
 
 def make_stats(content: str) -> FileStats:
-    return FileStats(compute_checksum(content.encode()), 1000, 10, 10, "JPEG", "L", 75)
+    return FileStats(compute_checksum(content.encode()), 0, 1000, 10, 10, "JPEG", "L", 75)
 
 
 SPLITS = {

@@ -17,6 +17,7 @@ import pytest
 import tensorflow_datasets as tfds
 from helpers import sources as testing
 from helpers.sources import published
+from PIL import Image, ImageOps
 from tensorflow_datasets.scripts.cli import build as tfds_build
 
 from cxr_tfds import files
@@ -251,7 +252,8 @@ def test_overwrite_keeps_the_old_dataset_until_the_new_one_is_complete(
         builder.download_and_prepare(download_config=config)
     assert_complete(tmp_path / "data", built)
 
-    shutil.copy(next(source.glob("chest_xray/test/PNEUMONIA/*")), broken)
+    broken.write_bytes(content)
+    ImageOps.invert(Image.open(broken).convert("L")).save(broken, "JPEG")
     builder.download_and_prepare(download_config=config)
     assert (
         open_dataset(NAME, tmp_path / "data").fingerprint != open_dataset(NAME, built).fingerprint

@@ -59,6 +59,10 @@ def test_summary_counts_images_as_a_build_does(odd: Path) -> None:
     assert table[0] == ["split", "images", "Healthy", "Fibrosis", "patients", "without patient"]
     assert table[2:] == [["train", "7", "3", "4", "7", "0"], ["test", "3", "2", "1", "3", "0"]]
     assert "- test/Healthy/p0_b.png = train/Healthy/p0_a.png" in lines
+    assert "A BUILD WOULD FAIL:" in lines
+    assert lines[lines.index("A BUILD WOULD FAIL:") + 1].startswith(
+        "1 group of identical images in"
+    )
     assert "- p0: train and test" in lines
     assert "- train/Healthy/p3_a.png: empty file (0 bytes)" in lines
     assert lines[-1] == "Ignored junk such as .DS_Store: 2 files."
@@ -101,8 +105,12 @@ def test_summary_reads_with_a_builder(phantom: Path) -> None:
     done = run("summary", phantom, "--dataset", "chest_xray_pneumonia", "--json")
     assert done.exit_code == 0, done.output
     report, plain = json.loads(done.stdout), json.loads(run("summary", phantom, "--json").stdout)
-    assert report == plain
-    assert report["splits"]["train"]["images"] == 60
+    for split, counts in report["splits"].items():  # the builder also knows the findings
+        assert counts | {"findings": {}} == plain["splits"][split] | {"findings": {}}
+    assert report["splits"]["train"]["findings"]["bacteria"] > 0
+    for split, counts in report["build"]["splits"].items():
+        assert counts | {"findings": {}} == plain["build"]["splits"][split] | {"findings": {}}
+    assert report["build"]["splits"]["train"]["images"] < report["splits"]["train"]["images"] == 60
 
 
 def test_summary_reads_two_sources(tmp_path: Path) -> None:
@@ -164,7 +172,7 @@ def test_class_folders_need_no_tensorflow(odd: Path, tmp_path: Path) -> None:
         "from cxr_tfds.commands.data import cli\n"
         f"cli(['summary', {str(odd)!r}, '--plot', 'a.png'], standalone_mode=False)\n"
         f"cli(['preview', {str(odd)!r}, '--out', 'b.html'], standalone_mode=False)\n"
-        "heavy = {'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)\n"
+        "heavy = {'tensorflow', 'keras'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run(
@@ -268,9 +276,9 @@ def test_preview_shows_augmented_images(phantom: Path, tmp_path: Path) -> None:
         (["nowhere", "--config", "{"], 1, "Invalid JSON '{': "),
         (["nowhere", "--config", "[]"], 1, "expected settings such as"),
         (
-            ["nowhere", "--config", '{"size": 3}'],
+            ["nowhere", "--config", '{"colour": 3}'],
             1,
-            "--config has size; without --dataset, expected any of classes",
+            "Unknown config setting colour",
         ),
         (
             ["nowhere", "--dataset", "chest_xray_pneumonia", "--config", '{"colour": 3}'],
