@@ -21,6 +21,7 @@ from PIL import Image
 from cxr_tfds.builders.xray_folder.xray_folder_dataset_builder import Builder as XrayFolder
 from cxr_tfds.conversion import parquet
 from cxr_tfds.conversion.convert import FORMATS, convert_dataset
+from cxr_tfds.conversion.stored import encode_png
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import BuiltDataset, open_dataset
 
@@ -340,6 +341,14 @@ def test_a_full_disk_is_reported(
     monkeypatch.setattr("cxr_tfds.conversion.webdataset._add", full)
     with pytest.raises(InputError, match=r"The disk of .* is full"):
         convert_dataset(pneumonia, "webdataset", tmp_path / "out")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_is_lossless(channels: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (9, 7, channels), dtype=np.uint8)
+    with Image.open(io.BytesIO(encode_png(noise))) as image:
+        assert image.mode == {1: "L", 3: "RGB"}[channels]
+        np.testing.assert_array_equal(np.asarray(image).reshape(noise.shape), noise)
 
 
 def test_refuses_an_unknown_form(pneumonia: BuiltDataset, tmp_path: Path) -> None:
