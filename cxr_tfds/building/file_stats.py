@@ -35,8 +35,9 @@ class FileStats(NamedTuple):
         quality = jpeg_quality(image.quantization) if len(image.quantization) else None
         size = (image.file_size, image.height, image.width)
         pixels = compute_checksum(image.pixels.tobytes())
-        file = (image.checksum, pixels, *size, image.format, image.mode, quality)
-        return cls(*file, *(image.statistics or (None,) * 6), image.grey_levels)
+        file = cls(image.checksum, pixels, *size, image.format, image.mode, quality)
+        measured = image.statistics._asdict() if image.statistics else {}
+        return file._replace(**measured, grey_levels=image.grey_levels)
 
 
 def compute_checksum(data: bytes) -> int:

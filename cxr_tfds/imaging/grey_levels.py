@@ -75,7 +75,7 @@ class GreyLevels:
         for name in ("window", "percentile", "measured"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _as_pair(name, value))
-        if self.window is not None and self.window[1] < 1:
+        if isinstance(self.window, tuple) and self.window[1] < 1:
             raise InputError(f"window={list(self.window)}; expected a width of 1 or more.")
         if self.percentile is not None and not (
             0 <= self.percentile[0] < self.percentile[1] <= 100
@@ -142,7 +142,7 @@ class GreyLevels:
           BadImage: Values exceed the setting `bits`, or fewer than 32 grey levels remain of an
             image whose range is unknown.
         """
-        if self.window is not None:
+        if isinstance(self.window, tuple):
             return np.floor(apply_window(values, *self.window) * 255 + 0.5).astype(np.uint8)
         if self.percentile is not None:
             return _stretch(values, self.percentile)

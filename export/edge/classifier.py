@@ -9,6 +9,7 @@ from os import PathLike
 import numpy as np
 
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import DecodeResult, Radiograph, decode
 from cxr_tfds.metrics.logits import probabilities
 
@@ -59,6 +60,7 @@ class Classifier:
     ) -> None:
         flatbuffer, self.info, _ = read_model(path)
         self.labels = self.info.labels
+        self._grey_levels = GreyLevels.from_metadata(self.info.grey_levels)
         name = runtimes.choose_runtime(runtime)
         if self.info.runtimes and name not in self.info.runtimes:
             raise InputError(
@@ -94,7 +96,10 @@ class Classifier:
 
     def decode(self, data: bytes) -> DecodeResult:
         """Returns the radiograph in the contents of a file, or why there is none."""
-        return decode(data, self.info.size, fit=self.info.fit, channels=self.info.channels)
+        info = self.info
+        return decode(
+            data, info.size, fit=info.fit, channels=info.channels, levels=self._grey_levels
+        )
 
     def predict(self, pixels: np.ndarray) -> Prediction:
         """Returns the prediction for pixels uint8 (S, S, C), 0 to 255, as `read` returns them."""

@@ -21,6 +21,7 @@ from os import PathLike
 from typing import Any, NamedTuple
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import check_fit
 
 from .input_files import read_named_file
@@ -55,10 +56,12 @@ class ModelInfo:
     dataset: dict[str, Any] = dataclasses.field(default_factory=dict)  # name, version, fingerprint
     run: dict[str, Any] = dataclasses.field(default_factory=dict)  # name, model and environment
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)  # AUC and accuracy by split
+    # Of the dataset, see `GreyLevels.to_metadata`.
+    grey_levels: dict[str, Any] = dataclasses.field(default_factory=dict)
     format: str = _FORMAT
 
     def __post_init__(self) -> None:
-        """Raises InputError if the labels, the threshold or the temperature cannot be used."""
+        """Raises InputError if a field that the device uses has an impossible value."""
         for name in ("labels", "runtimes", "grid"):  # lists in JSON
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
@@ -67,6 +70,7 @@ class ModelInfo:
         if not are_lines or len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
             raise InputError(f"labels={self.labels!r}; expected two or more names of one line.")
         check_fit(self.size, self.channels, self.fit)
+        GreyLevels.from_metadata(self.grey_levels)
         if len(self.labels) > 2 and self.threshold is not None:
             raise InputError(
                 f"threshold={self.threshold}; expected None for {len(self.labels)} classes."
