@@ -53,7 +53,7 @@ def load_weights(model: Any, weights: str) -> None:
     else:
         other = _trained_backbone(model, weights)
     source, target = ([layer for layer in m.layers if layer.weights] for m in (other, model))
-    if _shapes(source) != _shapes(target):  # no logits, or those of another number of classes
+    if _shapes(source) != _shapes(target):  # no logits, or of another shape
         source, target = (
             [m.get_layer(name) for name in backbone_layers(m)] for m in (other, model)
         )
