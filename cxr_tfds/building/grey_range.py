@@ -44,7 +44,7 @@ def find_range(paths: Sequence[SourcePath]) -> GreyRange | None:
 
     The first 132 bytes of a file show whether it may be one of these: a 16-bit grey PNG, a TIFF or
     DICOM. Only those are decoded, by `map_files`. Zip entries can only be read completely, so for
-    them the suffix decides whether they are read. The range is that of all images, each without its
+    them the suffix decides whether they are read. The range covers all images, each without its
     outliers (`robust_range`), rounded outwards to a 16th of the next power of two. It begins at 0
     unless there are negative values. A hot pixel therefore changes nothing, and values that fill 12
     bits get the range of 12 bits.
@@ -156,5 +156,5 @@ def _reason(stats: FileStats) -> str | None:
         return f"Images of fewer than {FEW_LEVELS} grey levels"
     for share, name in ((stats.black, "black"), (stats.white, "white")):
         if share is not None and share > _EXTREME_SHARE:
-            return f"Images of which more than {_EXTREME_SHARE:.0%} of the pixels are {name}"
+            return f"Images with more than {_EXTREME_SHARE:.0%} {name} pixels"
     return None

@@ -56,7 +56,7 @@ def measure_deep(image: Image.Image, data: bytes) -> tuple[float, float] | None:
     """Returns the robust range of an image, or None if it declares its range or has 8 bits.
 
     A PNG should be scaled to 16 bits, whatever its sBIT chunk declares as significant. If no value
-    exceeds those bits, it was not scaled, and its range is that of the bits.
+    exceeds those bits, it was not scaled, and the bits are its range.
     """
     if not image.mode.startswith("I") or _declared_bits(image) is not None:
         return None

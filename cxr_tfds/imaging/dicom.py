@@ -34,7 +34,7 @@ def dicom_grey(data: bytes, max_pixels: int, levels: GreyLevels = _DEFAULT_LEVEL
 
     The first of several windows or VOI LUTs is used, and a VOI LUT rather than a window, unless
     `levels` has a window or percentiles. Without either, the range of Bits Stored becomes 0 to 255
-    if it is smaller than that of Bits Allocated, and otherwise the range in `levels`. If `levels`
+    if they are fewer than Bits Allocated, and otherwise the range in `levels`. If `levels`
     has none, an image that would keep fewer than 32 grey levels is refused. Overlays are ignored.
 
     Raises:

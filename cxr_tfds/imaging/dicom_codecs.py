@@ -1,6 +1,6 @@
 """Decodes the JPEG kinds in DICOM that Pillow does not read: Lossless, Extended with 12 bits, LS.
 
-The decoders are those of imagecodecs (BSD). GDCM ends the process on corrupt JPEG-LS, and
+imagecodecs (BSD) provides the decoders. GDCM ends the process on corrupt JPEG-LS, and
 pylibjpeg-libjpeg is under the GPL. A corrupt JPEG-LS frame can take 20 seconds (CharLS 2.4).
 """
 

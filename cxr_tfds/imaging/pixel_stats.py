@@ -24,7 +24,7 @@ class PixelStats(NamedTuple):
 
     @classmethod
     def from_pixels(cls, pixels: np.ndarray) -> PixelStats:
-        """Returns the statistics of uint8 (S, S, C) pixels, of which the first channel is used."""
+        """Returns the statistics of uint8 (S, S, C) pixels; only the first channel is used."""
         grey = np.ascontiguousarray(pixels[..., 0])
         counts = np.array(Image.fromarray(grey).histogram())  # 4 times faster than bincount
         total = int(counts @ _VALUES)

@@ -133,7 +133,7 @@ def test_names_images_that_lost_their_grey_levels() -> None:
     assert check([GOOD] * 3, [GOOD._replace(grey_levels=32, black=0.98)] * 3) == []
     assert check([GOOD, few, black, GOOD], [GOOD]) == [
         "Images of fewer than 32 grey levels: 1 (0/01).",
-        "Images of which more than 98% of the pixels are black: 1 (0/02).",
+        "Images with more than 98% black pixels: 1 (0/02).",
     ]
     (note,) = check([few] * 12 + [GOOD] * 12)
     assert "0/09 and" not in note
