@@ -142,7 +142,11 @@ def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: in
         click.echo(f"Ignored folders that are not a class: {', '.join(others)}", err=True)
 
     def list_labelled() -> Iterator[InputFile]:
-        return (file._replace(class_index=label) for label, path in folders for file in list_images(path))
+        return (
+            file._replace(class_index=index)
+            for index, path in folders
+            for file in list_images(path)
+        )
 
     def predict_and_report() -> Iterator[tuple[InputFile, Prediction | BadImage]]:
         for file, result in predict_files(classifier, _with_progress(list_labelled)):
