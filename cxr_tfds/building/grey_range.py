@@ -135,9 +135,10 @@ def check_grey_levels(images: Iterable[SourceImage], stats: Mapping[str, FileSta
     found: dict[str, list[str]] = {}
     totals, poor = Counter[str](), Counter[str]()
     for image in images:
-        totals[image.label] += 1
+        label = image.label or "any finding"
+        totals[label] += 1
         if reason := _reason(stats[image.image_id]):
-            poor[image.label] += 1
+            poor[label] += 1
             found.setdefault(reason, []).append(image.image_id)
     notes = [
         f"{reason}: {len(ids):,} ({join_names(sorted(ids))})." for reason, ids in found.items()
