@@ -140,7 +140,9 @@ def _list_by_pattern(
     spellings = {old.casefold(): new for old, new in get_spellings(settings.classes).items()}
     images = []
     tops = open_source(Path(source), "Expected images whose names contain the class.")
-    for inner_path, path in (entry for top in tops for entry in walk_files(top, nested=True)):
+    # An extracted file replaces its copy in an archive.
+    entries = {name: path for top in reversed(tops) for name, path in walk_files(top, nested=True)}
+    for inner_path, path in sorted(entries.items(), key=lambda entry: entry[0]):
         if not files.accepts(inner_path):
             continue
         match = pattern.search(path.name)
