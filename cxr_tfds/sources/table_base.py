@@ -21,7 +21,7 @@ Rows = Iterator[tuple[int, list[str]]]  # line, and one cell for each column
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of which all cells are text.
+    """A table whose cells are all text.
 
     Attributes:
       name: Path for messages.
@@ -53,7 +53,9 @@ class Table:
                     f"{self.name}, line {line}: {found} cells, but the table has {width} columns. "
                     "Put quotes around cells that contain the delimiter."
                 )
-            yield line, [row[i].strip() if i < found else "" for i in positions]
+            if found < width:
+                row = [*row, *[""] * (width - found)]
+            yield line, [row[i].strip() for i in positions]
 
 
 def is_blank(row: Sequence[str]) -> bool:

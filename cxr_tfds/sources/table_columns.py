@@ -68,9 +68,8 @@ def find_columns(table: Table, settings: ReaderSettings, files: SourceFiles) -> 
         if isinstance(value, str):
             known[role] = find_column(table, value)
     notes = []
-    shares = [_share_of_images(table, i, files) for i in range(len(table.columns))]
     if "image" not in known:
-        known["image"] = _find_image_column(table, shares)
+        known["image"] = _find_image_column(table, files)
         notes.append(_describe(table, "image", known["image"]))
     label = settings.label
     if isinstance(label, list | tuple):
@@ -132,20 +131,22 @@ def _share_of_images(table: Table, column: int, files: SourceFiles) -> float:
     found = 0
     for value in values:
         try:
-            found += bool(files.find(clean_name(value, "")))
+            name = clean_name(value, "")
+            found += bool(files.find(name) or files.find_loosely(name))
         except InputError:
             continue
     return found / max(len(values), 1)
 
 
-def _find_image_column(table: Table, shares: Sequence[float]) -> int | None:
+def _find_image_column(table: Table, files: SourceFiles) -> int | None:
     named = [i for i, name in enumerate(table.columns) if is_image_column(name)]
-    with_images = [i for i in named if shares[i]]
+    with_images = [i for i in named if _share_of_images(table, i, files)]
     if len(with_images) == 1:
         return with_images[0]
     if not with_images:
         # RSNA names its images after the patients. Other tables have names of their own.
-        with_images = [i for i, share in enumerate(shares) if share >= 0.5]
+        columns = range(len(table.columns))
+        with_images = [i for i in columns if _share_of_images(table, i, files) >= 0.5]
     if len(with_images) == 1:
         return with_images[0]
     return named[0] if len(named) == 1 and not with_images else None
@@ -228,13 +229,13 @@ def _propose_labels(table: Table, image: int | None) -> str | list[str]:
         if distinct <= _STATES:
             states.append(name)
             has_values += distinct != {""}
-        elif 1 < len(distinct) <= min(_MAX_CLASSES, len(values) // 2) and not any(
+        elif 1 < len(distinct) <= min(_MAX_CLASSES, max(2, len(values) // 2)) and not any(
             value.replace(".", "").isdecimal() for value in distinct
         ):
             classes.append(name)
     if has_values > 1:
         return states[:_MAX_COLUMNS]
-    return (classes + ["LABEL_COLUMN"])[0]
+    return classes[0] if classes else "LABEL_COLUMN"
 
 
 def _shorten(text: str) -> str:

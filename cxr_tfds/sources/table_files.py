@@ -41,17 +41,35 @@ class SourceFiles:
         # A case-sensitive match is preferred. Each index is built when the ones before it fail.
         self._indexes = [_TailIndex(paths, key) for key in (str, _strip, _fold, _fold_strip)]
 
+    @functools.cached_property
+    def unique_names(self) -> dict[str, int]:
+        """The names that one file has, and its position: a fast way to find most images."""
+        positions: dict[str, int] = {}
+        repeated: set[str] = set()
+        for i, file in enumerate(self.files):
+            name = file.inner_path.rpartition("/")[2]
+            if positions.setdefault(name, i) != i:
+                repeated.add(name)
+        return {name: i for name, i in positions.items() if name not in repeated}
+
     def find(self, name: str, folder: str = "") -> list[int]:
         """Returns the positions of the files that a table means: one, unless the name is unclear.
 
         Args:
-          name: Path from `clean_name`, below the source or `folder`; name; or name without suffix.
-            First folders that the source does not have are ignored.
+          name: Path from `clean_name`, below the source or `folder`, or the end of such a path;
+            with or without suffix.
           folder: Folder of the table, below the source.
         """
         for index in self._indexes:
             if found := index.find(name, folder):
                 return found if len(found) == 1 else self._choose(found)
+        return []
+
+    def find_loosely(self, name: str, folder: str = "") -> list[int]:
+        """Returns the same as `find`, but ignores first folders that the source does not have."""
+        for index in self._indexes:
+            if found := index.find_end(name, folder):
+                return found
         return []
 
     def _choose(self, found: list[int]) -> list[int]:
@@ -91,18 +109,20 @@ class _TailIndex:
         return max((key.count("/") + 1 for key in self._keys), default=0)
 
     def find(self, name: str, folder: str) -> list[int]:
-        parts = self._key(name).split("/")
-        for first in range(len(parts)):
-            # `test/1.png` does not mean train/1.png: only unknown folders are ignored.
-            if first and parts[first - 1] in self._folders:
-                return []
-            tail = "/".join(parts[first:])
-            found = self._find_tail(tail, len(parts) - first)
-            if len(found) > 1:
-                exact = {f"{self._key(folder)}/{tail}", tail}
-                return [i for i in found if self._keys[i] in exact] or found
-            if found:
+        key = self._key(name)
+        found = self._find_tail(key, key.count("/") + 1)
+        if len(found) > 1:
+            exact = {f"{self._key(folder)}/{key}", key}
+            return [i for i in found if self._keys[i] in exact] or found
+        return found
+
+    def find_end(self, name: str, folder: str) -> list[int]:
+        first, _, end = self._key(name).partition("/")
+        # `test/1.png` does not mean train/1.png: only unknown folders are ignored.
+        while end and first not in self._folders:
+            if found := self.find(end, folder):
                 return found
+            first, _, end = end.partition("/")
         return []
 
     def _find_tail(self, tail: str, depth: int) -> list[int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cxr_tfds.errors import InputError
@@ -106,55 +107,40 @@ def _read_sheet(sheet: Any) -> Rows:
 
 
 def read_parquet_columns(path: SourcePath, name: str) -> list[str]:
-    """Returns the columns of a Parquet file. Raises the errors of `read_parquet_rows`."""
-    return _open_parquet(path, name)[0]
+    """Returns the columns of a Parquet file that have text, numbers or lists of them.
+
+    Columns of bytes and structures, such as encoded images, are ignored. Raises the errors of
+    `read_parquet_rows`.
+    """
+    with _open_parquet(path, name) as (table, types):
+        checks = [types.is_binary, types.is_large_binary, types.is_struct, types.is_map]
+        return [f.name for f in table.schema_arrow if not any(check(f.type) for check in checks)]
 
 
-def read_parquet_rows(path: SourcePath, name: str) -> Rows:
+def read_parquet_rows(path: SourcePath, name: str, columns: Sequence[str]) -> Rows:
     """Yields the rows of a Parquet file.
 
     Raises:
       InputError: The file is corrupt, or the package that reads it is missing.
     """
-    _, batches = _open_parquet(path, name)
     number = 0
-    for batch in batches:
-        for values in zip(*batch, strict=True):
-            number += 1
-            yield number, list(values)
+    with _open_parquet(path, name) as (table, _):
+        for batch in table.iter_batches(columns=list(columns)):
+            texts = [list(map(format_value, column.to_pylist())) for column in batch.columns]
+            for values in zip(*texts, strict=True):
+                number += 1
+                yield number, list(values)
 
 
-def _open_parquet(path: SourcePath, name: str) -> tuple[list[str], Iterator[list[list[str]]]]:
-    """Returns the columns, and an iterator over lists of the text of each column."""
+@contextlib.contextmanager
+def _open_parquet(path: SourcePath, name: str) -> Iterator[tuple[Any, Any]]:
+    """Yields the opened file and the module `pyarrow.types`."""
     parquet = import_reader("pyarrow.parquet", name)
     arrow = import_reader("pyarrow", name)
-    errors = (OSError, ValueError, arrow.ArrowException)
-
-    message = f"{name} is a corrupt Parquet file. Copy or download it again."
-
-    file = open_bytes(path)
-    try:
-        table = parquet.ParquetFile(file)
-        # Columns of bytes and structures, such as encoded images, have no text.
-        columns = [
-            field.name
-            for field in table.schema_arrow
-            if not any(check(field.type) for check in _list_checks(arrow.types))
-        ]
-    except errors as err:
-        file.close()
-        raise InputError(message) from err
-
-    def read() -> Iterator[list[list[str]]]:
+    with open_bytes(path) as file:
         try:
-            with file:
-                for batch in table.iter_batches(columns=columns):
-                    yield [list(map(format_value, column.to_pylist())) for column in batch.columns]
-        except errors as err:
-            raise InputError(message) from err
-
-    return columns, read()
-
-
-def _list_checks(types: Any) -> list[Callable[[Any], bool]]:
-    return [types.is_binary, types.is_large_binary, types.is_struct, types.is_map]
+            yield parquet.ParquetFile(file), arrow.types
+        except (OSError, arrow.ArrowException) as err:
+            raise InputError(
+                f"{name} is a corrupt Parquet file. Copy or download it again."
+            ) from err

@@ -149,12 +149,11 @@ def match_lists(
     missing: list[str] = []
     for split, (name, lines) in lists.items():
         for number, text in lines:
-            position = reader.find(text, name.rpartition("/")[0], f"{name}, line {number}")
+            position = reader.find_listed(text, name.rpartition("/")[0], f"{name}, line {number}")
             if position == -1 and not (number == lines[0][0] and is_image_column(text)):
                 missing.append(f"{text} ({name}, line {number})")
             elif position is not None and splits.setdefault(position, split) != split:
                 twice.append(f"{files.files[position].inner_path}: {splits[position]}, {split}")
-    reader.check()
     if twice:
         raise InputError(
             f"{len(twice):,} images in two lists of split_lists:\n  {join_names(twice, NEW_ROW)}\n"

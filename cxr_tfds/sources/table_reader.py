@@ -78,6 +78,7 @@ def list_table_images(source: Path, settings: ReaderSettings) -> Listing:
     for number, (file, table) in enumerate(zip(found.tables, tables, strict=True)):
         folder = file.inner_path.rpartition("/")[0]
         reader.read(number, table, columns[number], folder, found.splits[number])
+    reader.accept_loose_matches()
     _check_any_image(reader, tables, columns, found, source)
     groups = group_rows(reader.rows)
     labels = _read_labels(reader, groups, tables, columns, settings)

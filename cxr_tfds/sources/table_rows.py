@@ -44,6 +44,8 @@ class RowReader:
         self._excluded = excluded
         self._settings = settings
         self._unclear: list[str] = []
+        self._loose: list[Row] = []
+        self._accepted: dict[str, int] = {}  # name to position, of loose matches
         self._texts: dict[Any, Any] = {}
 
     def read(self, number: int, table: Table, columns: Columns, folder: str, split: str) -> None:
@@ -63,40 +65,78 @@ class RowReader:
         split_column = columns.image if columns.split is None else columns.split
         positions = [columns.image, patient, split_column, *columns.labels]
         share = self._texts.setdefault
+        unique_names = self._images.unique_names
         for line, cells in table.read_columns(positions):
             name = cells[0]
-            image = self.find(name, folder, f"{table.name}, line {line}")
+            image = unique_names.get(name)
+            rows, is_loose = self.rows, False
             if image is None:
-                continue
+                image, is_loose = self._find(name, folder, f"{table.name}, line {line}")
+                if image is None:
+                    continue
+                rows = self._loose if is_loose else self.rows if image >= 0 else self.missing
             label = tuple(cells[3:])
             row = Row(
                 number,
                 line,
                 image,
-                "" if image >= 0 else name,
+                name if is_loose or image < 0 else "",
                 share(label, label),
                 share(cells[1], cells[1]) if columns.patient is not None else "",
                 split or (share(cells[2], cells[2]) if columns.split is not None else ""),
             )
-            (self.rows if image >= 0 else self.missing).append(row)
-        self.check()
+            rows.append(row)
+        self._check()
 
-    def find(self, name: str, folder: str, where: str) -> int | None:
-        """Returns the position of an image, -1 if it does not exist, None if it is left out."""
+    def accept_loose_matches(self) -> None:
+        """Accepts the rows whose path ends like an image, unless several paths end like it.
+
+        Of the rows p1/view.png and p2/view.png none means the image other/view.png. Such rows count
+        as missing.
+        """
+        names: dict[int, set[str]] = {}
+        for row in self._loose:
+            names.setdefault(row.image, set()).add(row.name)
+        for row in self.rows:
+            if row.image in names:
+                names[row.image].add("")
+        for row in self._loose:
+            if len(names[row.image]) == 1:
+                self._accepted[row.name] = row.image
+                self.rows.append(row._replace(name=""))
+            else:
+                self.missing.append(row._replace(image=-1))
+        self._loose.clear()
+
+    def find_listed(self, name: str, folder: str, where: str) -> int | None:
+        """Returns the position of an image, -1 if it does not exist, None if it is left out.
+
+        Raises:
+          InputError: The path leads out of the source, or two images match.
+        """
+        position, is_loose = self._find(name, folder, where)
+        self._check()
+        return self._accepted.get(name, -1) if is_loose else position
+
+    def _find(self, name: str, folder: str, where: str) -> tuple[int | None, bool]:
+        """Returns the position as `find_listed`, and whether only the end of the path matches."""
         name = clean_name(name, where)
         if not name:
-            return -1
+            return -1, False
         found = self._images.find(name, folder)
         if len(found) == 1:
-            return found[0]
+            return found[0], False
         if found:
             if len(self._unclear) < _MAX_NAMES:
                 paths = [self._images.files[i].inner_path for i in found]
                 self._unclear.append(f"{where}: {join_names(paths)}")
-            return None
-        return None if self._excluded.find(name, folder) else -1
+            return None, False
+        if self._excluded.find(name, folder):
+            return None, False
+        ends = self._images.find_loosely(name, folder)
+        return (ends[0], True) if len(ends) == 1 else (-1, False)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raises InputError if two images match a row."""
         if self._unclear:
             raise InputError(

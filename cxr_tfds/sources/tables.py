@@ -67,7 +67,7 @@ def open_table(path: SourcePath, name: str = "", wanted: Sequence[str] = ()) -> 
         raise InputError(f"{name} is an old Excel file (XLS). Save it as XLSX, or as CSV in UTF-8.")
     if kind in ("xlsx", "parquet") and not head.startswith((b"PK", b"PAR1")):
         raise InputError(f"{name} is not {kind.upper()}: corrupt first bytes. Copy it again.")
-    if kind == "UTF-16" or b"\0" in head:
+    if kind == "UTF-16" or (kind not in ("xlsx", "parquet") and b"\0" in head):
         byte = 0 if kind == "UTF-16" else head.index(0)
         conversion = _explain_conversion("UTF-16", name)
         raise InputError(
@@ -76,7 +76,7 @@ def open_table(path: SourcePath, name: str = "", wanted: Sequence[str] = ()) -> 
         )
     if kind == "parquet":
         columns = read_parquet_columns(path, name)
-        return _make_table(name, lambda: read_parquet_rows(path, name), columns)
+        return _make_table(name, lambda: read_parquet_rows(path, name, columns), columns)
     if kind == "xlsx":
         notes: list[str] = []
         return _make_table(name, lambda: read_xlsx_rows(path, name, notes), None, wanted, notes)
