@@ -59,6 +59,16 @@ def test_is_valid_and_readable(folder: Path, caplog: pytest.LogCaptureFixture) -
     } == {name: split.num_examples for name, split in info.splits.items()}
 
 
+def test_a_build_writes_it(phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
+
+    folder = Path(build(Builder, phantom, tmp_path).data_path)
+    dataset = load(folder, caplog)
+    assert dataset.metadata.version == str(folder.name)
+    for file in dataset.metadata.file_objects:
+        assert file.sha256 == hashlib.sha256((folder / file.content_url).read_bytes()).hexdigest()
+
+
 def test_lists_every_shard_with_its_checksum(folder: Path) -> None:
     described = describe(folder)
     files = {
