@@ -74,6 +74,8 @@ def find_columns(table: Table, settings: ReaderSettings, files: SourceFiles) -> 
     label = settings.label
     if isinstance(label, list | tuple):
         labels = tuple(find_column(table, name) for name in label)
+        if len(set(labels)) < len(labels):
+            raise InputError(f"label={list(label)!r} has a column twice. Remove one.")
     else:
         if "label" not in known:
             known["label"] = _recognize(table, settings, "label", [known["image"]])

@@ -12,6 +12,7 @@ from cxr_tfds.sources.image import State
 from cxr_tfds.sources.negative import order_classes, sounds_negative
 from cxr_tfds.sources.paths import join_names
 from cxr_tfds.sources.settings import ReaderSettings
+from cxr_tfds.sources.table_columns import propose_config
 from cxr_tfds.text import did_you_mean
 
 Cells = tuple[str, ...]  # what a row states: one cell, or one for each column with a finding
@@ -144,6 +145,14 @@ def read_label_column(
             f"The label column has {len(names):,} different values, such as "
             f"{join_names(names[:3])}. "
             f"Expected classes, at most {_MAX_CLASSES:,}. Give another column as label."
+        )
+    if not names:
+        raise InputError("No image has a label. Give another column as label.")
+    if settings.classes is None and "-1" in names and {*names} <= {"-1", "0", "1"}:
+        raise InputError(
+            f"The label column has the values {join_names(names)}. To read 1, 0 and -1 as present, "
+            f"absent and uncertain, give a list of columns: --config "
+            f"{propose_config(settings, label=[settings.label or 'LABEL_COLUMN'])}"
         )
     negatives = {_normalize(n) for n in names if _is_negative(n, names, settings)}
     groups = _group_classes(settings.classes, names)

@@ -93,14 +93,14 @@ def list_table_images(source: Path, settings: ReaderSettings) -> Listing:
         rule = settings.repeated_rows
         notes.append(f"Images with several rows: {several:,}. Rule: repeated_rows={rule!r}.")
     splits, split_notes = _find_splits(images, reader, found, settings, left_out)
+    has_patients = any(own.patient is not None for own in columns)
     listed = []
     for position, image in images.items():
         split = splits.get(position, "") if splits else "train"
         inner_path, path = files[position]
         if split:
-            by_column = columns[0].patient is not None
             image_id = f"{split}/{inner_path}" if splits else inner_path
-            patient = image.patient if by_column else find_patient(inner_path)
+            patient = image.patient if has_patients else find_patient(inner_path)
             label, states = image.meaning.label, image.meaning.states
             listed.append(SourceImage(path, split, label, image_id, None, patient, states))
         else:
@@ -120,7 +120,7 @@ def list_table_images(source: Path, settings: ReaderSettings) -> Listing:
             *notes,
             *labels.notes,
             *split_notes,
-            *_describe_patients(listed, columns),
+            *_describe_patients(listed, has_patients),
         ),
     )
 
@@ -190,12 +190,17 @@ def _check_any_image(
 ) -> None:
     if reader.rows:
         return
+    if not reader.missing:
+        raise InputError(
+            f"{source}: all images of the table are left out as masks, or by the settings include "
+            "and exclude. Change these settings."
+        )
     images = [file.inner_path for file in found.images.files[:3]]
+    values = [row.name or "(empty)" for row in reader.missing[:3]]
     column = tables[0].columns[columns[0].image]
     raise InputError(
         f"No row of {join_names([table.name for table in tables])} has an image in {source}. The "
-        f"column {column!r} has values such as "
-        f"{join_names([row.name for row in reader.missing[:3]])}; the source has images such as "
+        f"column {column!r} has values such as {join_names(values)}; the source has images such as "
         f"{join_names(images)}. Name the column with the setting image, or give the folder of the "
         "images."
     )
@@ -264,14 +269,10 @@ def _find_splits(
     return splits, []
 
 
-def _describe_patients(images: Sequence[SourceImage], columns: Sequence[Columns]) -> list[str]:
-    if any(image.patient_id for image in images):
-        patients = {image.patient_id for image in images} - {""}
-        return (
-            []
-            if columns[0].patient is not None
-            else [f"Patients recognized in file names: {len(patients):,}."]
-        )
+def _describe_patients(images: Sequence[SourceImage], by_column: bool) -> list[str]:
+    patients = {image.patient_id for image in images} - {""}
+    if patients:
+        return [] if by_column else [f"Patients recognized in file names: {len(patients):,}."]
     return [
         "No patient is known, so images of one patient may be in several splits. "
         "Name the column with the setting patient."

@@ -196,3 +196,24 @@ def test_repeated_rows_of_states(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rows contradict each other"):
         read(source, label=columns)
     assert states(read(source, label=columns, repeated_rows="any")) == {"a.png": (P, U, A, X)}
+
+
+def test_uncertain_is_not_a_class(tmp_path: Path) -> None:
+    source = draw(tmp_path, "a.png", "b.png", "c.png")
+    table(source, "image,Mass", "a,1.0", "b,0.0", "c,-1.0")
+    with pytest.raises(InputError, match="has the values -1, 0, 1") as error:
+        read(source, label="Mass")
+    assert config_of(error) == {"table": "t.csv", "label": ["Mass"]}
+    assert list(states(read(source, label=["Mass"])).values()) == [(P,), (A,), (U,)]
+    with pytest.raises(InputError, match="has a column twice"):
+        read(source, label=["Mass", "mass"])
+
+
+def test_images_without_any_label(tmp_path: Path) -> None:
+    source = draw(tmp_path, "a.png", "b.png")
+    table(source, "image,label", "a,", "b,")
+    with pytest.raises(InputError, match="No image has a label"):
+        read(source)
+    table(source, "image,label", "a,Normal", "b,Mass")
+    with pytest.raises(InputError, match="all images of the table are left out as masks"):
+        read(source, exclude=["*"])

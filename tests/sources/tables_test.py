@@ -105,7 +105,12 @@ def test_json_lines(tmp_path: Path) -> None:
 
 
 def test_xlsx(tmp_path: Path) -> None:
-    rows = [HEADER, ["a.png", "Normal", 40.0], [None, None, None], ["b.png", None, 7]]
+    rows: list[list[Any]] = [
+        HEADER,
+        ["a.png", "Normal", 40.0],
+        [None, None, None],
+        ["b.png", None, 7],
+    ]
     table = open_table(write_xlsx(tmp_path / "t.xlsx", [], rows, [["other"]]))
     assert read(table) == [["a.png", "Normal", "40"], ["b.png", "", "7"]]
     assert [line for line, _ in table.read_columns([0])] == [2, 4]
