@@ -41,7 +41,7 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of a model with batch norm and dropout that is built and traced in no time."""
     from cxr_tfds.models import MODELS, ModelEntry
 
-    def build(shape: tuple[int, int, int], classes: int) -> Any:
+    def build(shape: tuple[int, int, int], outputs: int) -> Any:
         from keras import Input, Model, layers
 
         pixels = Input(shape, name="image")
@@ -49,7 +49,7 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> str:
         x = layers.ReLU()(layers.BatchNormalization(name="norm")(x))
         x = layers.Conv2D(8, 3, strides=4, activation="relu", name="second")(x)
         x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
-        logits = layers.Dense(1 if classes == 2 else classes, dtype="float32", name="logits")(x)
+        logits = layers.Dense(outputs, dtype="float32", name="logits")(x)
         return Model(pixels, logits, name="tiny")
 
     monkeypatch.setitem(

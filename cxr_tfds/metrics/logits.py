@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -28,23 +29,32 @@ def logit(probabilities: np.ndarray | float, epsilon: float = 0.0) -> np.ndarray
     return np.log(values) - np.log1p(-values)
 
 
-def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Returns probabilities of the finding (N,) or of each class (N, K), shaped as `logits`."""
+def probabilities(
+    logits: np.ndarray, temperature: ArrayLike = 1.0, *, several_findings: bool = False
+) -> np.ndarray:
+    """Returns probabilities shaped as `logits`.
+
+    Args:
+      logits: Of the finding (N,), or of each class or finding (N, K).
+      temperature: One number, or one for each finding (K,).
+      several_findings: Whether the columns are findings, of which an image may have several.
+        Otherwise they are classes, whose probabilities add up to 1.
+    """
     values = np.asarray(logits, dtype=np.float64)
-    if values.ndim == 1:
-        return sigmoid(values / temperature)
+    if values.ndim == 1 or several_findings:
+        return sigmoid(values / np.asarray(temperature))
     # Subtract first: large logits divided by a small temperature may both become infinite.
     return softmax((values - values.max(axis=-1, keepdims=True)) / temperature)
 
 
-def decisions(probabilities: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Returns class numbers int64 (N,).
+def decisions(probabilities: np.ndarray, threshold: ArrayLike | None) -> np.ndarray:
+    """Returns class numbers int64 (N,); or for several findings 1 or 0 for each, int64 (N, K).
 
     Args:
-      probabilities: Of the finding (N,), or of each class (N, K).
-      threshold: The finding is predicted from this probability on. None selects the most probable
-        class of (N, K).
+      probabilities: Of the finding (N,), or of each class or finding (N, K).
+      threshold: The finding is predicted from this probability on; one number, or one for each
+        finding (K,). None selects the most probable class of (N, K).
     """
     if threshold is None:
         return probabilities.argmax(axis=1)
-    return (probabilities >= threshold).astype(np.int64)
+    return (probabilities >= np.asarray(threshold)).astype(np.int64)

@@ -67,45 +67,83 @@ def evaluate_split(
     Raises:
       InputError: A probability or a score is NaN or infinite.
     """
-    known, values = np.asarray(labels), as_finite(probabilities, "probabilities")
-    predicted = decisions(values, threshold)
-    scores = values if ranking_scores is None else as_finite(ranking_scores, "scores")
-    classes = 2 if values.ndim == 1 else values.shape[1]
-    names = tuple(class_names or map(str, range(classes)))
-    supports = dict(zip(names, np.bincount(known, minlength=classes).tolist(), strict=True))
-    members = _members(known, findings) if findings is not None else {}
-    measure_classes = _measure_classes(known, values, predicted, names, scores)
-
-    def measure(weights: np.ndarray) -> dict[_Key, np.ndarray]:
-        return measure_classes(weights) | {
-            ("findings", name, "sensitivity"): divide(
-                weights @ (images & (predicted > 0)), weights @ images
-            )
-            for name, images in members.items()
-        }
-
-    flat: dict[_Key, Any] = {}
-    groups = number_groups(patients, len(known))
-    drawn = [measure(weights) for weights in bootstrap_weights(groups, resamples, seed)]
-    missing = " or ".join(name for name, support in supports.items() if not support)
-    for key, (value,) in measure(np.ones((1, len(known)))).items():
-        resampled = np.concatenate([metrics[key] for metrics in drawn])
-        flat[key] = bootstrap_interval(value, resampled)
-        if flat[key]["value"] is None:
-            flat[key]["undefined"] = _reason(key, names, missing)
-    for name, support in supports.items():
-        flat["classes", name, "support"] = support
-    for name, images in members.items():
-        flat["findings", name, "images"] = int(images.sum())
-    table = _nest(flat)
+    summary = SplitMetrics(
+        labels, probabilities, threshold, class_names, findings=findings, scores=ranking_scores
+    )
+    groups = number_groups(patients, summary.images)
+    drawn = [summary.measure(weights) for weights in bootstrap_weights(groups, resamples, seed)]
+    table = summary.table(drawn)
     if not class_names:
         del table["classes"]
-    matrix: Any = confusion_tables(np.ones((1, len(known))), known, predicted, classes)[0]
-    matrix = matrix.astype(int).tolist()
-    if classes == 2:
-        (tn, fp), (fn, tp) = matrix
-        matrix = {"tn": tn, "fp": fp, "fn": fn, "tp": tp}
-    return {**table, "confusion_matrix": matrix, "threshold": threshold, "images": len(known)}
+    return table
+
+
+class SplitMetrics:
+    """The metrics of a split as functions of the weights of its images.
+
+    For the arguments see `evaluate_split`; `scores` are its `ranking_scores`.
+    """
+
+    def __init__(
+        self,
+        labels: ArrayLike,
+        probabilities: ArrayLike,
+        threshold: float | None,
+        class_names: Sequence[str] | None,
+        *,
+        findings: Sequence[str] | None = None,
+        scores: ArrayLike | None = None,
+    ) -> None:
+        known, values = np.asarray(labels), as_finite(probabilities, "probabilities")
+        self.labels, self.threshold, self.images = known, threshold, len(known)
+        self.classes = 2 if values.ndim == 1 else values.shape[1]
+        self.names = tuple(class_names or map(str, range(self.classes)))
+        self._predicted = decisions(values, threshold)
+        self._members = _members(known, findings) if findings is not None else {}
+        self._measure_classes = _measure_classes(
+            known,
+            values,
+            self._predicted,
+            self.names,
+            values if scores is None else as_finite(scores, "scores"),
+        )
+
+    def measure(self, weights: np.ndarray) -> dict[_Key, np.ndarray]:
+        """Returns each metric (R,) under weights (R, N), NaN where undefined."""
+        return self._measure_classes(weights) | {
+            ("findings", name, "sensitivity"): divide(
+                weights @ (images & (self._predicted > 0)), weights @ images
+            )
+            for name, images in self._members.items()
+        }
+
+    def table(self, drawn: Sequence[dict[_Key, np.ndarray]]) -> dict[str, Any]:
+        """Returns the table that `evaluate_split` describes; `drawn` are measures of resamples."""
+        counts = np.bincount(self.labels, minlength=self.classes).tolist()
+        supports = dict(zip(self.names, counts, strict=True))
+        missing = " or ".join(name for name, support in supports.items() if not support)
+        flat: dict[_Key, Any] = {}
+        every_image = np.ones((1, self.images))
+        for key, (value,) in self.measure(every_image).items():
+            resampled = np.concatenate([metrics[key] for metrics in drawn])
+            flat[key] = bootstrap_interval(value, resampled)
+            if flat[key]["value"] is None:
+                flat[key]["undefined"] = _reason(key, self.names, missing)
+        for name, support in supports.items():
+            flat["classes", name, "support"] = support
+        for name, images in self._members.items():
+            flat["findings", name, "images"] = int(images.sum())
+        tables = confusion_tables(every_image, self.labels, self._predicted, self.classes)
+        matrix: Any = tables[0].astype(int).tolist()
+        if self.classes == 2:
+            (tn, fp), (fn, tp) = matrix
+            matrix = {"tn": tn, "fp": fp, "fn": fn, "tp": tp}
+        return {
+            **_nest(flat),
+            "confusion_matrix": matrix,
+            "threshold": self.threshold,
+            "images": self.images,
+        }
 
 
 def _reason(key: _Key, names: Sequence[str], missing: str) -> str:

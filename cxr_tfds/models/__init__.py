@@ -1,7 +1,7 @@
 """The models by name. Importing the package loads no Keras; building a model does.
 
 Every model maps pixels 0 to 255 (N, S, S, C) to float32 logits: (N, 1) for two classes, (N, K) for
-K > 2. It contains the normalization of the pixels, but no augmentation.
+K > 2 classes or K findings. It contains the normalization of the pixels, but no augmentation.
 """
 
 from cxr_tfds.models.cost import multiply_adds

@@ -34,7 +34,7 @@ BACKBONES = {
 }
 
 
-def backbone_model(name: str, shape: tuple[int, int, int], classes: int) -> Any:
+def backbone_model(name: str, shape: tuple[int, int, int], outputs: int) -> Any:
     """Returns a network of `keras.applications` with global average pooling and logits on top.
 
     The layers of the network are layers of the model itself and keep Keras's names, so that
@@ -49,7 +49,7 @@ def backbone_model(name: str, shape: tuple[int, int, int], classes: int) -> Any:
     if scale is not None:
         x = layers.Rescaling(scale, offset)(x)
     body = bare_network(name, input_tensor=x)
-    return Model(pixels, logits(layers.GlobalAveragePooling2D()(body.output), classes), name=name)
+    return Model(pixels, logits(layers.GlobalAveragePooling2D()(body.output), outputs), name=name)
 
 
 def bare_network(name: str, weights: str | None = None, **options: Any) -> Any:

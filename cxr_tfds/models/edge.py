@@ -7,7 +7,7 @@ from typing import Any
 from cxr_tfds.models.head import logits
 
 
-def edge(shape: tuple[int, int, int], classes: int) -> Any:
+def edge(shape: tuple[int, int, int], outputs: int) -> Any:
     """Returns a small residual CNN for int8: convolutions, batch norm, ReLU, pooling and one dense.
 
     After conversion only CONV_2D, ADD, MUL, MEAN and FULLY_CONNECTED remain, all with per-channel
@@ -37,4 +37,4 @@ def edge(shape: tuple[int, int, int], classes: int) -> Any:
     x = residual(conv(x, 96, strides=2), 96)
     x = conv(x, 96, strides=2)
     x = layers.GlobalAveragePooling2D()(x)
-    return Model(pixels, logits(x, classes), name="edge")
+    return Model(pixels, logits(x, outputs), name="edge")

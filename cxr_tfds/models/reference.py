@@ -13,7 +13,7 @@ from cxr_tfds.models.head import logits
 _ALEXNET_SIDE = 6  # of the last feature maps, Krizhevsky et al. 2012, figure 2
 
 
-def xray_cnn5(shape: tuple[int, int, int], classes: int) -> Any:
+def xray_cnn5(shape: tuple[int, int, int], outputs: int) -> Any:
     """Returns five 3 x 3 convolutions, each with pooling, and three dense layers.
 
     It has 1,467,137 parameters at 500 x 500 x 1 and agrees layer by layer with the summary printed
@@ -28,10 +28,10 @@ def xray_cnn5(shape: tuple[int, int, int], classes: int) -> Any:
     x = layers.Flatten()(x)
     x = layers.Dense(128, activation="relu")(x)
     x = layers.Dense(64, activation="relu")(x)
-    return _model(pixels, x, classes, "xray-cnn5")
+    return _model(pixels, x, outputs, "xray-cnn5")
 
 
-def covid_cnn4(shape: tuple[int, int, int], classes: int) -> Any:
+def covid_cnn4(shape: tuple[int, int, int], outputs: int) -> Any:
     """Returns four 3 x 3 convolutions with dropout and two dense layers.
 
     It has 5,723,457 parameters at 224 x 224 x 3 and follows the published description (layers,
@@ -48,10 +48,10 @@ def covid_cnn4(shape: tuple[int, int, int], classes: int) -> Any:
     x = layers.Flatten()(x)
     x = layers.Dense(64, activation="relu")(x)
     x = layers.Dropout(0.5)(x)
-    return _model(pixels, x, classes, "covid-cnn4")
+    return _model(pixels, x, outputs, "covid-cnn4")
 
 
-def pneumonia_cnn1(shape: tuple[int, int, int], classes: int) -> Any:
+def pneumonia_cnn1(shape: tuple[int, int, int], outputs: int) -> Any:
     """Returns one 3 x 3 convolution with pooling and two dense layers.
 
     It has 3,937,409 parameters at 64 x 64 x 3 and follows the published description (layers,
@@ -63,10 +63,10 @@ def pneumonia_cnn1(shape: tuple[int, int, int], classes: int) -> Any:
     x = layers.MaxPooling2D()(layers.Conv2D(32, 3, activation="relu")(x))
     x = layers.Flatten()(x)
     x = layers.Dense(128, activation="relu")(x)
-    return _model(pixels, x, classes, "pneumonia-cnn1")
+    return _model(pixels, x, outputs, "pneumonia-cnn1")
 
 
-def ct_cnn3(shape: tuple[int, int, int], classes: int) -> Any:
+def ct_cnn3(shape: tuple[int, int, int], outputs: int) -> Any:
     """Returns three blocks of convolution, batch norm and pooling and two dense layers, for CT.
 
     The published description gives the blocks and their first 32 filters, but no sizes. Chosen
@@ -82,10 +82,10 @@ def ct_cnn3(shape: tuple[int, int, int], classes: int) -> Any:
     x = layers.Flatten()(x)
     x = layers.Dense(128, activation="relu")(x)
     x = layers.Dropout(0.5)(x)
-    return _model(pixels, x, classes, "ct-cnn3")
+    return _model(pixels, x, outputs, "ct-cnn3")
 
 
-def alexnet_gray(shape: tuple[int, int, int], classes: int) -> Any:
+def alexnet_gray(shape: tuple[int, int, int], outputs: int) -> Any:
     """Returns five convolutions and three dense layers after AlexNet, for greyscale images.
 
     Kernels, strides, filters and overlapping pooling follow Krizhevsky, Sutskever and Hinton
@@ -112,7 +112,7 @@ def alexnet_gray(shape: tuple[int, int, int], classes: int) -> Any:
     for _ in range(2):
         x = layers.Dense(1024, activation="relu", kernel_initializer="he_normal")(x)
         x = layers.Dropout(0.5)(x)
-    return _model(pixels, x, classes, "alexnet-gray")
+    return _model(pixels, x, outputs, "alexnet-gray")
 
 
 def _scaled_input(shape: tuple[int, int, int]) -> tuple[Any, Any]:
@@ -123,7 +123,7 @@ def _scaled_input(shape: tuple[int, int, int]) -> tuple[Any, Any]:
     return pixels, layers.Rescaling(1 / 255)(pixels)
 
 
-def _model(pixels: Any, features: Any, classes: int, name: str) -> Any:
+def _model(pixels: Any, features: Any, outputs: int, name: str) -> Any:
     from keras import Model
 
-    return Model(pixels, logits(features, classes), name=name)
+    return Model(pixels, logits(features, outputs), name=name)

@@ -20,12 +20,12 @@ Shape = tuple[int, int, int]
 class ModelEntry(NamedTuple):
     """A model and its properties."""
 
-    build: Callable[[Shape, int], Any]  # takes (S, S, C) and classes; gives random weights
+    build: Callable[[Shape, int], Any]  # takes (S, S, C) and number of logits; gives random weights
     source: str  # publication or origin
     smallest: int  # side of the smallest images it takes, in pixels
     channels: tuple[int, ...] | None  # numbers of channels it takes; None: any
     shape: Shape  # (S, S, C) of the images it was made for
-    parameters: int  # for two classes at `shape`
+    parameters: int  # with one logit at `shape`
     multiply_adds: int  # for one image at `shape`
     pretrained: bool = False  # whether ImageNet weights exist
 
@@ -69,15 +69,15 @@ for _name, _source, _parameters, _multiply_adds in (
     )
 
 
-def build_model(name: str, shape: Shape, classes: int, *, weights: str = NEW) -> Any:
-    """Builds a model of `MODELS` for at least 2 classes and loads its weights.
+def build_model(name: str, shape: Shape, outputs: int, *, weights: str = NEW) -> Any:
+    """Builds a model of `MODELS` with logits (N, `outputs`) and loads its weights.
 
     `weights` is "none", "imagenet" or a path. Raises an InputError if the model is unknown, does
     not take images of `shape`, or has no such weights.
     """
     check_shape(name, shape)
     check_weights(name, weights)
-    model = MODELS[name].build(shape, classes)
+    model = MODELS[name].build(shape, outputs)
     load_weights(model, weights)
     return model
 

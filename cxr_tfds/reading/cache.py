@@ -34,7 +34,7 @@ _VALID_CRC = 0x2144DF1C  # the CRC-32 of any bytes followed by their own CRC-32
 _CHUNK_BYTES = 1 << 20
 
 Gather = Callable[[tf.Tensor], tf.Tensor]  # indices int (B,) to images uint8 (B, S, S, C)
-Source = tuple[Gather, tf.Tensor]  # and the labels of the split, int64 (N,)
+Source = tuple[Gather, tf.Tensor]  # and the labels of the split, int64 (N,) or (N, K)
 
 
 def fits_in_memory(dataset: BuiltDataset, split: str) -> bool:
@@ -49,15 +49,16 @@ def in_memory(dataset: BuiltDataset, split: str) -> Source:
       InputError: A shard is corrupt, or the split does not fit in memory.
     """
     images = _allocate((dataset.sizes[split], *dataset.shape))
-    labels = np.empty(len(images), np.int64)
+    labels: list[np.ndarray] = []
     start = 0
     for batch in _read(dataset, split, "image", "label"):
         stop = start + len(batch["label"])
-        images[start:stop], labels[start:stop] = batch["image"], batch["label"]
+        images[start:stop] = batch["image"]
+        labels.append(batch["label"])
         start = stop
     # Takes over the memory; tf.constant would copy it.
     tensor = tf.experimental.dlpack.from_dlpack(images.__dlpack__())
-    return lambda index: tf.gather(tensor, index), tf.constant(labels)
+    return lambda index: tf.gather(tensor, index), tf.constant(np.concatenate(labels))
 
 
 def _read(dataset: BuiltDataset, split: str, *fields: str) -> Iterator[dict[str, np.ndarray]]:

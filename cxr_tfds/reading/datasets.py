@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.reading import Shard
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
+from cxr_tfds.sources.paths import join_names
+from cxr_tfds.task import Task
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,6 +25,9 @@ RECORD_BYTES = 16  # the length and checksums of a TFRecord, without its content
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _FITTED_SIZE = 224  # of source files, unless another size is requested
 _NO_FINDING = "none"
+_STATES = "states"
+# The target that an uncertain or unknown finding becomes; NaN does not count.
+POLICIES = {"ignore": math.nan, "positive": 1.0, "negative": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +37,8 @@ class BuiltDataset:
     Attributes:
       name: dataset/config:version.
       shape: (S, S, C) of its uint8 images.
-      labels: Names of the classes to learn, the negative class first.
+      labels: Names of the classes to learn, the negative class first; or of the findings, if an
+        image may have several.
       fit: How source images were fitted to S x S, see `cxr_tfds.imaging.pixels`.
       fingerprint: SHA-256 of all examples; datasets with the same one hold the same examples.
       shards: Split to the paths of its shards, in order.
@@ -38,7 +46,11 @@ class BuiltDataset:
       encoded: Whether it stores source files (config `original`), which are fitted when read.
       findings: Names of the findings, such as bacteria and virus, which are finer than the labels;
         empty if it has none.
-      target: The field that is read as the label: "label" or "finding".
+      grey_levels: How values of more than 8 bits became grey values.
+      target: The field that is read as the label: "label", "finding", or "states" if an image may
+        have several findings.
+      uncertain: What an uncertain finding is trained as: "ignore", "positive" or "negative".
+      unknown: What an unknown finding means in every split: "ignore", "positive" or "negative".
     """
 
     name: str
@@ -50,7 +62,20 @@ class BuiltDataset:
     shard_sizes: dict[str, list[int]]
     encoded: bool = False
     findings: tuple[str, ...] = ()
+    grey_levels: GreyLevels = GreyLevels()
     target: str = "label"
+    uncertain: str = "ignore"
+    unknown: str = "ignore"
+
+    @property
+    def task(self) -> Task:
+        """What a model predicts about its images."""
+        return Task.choose(self.labels, several_findings=self.target == _STATES)
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits of a model for it."""
+        return self.task.outputs(self.labels)
 
     def train(
         self,
@@ -83,7 +108,8 @@ class BuiltDataset:
 
         Returns:
           A prefetched dataset of (images uint8 (B, S, S, C), labels float32 (B, 1)); for K > 2
-          classes the labels are one-hot, float32 (B, K).
+          classes the labels are one-hot, float32 (B, K). If an image may have K findings, they are
+          float32 (B, K): 1 present, 0 absent, NaN where the finding does not count.
 
         Raises:
           InputError: The split is empty or smaller than a batch of all readers, `cache` is unknown,
@@ -104,10 +130,12 @@ class BuiltDataset:
           batch_size: Images in a batch; the last one may be smaller.
           with_ids: Whether to yield a third element, which Keras does not take: a dictionary of
             `image_id` and `patient_id` string (B,), "" if unknown, `label` (the class number) and
-            `finding` int64 (B,), -1 if unknown.
+            `finding` int64 (B,), -1 if unknown. If an image may have several findings, `label` is
+            int64 (B, K): 1 present, 0 absent, -1 uncertain, -2 unknown.
 
         Returns:
-          A dataset of images and labels as `train` returns them.
+          A dataset of images and labels as `train` returns them, but uncertain findings never
+          count: they are no reference to measure with.
 
         Raises:
           InputError: The split does not exist or is empty.
@@ -120,10 +148,17 @@ class BuiltDataset:
         """Returns the dataset with the field `target`, "label" or "finding", as its label.
 
         Raises:
-          InputError: The dataset has no findings.
+          InputError: The dataset has no findings that are finer than its label.
         """
         if target == self.target:
             return self
+        if self.task is Task.FINDINGS:
+            if target == "label":
+                return self
+            raise InputError(
+                f"{self.name} has no target {target!r}: its images may have several findings "
+                f"({join_names(self.labels)}), which are learned together. Omit the target."
+            )
         if target != "finding" or len(self.findings) < 2:
             raise InputError(
                 f"{self.name} has no target {target!r}; it has {len(self.findings)} findings and "
@@ -132,6 +167,31 @@ class BuiltDataset:
         # An image without a finding belongs to the negative class.
         labels = tuple(self.labels[0] if name == _NO_FINDING else name for name in self.findings)
         return dataclasses.replace(self, target=target, labels=labels)
+
+    def labelled(self, *, uncertain: str = "ignore", unknown: str = "ignore") -> BuiltDataset:
+        """Returns the dataset with other targets where its source is uncertain or silent.
+
+        The CheXpert paper (https://arxiv.org/abs/1901.07031, section 3) calls the three ways to
+        train on uncertain findings U-Ignore, U-Ones and U-Zeros.
+
+        Args:
+          uncertain: What an uncertain finding is trained as: "ignore", "positive" or "negative".
+            Evaluation ignores it in any case.
+          unknown: What an unknown finding, which the source does not mention, means in every split:
+            "ignore", "positive" or "negative".
+
+        Raises:
+          InputError: A value is unknown, or the images have one class each.
+        """
+        for name, policy in (("uncertain", uncertain), ("unknown", unknown)):
+            if policy not in POLICIES:
+                raise InputError(f"{name}={policy!r}; expected one of {', '.join(POLICIES)}.")
+            if policy != "ignore" and self.task is not Task.FINDINGS:
+                raise InputError(
+                    f"{name}={policy!r} is for datasets whose images may have several findings; "
+                    f"every image of {self.name} has one class. Omit it."
+                )
+        return dataclasses.replace(self, uncertain=uncertain, unknown=unknown)
 
     def fitted(self, size: int, *, channels: int = 1, fit: str = "stretch") -> BuiltDataset:
         """Returns a dataset of source files with another size, number of channels or fit.
@@ -234,6 +294,8 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
         shard_sizes={split: list(splits[split].shard_lengths) for split in splits},
         encoded=encoded,
         findings=tuple(info.features["finding"].names) if "finding" in info.features else (),
+        grey_levels=GreyLevels.from_metadata(metadata),
+        target=_STATES if metadata.get("several_findings") else "label",
     )
 
 

@@ -16,6 +16,7 @@ _READ_BACK_AHEAD = 4  # batches
 _READ_BUFFER_BYTES = 256 << 10
 
 TEXT_FIELDS = ("image_id", "patient_id")
+STATES = "states"  # only in datasets whose images may have several findings
 _TYPES = dict.fromkeys(("image", *TEXT_FIELDS), tf.string) | dict.fromkeys(
     ("label", "finding", "height", "width"), tf.int64
 )
@@ -25,10 +26,17 @@ def parse_batch(serialized: tf.Tensor, fields: Iterable[str]) -> dict[str, Any]:
     """Parses N serialized examples, string (N,), in one call.
 
     Returns:
-      Field to tensor: string (N,) for the stored bytes of `image` and for ids, else int64 (N,).
+      Field to tensor: string (N,) for the stored bytes of `image` and for ids; int64 (N, K) for
+      `states`, with K = 0 if the examples have none; else int64 (N,).
     """
     return tf.io.parse_example(
-        serialized, {f: tf.io.FixedLenFeature([], _TYPES[f]) for f in fields}
+        serialized,
+        {
+            field: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+            if field == STATES
+            else tf.io.FixedLenFeature([], _TYPES[field])
+            for field in fields
+        },
     )
 
 
@@ -41,7 +49,7 @@ def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
     """Returns the image ids of a split in stored order and the SHA-256 of all its examples."""
     ids: list[str] = []
     digest = hashlib.sha256()
-    fields = sorted(_TYPES)
+    fields = [*sorted(_TYPES), STATES]
     batches = (
         shard_reader(list(shards))
         .batch(_READ_BACK_BATCH)
@@ -51,8 +59,8 @@ def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
     for parsed in batches.as_numpy_iterator():
         ids += [image_id.decode() for image_id in parsed["image_id"]]
         # Not the serialized bytes: the order of their fields differs from process to process.
-        for values in zip(*(parsed[field] for field in fields), strict=True):
-            for value in values:
+        for *values, states in zip(*(parsed[field] for field in fields), strict=True):
+            for value in (*values, *states):
                 content = value if isinstance(value, bytes) else b"%d" % value
                 digest.update(b"%d " % len(content))
                 digest.update(content)

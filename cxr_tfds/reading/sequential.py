@@ -15,8 +15,10 @@ import tensorflow as tf
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import radiograph
 from cxr_tfds.parallel import all_cores
-from cxr_tfds.reading.datasets import RECORD_BYTES, BuiltDataset
+from cxr_tfds.reading.datasets import POLICIES, RECORD_BYTES, BuiltDataset
 from cxr_tfds.reading.records import TEXT_FIELDS, parse_batch, shard_reader
+from cxr_tfds.sources.image import State
+from cxr_tfds.task import Task
 
 _pool = functools.cache(all_cores)
 _ID_FIELDS = ("image_id", "patient_id", "label", "finding")
@@ -32,7 +34,8 @@ def parse(serialized: tf.Tensor, dataset: BuiltDataset, fields: Sequence[str]) -
 
     Returns:
       Field to tensor: `image` uint8 (N, S, S, C), fitted on the fly if the dataset stores source
-      files; texts string (N,); the others int64 (N,). `label` is the field `dataset.target`.
+      files; texts string (N,); the others int64 (N,). `label` is the field `dataset.target`, int64
+      (N, K) if that is `states`.
     """
     stored = {field: dataset.target if field == "label" else field for field in fields}
     values = parse_batch(serialized, set(stored.values()))
@@ -61,17 +64,30 @@ def image_function(
 def fit_files(files: Iterable[bytes], dataset: BuiltDataset) -> np.ndarray:
     """Returns N source files as uint8 (N, S, S, C), fitted by `radiograph` on all cores."""
     size, _, channels = dataset.shape
-    fitted = _pool().map(
-        lambda data: radiograph(data, size, fit=dataset.fit, channels=channels).pixels, files
-    )
-    return np.stack(list(fitted))
+
+    def fit(data: bytes) -> np.ndarray:
+        levels = dataset.grey_levels
+        return radiograph(data, size, fit=dataset.fit, channels=channels, levels=levels).pixels
+
+    return np.stack(list(_pool().map(fit, files)))
 
 
-def encode_labels(labels: tf.Tensor, dataset: BuiltDataset) -> tf.Tensor:
-    """Returns class numbers int64 (N,) as float32 (N, 1), or one-hot (N, K) for K > 2 classes."""
-    if len(dataset.labels) > 2:
+def encode_labels(labels: tf.Tensor, dataset: BuiltDataset, *, training: bool = False) -> tf.Tensor:
+    """Returns the targets of a model, float32: (N, 1) for two classes, otherwise (N, K).
+
+    Class numbers int64 (N,) become 0 or 1, or one-hot for K > 2 classes. States int64 (N, K) of
+    findings become 1, 0, or NaN where they do not count. `training` applies `dataset.uncertain`;
+    otherwise uncertain states do not count.
+    """
+    if dataset.task is Task.MULTICLASS:
         return tf.one_hot(labels, len(dataset.labels))
-    return tf.cast(labels, tf.float32)[:, tf.newaxis]
+    targets = tf.cast(labels, tf.float32)
+    if dataset.task is Task.BINARY:
+        return targets[:, tf.newaxis]
+    uncertain = dataset.uncertain if training else "ignore"
+    for state, policy in ((State.UNCERTAIN, uncertain), (State.UNKNOWN, dataset.unknown)):
+        targets = tf.where(labels == state, POLICIES[policy], targets)
+    return targets
 
 
 def field_batches(
@@ -111,7 +127,8 @@ def read_columns(dataset: BuiltDataset, split: str, *fields: str) -> dict[str, n
     """Returns `fields` of a complete split without its images.
 
     Returns:
-      Field to its values in stored order: str (N,) for ids, int64 (N,) for the others.
+      Field to its values in stored order: str (N,) for ids, int64 (N,) for the others, (N, K) for
+      the `label` of a dataset whose images may have several findings.
 
     Raises:
       InputError: The split does not exist or is empty, or a shard is corrupt.

@@ -78,7 +78,7 @@ def served_batches(
 
     def images_and_labels(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         parsed = parse(serialized, dataset, ("image", "label"))
-        return parsed["image"], encode_labels(parsed["label"], dataset)
+        return parsed["image"], encode_labels(parsed["label"], dataset, training=True)
 
     batches = records().batch(batch_size).map(images_and_labels, tf.data.AUTOTUNE)
     policy = tf.data.experimental.service.ShardingPolicy.DYNAMIC

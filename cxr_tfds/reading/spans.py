@@ -34,13 +34,13 @@ def find_images(shards: Sequence[str], label: str = "label") -> tuple[Spans, np.
     """Finds the images of a split; reads every record once and verifies its checksums.
 
     Returns:
-      The positions of the images and their values of the field `label`, int64 (N,).
+      The positions of the images and their values of the field `label`, int64 (N,) or (N, K).
 
     Raises:
       tf.errors.DataLossError: A record is corrupt.
     """
     rows: list[tuple[int, int, int]] = []
-    labels = [np.empty(0, np.int64)]
+    labels: list[np.ndarray] = []
     for number, path in enumerate(shards):
         position = 0
         for records in shard_reader(path).batch(_BATCH).as_numpy_iterator():
@@ -51,7 +51,8 @@ def find_images(shards: Sequence[str], label: str = "label") -> tuple[Spans, np.
                 rows.append((number, start, len(image)))
                 position += _HEADER_BYTES + len(record) + _FOOTER_BYTES
     columns = np.array(rows, np.int64).reshape(-1, 3).T
-    return Spans(*np.ascontiguousarray(columns)), np.concatenate(labels)
+    values = np.concatenate(labels) if labels else np.empty(0, np.int64)
+    return Spans(*np.ascontiguousarray(columns)), values
 
 
 def _index(record: bytes, image: bytes) -> int:

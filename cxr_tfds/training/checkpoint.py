@@ -43,7 +43,7 @@ class Checkpoint:
         # A float32 model, so that validation measures exactly the model that is saved. The weights
         # of a model in mixed precision are float32 already.
         name = learner.settings.model
-        self.model: keras.Model = build_model(name, dataset.shape, len(dataset.labels))
+        self.model: keras.Model = build_model(name, dataset.shape, dataset.outputs)
 
     @property
     def val_losses(self) -> list[float]:

@@ -46,7 +46,7 @@ class Learner:
         try:
             with devices.strategy.scope():
                 self.model = build_model(
-                    settings.model, dataset.shape, len(dataset.labels), weights=settings.weights
+                    settings.model, dataset.shape, dataset.outputs, weights=settings.weights
                 )
                 augment = Augment(settings.augmentation, seed=settings.seed)
                 self.trainer = _with_augmentation(self.model, augment, dataset.shape)

@@ -34,7 +34,7 @@ def finished(built, tmp_path_factory):
         environment={},
         threshold=0.5,
     ).write(folder)
-    run_folder.save_model(build_model("edge", dataset.shape, 2), folder)
+    run_folder.save_model(build_model("edge", dataset.shape, 1), folder)
     return folder
 
 

@@ -140,7 +140,7 @@ def test_registered_models():
         with pytest.raises(
             InputError, match=rf"{name} ends in {ending}; expected GlobalAveragePooling2D and Dense"
         ):
-            with_heatmap(build_model(name, (side, side, channels), 2))
+            with_heatmap(build_model(name, (side, side, channels), 1))
     assert with_heatmap(build_model("mobilenetv3-small", (64, 64, 1), 3)).output[
         "heatmap"
     ].shape == (None, 2, 2, 3)

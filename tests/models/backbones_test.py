@@ -23,7 +23,7 @@ MODULES = {
 
 @functools.cache  # each is built once, at the size of its entry
 def model_of(name):
-    return build_model(name, MODELS[name].shape, 2)
+    return build_model(name, MODELS[name].shape, 1)
 
 
 def test_every_pretrained_model_is_a_backbone():
@@ -99,7 +99,7 @@ def test_backbone_layers_are_all_layers_of_the_network(name):
 
 @pytest.mark.slow
 def test_frozen_backbone_keeps_weights_and_statistics():
-    model = build_model("mobilenetv3-small", (32, 32, 1), 2)
+    model = build_model("mobilenetv3-small", (32, 32, 1), 1)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).astype(np.float32)
     frozen = backbone_layers(model)
     for name in frozen:
@@ -123,7 +123,7 @@ def test_frozen_backbone_keeps_weights_and_statistics():
 def test_converts_to_operators_of_device_runtimes():
     from ai_edge_litert.interpreter import Interpreter
 
-    model = build_model("mobilenetv3-small", (32, 32, 1), 2)
+    model = build_model("mobilenetv3-small", (32, 32, 1), 1)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)
     flatbuffer = to_tflite(model, "float32", [])
     assert explain_too_new(flatbuffer) is None

@@ -27,13 +27,13 @@ def smallest(name):
 
 
 def test_edge_is_small():
-    assert build_model("edge", (224, 224, 1), 2).count_params() <= 400_000
+    assert build_model("edge", (224, 224, 1), 1).count_params() <= 400_000
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize(("classes", "logits"), [(2, 1), (3, 3)])
-def test_number_of_logits(name, classes, logits):
-    model = build_model(name, smallest(name), classes)
+@pytest.mark.parametrize("logits", [1, 3])
+def test_number_of_logits(name, logits):
+    model = build_model(name, smallest(name), logits)
     assert model.name == name
     assert model.input_shape == (None, *smallest(name))
     assert model.output_shape == (None, logits)
@@ -48,7 +48,7 @@ def test_edge_takes_any_size_and_channels(shape):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_registry_states_the_cost(name):
-    model = build_model(name, MODELS[name].shape, 2)
+    model = build_model(name, MODELS[name].shape, 1)
     assert (model.count_params(), multiply_adds(model)) == (
         MODELS[name].parameters,
         MODELS[name].multiply_adds,
@@ -59,7 +59,7 @@ def test_registry_states_the_cost(name):
 def test_logits_and_weights_are_float32_under_every_policy(policy, pixels):
     keras.config.set_dtype_policy(policy)
     try:
-        model = build_model("edge", (64, 64, 1), 2)
+        model = build_model("edge", (64, 64, 1), 1)
     finally:
         keras.config.set_dtype_policy("float32")
     logits = model(pixels)
@@ -69,7 +69,7 @@ def test_logits_and_weights_are_float32_under_every_policy(policy, pixels):
 
 
 def test_outputs_are_logits(pixels):
-    model = build_model("edge", (64, 64, 1), 2)
+    model = build_model("edge", (64, 64, 1), 1)
     dense = model.get_layer("logits")
     dense.bias.assign([7.0])
     assert np.asarray(model(pixels)).min() > 1
@@ -77,7 +77,7 @@ def test_outputs_are_logits(pixels):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_model_scales_pixels_and_contains_nothing_random(name):
-    model = build_model(name, smallest(name), 2)
+    model = build_model(name, smallest(name), 1)
     kinds = [type(layer).__name__ for layer in model.layers]
     assert kinds[:2] == ["InputLayer", "Rescaling"]
     assert not [kind for kind in kinds if "Random" in kind or "Augment" in kind]
@@ -86,7 +86,7 @@ def test_model_scales_pixels_and_contains_nothing_random(name):
 
 
 def test_uint8_and_float_pixels_give_equal_logits(pixels):
-    model = build_model("edge", (64, 64, 1), 2)
+    model = build_model("edge", (64, 64, 1), 1)
     np.testing.assert_array_equal(
         np.asarray(model(pixels)), np.asarray(model(pixels.astype(np.float32)))
     )
@@ -146,7 +146,7 @@ def test_multiply_adds_worked_by_hand():
     ],
 )
 def test_refuses_images_that_do_not_fit(name, shape, message):
-    for check in (check_shape, lambda *given: build_model(*given, 2)):
+    for check in (check_shape, lambda *given: build_model(*given, 1)):
         with pytest.raises(InputError, match=re.escape(message)):
             check(name, shape)
 
@@ -171,11 +171,11 @@ def test_list_of_models():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("classes", [2, 3])
-def test_converts_to_quantizable_operators_only(classes, pixels):
+@pytest.mark.parametrize("logits", [1, 3])
+def test_converts_to_quantizable_operators_only(logits, pixels):
     from ai_edge_litert.interpreter import Interpreter
 
-    flatbuffer = to_tflite(build_model("edge", (64, 64, 1), classes), "int8", pixels)
+    flatbuffer = to_tflite(build_model("edge", (64, 64, 1), logits), "int8", pixels)
     interpreter = Interpreter(model_content=flatbuffer)
     operators = set(operator_versions(flatbuffer))
     assert "CONV_2D" in operators

@@ -24,7 +24,7 @@ LAYERS = {
     ],
 )
 def test_published_number_of_parameters(name, shape, parameters):
-    assert build_model(name, shape, 2).count_params() == parameters
+    assert build_model(name, shape, 1).count_params() == parameters
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_published_number_of_parameters(name, shape, parameters):
     ],
 )
 def test_layers_and_their_sizes(name, shape, units):
-    model = build_model(name, shape, 2)
+    model = build_model(name, shape, 1)
     described = model.layers[2:]  # after the input and the scaling
     assert [type(layer).__name__ for layer in described] == LAYERS[name].split()
     assert [layer.bias.shape[0] for layer in described if hasattr(layer, "kernel")] == units
@@ -49,14 +49,14 @@ def test_layers_and_their_sizes(name, shape, units):
 @pytest.mark.parametrize("name", ["xray-cnn5", "covid-cnn4", "pneumonia-cnn1"])
 def test_published_convolutions_are_3_x_3_without_padding(name):
     shape = (94, 94, 1) if name == "xray-cnn5" else (94, 94, 3)
-    convolutions = [layer for layer in build_model(name, shape, 2).layers if "conv" in layer.name]
+    convolutions = [layer for layer in build_model(name, shape, 1).layers if "conv" in layer.name]
     assert {(layer.kernel_size, layer.padding) for layer in convolutions} == {((3, 3), "valid")}
 
 
 def test_dropout_as_published():
     rates = [
         layer.rate
-        for layer in build_model("covid-cnn4", (32, 32, 3), 2).layers
+        for layer in build_model("covid-cnn4", (32, 32, 3), 1).layers
         if "dropout" in layer.name
     ]
     assert rates == [0.25, 0.25, 0.25, 0.5]
@@ -64,7 +64,7 @@ def test_dropout_as_published():
 
 @pytest.mark.parametrize(("side", "maps"), [(57, 1), (224, 6), (512, 5), (1400, 6)])
 def test_alexnet_has_last_maps_of_at_most_6_x_6(side, maps):
-    model = build_model("alexnet-gray", (side, side, 1), 2)
+    model = build_model("alexnet-gray", (side, side, 1), 1)
     (flatten,) = (layer for layer in model.layers if "flatten" in layer.name)
     assert flatten.output.shape == (None, maps * maps * 256)
 
@@ -72,7 +72,7 @@ def test_alexnet_has_last_maps_of_at_most_6_x_6(side, maps):
 @pytest.mark.parametrize("name", ["covid-cnn4", "ct-cnn3", "alexnet-gray"])
 def test_drops_units_only_in_training(name):
     shape = {"covid-cnn4": (32, 32, 3), "ct-cnn3": (32, 32, 1), "alexnet-gray": (57, 57, 1)}[name]
-    model = build_model(name, shape, 2)
+    model = build_model(name, shape, 1)
     images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
     np.testing.assert_array_equal(model(images), model(images, training=False))
     assert not np.allclose(model(images, training=True), model(images, training=True))

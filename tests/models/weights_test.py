@@ -48,10 +48,10 @@ def files(body, tmp_path_factory):
 
 @pytest.mark.parametrize("file", ["body.weights.h5", "body.h5"])
 def test_loads_a_file(file, files, body):
-    model = build_model(NAME, SHAPE, 2, weights=str(files / file))
+    model = build_model(NAME, SHAPE, 1, weights=str(files / file))
     assert len(weights_of(model, backbone_layers(model))) == len(body.get_weights())
     assert have_equal_weights(model, body)
-    assert not have_equal_weights(build_model(NAME, SHAPE, 2), body)
+    assert not have_equal_weights(build_model(NAME, SHAPE, 1), body)
 
 
 def test_loads_weights_at_any_image_size(files, body):
@@ -66,7 +66,7 @@ def test_loads_imagenet_weights_that_keras_downloads(files, body, monkeypatch, c
         return str(files / "body.h5")
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", get_file)
-    assert have_equal_weights(build_model(NAME, SHAPE, 2, weights="imagenet"), body)
+    assert have_equal_weights(build_model(NAME, SHAPE, 1, weights="imagenet"), body)
     assert capsys.readouterr() == ("", "downloading\n")
 
 
@@ -82,7 +82,7 @@ def test_imagenet_weights_without_a_network(name, monkeypatch, tmp_path, capsys)
     monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", urlretrieve)
     check_weights(name, "imagenet")
     with pytest.raises(InputError) as caught:
-        build_model(name, SHAPE, 2, weights="imagenet")
+        build_model(name, SHAPE, 1, weights="imagenet")
     (url,) = urls
     message = f"Cannot download the ImageNet weights of {name}: URL fetch failure on {url}"
     assert str(caught.value).startswith(message)
@@ -99,10 +99,10 @@ def run(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("classes", "logits_too"), [(3, True), (2, False)])
-def test_loads_a_run(run, classes, logits_too):
+@pytest.mark.parametrize(("logits", "logits_too"), [(3, True), (1, False)])
+def test_loads_a_run(run, logits, logits_too):
     trained = keras.saving.load_model(run / "model.keras")
-    model = build_model("edge", (48, 48, 1), classes, weights=str(run / "model.keras"))
+    model = build_model("edge", (48, 48, 1), logits, weights=str(run / "model.keras"))
     assert have_equal_weights(model, trained)
     logits = [m.get_layer("logits").get_weights()[0] for m in (model, trained)]
     assert np.array_equal(*logits) == logits_too
@@ -154,11 +154,11 @@ def test_refuses_weights_of_another_model(run, files):
         ),
     ]:
         with pytest.raises(InputError, match=re.escape(message)):
-            build_model(name, shape, 2, weights=str(weights))
+            build_model(name, shape, 1, weights=str(weights))
 
 
 @pytest.mark.parametrize("file", ["body.h5", "body.weights.h5", "model.keras"])
 def test_names_a_corrupt_file(tmp_path, file):
     (tmp_path / file).write_bytes(b"not what its name says")
     with pytest.raises(InputError, match=re.escape(f"{tmp_path / file}") + " is corrupt"):
-        build_model(NAME, SHAPE, 2, weights=str(tmp_path / file))
+        build_model(NAME, SHAPE, 1, weights=str(tmp_path / file))

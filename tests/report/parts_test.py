@@ -22,7 +22,7 @@ from cxr_tfds.run_folder import RunConfig, read_history
 
 
 def test_layer_table_of_edge():
-    model = build_model("edge", (64, 64, 1), 2)
+    model = build_model("edge", (64, 64, 1), 1)
     rows = page._layer_rows(model)
     assert rows[0][1:] == ("InputLayer", "64 \u00d7 64 \u00d7 1", 0)
     first = next(row for row in rows if row[1] == "Conv2D")

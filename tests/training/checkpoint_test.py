@@ -70,7 +70,7 @@ def epochs(tiny_model, tmp_path, monkeypatch):
     wanted = {}
 
     def open_run():
-        model = build_model(tiny_model, (64, 64, 1), 2)
+        model = build_model(tiny_model, (64, 64, 1), 1)
         learner = SimpleNamespace(
             devices=Devices(tf.distribute.get_strategy()),
             settings=SimpleNamespace(model=tiny_model),

@@ -36,7 +36,7 @@ from cxr_tfds.training.distributed import Devices
 from cxr_tfds.errors import InputError
 from cxr_tfds.training.settings import TrainSettings
 
-def small(shape, classes):
+def small(shape, outputs):
     pixels = Input(shape)
     x = layers.Conv2D(4, 5, strides=4, use_bias=False)(layers.Rescaling(1 / 255)(pixels))
     x = layers.ReLU()(layers.BatchNormalization()(x))

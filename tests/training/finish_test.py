@@ -27,7 +27,7 @@ def dataset(built):
 
 @pytest.fixture(scope="module")
 def model(dataset):
-    return build_model("edge", dataset.shape, 2)
+    return build_model("edge", dataset.shape, 1)
 
 
 def config_of(dataset, rule="youden"):

@@ -20,7 +20,7 @@ DATASET = BuiltDataset("drawn/32:1.0.0", SHAPE, ("a", "b"), "stretch", "0", {}, 
 def plain(monkeypatch):
     """Registers a model without dropout."""
 
-    def build(shape, classes):
+    def build(shape, outputs):
         pixels = keras.Input(shape)
         x = keras.layers.Conv2D(4, 5, strides=4)(keras.layers.Rescaling(1 / 255)(pixels))
         x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))

@@ -14,7 +14,7 @@ HEAD, ALL = Phase(0, 2, 0.01, head_only=True), Phase(2, 8, 0.001)
 
 @pytest.fixture
 def model(tiny_model):
-    return build_model(tiny_model, (64, 64, 1), 2)
+    return build_model(tiny_model, (64, 64, 1), 1)
 
 
 def trainable_layers(model):

@@ -23,7 +23,7 @@ class Stop(RuntimeError):
 def everything(built, tiny_model, tmp_path):
     """Settings of every kind of state: phases, plateau, average, random numbers, short epochs."""
     (tmp_path / "before").mkdir()
-    build_model(tiny_model, (64, 64, 1), 2).save(tmp_path / "before" / "model.keras")
+    build_model(tiny_model, (64, 64, 1), 1).save(tmp_path / "before" / "model.keras")
     return {
         "dataset": NAME,
         "data_dir": str(built),
@@ -103,7 +103,7 @@ def test_early_stopping_ends_a_resumed_run_at_the_same_epoch(trained):
 
 
 def test_each_phase_trains_only_its_layers(trained, everything, monkeypatch):
-    states = [build_model("tiny", (64, 64, 1), 2, weights=everything["weights"]).get_weights()]
+    states = [build_model("tiny", (64, 64, 1), 1, weights=everything["weights"]).get_weights()]
 
     def keep(run, row):
         with np.load(run / "checkpoint" / f"epoch-{row['epoch']}.npz") as arrays:
