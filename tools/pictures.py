@@ -96,7 +96,8 @@ def save_small(path: Path, target: Path) -> None:
     with Image.open(path) as image:
         small = image.convert("RGB")
         small.thumbnail((WIDTH, 10 * WIDTH))
-        small.quantize(COLORS, dither=Image.Dither.NONE).save(target, optimize=True)
+        small = small.quantize(COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small.save(target, optimize=True)
 
 
 def draw_report(work: Path, path: Path) -> bool:
@@ -220,8 +221,8 @@ def draw_way(work: Path, path: Path) -> bool:
     draw_curve(axes[2], work)
     axes[3].text(0.5, 0.5, "int8", ha="center", va="center", fontsize=22, color=INK)
     show(axes[4], images[-1], "")
-    bar = {"facecolor": "black", "alpha": 0.75, "edgecolor": "none", "pad": 3}
-    where = {"ha": "center", "transform": axes[4].transAxes, "bbox": bar}
+    bar: dict[str, Any] = {"facecolor": "black", "alpha": 0.75, "edgecolor": "none", "pad": 3}
+    where: dict[str, Any] = {"ha": "center", "transform": axes[4].transAxes, "bbox": bar}
     axes[4].text(0.5, 0.06, "PNEUMONIA", color="w", weight="bold", **where)
     for axis, (name, note) in zip(axes, labels, strict=True):
         axis.set(xticks=[], yticks=[], title=name)
