@@ -16,6 +16,7 @@ from typing import Any
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.files import complete_file, remove_abandoned, write_json
+from cxr_tfds.task import Task
 
 FORMAT = 2
 CONFIG, MODEL, HISTORY = "config.json", "model.keras", "history.csv"
@@ -24,8 +25,9 @@ REPORT, CARD, PICTURES, CHECKPOINT = "report.html", "MODEL_CARD.md", "pictures",
 TENSORBOARD = "tensorboard"
 # What `cxr_tfds.report` writes to the folder of pictures.
 _OWN_PICTURES = (
-    "confusion", "correct-[0-9]*", "errors", "false-negatives", "false-positives", "loss",
-    "metrics", "precision-recall", "reliability", "roc", "scores", "stress", "thresholds",
+    "confusion", "correct-[0-9]*", "errors", "false-negatives", "false-negatives-[0-9]*",
+    "false-positives", "false-positives-[0-9]*", "loss", "metrics", "precision-recall",
+    "reliability", "roc", "scores", "stress", "thresholds",
 )  # fmt: skip
 
 History = list[dict[str, Any]]
@@ -37,15 +39,22 @@ class RunConfig:
 
     settings: dict[str, Any]  # see `cxr_tfds.training.settings.TrainSettings`
     dataset: dict[str, str]  # "name" (with version) and "fingerprint"
-    labels: tuple[str, ...]  # class names, the negative class first
+    labels: tuple[str, ...]  # class names, the negative class first; or the findings
     shape: tuple[int, int, int]  # (S, S, C) of the images
     fit: str  # how source images are fitted to S x S
     precision: str  # Keras dtype policy of the training
     environment: dict[str, str]  # versions of the software used for training
-    temperature: float = 1.0  # divides the logits; fitted on validation
-    # Smallest probability that is predicted positive; None before it is chosen or for more than
-    # two classes.
-    threshold: float | None = None
+    task: Task = Task.BINARY
+    # Divides the logits; fitted on validation. One number, or one for each of several findings.
+    temperature: float | tuple[float, ...] = 1.0
+    # Smallest probability that is predicted positive, one number or one for each of several
+    # findings; None before it is chosen or for more than two classes.
+    threshold: float | tuple[float, ...] | None = None
+    # Findings without present or absent images in validation: temperature 1, and threshold 0.5
+    # unless the rule is a number.
+    not_fitted: tuple[str, ...] = ()
+    # How values of more than 8 bits became grey values, see `GreyLevels.to_metadata`.
+    grey_levels: dict[str, Any] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
 
     def write(self, run: Path) -> None:
@@ -71,9 +80,17 @@ class RunConfig:
                     f"{path} has format {found}; this version of cxr-tfds reads format {FORMAT}. "
                     "Train again."
                 )
-            config = cls(**content)
-            return dataclasses.replace(config, labels=tuple(config.labels), shape=(*config.shape,))
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as err:
+            # JSON has no tuples.
+            values = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in content.items()
+            }
+            task = content.get("task", Task.choose(content["labels"]))
+            config = cls(**values | {"task": Task(task)})
+            return dataclasses.replace(config, shape=(*config.shape,))
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as err:  # also wrong JSON
             raise InputError(
                 f"{path} is corrupt: {err}. Expected the {CONFIG} that cxr-train writes."
             ) from err

@@ -255,6 +255,7 @@ def _model_info(
         size=config.shape[0],
         channels=3 if is_rgb else config.shape[2],
         fit=config.fit,
+        grey_levels=config.grey_levels,
         threshold=verdict.threshold,
         temperature=verdict.temperature,
         quantization=name,

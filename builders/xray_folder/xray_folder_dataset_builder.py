@@ -6,6 +6,7 @@ import tensorflow_datasets as tfds
 
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import SourceConfig
+from cxr_tfds.sources.patients import EXAMPLES
 
 
 class Builder(RadiographBuilder):
@@ -17,6 +18,7 @@ class Builder(RadiographBuilder):
     builder_config: SourceConfig
     CUTS_TEST = True
     HOMEPAGE = ""
+    PATIENT_NAMES = f'{EXAMPLES}; others with a pattern: "patient": "^(p[0-9]+)_"'
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Build it: tfds build xray_folder --imports cxr_tfds.builders --manual_dir FOLDER
 FOLDER, or an archive of it, has one folder per class, or train, val and test with these folders."""

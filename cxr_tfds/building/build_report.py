@@ -12,6 +12,8 @@
                     "across_classes": [...]},
      "patients": {"in_two_splits": {"bacteria-1": ["train", "test"], ...},
                   "in_two_splits_of_the_source": {...}},
+     "near_duplicates": [["train/NORMAL/a.jpeg", "test/NORMAL/d.jpeg"], ...],
+     "pixels": {"train": {"NORMAL": {"mean": 120.5, "contrast": 60.1, ...}, ...}, ...},
      "shortcuts": [{"property": "JPEG quality", "class": "PNEUMONIA", "auc": 0.04,
                     "text": "JPEG quality ..."}, ...],
      "bad_images": {"train/NORMAL/c.jpeg": "empty file (0 bytes)", ...},
@@ -36,7 +38,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.building.file_stats import FileStats
-from cxr_tfds.building.shortcuts import AUC_LIMIT, MIN_IMAGES, PROPERTIES, find_shortcuts
+from cxr_tfds.building.near_duplicates import find_near_duplicates
+from cxr_tfds.building.shortcuts import (
+    AUC_LIMIT,
+    MIN_IMAGES,
+    PROPERTIES,
+    find_shortcuts,
+    tabulate_pixels,
+)
 from cxr_tfds.building.splits import find_shared_patients, source_splits
 from cxr_tfds.sources.image import get_labels
 from cxr_tfds.text import markdown_table
@@ -86,6 +95,17 @@ def build_report(
                 source_splits(image for images in splits.values() for image in images)
             ),
         },
+        "near_duplicates": [list(pair) for pair in find_near_duplicates(stats)],
+        "pixels": tabulate_pixels(
+            {
+                split: [
+                    (label, stats[image.image_id])
+                    for image in images
+                    for label in get_labels(image, classes)
+                ]
+                for split, images in splits.items()
+            }
+        ),
         "shortcuts": _find_shortcuts(splits.get("train", ()), stats, classes),
         "bad_images": dict(sorted(bad_images.items())),
         "max_examples_per_split": max_examples_per_split,
@@ -172,6 +192,8 @@ def format_report(
         parts.append(f"Incomplete: built with --max_examples_per_split {limit}.")
     parts += report["notes"]
     parts.append(_format_shortcuts(report["shortcuts"]))
+    if pixels := _format_pixels(report["pixels"]):
+        parts.append(f"Medians of the pixels, 0 to 255:\n\n{pixels}")
     duplicates, patients = report["duplicates"], report["patients"]
     if count := duplicates["groups"]:
         parts.append(
@@ -183,6 +205,7 @@ def format_report(
     for title, rows in (
         ("DUPLICATES ACROSS SPLITS", map(" = ".join, duplicates["across_splits"])),
         ("DUPLICATES ACROSS CLASSES", map(" = ".join, duplicates["across_classes"])),
+        ("Images that look the same", map(" ~ ".join, report["near_duplicates"])),
         ("PATIENTS IN TWO SPLITS", _format_patients(patients["in_two_splits"])),
         (
             "Patients in two of the source's own splits",
@@ -208,6 +231,17 @@ def format_counts(splits: Mapping[str, Any]) -> str:
         patients = (counts["patients"], counts["images_without_patient"])
         rows.append([split, counts["images"], *by_class, *by_finding, *patients])
     return markdown_table(rows)
+
+
+def _format_pixels(pixels: Mapping[str, Any]) -> str:
+    rows = [
+        (split, label, *statistics.values())
+        for split, classes in pixels.items()
+        for label, statistics in classes.items()
+    ]
+    names = next((list(s) for classes in pixels.values() for s in classes.values()), [])
+    header = ("split", "class", *(name.replace("_", " ") for name in names))
+    return markdown_table([header, *rows]) if rows else ""
 
 
 def _format_shortcuts(shortcuts: Sequence[Mapping[str, Any]] | None) -> str:

@@ -23,9 +23,11 @@ from cxr_tfds.building.build_log import BuildLog
 from cxr_tfds.building.build_report import SCREEN_ROWS, build_report, format_report, write_report
 from cxr_tfds.building.complete_builder import CompleteBuilder
 from cxr_tfds.building.config import CONFIG_NAME, RadiographConfig
+from cxr_tfds.building.croissant import write_croissant
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.examples import make_example, make_features
 from cxr_tfds.building.fitting import FitSettings
+from cxr_tfds.building.grey_range import check_grey_levels, resolve_levels
 from cxr_tfds.building.identical import Groups, find_identical_pixels
 from cxr_tfds.building.plan import find_contradiction, plan_splits
 from cxr_tfds.building.tfds_command import install_error_handler
@@ -61,7 +63,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
     READER: ClassVar[ReaderSettings] = ReaderSettings()
     SEVERAL_FINDINGS: ClassVar[bool] = False  # whether an image may have several findings
     HOMEPAGE: ClassVar[str]
-    PATIENT_NAMES: ClassVar[str] = EXAMPLES  # examples of file names with a patient id
+    PATIENT_NAMES: ClassVar[str] = EXAMPLES  # where patients are recognized, for a warning
     KAGGLE: ClassVar[str] = ""  # OWNER/NAME on Kaggle, downloaded if no images are found
     CUTS_TEST: ClassVar[bool] = False  # whether to cut a test split if the source has none
     BUILDER_CONFIGS = [RadiographConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
@@ -225,7 +227,10 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
                 len(listing.images),
                 self.PATIENT_NAMES,
             )
-        self._log.splits, self._notes = plan.splits, plan.notes
+        images = [image for images in plan.splits.values() for image in images]
+        self._levels, notes = resolve_levels(images, self.builder_config.grey_levels)
+        self.info.metadata["grey_range"] = self._levels.to_metadata()["grey_range"]
+        self._log.splits, self._notes = plan.splits, plan.notes + notes
         return {
             split: self._generate_examples(images) for split, images in self._log.splits.items()
         }
@@ -257,7 +262,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
     def _generate_examples(self, images: Sequence[SourceImage]) -> Any:
         """Returns the `(image_id, example)` pairs of a split: an iterator or a Beam transform."""
         config = self.builder_config
-        settings = FitSettings(config.size, config.channels, config.fit)
+        settings = FitSettings(config.size, config.channels, config.fit, self._levels)
         # TFDS stops at a split without examples. With a placeholder for each unusable image it goes
         # on, and the build can list the unusable files of all splits.
         shape = None if config.on_bad_image == "skip" else self.info.features["image"].shape
@@ -289,15 +294,17 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         digest = hashlib.sha256()
         splits = {}
         for split, images in log.splits.items():
-            written, split_digest = read_back([str(p) for p in self.info.splits[split].filepaths])
+            ids, split_digest = read_back([str(p) for p in self.info.splits[split].filepaths])
             digest.update(f"{split} {split_digest} ".encode())
             if self._max_examples is None:
-                log.check_written(split, written)
-            ids = set(written)
-            splits[split] = [image for image in images if image.image_id in ids]
+                log.check_written(split, ids)
+            present = set(ids)
+            splits[split] = [image for image in images if image.image_id in present]
         self.info.metadata["fingerprint"] = digest.hexdigest()
         self.info.metadata["bad_images"] = len(log.bad)
         self.info.metadata["max_examples_per_split"] = self._max_examples
+        written = [image for images in splits.values() for image in images]
+        self._notes += check_grey_levels(written, log.stats)
         report = build_report(
             dataset=self.info.full_name.replace(f"/{self.version}", f":{self.version}"),
             settings=self.builder_config.stored(),
@@ -309,5 +316,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
             notes=self._notes,
         )
         write_report(report, self.data_path)
+        names = self.CLASSES if self.info.metadata["several_findings"] else ()
+        write_croissant(self.info, Path(self.data_path), names)
         # Blank lines separate it from the progress bars.
         sys.stderr.write(f"\n\n{format_report(report, SCREEN_ROWS)}\n\n")

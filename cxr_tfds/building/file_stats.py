@@ -27,6 +27,7 @@ class FileStats(NamedTuple):
     sharpness: float | None = None
     black: float | None = None
     white: float | None = None
+    difference_hash: str = ""
     grey_levels: int | None = None  # before fitting, in a sample of the pixels
 
     @classmethod

@@ -10,12 +10,14 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cxr_tfds.building.file_stats import FileStats, compute_checksum
+from cxr_tfds.building.fitting import FitSettings, fit_file
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.sources import SourceImage, SourcePath
 from cxr_tfds.sources.layout import content_key
 from cxr_tfds.sources.paths import NEW_ROW, join_names
 
 Groups = list[list[str]]  # ids of images that are identical
+_TRIAL_SIZE = 8
 _END_BYTES = 16_384  # radiographs of equal length differ within this distance of an end
 _LEAVE_OUT = 'leave them out: --config \'{"name": "224-mine", "on_conflict": "leave_out"}\''
 
@@ -23,12 +25,13 @@ _LEAVE_OUT = 'leave them out: --config \'{"name": "224-mine", "on_conflict": "le
 def find_identical_files(images: Sequence[SourceImage]) -> Groups:
     """Returns the groups of two or more images with identical bytes.
 
-    Only files of equal length are read, their ends first: a few microseconds for most files.
+    Only files of equal length are read, their ends first. Corrupt files are left to the build,
+    which lists them all.
     """
     candidates = [list(images)]
     for get_key in (content_key, _checksum_ends, _checksum_file):
         candidates = [part for group in candidates for part in _group_by(group, get_key)]
-    return [[image.image_id for image in group] for group in candidates]
+    return [[image.image_id for image in group] for group in candidates if _is_usable(group[0])]
 
 
 def find_identical_pixels(images: Iterable[SourceImage], stats: Mapping[str, FileStats]) -> Groups:
@@ -98,7 +101,7 @@ def resolve_identical(
         for group in members
         if len(splits := {image.split for image in group}) > 1 and "test" in splits
     ]
-    tested = [group for group in tested if group[0].image_id not in dropped]
+    tested = [x for x in tested if x[0].image_id not in dropped]
     if tested and not keeps_source_splits:
         _report(
             tested, "in the source's test split and outside it", "Remove them", on_conflict, notes
@@ -106,6 +109,11 @@ def resolve_identical(
         dropped |= {x.image_id for group in tested for x in group if x.split != "test"}
     kept = [image for image in images if image.image_id not in dropped]
     return _join_groups(kept, groups), notes
+
+
+def _is_usable(image: SourceImage) -> bool:
+    """Returns whether an image can be decoded. Corrupt files, often identical, are named later."""
+    return not isinstance(fit_file(image.path, FitSettings(_TRIAL_SIZE)), BadImage)
 
 
 def _report(

@@ -166,7 +166,7 @@ def preview(
     rows = sample_rows(
         scanned.listing.images,
         scanned.listing.classes,
-        FitSettings(size, fit=fit),
+        FitSettings(size, fit=fit, levels=scanned.config.grey_levels),
         each=each,
         seed=seed,
         augment=augment,

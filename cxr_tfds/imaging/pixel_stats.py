@@ -10,6 +10,7 @@ from PIL import Image
 _BORDER_SHARE = 0.05  # of each side
 _EXTREME = 5  # grey values of the lowest and of the highest 2 % of the range: 0 to 5, 250 to 255
 _VALUES = np.arange(256)
+HASH_SIDE = 16
 
 
 class PixelStats(NamedTuple):
@@ -21,6 +22,7 @@ class PixelStats(NamedTuple):
     sharpness: float  # mean absolute difference of neighbours
     black: float  # share of pixels in the lowest 2 % of the range
     white: float  # share of pixels in the highest 2 % of the range
+    difference_hash: str  # of 256 bits, see `hash_differences`
 
     @classmethod
     def from_pixels(cls, pixels: np.ndarray) -> PixelStats:
@@ -43,4 +45,16 @@ class PixelStats(NamedTuple):
             round(sharpness, 3),
             round(int(counts[: _EXTREME + 1].sum()) / grey.size, 4),
             round(int(counts[-_EXTREME - 1 :].sum()) / grey.size, 4),
+            hash_differences(grey),
         )
+
+
+def hash_differences(grey: np.ndarray) -> str:
+    """Returns the difference hash of uint8 (S, S) pixels as 64 hexadecimal digits.
+
+    Each of its 256 bits says whether the right neighbour of a part of the image is brighter.
+    Source: N. Krawetz, "Kind of Like That", https://www.hackerfactor.com/blog/?/archives/529-.html
+    """
+    size = (HASH_SIDE + 1, HASH_SIDE)
+    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()

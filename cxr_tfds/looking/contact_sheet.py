@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.fitting import FitSettings
+from cxr_tfds.building.grey_range import resolve_levels
 from cxr_tfds.building.splits import source_splits
 from cxr_tfds.errors import BadImage
 from cxr_tfds.plotting import INK, MISSING, MUTED, PAPER
@@ -62,6 +63,8 @@ def sample_rows(
       seed: Of the sample; the same seed gives the same images.
       augment: Changes a batch as training does; its result follows each row of train.
     """
+    levels, _ = resolve_levels(images, settings.levels)
+    settings = settings._replace(levels=levels)
     rows = []
     rng = random.Random(seed)
     for split, members in source_splits(images).items():

@@ -28,17 +28,17 @@ from cxr_tfds.building.config import RadiographConfig, SourceConfig
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.building.fitting import FitSettings
+from cxr_tfds.building.grey_range import check_grey_levels, resolve_levels
 from cxr_tfds.building.identical import find_identical_pixels
 from cxr_tfds.building.plan import plan_splits
 from cxr_tfds.building.splits import source_splits
 from cxr_tfds.building.tfds_command import explain_invalid_json
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.reading.names import buildable_datasets
-from cxr_tfds.sources import Listing, ReaderSettings, check_links, is_junk, read_source
+from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, is_junk, read_source
 from cxr_tfds.sources.image import get_labels
 from cxr_tfds.text import text_table
 
-SURVEY_SETTINGS = FitSettings(size=224)
 _LEVELS = 256
 
 
@@ -148,13 +148,16 @@ def survey_source(
     log = BuildLog()
     histograms: dict[str, np.ndarray] = {}
     by_class: dict[str, list[FileStats]] = {name: [] for name in scanned.listing.classes}
-    results = fit_all([image.path for image in scanned.listing.images], SURVEY_SETTINGS)
+    images = scanned.listing.images
+    levels, notes = resolve_levels(images, scanned.config.grey_levels)
+    settings = FitSettings(size=224, levels=levels)
+    results = fit_all([image.path for image in images], settings)
     for image, result in zip(scanned.listing.images, results, strict=True):
         log.add(image.image_id, result)
         if not isinstance(result, BadImage):
-            levels = np.bincount(result.pixels.ravel(), minlength=_LEVELS)
+            counts = np.bincount(result.pixels.ravel(), minlength=_LEVELS)
             for label in get_labels(image, scanned.listing.classes):
-                histograms[label] = histograms.get(label, 0) + levels
+                histograms[label] = histograms.get(label, 0) + counts
                 by_class.setdefault(label, []).append(log.stats[image.image_id])
         if progress:
             progress(1)
@@ -166,7 +169,7 @@ def survey_source(
         stats=log.stats,
         classes=scanned.listing.classes,
         bad_images=log.bad,
-        notes=scanned.listing.describe(),
+        notes=[*scanned.listing.describe(), *notes, *_check_levels(usable, log)],
     )
     report["build"] = _plan_build(scanned, log)
     report["files"] = {name: _summarize_files(stats) for name, stats in by_class.items()}
@@ -176,6 +179,13 @@ def survey_source(
         for name, stats in by_class.items()
     }
     return Survey(report, sizes, histograms)
+
+
+def _check_levels(images: Sequence[SourceImage], log: BuildLog) -> list[str]:
+    try:
+        return check_grey_levels(images, log.stats)
+    except InputError as err:
+        return [str(err)]
 
 
 def _plan_build(scanned: ScannedSource, log: BuildLog) -> dict[str, Any]:

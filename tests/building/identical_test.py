@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.sources import build, draw_image, read
+from PIL import Image
 
 from cxr_tfds.builders.xray_folder.xray_folder_dataset_builder import Builder
 from cxr_tfds.building.config import SourceConfig
@@ -50,15 +51,15 @@ def test_finds_identical_files(source: Path) -> None:
     first = source / "Normal" / "Normal-0.jpeg"
     copy = source / "Normal" / "copy.jpeg"
     copy.write_bytes(first.read_bytes())
-    long = [source / f"long-{number}.bin" for number in range(3)]
-    middles = (b"a", b"b", b"a")
-    for path, middle in zip(long, middles, strict=True):  # equal ends and length
-        path.write_bytes(bytes(20_000) + middle + bytes(20_000))
+    for number, grey in enumerate((90, 91, 90)):  # equal ends and length
+        long = Image.new("L", (200, 200))
+        long.putpixel((100, 100), grey)
+        long.save(source / f"long-{number}.bmp")
     images = [image(path) for path in sorted(source.rglob("*.*"))]
     names = [[name.rpartition("/")[2] for name in ids] for ids in find_identical_files(images)]
     assert sorted(map(sorted, names)) == [
         ["Normal-0.jpeg", "copy.jpeg"],
-        ["long-0.bin", "long-2.bin"],
+        ["long-0.bmp", "long-2.bmp"],
     ]
 
 
@@ -82,8 +83,8 @@ def test_copies_are_never_cut_apart(cut: str, tmp_path: Path) -> None:
     images = []
     for number in range(60):
         for copy in ("", "copy-"):
-            path = tmp_path / f"{copy}{number}.bin"
-            path.write_bytes(f"{number:06}".encode())
+            path = tmp_path / f"{copy}{number}.png"
+            Image.new("L", (8, 8), number).save(path)
             images.append(image(path, CLASSES[number % 2]))
     plan = plan_splits(Listing(images, CLASSES), SourceConfig(name="mine"), cuts_test=True)
     inside = {int(x.path.name.split("-")[-1][:-4]) for x in plan.splits[cut]}
