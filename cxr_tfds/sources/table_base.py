@@ -58,6 +58,9 @@ class Table:
             yield line, [row[i].strip() for i in positions]
 
 
+EditTable = Callable[[Table], Table]
+
+
 def is_blank(row: Sequence[str]) -> bool:
     """Returns whether all cells of a row are empty."""
     return not any(row) or not any(map(str.strip, row))

@@ -14,7 +14,7 @@ from cxr_tfds.sources.masks import NOT_IMAGES, FileFilter
 from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, check_links, join_names
 from cxr_tfds.sources.patients import find_patient
 from cxr_tfds.sources.settings import ReaderSettings
-from cxr_tfds.sources.table_base import Table
+from cxr_tfds.sources.table_base import EditTable, Table
 from cxr_tfds.sources.table_columns import (
     Columns,
     find_columns,
@@ -52,7 +52,9 @@ class _Source(NamedTuple):
     lists: dict[str, SourceFile]  # split to the list of its images
 
 
-def list_table_images(source: Path, settings: ReaderSettings) -> Listing:
+def list_table_images(
+    source: Path, settings: ReaderSettings, edit: EditTable | None = None
+) -> Listing:
     """Returns the images of a source whose labels are in a table.
 
     A label column with 0 and 1 gives the classes "0" (the negative class) and "1". The setting
@@ -61,6 +63,7 @@ def list_table_images(source: Path, settings: ReaderSettings) -> Listing:
     Args:
       source: Folder, or zip, with the images and the table.
       settings: `table` names the table. Columns without a setting are recognized by their names.
+      edit: Returns a table with the rows to read, for what the settings cannot describe.
 
     Raises:
       MissingData: The source or the table does not exist.
@@ -73,6 +76,7 @@ def list_table_images(source: Path, settings: ReaderSettings) -> Listing:
     names += [settings.label] if isinstance(settings.label, str) else settings.label or ()
     wanted = [name for name in names if name]
     tables = [open_table(file.path, file.inner_path, wanted) for file in found.tables]
+    tables = [edit(table) for table in tables] if edit else tables
     columns = [find_columns(table, settings, found.images) for table in tables]
     reader = RowReader(found.images, found.excluded, settings)
     for number, (file, table) in enumerate(zip(found.tables, tables, strict=True)):

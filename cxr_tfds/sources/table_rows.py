@@ -134,6 +134,8 @@ class RowReader:
         if self._excluded.find(name, folder):
             return None, False
         ends = self._images.find_loosely(name, folder)
+        if not ends and self._excluded.find_loosely(name, folder):
+            return None, False
         return (ends[0], True) if len(ends) == 1 else (-1, False)
 
     def _check(self) -> None:

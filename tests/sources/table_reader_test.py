@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections import Counter
@@ -12,7 +13,10 @@ import pytest
 from helpers.tables import config_of, draw, labels, read, table
 
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.sources.settings import ReaderSettings
+from cxr_tfds.sources.table_base import Table
 from cxr_tfds.sources.table_files import SourceFiles
+from cxr_tfds.sources.table_reader import list_table_images
 
 
 def test_names_the_missing_or_ambiguous_table(tmp_path: Path) -> None:
@@ -210,3 +214,24 @@ def test_refuses_pipes(tmp_path: Path) -> None:
     os.mkfifo(source / "a.png")
     with pytest.raises(InputError, match="is not a regular file"):
         read(source)
+
+
+def test_excluded_images_are_not_missing_if_the_table_has_more_folders(tmp_path: Path) -> None:
+    source = draw(tmp_path, "train/p1/frontal.png", "train/p1/lateral.png", "train/p2/frontal.png")
+    rows = ["Set-v1/train/p1/frontal.png,Normal", "Set-v1/train/p1/lateral.png,Normal"]
+    table(source, "image,label", *rows, "Set-v1/train/p2/frontal.png,Mass")
+    listing = read(source, exclude=["*/lateral.png"])
+    assert labels(listing) == {"train/p1/frontal.png": "Normal", "train/p2/frontal.png": "Mass"}
+    assert listing.left_out == {"by the settings include and exclude": ["train/p1/lateral.png"]}
+
+
+def test_edits_tables_before_reading(tmp_path: Path) -> None:
+    source = table(draw(tmp_path, "a.png", "b.png"), "image,label", "a.png,Normal", "b.png,Mass")
+    (source / "t.csv").write_text("image,label\na.png,Normal\nb.png,Mass\nc.png,Mass\n")
+
+    def edit(table: Table) -> Table:
+        rows = [(line, row) for line, row in table.read_rows() if row[0] != "c.png"]
+        return dataclasses.replace(table, read_rows=lambda: iter(rows))
+
+    listing = list_table_images(source, ReaderSettings(table="t.csv"), edit)
+    assert labels(listing) == {"a.png": "Normal", "b.png": "Mass"}
