@@ -108,7 +108,7 @@ def test_lists_all_bad_files_and_publishes_nothing(source: Path, tmp_path: Path)
     bad = {
         root / "train/NORMAL/IM-0001-0001.jpeg": (b"", "empty file (0 bytes)"),
         root / "train/NORMAL/IM-0002-0001.jpeg": (whole[:-60], "cannot be decoded as JPEG: "),
-        root / "train/PNEUMONIA/notes.txt": (b"see ward 3", "not an image in a known format"),
+        root / "train/PNEUMONIA/notes.jpeg": (b"see ward 3", "not an image in a known format"),
         root / "val/NORMAL/IM-0031-0001.jpeg": (
             b"<html>404</html>",
             "not an image in a known format",
