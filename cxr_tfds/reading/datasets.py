@@ -8,13 +8,14 @@ import logging
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.reading import Shard
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
 from cxr_tfds.sources.paths import join_names
+from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.task import Task
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class BuiltDataset:
         have several findings.
       uncertain: What an uncertain finding is trained as: "ignore", "positive" or "negative".
       unknown: What an unknown finding means in every split: "ignore", "positive" or "negative".
+      reader: The settings that were given to read the source, see `cxr_tfds.sources.settings`.
     """
 
     name: str
@@ -66,6 +68,7 @@ class BuiltDataset:
     target: str = "label"
     uncertain: str = "ignore"
     unknown: str = "ignore"
+    reader: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -296,6 +299,11 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
         findings=tuple(info.features["finding"].names) if "finding" in info.features else (),
         grey_levels=GreyLevels.from_metadata(metadata),
         target=_STATES if metadata.get("several_findings") else "label",
+        reader={
+            field.name: metadata[field.name]
+            for field in dataclasses.fields(ReaderSettings)
+            if metadata.get(field.name) is not None
+        },
     )
 
 
