@@ -1,0 +1,1 @@
+"""COVID-19 Radiography Database: four classes, collected from several datasets."""

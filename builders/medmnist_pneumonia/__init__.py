@@ -1,0 +1,1 @@
+"""PneumoniaMNIST: small paediatric chest radiographs of Kermany et al. 2018."""

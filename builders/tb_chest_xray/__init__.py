@@ -1,0 +1,1 @@
+"""Montgomery and Shenzhen chest radiographs: normal, or manifestations of tuberculosis."""
