@@ -192,7 +192,7 @@ NO_FOLDER = "It does not exist."
     [
         ("nowhere", NO_FOLDER),
         ("empty", "Found there: nothing"),
-        ("notes.txt", "The file is not a zip."),
+        ("notes.txt", "The file is not an archive that can be read"),
         ("pictures", "Found there: a.jpeg, b.jpeg"),
         (None, NO_FOLDER),  # --manual_dir not given
     ],

@@ -31,7 +31,7 @@ from cxr_tfds.building.grey_range import check_grey_levels, resolve_levels
 from cxr_tfds.building.identical import Groups, find_identical_pixels
 from cxr_tfds.building.plan import find_contradiction, plan_splits
 from cxr_tfds.building.tfds_command import install_error_handler
-from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.errors import InputError
 from cxr_tfds.reading.names import config_option
 from cxr_tfds.reading.records import read_back
 from cxr_tfds.sources import (
@@ -243,19 +243,9 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
             NotADirectoryError,
         ):  # missing or a file: `scan` has better messages
             source = Path(self._manual_dir)
-        try:
-            listing = self.scan(source)
-        except MissingData as err:
-            message = f"{err}\n\n{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            if not self.KAGGLE:
-                raise MissingData(message) from None
-            if not kaggle.find_credentials():
-                raise MissingData(f"{message}\n{kaggle.GET_CREDENTIALS}") from None
-            logging.warning(
-                "No radiographs in %s. Downloading %s from Kaggle.", source, self.KAGGLE
-            )
-            source = kaggle.download(dl_manager, self.KAGGLE)
-            listing = self.scan(source)
+        source, listing = kaggle.scan_or_download(
+            self.scan, source, dl_manager, self.KAGGLE, self.MANUAL_DOWNLOAD_INSTRUCTIONS
+        )
         self.check_links(source, listing.images)
         return listing
 

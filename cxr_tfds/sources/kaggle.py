@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cxr_tfds.errors import InputError
+from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.sources.image import Listing
+
+_log = logging.getLogger(__name__)
 
 GET_CREDENTIALS = """\
 To download it during the build instead: pip install kaggle, create a token at
@@ -40,6 +45,39 @@ def _read_key_file(path: Path) -> list[str]:
         return [str(content["key"]), str(content["username"])]
     except (OSError, ValueError, KeyError, TypeError):  # the kaggle command could not use it either
         return []
+
+
+def scan_or_download(
+    scan: Callable[[Path], Listing],
+    source: Path,
+    dl_manager: Any,
+    dataset: str,
+    instructions: str,
+) -> tuple[Path, Listing]:
+    """Returns the source and its listing; downloads the dataset if the source has no radiographs.
+
+    Args:
+      scan: Lists a source.
+      source: Where to look first.
+      dl_manager: TFDS's `DownloadManager`.
+      dataset: OWNER/NAME on Kaggle; "" if it cannot be downloaded from there.
+      instructions: How to get the data, for the error message.
+
+    Raises:
+      MissingData: The source has no radiographs, and there is no dataset or no credentials.
+      InputError: The source cannot be used, or the download failed.
+    """
+    try:
+        return source, scan(source)
+    except MissingData as err:
+        message = f"{err}\n\n{instructions}"
+    if not dataset:
+        raise MissingData(message)
+    if not find_credentials():
+        raise MissingData(f"{message}\n{GET_CREDENTIALS}")
+    _log.warning("No radiographs in %s. Downloading %s from Kaggle.", source, dataset)
+    downloaded = download(dl_manager, dataset)
+    return downloaded, scan(downloaded)
 
 
 def download(dl_manager: Any, dataset: str) -> Path:
