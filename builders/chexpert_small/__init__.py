@@ -1,0 +1,1 @@
+"""CheXpert-v1.0-small: radiographs with 14 observations, some of them uncertain."""

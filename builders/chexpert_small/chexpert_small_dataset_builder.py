@@ -1,0 +1,53 @@
+"""CheXpert-v1.0-small: radiographs with observations mined from reports (Irvin et al. 2019)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from cxr_tfds.building.builder import RadiographBuilder
+from cxr_tfds.building.config import SourceConfig
+from cxr_tfds.sources import Listing, ReaderSettings, read_source
+
+# In the order of the table. "No Finding" is read as the absence of the others, unless the setting
+# `negative` is "".
+OBSERVATIONS = (
+    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion",
+    "Edema", "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion",
+    "Pleural Other", "Fracture", "Support Devices",
+)  # fmt: skip
+
+
+class Builder(RadiographBuilder):
+    """Builds `chexpert_small`, see README.md in this folder."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
+    BUILDER_CONFIGS = [SourceConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
+    builder_config: SourceConfig
+    READER = ReaderSettings(
+        table={"train": "train.csv", "validation": "valid.csv"},
+        image="Path",
+        label=OBSERVATIONS,
+        exclude=("*_lateral.*",),
+    )
+    SEVERAL_FINDINGS = True
+    HOMEPAGE = "https://stanfordmlgroup.github.io/competitions/chexpert/"
+    PATIENT_NAMES = "patient00001/study1/view1_frontal.jpg"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """\
+Accept the research use agreement at https://stanfordmlgroup.github.io/competitions/chexpert/ and
+download CheXpert-v1.0-small.
+Build it: tfds build chexpert_small --imports cxr_tfds.builders --manual_dir FOLDER
+FOLDER has train.csv, valid.csv, train/ and valid/, or CheXpert-v1.0-small/ with them."""
+
+    def scan(self, source: Path) -> Listing:
+        """Returns the images; those of valid.csv are test, or validation in the source's splits."""
+        config = self.builder_config
+        settings = config.reader_settings(self.READER)
+        if config.table is None and config.split != "source":
+            # Radiologists labelled valid.csv, so its images never join the training images.
+            table = {"train": "train.csv", "test": "valid.csv"}
+            settings = dataclasses.replace(settings, table=table)
+        return read_source(source, settings)

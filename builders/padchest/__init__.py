@@ -1,0 +1,1 @@
+"""PadChest: radiographs with labels from Spanish reports."""

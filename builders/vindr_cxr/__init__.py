@@ -1,0 +1,1 @@
+"""VinDr-CXR: DICOM radiographs with findings and diagnoses of radiologists."""
