@@ -111,32 +111,9 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         check_links(source, (image.path for image in images))
 
     def check_stored(self, max_examples: int | None) -> None:
-        """Compares the metadata of the dataset on disk with the config.
-
-        Args:
-          max_examples: The limit of examples per split that was asked for, if any.
-
-        Raises:
-          InputError: The dataset was built with other settings.
-        """
+        """Compares the metadata of the dataset on disk with the config."""
         stored = dict(self.info.metadata.items())  # `get` would not read the file
-        for name, value in self.builder_config.stored().items():
-            if stored.get(name) != value:
-                raise InputError(
-                    f"{self.data_path} was built with {name}={stored.get(name)!r}, but this config "
-                    f"has {value!r}. Give the config another name, or build again with --overwrite."
-                )
-        if stored.get("bad_images") and self.builder_config.on_bad_image == "error":
-            raise InputError(
-                f"{self.data_path} was built without {stored['bad_images']} unusable images (see "
-                "bad_images.csv), but this config requires all images. Give the config another "
-                "name, or build again with --overwrite."
-            )
-        if stored.get("max_examples_per_split") not in (None, max_examples):
-            raise InputError(
-                f"{self.data_path} holds only {stored['max_examples_per_split']} examples of each "
-                "split (--max_examples_per_split). Build the complete dataset with --overwrite."
-            )
+        self.builder_config.check_metadata(stored, self.data_path, max_examples)
 
     def _info(self) -> tfds.core.DatasetInfo:
         info = self.dataset_info_from_configs(

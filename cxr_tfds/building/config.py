@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -126,6 +128,37 @@ class RadiographConfig(tfds.core.BuilderConfig):
         settings = {name: getattr(self, name) for name in ("size", "channels", "fit", "split")}
         levels = self.grey_levels.to_metadata()
         return settings | {name: levels[name] for name in ("bits", "window", "percentile")}
+
+    def check_metadata(
+        self, stored: Mapping[str, Any], folder: PathLike[str], max_examples: int | None
+    ) -> None:
+        """Compares the metadata of a dataset on disk with this config.
+
+        Args:
+          stored: The metadata.
+          folder: The folder of the dataset, for messages.
+          max_examples: The limit of examples per split that was asked for, if any.
+
+        Raises:
+          InputError: The dataset was built with other settings.
+        """
+        for name, value in self.stored().items():
+            if stored.get(name) != value:
+                raise InputError(
+                    f"{folder} was built with {name}={stored.get(name)!r}, but this config has "
+                    f"{value!r}. Give the config another name, or build again with --overwrite."
+                )
+        if stored.get("bad_images") and self.on_bad_image == "error":
+            raise InputError(
+                f"{folder} was built without {stored['bad_images']} unusable images (see "
+                "bad_images.csv), but this config requires all images. Give the config another "
+                "name, or build again with --overwrite."
+            )
+        if stored.get("max_examples_per_split") not in (None, max_examples):
+            raise InputError(
+                f"{folder} holds only {stored['max_examples_per_split']} examples of each split "
+                "(--max_examples_per_split). Build the complete dataset with --overwrite."
+            )
 
 
 # `on_conflict` is a setting of every config.

@@ -24,7 +24,8 @@ _NEGATIVE = {
 _NEGATIONS = ("no", "non", "not", "without", "un", "sin", "sans", "ohne", "senza", "sem")
 _GENERIC = {
     "image", "images", "img", "imgs", "case", "cases", "class", "label", "patient", "patients",
-    "scan", "scans", "x", "ray", "rays", "xray", "xrays", "cxr", "radiograph", "radiographs", "chest", "lung", "lungs",
+    "scan", "scans", "x", "ray", "rays", "xray", "xrays", "cxr",
+    "radiograph", "radiographs", "chest", "lung", "lungs",
 }  # fmt: skip
 
 
