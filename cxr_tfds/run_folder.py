@@ -81,7 +81,7 @@ class RunConfig:
                     "Train again."
                 )
             # JSON has no tuples.
-            values = {
+            values: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in content.items()
             }

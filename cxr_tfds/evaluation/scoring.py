@@ -9,14 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.metrics.findings import evaluate_findings
 from cxr_tfds.metrics.logits import decisions, probabilities
 from cxr_tfds.metrics.summary import evaluate_split
 from cxr_tfds.reading.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.reading.sequential import name_corrupt_shard, read_columns
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.task import Task
 
 _SAMPLE_BYTES = 256 << 20  # 5,350 images of 224 x 224
 _BATCH = 64
+
+
+Temperature = float | tuple[float, ...]  # of each of several findings
+Threshold = float | tuple[float, ...] | None
 
 
 class Scores(NamedTuple):
@@ -24,19 +30,44 @@ class Scores(NamedTuple):
 
     image_ids: list[str]
     patient_ids: list[str]  # "" where unknown
-    labels: np.ndarray  # int64 (N,)
-    logits: np.ndarray  # float32 (N,) for two classes, (N, K) for more
+    # int64 (N,); for several findings float32 (N, K): 1 present, 0 absent, NaN does not count.
+    labels: np.ndarray
+    logits: np.ndarray  # float32 (N,) for two classes, (N, K) for more or for several findings
     findings: list[str] | None = None  # "" where unknown; None: the dataset has no findings
-    temperature: float = 1.0  # divides the logits
+    temperature: Temperature = 1.0  # divides the logits
+
+    @property
+    def several_findings(self) -> bool:
+        """Whether an image may have several findings."""
+        return self.labels.ndim == 2
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Probabilities of the finding (N,), or of each class (N, K), after temperature scaling."""
-        return probabilities(self.logits, self.temperature)
+        """Probabilities after temperature scaling.
 
-    def decisions(self, threshold: float | None) -> np.ndarray:
-        """Returns class numbers (N,); the most probable class if there is no threshold."""
+        Of the finding (N,), or of each class or each of several findings (N, K).
+        """
+        return probabilities(self.logits, self.temperature, several_findings=self.several_findings)
+
+    def decisions(self, threshold: Threshold) -> np.ndarray:
+        """Returns class numbers (N,), the most probable class if there is no threshold.
+
+        For several findings returns 1 or 0 for each (N, K).
+        """
         return decisions(self.probabilities, threshold)
+
+    def of_finding(self, number: int) -> tuple[np.ndarray, Scores]:
+        """Returns which images count for one of several findings, and their scores for it alone.
+
+        The scores are those of two classes: 0 absent, 1 present. The indices are int64 (M,).
+        """
+        counted = np.flatnonzero(~np.isnan(self.labels[:, number]))
+        temperatures = np.broadcast_to(self.temperature, self.logits.shape[1])
+        return counted, self.select(counted)._replace(
+            labels=self.labels[counted, number].astype(np.int64),
+            logits=self.logits[counted, number],
+            temperature=float(temperatures[number]),
+        )
 
     def select(self, indices: np.ndarray) -> Scores:
         """Returns the scores of some of the images."""
@@ -69,13 +100,16 @@ def open_run_dataset(config: RunConfig, data_dir: str | Path | None = None) -> B
             f"{dataset.name} in {folder} has other examples than the run was trained on. Train "
             "again, or use --data-dir to name the folder of the original dataset."
         )
-    dataset = dataset.targeted(config.settings.get("target", "label"))
+    dataset = dataset.targeted(config.settings.get("target", "label")).labelled(
+        uncertain=config.settings.get("uncertain", "ignore"),
+        unknown=config.settings.get("unknown", "ignore"),
+    )
     if dataset.encoded:
         return dataset.fitted(config.shape[0], channels=config.shape[2], fit=config.fit)
     return dataset
 
 
-def score(model: Any, dataset: BuiltDataset, split: str, temperature: float = 1.0) -> Scores:
+def score(model: Any, dataset: BuiltDataset, split: str, temperature: Temperature = 1.0) -> Scores:
     """Runs `model` over every image of `split`, without augmentation."""
     return score_and_sample(model, dataset, split, temperature, sample_bytes=0)[0]
 
@@ -84,7 +118,7 @@ def score_and_sample(
     model: Any,
     dataset: BuiltDataset,
     split: str,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     *,
     sample_bytes: int = _SAMPLE_BYTES,
 ) -> tuple[Scores, ImageSample]:
@@ -92,22 +126,26 @@ def score_and_sample(
     dataset.check_split(split)
     indices = stratified_sample(dataset, split, sample_bytes // math.prod(dataset.shape))
     columns: dict[str, list[Any]] = {"image_id": [], "patient_id": [], "label": [], "finding": []}
-    logits, images, start = [], [np.empty((0, *dataset.shape), np.uint8)], 0
+    logits, targets, start = [], [], 0
+    images = [np.empty((0, *dataset.shape), np.uint8)]
     with name_corrupt_shard(dataset):
-        for batch, _, ids in dataset.batches(split, _BATCH, with_ids=True).as_numpy_iterator():
+        for batch, target, ids in dataset.batches(split, _BATCH, with_ids=True).as_numpy_iterator():
             for field, values in columns.items():
                 values += ids[field].tolist()
             logits.append(model.predict_on_batch(batch))
+            targets.append(target)
             first, last = np.searchsorted(indices, (start, start + len(batch)))
             images.append(batch[indices[first:last] - start])
             start += len(batch)
+    several = dataset.task is Task.FINDINGS
     names = (*dataset.findings, "")  # -1 is unknown
+    has_findings = dataset.findings and not several
     scores = Scores(
         [text.decode() for text in columns["image_id"]],
         [text.decode() for text in columns["patient_id"]],
-        np.array(columns["label"]),
-        squeeze_logits(np.concatenate(logits)),
-        [names[number] for number in columns["finding"]] if dataset.findings else None,
+        np.concatenate(targets) if several else np.array(columns["label"]),
+        np.concatenate(logits) if several else squeeze_logits(np.concatenate(logits)),
+        [names[number] for number in columns["finding"]] if has_findings else None,
         temperature,
     )
     return scores, ImageSample(indices, np.concatenate(images))
@@ -116,12 +154,14 @@ def score_and_sample(
 def stratified_sample(dataset: BuiltDataset, split: str, limit: int) -> np.ndarray:
     """Returns sorted indices of all images of a split, or of `limit` drawn at random by class.
 
-    Each class contributes in proportion to its size, at least one image: without positives or
-    negatives, neither threshold nor AUC would be defined in the stress test.
+    Each class, or each combination of several findings, contributes in proportion to its size, at
+    least one image: without positives or negatives, neither threshold nor AUC would be defined in
+    the stress test.
     """
     if not limit or dataset.sizes[split] <= limit:
         return np.arange(min(limit, dataset.sizes[split]))
-    labels = read_columns(dataset, split, "label")["label"]
+    columns = read_columns(dataset, split, "label")
+    labels = np.unique(columns["label"], axis=0, return_inverse=True)[1].ravel()
     drawn = np.random.default_rng(0).permutation(len(labels))
     order = np.empty(len(labels))  # place of each image in its class, from 0 to 1
     for label in np.unique(labels):
@@ -136,7 +176,16 @@ def squeeze_logits(logits: np.ndarray) -> np.ndarray:
 
 
 def measure(scores: Scores, config: RunConfig) -> dict[str, Any]:
-    """Returns the metrics of a scored split, see `evaluate_split`."""
+    """Returns the metrics of a scored split, see `evaluate_split` and `evaluate_findings`."""
+    if isinstance(config.threshold, tuple):
+        return evaluate_findings(
+            scores.labels,
+            scores.probabilities,
+            config.threshold,
+            scores.patient_ids,
+            names=config.labels,
+            ranking_scores=scores.logits,
+        )
     return evaluate_split(
         scores.labels,
         scores.probabilities,

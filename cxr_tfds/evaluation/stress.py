@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS, Condition
-from cxr_tfds.evaluation.scoring import ImageSample, Scores, squeeze_logits
+from cxr_tfds.evaluation.scoring import ImageSample, Scores, Threshold, squeeze_logits
 from cxr_tfds.metrics.ranking import rank_classes
 from cxr_tfds.metrics.resampling import bootstrap_interval, bootstrap_weights, number_groups
 from cxr_tfds.text import text_table
@@ -20,6 +20,7 @@ from cxr_tfds.text import text_table
 _BATCH = 64
 _RESAMPLES = 500
 _NOTABLE_DROP = 0.01  # of the AUC
+_METRICS = ("auc", "accuracy", "sensitivity", "specificity")
 
 
 def stressed_logits(model: Any, sample: ImageSample, condition: Condition, strength: str) -> Any:
@@ -39,44 +40,52 @@ def score_stressed_copies(
     scores = scores.select(sample.indices)
     logits = [scores.logits]
     for condition in CONDITIONS:
-        logits += [stressed_logits(model, sample, condition, each) for each in STRENGTHS]
-    copies = scores._replace(logits=np.concatenate(logits))
-    return np.tile(scores.labels, len(logits)), copies.probabilities
+        for strength in STRENGTHS:
+            changed = stressed_logits(model, sample, condition, strength)
+            logits.append(changed.reshape(scores.logits.shape))
+    labels = np.concatenate([scores.labels] * len(logits))
+    copies = scores._replace(labels=labels, logits=np.concatenate(logits))
+    return labels, copies.probabilities
 
 
 def run_stress_test(
     model: Any,
     scores: Scores,
     sample: ImageSample,
-    threshold: float | None,
+    threshold: Threshold,
     strengths: Sequence[str] = STRENGTHS,
     report: Callable[[str], None] = lambda line: None,
+    *,
+    labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measures `model` under every condition, as `stress.json` stores it.
 
-    `strengths` includes moderate. `report` takes a line of progress.
+    `strengths` includes moderate. `report` takes a line of progress. `labels` are the names of the
+    findings, if an image may have several.
 
     Returns:
       `images`, `clean` (original images) and `rows`: accuracy, sensitivity and specificity
       (positive is any class but the first), auc, and the `drop` of the auc from clean as
       `{"value", "low", "high"}`, resampled by patient. `moderate`: mean auc at moderate strength
       and its difference from clean. `verdict`: the result in words. `drop` and `moderate` are left
-      out if the auc is undefined.
+      out if the auc is undefined. For several findings, each metric is the mean over those for
+      which it is defined, and `findings` has the metrics of each.
     """
     scores = scores.select(sample.indices)
     groups = number_groups(scores.patient_ids, len(scores.labels))
-    clean, clean_aucs = _measure(scores, threshold), _resampled_aucs(scores, groups)
+    clean, clean_aucs = _measure(scores, threshold, labels), _resampled_aucs(scores, groups)
     rows: list[dict[str, Any]] = []
     for number, condition in enumerate(CONDITIONS, 1):
         report(f"stress test {number} of {len(CONDITIONS)}: {condition.name}")
         for strength in strengths:
-            changed = scores._replace(logits=stressed_logits(model, sample, condition, strength))
+            logits = stressed_logits(model, sample, condition, strength)
+            changed = scores._replace(logits=logits.reshape(scores.logits.shape))
             row: dict[str, Any] = {
                 "condition": condition.name,
                 "strength": strength,
                 "amount": condition.amount(strength),
                 "written": condition.format_amount(strength),
-                **_measure(changed, threshold),
+                **_measure(changed, threshold, labels),
             }
             if clean["auc"] is not None:
                 drops = clean_aucs - _resampled_aucs(changed, groups)
@@ -89,7 +98,18 @@ def run_stress_test(
     return {**table, "verdict": _verdict(table)}
 
 
-def _measure(scores: Scores, threshold: float | None) -> dict[str, float | None]:
+def _measure(scores: Scores, threshold: Threshold, names: Sequence[str] = ()) -> dict[str, Any]:
+    if isinstance(threshold, tuple):
+        findings = {
+            name: _measure(scores.of_finding(k)[1], threshold[k]) for k, name in enumerate(names)
+        }
+        means: dict[str, Any] = {}
+        for metric in _METRICS:
+            values = [table[metric] for table in findings.values() if table[metric] is not None]
+            means[metric] = float(np.mean(values)) if values else None
+        return {**means, "findings": findings}
+    if not len(scores.labels):
+        return dict.fromkeys(_METRICS)
     predicted, labels = scores.decisions(threshold), scores.labels
     positive = labels > 0
     auc = float(_aucs(scores, None)[0])
@@ -102,7 +122,18 @@ def _measure(scores: Scores, threshold: float | None) -> dict[str, float | None]
 
 
 def _aucs(scores: Scores, weights: np.ndarray | None) -> np.ndarray:
-    """Returns the AUC (R,), for K > 2 classes the mean of each against the rest."""
+    """Returns the AUC (R,), for K > 2 classes the mean of each against the rest.
+
+    For several findings returns the mean over those that are present and absent in the images.
+    """
+    if scores.several_findings:
+        columns = []
+        for number in range(scores.logits.shape[1]):
+            counted, alone = scores.of_finding(number)
+            if len(np.unique(alone.labels)) == 2:
+                part = None if weights is None else weights[:, counted]
+                columns.append(_aucs(alone, part))
+        return np.mean(columns, axis=0) if columns else np.full(1, np.nan)
     values = scores.logits if scores.logits.ndim == 1 else scores.probabilities
     rankings = rank_classes(scores.labels, values)
     return np.mean([ranking.auc(weights) for ranking in rankings], axis=0)
@@ -116,36 +147,41 @@ def _resampled_aucs(scores: Scores, groups: np.ndarray) -> np.ndarray:
 
 def _verdict(table: dict[str, Any]) -> str:
     """Returns in words which image property the model relies on and how its decisions change."""
+    several = "findings" in table["clean"]
     if table["clean"]["auc"] is None:
         return (
-            "All images belong to one class: without an AUC, the test cannot show which image "
+            "No finding is both present and absent in these images: without an AUC, the test "
+            "cannot show which image property the model relies on."
+            if several
+            else "All images belong to one class: without an AUC, the test cannot show which image "
             "property the model relies on."
         )
     moderate = [row for row in table["rows"] if row["strength"] == MODERATE]
     worst = max(moderate, key=lambda row: row["drop"]["value"])
     condition = next(each for each in CONDITIONS if each.name == worst["condition"])
+    auc = "mean AUC of the findings" if several else "AUC"
     drop, where = worst["drop"], f"{worst['condition']} at moderate strength ({worst['written']})"
     if drop["value"] < _NOTABLE_DROP:
         text = (
-            f"No condition at moderate strength lowers the AUC by {_NOTABLE_DROP} or more. The "
+            f"No condition at moderate strength lowers the {auc} by {_NOTABLE_DROP} or more. The "
             f"largest drop is {max(drop['value'], 0):.3f}, under {where}."
         )
     elif drop["low"] is not None and drop["low"] <= 0:
         text = (
             "There are too few images to show which image property the model relies on. The "
-            f"largest drop of the AUC is {drop['value']:.3f} (95% CI {drop['low']:.3f} to "
+            f"largest drop of the {auc} is {drop['value']:.3f} (95% CI {drop['low']:.3f} to "
             f"{drop['high']:.3f}), under {where}."
         )
     else:
         text = (
-            f"The model relies most on {condition.relies_on}: {where} lowers the AUC from "
+            f"The model relies most on {condition.relies_on}: {where} lowers the {auc} from "
             f"{table['clean']['auc']:.3f} to {worst['auc']:.3f}. Typical causes are "
             f"{condition.causes}."
         )
     mean = table["moderate"]
     parts = [
         text,
-        f"Averaged over all conditions at moderate strength, the AUC is {mean['auc']:.3f} "
+        f"Averaged over all conditions at moderate strength, the {auc} is {mean['auc']:.3f} "
         f"({mean['difference']:+.3f} from the original images).",
     ]
     # A threshold may fail while the ranking of the images, and so the AUC, still holds.
@@ -155,7 +191,8 @@ def _verdict(table: dict[str, Any]) -> str:
             change = f"falls from {clean:.1%} to {worst[name]:.1%} under {worst['condition']}"
         else:
             change = f"stays at {clean:.1%} or higher"
-        parts.append(f"{name.capitalize()} {change}.")
+        subject = f"The mean {name}" if several else name.capitalize()
+        parts.append(f"{subject} {change}.")
     return " ".join(parts)
 
 

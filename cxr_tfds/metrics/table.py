@@ -9,9 +9,17 @@ _ORDER = (
     "ppv", "npv", "f1", "brier", "ece",
 )  # fmt: skip
 
+_FINDING_COLUMNS = ("auc", "sensitivity", "specificity")
+
 
 def format_metrics(table: dict[str, Any]) -> str:
-    """Returns the metrics of `cxr_tfds.metrics.summary.evaluate_split` as text, one to a line."""
+    """Returns the metrics of a split as text.
+
+    Those of `cxr_tfds.metrics.summary.evaluate_split` are one to a line. Those of
+    `cxr_tfds.metrics.findings.evaluate_findings` are one finding to a line.
+    """
+    if table.get("task") == "findings":
+        return _format_findings(table)
     rows = [(name, format_metric(table[name])) for name in _ORDER if name in table]
     rows += class_and_finding_rows(table)
     if table["threshold"] is not None:
@@ -19,6 +27,24 @@ def format_metrics(table: dict[str, Any]) -> str:
     rows.append(("images", str(table["images"])))
     width = max(18, *(len(name) for name, _ in rows))
     return "\n".join(f"  {name:<{width}} {text}" for name, text in rows)
+
+
+def _format_findings(table: dict[str, Any]) -> str:
+    rows: list[tuple[str, ...]] = [
+        ("finding", "AUC", "sensitivity", "specificity", "threshold", "positive", "images")
+    ]
+    for name, metrics in table["findings"].items():
+        texts = (format_metric(metrics[key], 3) for key in _FINDING_COLUMNS)
+        counts = f"{metrics['positives']:,}", f"{metrics['images']:,}"
+        rows.append((name, *texts, f"{metrics['threshold']:.3f}", *counts))
+    means = (format_metric(table[key], 3) for key in _FINDING_COLUMNS)
+    rows.append(("mean", *means, "", "", f"{table['images']:,}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  "
+        + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def class_and_finding_rows(table: dict[str, Any], digits: int = 4) -> list[tuple[str, str]]:

@@ -36,6 +36,11 @@ def check_rule(rule: str) -> None:
         raise InputError(f"threshold_rule={rule!r}; expected {EXPECTED}.")
 
 
+def fixed_threshold(rule: str) -> float | None:
+    """Returns the threshold of a rule that is a number, otherwise None."""
+    return float(rule) if _NUMBER.fullmatch(rule) else None
+
+
 def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str = YOUDEN) -> float:
     """Returns the best threshold by `rule`; an image is positive if `probability >= threshold`.
 
@@ -54,8 +59,8 @@ def best_threshold(labels: ArrayLike, probabilities: ArrayLike, rule: str = YOUD
       InputError: A class is missing, a probability is NaN, or the rule is unknown.
     """
     check_rule(rule)
-    if _NUMBER.fullmatch(rule):
-        return float(rule)
+    if (fixed := fixed_threshold(rule)) is not None:
+        return fixed
     known = np.asarray(labels)
     check_both_classes("the threshold", known)
     ranking = Ranking(known, as_finite(probabilities, "probabilities"))

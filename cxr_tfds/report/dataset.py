@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.sequential import read_columns
+from cxr_tfds.sources.image import State
+from cxr_tfds.task import Task
 
 _INFO = "dataset_info.json"  # written by TFDS
 _BUILD_REPORT = "build_report.json"  # written by the builder
@@ -23,8 +25,10 @@ class SplitSummary(NamedTuple):
     images: int
     patients: int | None  # None: unknown for all images
     without_patient: int
-    classes: dict[str, int]
+    classes: dict[str, int]  # or, if an image may have several findings, where each is present
     findings: dict[str, int]  # of images of a positive class
+    uncertain: int = 0  # findings of all images
+    unknown: int = 0
 
 
 class DatasetSummary(NamedTuple):
@@ -66,12 +70,23 @@ def summarize_dataset(dataset: BuiltDataset) -> DatasetSummary:
 def _count(dataset: BuiltDataset, split: str) -> SplitSummary:
     columns = read_columns(dataset, split, "label", "patient_id", "finding")
     labels, patients = columns["label"], columns["patient_id"]
-    positives = columns["finding"][labels > 0]
-    counts = {name: int((positives == k).sum()) for k, name in enumerate(dataset.findings)}
-    return SplitSummary(
+    counted = SplitSummary(
         images=len(labels),
         patients=len(set(patients) - {""}) or None,
         without_patient=int((patients == "").sum()),
+        classes={},
+        findings={},
+    )
+    if dataset.task is Task.FINDINGS:
+        present = (labels == State.PRESENT).sum(axis=0).tolist()
+        return counted._replace(
+            classes=dict(zip(dataset.labels, present, strict=True)),
+            uncertain=int((labels == State.UNCERTAIN).sum()),
+            unknown=int((labels == State.UNKNOWN).sum()),
+        )
+    positives = columns["finding"][labels > 0]
+    counts = {name: int((positives == k).sum()) for k, name in enumerate(dataset.findings)}
+    return counted._replace(
         classes={name: int((labels == k).sum()) for k, name in enumerate(dataset.labels)},
         findings={name: count for name, count in sorted(counts.items()) if count},
     )

@@ -12,12 +12,13 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from cxr_tfds.evaluation.activation import activation_maps
-from cxr_tfds.evaluation.scoring import ImageSample, Scores
+from cxr_tfds.evaluation.scoring import ImageSample, Scores, Threshold
 from cxr_tfds.imaging.overlay import overlay
 from cxr_tfds.metrics.logits import logit
 from cxr_tfds.plotting import CLASS_COLOURS, INK, MUTED, PAPER, Picture
 
 _MAX_ERRORS, _MAX_CORRECT = 8, 4  # images of a group
+_MAX_ERRORS_EACH, _MAX_CORRECT_EACH = 4, 2  # the same, for each of several findings
 _SIDE = 224  # pixels; larger images are reduced
 _QUALITY = 88
 _GAP, _HEAD = 6, 62  # pixels between the images of a sheet, and above them
@@ -41,6 +42,7 @@ class Group(NamedTuple):
     correct: bool
     examples: list[Example]
     total: int  # number of images to choose from
+    positive: str = ""  # whose probability is shown; "" is the predicted class
 
 
 def collect_examples(
@@ -48,18 +50,50 @@ def collect_examples(
     scores: Scores,
     sample: ImageSample,
     labels: tuple[str, ...],
-    threshold: float | None,
+    threshold: Threshold,
 ) -> tuple[list[Group], list[Picture]]:
     """Returns errors, most confident first, and correct predictions; and each group as a picture.
 
-    `scores` are the scores of a complete split, `sample` its images to choose from.
+    `scores` are the scores of a complete split, `sample` its images to choose from. Several
+    findings have groups of their own.
     """
     scores = scores.select(sample.indices)
+    if isinstance(threshold, tuple):
+        groups = []
+        for number, name in enumerate(labels):
+            counted, alone = scores.of_finding(number)
+            states = f"{name} absent", f"{name} present"
+            finding = _Finding(name, number, counted)
+            groups += _collect(model, alone, sample, states, threshold[number], finding)
+    else:
+        groups = _collect(model, scores, sample, labels, threshold)
+    return groups, [_draw_sheet(group) for group in groups]
+
+
+class _Finding(NamedTuple):
+    """One of several findings."""
+
+    name: str
+    number: int
+    images: np.ndarray  # where it counts, as numbers in the sample
+
+
+def _collect(
+    model: Any,
+    scores: Scores,
+    sample: ImageSample,
+    labels: tuple[str, ...],
+    threshold: float | None,
+    finding: _Finding | None = None,
+) -> list[Group]:
     predicted, values = scores.decisions(threshold), scores.probabilities
     if threshold is None:
         confidence = values = values.max(axis=1)
     else:
         confidence = np.abs(scores.logits - logit(threshold, 1e-9) * scores.temperature)
+    most_errors, most_correct = _MAX_ERRORS, _MAX_CORRECT
+    if finding is not None:
+        most_errors, most_correct = _MAX_ERRORS_EACH, _MAX_CORRECT_EACH
     groups = []
     for name, title, correct, mask in _kinds(scores.labels, predicted, labels):
         members = np.flatnonzero(mask)
@@ -67,21 +101,28 @@ def collect_examples(
             continue
         chosen = members[np.argsort(-confidence[members], kind="stable")]
         if correct:  # evenly spread over the confidence
-            count = min(_MAX_CORRECT, len(chosen))
+            count = min(most_correct, len(chosen))
             chosen = chosen[np.linspace(0, len(chosen) - 1, count).round().astype(int)]
-        chosen = chosen[:_MAX_ERRORS]
-        maps = activation_maps(model, sample.images[chosen])
+        chosen = chosen[:most_errors]
+        images = sample.images[chosen if finding is None else finding.images[chosen]]
+        maps = activation_maps(model, images)
         examples = []
         for row, index in enumerate(chosen):
-            label, pixels = int(predicted[index]), sample.images[index]
-            images = [Image.fromarray(pixels[..., 0])]
+            label, pixels = int(predicted[index]), images[row]
+            pictures = [Image.fromarray(pixels[..., 0])]
             if maps is not None:
-                images.append(overlay(pixels, maps[row, ..., label if threshold is None else 0]))
+                logit_number = label if threshold is None else 0
+                if finding is not None:
+                    logit_number = finding.number
+                pictures.append(overlay(pixels, maps[row, ..., logit_number]))
             true_class, image_id = labels[scores.labels[index]], scores.image_ids[index]
             probability = float(values[index])
-            examples.append(Example(images, true_class, labels[label], probability, image_id))
-        groups.append(Group(name, title, correct, examples, len(members)))
-    return groups, [_draw_sheet(group) for group in groups]
+            examples.append(Example(pictures, true_class, labels[label], probability, image_id))
+        positive = "" if threshold is None else labels[1]
+        if finding is not None:
+            name, positive = f"{name}-{finding.number}", finding.name
+        groups.append(Group(name, title, correct, examples, len(members), positive))
+    return groups
 
 
 def _kinds(

@@ -9,6 +9,7 @@ from cxr_tfds.models import MODELS, multiply_adds
 from cxr_tfds.plotting import TIMES
 from cxr_tfds.report.dataset import DatasetSummary
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.task import Task
 
 DISCLAIMER = (
     "Not a medical device. For research and teaching only. Not for diagnosis, screening or "
@@ -63,17 +64,19 @@ def metric_label(name: str) -> str:
 
 
 def _intended_use(config: RunConfig) -> list[str]:
+    purpose = f"Classifies radiographs as {_join(config.labels)}"
+    if config.task is Task.FINDINGS:
+        purpose = f"Detects findings in radiographs ({', '.join(config.labels)})"
     return [
         DISCLAIMER,
-        f"Classifies radiographs as {_join(config.labels)}, to compare methods, to teach, and to "
-        "try classification on small devices.",
+        f"{purpose}, to compare methods, to teach, and to try classification on small devices.",
         "Must not be used for decisions about patients. No authority has approved it, and its "
         "benefit has not been studied.",
     ]
 
 
 def _model(config: RunConfig, model: Any) -> list[str]:
-    name, temperature = config.settings["model"], f"{config.temperature:.3f}"
+    name = config.settings["model"]
     lines = [
         f"{name}, {model.count_params():,} parameters, {multiply_adds(model) / 1e6:,.0f} million "
         "multiply-adds per image."
@@ -82,12 +85,15 @@ def _model(config: RunConfig, model: Any) -> list[str]:
         lines.append(f"Source: {MODELS[name].source}.")
     side = f" {TIMES} ".join(map(str, config.shape))
     lines.append(f"Input: {side} grey values from 0 to 255 (fit: {config.fit}).")
+    if isinstance(config.temperature, tuple) and isinstance(config.threshold, tuple):
+        return lines + _describe_findings(config, config.temperature, config.threshold)
+    temperature = f"{config.temperature:.3f}"
     if len(config.labels) > 2:
         output = "one logit per class. Probabilities are the softmax of logits"
     else:
         output = f"the logit of {config.labels[1]}. Its probability is the sigmoid of logit"
     lines.append(f"Output: {output} / {temperature} (temperature).")
-    if config.threshold is not None:
+    if isinstance(config.threshold, float):
         lines.append(
             f"{config.labels[1]} is predicted from a probability of {config.threshold:.3f}. This "
             "threshold was chosen on the validation split by the rule "
@@ -96,13 +102,51 @@ def _model(config: RunConfig, model: Any) -> list[str]:
     return lines
 
 
+def _describe_findings(
+    config: RunConfig, temperatures: tuple[float, ...], thresholds: tuple[float, ...]
+) -> list[str]:
+    """Returns what the output means if an image may have several findings."""
+    settings = config.settings
+    lines = [
+        "Output: one logit per finding. The probability of a finding is the sigmoid of its logit "
+        "divided by its temperature. A finding is predicted from its threshold on, independently "
+        "of the others.",
+        "Temperatures and thresholds were fitted on the validation split, thresholds by the rule "
+        f"{settings['threshold_rule']}.",
+        "In training, findings that the source calls uncertain count as: "
+        f"{settings['uncertain']}. Findings that it does not mention count everywhere as: "
+        f"{settings['unknown']}.",
+    ]
+    rows = zip(config.labels, temperatures, thresholds, strict=True)
+    for name, temperature, threshold in rows:
+        fitted = " (not fitted: validation lacks images)" if name in config.not_fitted else ""
+        lines.append(f"{name}: temperature {temperature:.3f}, threshold {threshold:.3f}{fitted}.")
+    return lines
+
+
 def _performance(metrics: dict[str, Any]) -> list[str]:
     names = [name for name in _METRICS if name in metrics]
-    rows = [(metric_label(name), format_metric(metrics[name], 3)) for name in names]
+    several = metrics.get("task") == "findings"
+    mean = "mean " if several else ""
+    rows = [(mean + metric_label(name), format_metric(metrics[name], 3)) for name in names]
+    rows += _finding_rows(metrics) if several else class_and_finding_rows(metrics, 3)
     return [
         f"{metrics['images']:,} images. Confidence intervals (CI) are from a bootstrap that "
         "resamples patients, or images where the patient is unknown.",
-        *(f"{name}: {text}" for name, text in rows + class_and_finding_rows(metrics, 3)),
+        *(f"{name}: {text}" for name, text in rows),
+    ]
+
+
+def _finding_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (
+            name,
+            f"AUC {format_metric(table['auc'], 3)}; sensitivity "
+            f"{format_metric(table['sensitivity'], 3)}; specificity "
+            f"{format_metric(table['specificity'], 3)}; {table['positives']:,} of "
+            f"{table['images']:,} images positive",
+        )
+        for name, table in metrics["findings"].items()
     ]
 
 
@@ -124,9 +168,17 @@ def _data(config: RunConfig, data: DatasetSummary) -> list[str]:
 def _limitations(
     config: RunConfig, split: str, metrics: dict[str, Any], data: DatasetSummary
 ) -> list[str]:
-    lines = [
+    known = (
         f"The model knows only {_join(config.labels)}. It assigns one of them to every image, even "
-        "if the image shows something else.",
+        "if the image shows something else."
+    )
+    if config.task is Task.FINDINGS:
+        known = (
+            "The model knows only the findings above. An image in which it predicts none of them "
+            "may show something else."
+        )
+    lines = [
+        known,
         "It was tested only on patients, views and equipment like those in its training data. "
         "Elsewhere, performance is usually lower and the threshold may not fit.",
     ]
@@ -155,7 +207,7 @@ def _limitations(
 
 def _predictive_values(config: RunConfig, metrics: dict[str, Any]) -> str:
     """Returns a sentence about positive predictions where the finding is rarer, or ""."""
-    if config.threshold is None:
+    if not isinstance(config.threshold, float):
         return ""
     sensitivity, specificity = metrics["sensitivity"]["value"], metrics["specificity"]["value"]
     if sensitivity is None or specificity is None or (sensitivity == 0 and specificity == 1):

@@ -12,20 +12,25 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cxr_tfds import run_folder
-from cxr_tfds.evaluation.conditions import CONDITIONS, STRENGTHS
+from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS
 from cxr_tfds.evaluation.scoring import ImageSample, Scores
 from cxr_tfds.files import complete_file
 from cxr_tfds.plotting import TIMES, Picture, class_colour, plot_style
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report.dataset import summarize_dataset
+from cxr_tfds.report.finding_plots import plot_findings
 from cxr_tfds.report.gallery import collect_examples, data_url
 from cxr_tfds.report.model_card import DISCLAIMER, metric_label, write_sections
 from cxr_tfds.report.plots import plot_scores, plot_training
 from cxr_tfds.report.stress_plot import plot_stress
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.task import Task
 
-_HEADLINE = ("auc", "accuracy", "sensitivity", "specificity")
-_HEADLINE_MANY = ("auc", "accuracy", "balanced_accuracy")
+_HEADLINES = {
+    Task.BINARY: ("auc", "accuracy", "sensitivity", "specificity"),
+    Task.MULTICLASS: ("auc", "accuracy", "balanced_accuracy"),
+    Task.FINDINGS: ("auc", "average_precision", "sensitivity", "specificity"),
+}
 
 
 class RunResults(NamedTuple):
@@ -44,9 +49,13 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
     """Writes the report, the model card and the pictures to the run folder."""
     split, stress, labels = results.split, results.stress, config.labels
     metrics, scores = results.metrics[split], results.scores
+    task = Task.choose(labels, several_findings=scores.several_findings)
     history = run_folder.read_history(run)
     with plot_style():
-        score_pictures = plot_scores(scores, metrics, labels, config.threshold)
+        if isinstance(config.threshold, tuple):
+            score_pictures = plot_findings(scores, metrics, labels)
+        else:
+            score_pictures = plot_scores(scores, metrics, labels, config.threshold)
         groups, sheets = collect_examples(
             results.model, scores, results.sample, labels, config.threshold
         )
@@ -64,7 +73,9 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
         "metric_names": [
             name for name, value in metrics.items() if isinstance(value, dict) and "low" in value
         ],
-        "headline": _HEADLINE_MANY if config.threshold is None else _HEADLINE,
+        "headline": _HEADLINES[task],
+        "mean": "mean " if task is Task.FINDINGS else "",
+        "task": task.value,
         "counts": _describe_counts(config, metrics),
         "model": results.model,
         "layers": _layer_rows(results.model),
@@ -76,6 +87,7 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
         "training_pictures": training_pictures,
         "epochs": len(history),
         "stress": stress,
+        "stress_findings": _stress_rows(stress) if stress else [],
         "stress_picture": stress_picture,
         "causes": {condition.name: condition.causes for condition in CONDITIONS},
         "strengths": STRENGTHS,
@@ -101,7 +113,7 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
 
 def _describe_counts(config: RunConfig, metrics: dict[str, Any]) -> str:
     """Returns the metrics of two classes as counts, which most people find easier to read."""
-    if config.threshold is None:
+    if not isinstance(config.threshold, float):
         return ""
     counts, (negative, positive) = metrics["confusion_matrix"], config.labels
     sentences = []
@@ -115,6 +127,18 @@ def _describe_counts(config: RunConfig, metrics: dict[str, Any]) -> str:
             f"Of {negatives} images labelled {negative}, it predicts {counts['fp']} as {positive}."
         )
     return " ".join(sentences)
+
+
+def _stress_rows(stress: dict[str, Any]) -> list[tuple[str, Any, str, float]]:
+    """Returns each of several findings, its AUC, and the worst moderate condition with its AUC."""
+    rows = []
+    for name, clean in stress["clean"].get("findings", {}).items():
+        if clean["auc"] is None:
+            continue
+        moderate = [row for row in stress["rows"] if row["strength"] == MODERATE]
+        worst = min(moderate, key=lambda row: row["findings"][name]["auc"])
+        rows.append((name, clean["auc"], worst["condition"], worst["findings"][name]["auc"]))
+    return rows
 
 
 def _layer_rows(model: Any) -> list[tuple[str, str, str, int]]:

@@ -145,11 +145,29 @@ def _read_history(run: Path) -> History:
 
 
 def validation_metrics(scores: Scores) -> dict[str, float]:
-    """Returns `val_loss`, and `val_auc` for two classes or `val_accuracy` for more."""
+    """Returns `val_loss`, and `val_auc` for two classes or `val_accuracy` for more.
+
+    For several findings `val_auc` is the mean over those that are present and absent.
+    """
     labels, logits = scores.labels, scores.logits
+    if scores.several_findings:
+        return _validation_metrics_of_findings(scores)
     if logits.ndim == 1:
         signed = np.where(labels == 1, logits, -logits).astype(np.float64)
         return {"val_loss": float(np.logaddexp(0, -signed).mean()), "val_auc": auc(labels, logits)}
     true_probability = scores.probabilities[np.arange(len(labels)), labels]
     loss = float(-np.log(np.maximum(true_probability, 1e-12)).mean())
     return {"val_loss": loss, "val_accuracy": float((logits.argmax(axis=1) == labels).mean())}
+
+
+def _validation_metrics_of_findings(scores: Scores) -> dict[str, float]:
+    alone = [scores.of_finding(number)[1] for number in range(scores.logits.shape[1])]
+    losses = [
+        np.logaddexp(0, np.where(each.labels == 1, -each.logits, each.logits).astype(np.float64))
+        for each in alone
+    ]
+    aucs = [auc(each.labels, each.logits) for each in alone if len(np.unique(each.labels)) == 2]
+    return {
+        "val_loss": float(np.concatenate(losses).mean()),
+        "val_auc": float(np.mean(aucs)),
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,20 +12,13 @@ import keras
 
 from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import MODERATE
-from cxr_tfds.evaluation.scoring import (
-    ImageSample,
-    Scores,
-    measure,
-    open_run_dataset,
-    score_and_sample,
-)
-from cxr_tfds.evaluation.stress import run_stress_test, score_stressed_copies
+from cxr_tfds.evaluation.scoring import measure, open_run_dataset, score_and_sample
+from cxr_tfds.evaluation.stress import run_stress_test
 from cxr_tfds.files import write_json
-from cxr_tfds.metrics.temperature import fit_temperature
-from cxr_tfds.metrics.thresholds import YOUDEN_STRESS, best_threshold
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report.page import RunResults, write_report
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.training.decision import fit_decision
 
 
 def finish_run(
@@ -46,7 +38,15 @@ def finish_run(
         metrics[split] = measure(scores, config)
     # Only moderate strength: severe stress is left to `cxr-evaluate --stress`, which takes three
     # times as long.
-    stress = run_stress_test(model, scores, sample, config.threshold, (MODERATE,), report=_print)
+    stress = run_stress_test(
+        model,
+        scores,
+        sample,
+        config.threshold,
+        (MODERATE,),
+        report=_print,
+        labels=config.labels,
+    )
     config.write(run)
     write_json(run / run_folder.METRICS, metrics)
     write_json(run / run_folder.STRESS, {split: stress})
@@ -91,7 +91,9 @@ def evaluate(
     metrics = measure(scores, config)
     all_metrics = _update(run, run_folder.METRICS, split, metrics)
     if stress:
-        stressed = run_stress_test(model, scores, sample, config.threshold, report=report)
+        stressed = run_stress_test(
+            model, scores, sample, config.threshold, report=report, labels=config.labels
+        )
         all_stress = _update(run, run_folder.STRESS, split, stressed)
     else:
         all_stress = run_folder.read_metrics(run, run_folder.STRESS)
@@ -110,23 +112,6 @@ def _update(run: Path, name: str, split: str, table: dict[str, Any]) -> dict[str
     tables = run_folder.read_metrics(run, name) | {split: table}
     write_json(run / name, tables)
     return tables
-
-
-def fit_decision(
-    model: keras.Model, scores: Scores, sample: ImageSample, config: RunConfig
-) -> RunConfig:
-    """Returns `config` with the temperature and the threshold that fit the validation split."""
-    temperature = fit_temperature(scores.labels, scores.logits)
-    config = dataclasses.replace(config, temperature=temperature, threshold=None)
-    if scores.logits.ndim > 1:
-        return config
-    rule = config.settings["threshold_rule"]
-    scores = scores._replace(temperature=temperature)
-    labels, probabilities = scores.labels, scores.probabilities
-    if rule == YOUDEN_STRESS:
-        _print("scoring validation under each condition to choose the threshold")
-        labels, probabilities = score_stressed_copies(model, scores, sample)
-    return dataclasses.replace(config, threshold=best_threshold(labels, probabilities, rule))
 
 
 def _print(line: str) -> None:

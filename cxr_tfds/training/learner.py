@@ -53,7 +53,7 @@ class Learner:
                 self.average_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
                 averaged = self.model.weights if settings.average else []
                 self.averages = [tf.Variable(w.numpy(), trainable=False) for w in averaged]
-                self.loss_sum, self.image_count = _sum_variable(), _sum_variable()
+                self.loss_sum, self.loss_count = _sum_variable(), _sum_variable()
         finally:
             keras.config.set_dtype_policy("float32")
         if devices.replicas > 1:
@@ -116,12 +116,13 @@ class Learner:
 
         def on_device(inputs: Any, targets: tf.Tensor) -> None:
             context = tf.distribute.get_replica_context()
-            images = total_images = tf.cast(tf.shape(targets)[0], tf.float32)
-            if replicas > 1:
-                total_images = context.all_reduce(tf.distribute.ReduceOp.SUM, images)
             with tf.GradientTape() as tape:
-                loss_sum = tf.reduce_sum(self.loss(targets, self.trainer(inputs, training=True)))
-                loss = self.optimizer.scale_loss(loss_sum / total_images)
+                loss_sum, counted = self.loss(targets, self.trainer(inputs, training=True))
+                total = counted
+                if replicas > 1:
+                    total = context.all_reduce(tf.distribute.ReduceOp.SUM, counted)
+                # No finding of a batch may count.
+                loss = self.optimizer.scale_loss(loss_sum / tf.maximum(total, 1))
             gradients = tape.gradient(loss, [variable.value for variable in variables])
             if replicas > 1:
                 # The optimizer sums gradients too, but only after it has looked for infinities and
@@ -132,7 +133,7 @@ class Learner:
             self.optimizer.apply(gradients, variables)
             self._update_averages()
             self.loss_sum.assign_add(loss_sum)
-            self.image_count.assign_add(images)
+            self.loss_count.assign_add(counted)
 
         if self._uses_xla():
             on_device = tf.function(
@@ -164,10 +165,10 @@ class Learner:
         self.average_steps.assign_add(1)
 
     def take_loss(self) -> float:
-        """Returns the mean loss per image since the last call."""
-        loss = float(self.loss_sum.read_value()) / float(self.image_count.read_value())
+        """Returns the mean loss per image, or per finding that counts, since the last call."""
+        loss = float(self.loss_sum.read_value()) / max(float(self.loss_count.read_value()), 1)
         self.loss_sum.assign(0.0)
-        self.image_count.assign(0.0)
+        self.loss_count.assign(0.0)
         return loss
 
     def learning_rate(self) -> float:

@@ -1,4 +1,4 @@
-"""The training loss: cross entropy of each image, with smoothed labels and weighted classes."""
+"""The training loss: cross entropy with smoothed labels and weighted classes."""
 
 from __future__ import annotations
 
@@ -8,47 +8,80 @@ import numpy as np
 import tensorflow as tf
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.task import Task
 from cxr_tfds.training.settings import parse_class_weights
 
-LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # targets, logits -> float32 (B,)
+# Targets and logits (B, K) to the sum of the losses, and the number of values that count. Both are
+# float32 scalars. The loss of a batch is the sum divided by the number.
+LossFunction = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def class_weights(text: str, counts: Sequence[int], labels: Sequence[str]) -> np.ndarray:
-    """Returns the class weights float32 (K,) of a `class_weight` setting.
+def class_weights(
+    text: str, counts: Sequence[int] | np.ndarray, labels: Sequence[str]
+) -> np.ndarray:
+    """Returns the weights of a `class_weight` setting.
 
-    "balanced" gives N / (K n), as scikit-learn's `compute_class_weight` does. `counts` are the
-    numbers of training images.
+    Args:
+      text: The setting. "balanced" gives N / (2 n) in each finding and N / (K n) in each of K
+        classes, as scikit-learn's `compute_class_weight` does.
+      counts: Number of training images of each class (K,); for several findings the numbers of
+        images where each is absent and present (2, K).
+      labels: Names of the classes or findings (K,).
+
+    Returns:
+      float32, shaped as `counts`.
     """
+    numbers = np.asarray(counts, np.float64)
+    weights = np.ones(numbers.shape, np.float32)
     if text == "none":
-        return np.ones(len(labels), np.float32)
+        return weights
     if text == "balanced":
-        return (sum(counts) / (len(labels) * np.asarray(counts, np.float64))).astype(np.float32)
-    weights = parse_class_weights(text)
-    if len(weights) != len(labels):
+        # No image has a class without images, so its weight does not matter.
+        balanced = numbers.sum(axis=0) / (len(numbers) * np.maximum(numbers, 1))
+        return balanced.astype(np.float32)
+    given = parse_class_weights(text)
+    if len(given) != len(labels):
         raise InputError(
-            f"class_weight={text!r} has {len(weights)} numbers; expected {len(labels)}, one for "
+            f"class_weight={text!r} has {len(given)} numbers; expected {len(labels)}, one for "
             f"each of {', '.join(labels)}."
         )
-    return np.asarray(weights, np.float32)
+    weights[-1 if numbers.ndim == 2 else slice(None)] = given
+    return weights
 
 
-def make_loss(weights: np.ndarray, smoothing: float) -> LossFunction:
-    """Returns the loss of each image for targets and logits (B, 1) or, for K > 2 classes, (B, K).
+def make_loss(task: Task, weights: np.ndarray, smoothing: float) -> LossFunction:
+    """Returns the loss function of a task.
 
-    An image with mixed labels gets a mixture of the class weights. `smoothing` is the fraction of
-    each label that is spread over all classes (Szegedy et al. 2016, section 7,
-    https://arxiv.org/abs/1512.00567).
+    Mixed labels get a mixture of the class weights. A finding whose target is NaN does not count.
+
+    Args:
+      task: Binary and findings: sigmoid cross entropy. Multiclass: softmax cross entropy.
+      weights: Class weights (K,); for several findings weights of absent and present (2, K).
+      smoothing: Fraction of each label that is spread over all classes (Szegedy et al. 2016,
+        section 7, https://arxiv.org/abs/1512.00567); over absent and present for several findings.
     """
-    classes = len(weights)
+    if task is Task.MULTICLASS:
+        return _softmax_loss(weights, smoothing)
+    absent, present = weights if task is Task.FINDINGS else weights[:, np.newaxis]
 
-    def binary_loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        smooth = targets * (1 - smoothing) + smoothing / 2
+    def loss(targets: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        counted = tf.logical_not(tf.math.is_nan(targets))
+        # Replaced before the loss, because the gradient of NaN times 0 is NaN.
+        known = tf.where(counted, targets, 0.0)
+        smooth = known * (1 - smoothing) + smoothing / 2
         losses = tf.nn.sigmoid_cross_entropy_with_logits(smooth, logits)
-        return tf.squeeze(losses * (weights[0] + targets * (weights[1] - weights[0])), 1)
+        losses *= absent + known * (present - absent)
+        total = tf.reduce_sum(tf.where(counted, losses, 0.0))
+        return total, tf.reduce_sum(tf.cast(counted, tf.float32))
 
-    def multiclass_loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        smooth = targets * (1 - smoothing) + smoothing / classes
+    return loss
+
+
+def _softmax_loss(weights: np.ndarray, smoothing: float) -> LossFunction:
+    def loss(targets: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        smooth = targets * (1 - smoothing) + smoothing / len(weights)
         losses = tf.nn.softmax_cross_entropy_with_logits(smooth, logits)
-        return losses * tf.linalg.matvec(targets, weights)
+        total = tf.reduce_sum(losses * tf.linalg.matvec(targets, weights))
+        return total, tf.cast(tf.shape(targets)[0], tf.float32)
 
-    return binary_loss if classes == 2 else multiclass_loss
+    return loss

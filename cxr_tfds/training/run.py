@@ -24,6 +24,7 @@ from cxr_tfds.reading.pipeline import check_batch_size, with_mixup
 from cxr_tfds.reading.sequential import name_corrupt_shard
 from cxr_tfds.reading.service import served_batches
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.task import Task
 from cxr_tfds.training.checkpoint import Checkpoint, finished_epochs
 from cxr_tfds.training.distributed import Devices, explain_lost_worker, open_devices
 from cxr_tfds.training.finish import finish_run
@@ -74,7 +75,11 @@ def train(
                 f"{dataset.name} is read with fit={dataset.fit!r}, but training reads source files "
                 "with 'stretch'. Build a dataset of fixed size with this fit."
             )
-        location = {"dataset": dataset.name, "data_dir": dataset.data_dir, "target": dataset.target}
+        location = {"dataset": dataset.name, "data_dir": dataset.data_dir}
+        if dataset.task is Task.FINDINGS:
+            location |= {"uncertain": dataset.uncertain, "unknown": dataset.unknown}
+        else:
+            location["target"] = dataset.target
         if dataset.encoded:
             location |= {"size": dataset.shape[0], "channels": dataset.shape[2]}
     else:
@@ -114,7 +119,7 @@ def run_training(
             _check_resumable(run, config)
         steps = settings.steps_per_epoch or math.ceil(dataset.sizes["train"] / settings.batch_size)
         weights = class_weights(settings.class_weight, counts, dataset.labels)
-        loss = make_loss(weights, settings.label_smoothing)
+        loss = make_loss(dataset.task, weights, settings.label_smoothing)
         with explain_out_of_memory(settings):
             learner = Learner(settings, dataset, devices, policy=policy, loss=loss, steps=steps)
             # Every check has passed, so an earlier run may be removed now.
@@ -129,12 +134,16 @@ def run_training(
 
 def open_training_data(settings: TrainSettings) -> BuiltDataset:
     """Opens the dataset of a run and checks that the model can learn from it."""
-    dataset = open_dataset(settings.dataset, settings.data_dir).targeted(settings.target)
+    dataset = (
+        open_dataset(settings.dataset, settings.data_dir)
+        .targeted(settings.target)
+        .labelled(uncertain=settings.uncertain, unknown=settings.unknown)
+    )
     if settings.size is not None or settings.channels is not None:
         dataset = dataset.fitted(
             settings.size or dataset.shape[0], channels=settings.channels or dataset.shape[2]
         )
-    if len(dataset.labels) > 2 and settings.threshold_rule != DEFAULT_RULE:
+    if dataset.task is Task.MULTICLASS and settings.threshold_rule != DEFAULT_RULE:
         raise InputError(
             f"--threshold-rule {settings.threshold_rule} needs two classes, but {dataset.name} has "
             f"{len(dataset.labels)} ({', '.join(dataset.labels)}) and predicts the most probable. "
@@ -231,7 +240,9 @@ def _run_config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> 
         labels=dataset.labels,
         shape=dataset.shape,
         fit=dataset.fit,
+        grey_levels=dataset.grey_levels.to_metadata(),
         precision=policy,
+        task=dataset.task,
         environment=versions | {name: importlib.metadata.version(name) for name in _PACKAGES},
     )
 

@@ -14,6 +14,7 @@ from cxr_tfds.augmentation.presets import LIMITS, PRESETS, AugmentSettings, augm
 from cxr_tfds.errors import InputError
 from cxr_tfds.models import MODELS
 from cxr_tfds.reading import CACHES
+from cxr_tfds.reading.datasets import POLICIES
 from cxr_tfds.reading.service import check_address
 from cxr_tfds.text import did_you_mean
 from cxr_tfds.training.setting import Interval, Setting, check_value, describe
@@ -68,6 +69,18 @@ class TrainSettings:
         "label",
         "Field to learn: `label`, or the finer `finding` (such as bacteria or virus).",
         choices=("label", "finding"),
+    )
+    uncertain: str = describe(
+        "ignore",
+        "What an uncertain finding is trained as, if an image may have several: `ignore` leaves it "
+        "out of the loss. Metrics leave it out in any case.",
+        choices=POLICIES,
+    )
+    unknown: str = describe(
+        "ignore",
+        "What a finding that the source does not mention means in every split, if an image may "
+        "have several: `ignore` leaves it out of the loss and the metrics.",
+        choices=POLICIES,
     )
     model: str = describe("edge", "Network to train; see --list-models.", choices=MODELS)
     weights: str = describe(
@@ -124,12 +137,16 @@ class TrainSettings:
     class_weight: str = describe(
         "none",
         "Weight of each class in the loss: `none` for equal weights, `balanced` for weights "
-        "inversely proportional to the class sizes, or one number per class, such as 1,2.5.",
+        "inversely proportional to the class sizes, or one number per class, such as 1,2.5. With "
+        "several findings an image: one number per finding, the weight of its positive images.",
         check=parse_class_weights,
         metavar="none|balanced|W,W…",
     )
     label_smoothing: float = describe(
-        0.0, "Fraction of each label that is spread evenly over all classes.", _FRACTION
+        0.0,
+        "Fraction of each label that is spread evenly over all classes, or over present and absent "
+        "in each of several findings.",
+        _FRACTION,
     )
     average: float = describe(
         0.0,
