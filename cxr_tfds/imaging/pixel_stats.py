@@ -52,7 +52,7 @@ class PixelStats(NamedTuple):
 def hash_differences(grey: np.ndarray) -> str:
     """Returns the difference hash of uint8 (S, S) pixels as 64 hexadecimal digits.
 
-    Each of its 256 bits says whether the right neighbour of a part of the image is brighter.
+    Each of its 256 bits states whether the right neighbour of a part of the image is brighter.
     Source: N. Krawetz, "Kind of Like That", https://www.hackerfactor.com/blog/?/archives/529-.html
     """
     size = (HASH_SIDE + 1, HASH_SIDE)

@@ -64,7 +64,7 @@ class BuiltDataset:
     shard_sizes: dict[str, list[int]]
     encoded: bool = False
     findings: tuple[str, ...] = ()
-    grey_levels: GreyLevels = GreyLevels()
+    grey_levels: GreyLevels = dataclasses.field(default_factory=GreyLevels)
     target: str = "label"
     uncertain: str = "ignore"
     unknown: str = "ignore"
