@@ -43,7 +43,7 @@ Build it: tfds build chexpert_small --imports cxr_tfds.builders --manual_dir FOL
 FOLDER has train.csv, valid.csv, train/ and valid/, or CheXpert-v1.0-small/ with them."""
 
     def scan(self, source: Path) -> Listing:
-        """Returns the images; those of valid.csv are test, or validation in the source's splits."""
+        """Returns the images. valid.csv is test, or validation with the source's splits."""
         config = self.builder_config
         settings = config.reader_settings(self.READER)
         if config.table is None and config.split != "source":

@@ -36,9 +36,9 @@ def draw(folder: Path, root: str = ROOT) -> Path:
         path = f"{ROOT}/valid/patient{64541 + i}/study1/view1_frontal.jpg"
         valid.append(get_row(path, **{name.replace(" ", "_"): "0.0" for name in OBSERVATIONS}))
     for row in train[1:] + valid[1:]:
-        path = folder / root / row.split(",")[0].removeprefix(f"{ROOT}/")
+        image = folder / root / row.split(",")[0].removeprefix(f"{ROOT}/")
         number = row.split("/")[2][-2:]
-        draw_image(path.with_name(f"{number}{path.name}")).rename(path)  # noise depends on the name
+        draw_image(image.with_name(f"{number}{image.name}")).rename(image)  # noise depends on name
     (folder / root / "train.csv").write_text("\n".join(train))
     (folder / root / "valid.csv").write_text("\n".join(valid))
     return folder

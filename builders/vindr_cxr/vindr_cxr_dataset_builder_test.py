@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw(tmp_path_factory.mktemp("source"))
 
 
-def get_present(source: Path, data_dir: Path, **settings: str) -> dict[str, set[str]]:
+def get_present(source: Path, data_dir: Path, **settings: Any) -> dict[str, set[str]]:
     """Returns image id to the findings that are present; the others are absent."""
     builder = build(Builder, source, data_dir, **settings)
     assert tuple(builder.info.features["label"].names) == FINDINGS
