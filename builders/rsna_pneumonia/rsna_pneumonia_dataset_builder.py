@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import tensorflow_datasets as tfds
 
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources import Listing, ReaderSettings, read_source
+from cxr_tfds.sources import Listing, ReaderSettings
 from cxr_tfds.sources.patients import find_patient
+from cxr_tfds.sources.table_columns import find_column
 from cxr_tfds.sources.table_files import SourceFile, walk_source
 from cxr_tfds.sources.table_reader import NO_ROW
+from cxr_tfds.sources.tables import open_table
 
 DETAILS = "stage_2_detailed_class_info.csv"
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"  # RSNA's ids to NIH's file names
+FINDINGS = ("Normal", "No Lung Opacity / Not Normal", "Lung Opacity")
 UNLABELLED = "test images of the challenge, whose labels are not published"
 
 
@@ -28,7 +30,7 @@ class Builder(RadiographBuilder):
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
     BUILDER_CONFIGS = [SourceConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
     builder_config: SourceConfig
-    FINDINGS = ("Normal", "No Lung Opacity / Not Normal", "Lung Opacity")
+    FINDINGS = FINDINGS
     READER = ReaderSettings(
         table="stage_2_train_labels.csv",
         image="patientId",
@@ -54,7 +56,7 @@ https://s3.amazonaws.com/east1.public.rsna.org/AI/2018/{MAPPING}"""
         notes = list(listing.notes)
         findings: dict[str, str] = {}
         if DETAILS in files:
-            findings = self._read_findings(source)
+            findings = _read_findings(files[DETAILS])
         else:
             notes.append(f"No {DETAILS}: the findings are unknown.")
         patients: dict[str, str] = {}
@@ -68,10 +70,10 @@ https://s3.amazonaws.com/east1.public.rsna.org/AI/2018/{MAPPING}"""
             )
         images = [
             image._replace(
-                finding=findings.get(image.image_id),
-                patient_id=patients.get(image.patient_id) or image.patient_id,
+                finding=findings.get(name),
+                patient_id=patients.get(name) or image.patient_id,
             )
-            for image in listing.images
+            for name, image in ((PurePath(x.path.name).stem, x) for x in listing.images)
         ]
         left_out = {reason: list(names) for reason, names in listing.left_out.items()}
         for name in left_out.pop(NO_ROW, []):
@@ -79,21 +81,24 @@ https://s3.amazonaws.com/east1.public.rsna.org/AI/2018/{MAPPING}"""
             left_out.setdefault(UNLABELLED if is_test else NO_ROW, []).append(name)
         return listing._replace(images=images, notes=notes, left_out=left_out)
 
-    def _read_findings(self, source: Path) -> dict[str, str]:
-        """Returns image id to the detailed class."""
-        settings = dataclasses.replace(
-            self.builder_config.reader_settings(self.READER),
-            table=DETAILS,
-            label="class",
-            classes=None,
-            negative="Normal",
-        )
-        findings = {image.image_id: image.label for image in read_source(source, settings).images}
-        if unknown := sorted(set(findings.values()) - set(self.FINDINGS)):
-            raise InputError(
-                f"{DETAILS} has the class {unknown[0]!r}; expected {', '.join(self.FINDINGS)}."
-            )
-        return findings
+
+def _read_findings(file: SourceFile) -> dict[str, str]:
+    """Returns patientId to the detailed class.
+
+    Raises InputError if a class is unknown, or an image has several.
+    """
+    findings: dict[str, str] = {}
+    table = open_table(file.path, file.inner_path)
+    positions = [find_column(table, column) for column in ("patientId", "class")]
+    for line, (name, found) in table.read_columns(positions):
+        if found not in FINDINGS:
+            problem = f"the class {found!r}; expected {', '.join(FINDINGS)}"
+        elif findings.setdefault(name, found) != found:
+            problem = f"another class for {name} than before: {findings[name]}, then {found}"
+        else:
+            continue
+        raise InputError(f"{file.inner_path}, line {line}: {problem}. Download it again.")
+    return findings
 
 
 def _read_patients(file: SourceFile) -> dict[str, str]:

@@ -149,7 +149,12 @@ def test_builds_three_classes(source: Path, tmp_path: Path) -> None:
         (LABELS, "patientId,x\na,1\n", "stage_2_train_labels.csv: no such column"),
         (MAPPING, "{", "is not RSNA's list of objects with subset_img_id and img_id"),
         (MAPPING, '[{"img_id": "1"}]', "is not RSNA's list of objects"),
-        (DETAILS, f"patientId,class\n{name(0)},Normal\n{name(1)},Flu\n", "has the class 'Flu'"),
+        (
+            DETAILS,
+            f"patientId,class\n{name(0)},Normal\n{name(1)},Flu\n",
+            r"line 3: the class 'Flu'",
+        ),
+        (DETAILS, f"patientId,class\n{name(0)},Normal\n{name(0)},Lung Opacity\n", "another class"),
     ],
 )
 def test_refuses_bad_tables(
