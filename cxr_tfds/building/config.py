@@ -178,7 +178,7 @@ class SourceConfig(
 ):
     """Adds the fields of `ReaderSettings`: how the source is read.
 
-    None keeps the setting of the dataset.
+    None keeps the setting of the dataset. `exclude` adds to its patterns.
 
     Raises:
       InputError: A value is not allowed, see `RadiographConfig` and `ReaderSettings`.
@@ -194,6 +194,8 @@ class SourceConfig(
         """Returns the settings of the dataset, with the given ones in their place."""
         own = {name: getattr(self, name) for name in _READER_FIELDS}
         given = {name: value for name, value in own.items() if value is not None}
+        if "exclude" in given and isinstance(given["exclude"], list | tuple):
+            given["exclude"] = [*dataset.exclude, *given["exclude"]]
         return dataclasses.replace(dataset, on_conflict=self.on_conflict, **given)
 
     def stored(self) -> dict[str, Any]:

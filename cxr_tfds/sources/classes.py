@@ -214,7 +214,7 @@ def _add_patients(
 
 
 def _find_candidates(folder: SourcePath) -> list[SourcePath]:
-    """Returns the subfolders that may be classes: not masks, and not without any image."""
+    """Returns the subfolders that may be classes: those with images, except masks."""
     return [
         path
         for path in list_subfolders(folder)
