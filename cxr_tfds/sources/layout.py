@@ -17,6 +17,7 @@ from cxr_tfds.sources.opening import find_root
 from cxr_tfds.sources.paths import (
     NEW_ROW,
     SPLIT_NAMES,
+    check_loop,
     find_folders,
     join_names,
     list_children,
@@ -233,7 +234,7 @@ def find_class_folders(folder: SourcePath, layout: Layout) -> dict[str, list[Sou
 
 
 def walk_files(
-    folder: SourcePath, nested: bool, prefix: str = ""
+    folder: SourcePath, nested: bool, prefix: str = "", above: Sequence[Path] = ()
 ) -> Iterator[tuple[str, SourcePath]]:
     """Yields each file of a folder with its path below it, in the order of the names.
 
@@ -256,11 +257,8 @@ def walk_files(
                 f"{printable(path)} is a folder among images. Move its images up or remove it."
             )
         else:
-            if isinstance(path, Path) and path.parent.resolve().is_relative_to(path.resolve()):
-                raise InputError(
-                    f"{printable(path)} links to a folder that contains it. Remove it."
-                )
-            yield from walk_files(path, nested, f"{prefix}{path.name}/")
+            below = check_loop(path, above) if isinstance(path, Path) else ()
+            yield from walk_files(path, nested, f"{prefix}{path.name}/", below)
 
 
 def has_image_suffix(path: SourcePath) -> bool:

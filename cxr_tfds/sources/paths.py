@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +79,15 @@ def printable(path: SourcePath | str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def fold_name(name: str) -> str:
+    """Returns what names of folders and classes that look the same have in common.
+
+    They may differ in case, in spaces, and in how accents are stored: macOS stores é as two
+    characters.
+    """
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
 def join_names(names: Sequence[SourcePath | str], separator: str = ", ") -> str:
     """Returns up to ten names for a message, and how many more there are."""
     shown = [printable(name) for name in names[:_MAX_NAMES]]
@@ -89,6 +99,24 @@ def join_names(names: Sequence[SourcePath | str], separator: str = ", ") -> str:
 def summarize_folder(folder: SourcePath) -> str:
     """Returns up to ten names in a folder, junk included, for a message."""
     return join_names(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir()))
+
+
+def check_loop(path: Path, above: Sequence[Path]) -> tuple[Path, ...]:
+    """Returns the real folders above a folder, for those below it, which links may lead back to.
+
+    Args:
+      path: A folder that may be a link.
+      above: What the function returned for the folder that holds `path`; empty at the top.
+
+    Raises:
+      InputError: The folder is a link to a folder that contains it, possibly by way of others.
+    """
+    if not path.is_symlink():
+        return (*above,)
+    parents = (*above, path.parent.resolve())
+    if any(parent.is_relative_to(path.resolve()) for parent in parents):
+        raise InputError(f"{printable(path)} links to a folder that contains it. Remove it.")
+    return parents
 
 
 def check_links(source: Path, paths: Iterable[SourcePath]) -> None:
@@ -113,7 +141,7 @@ def check_links(source: Path, paths: Iterable[SourcePath]) -> None:
             real_folders[parent] = os.path.realpath(parent)
         real = Path(real_folders[parent], name)
         if real.is_symlink():
-            real = real.resolve()
+            real = Path(os.path.realpath(real))  # `resolve` fails if a link leads to itself
         if not real.is_relative_to(top):
             outside.append(f"{path} -> {real}")
     if outside:

@@ -15,7 +15,7 @@ from cxr_tfds.sources import masks
 from cxr_tfds.sources.archive import ArchivePath, SourcePath
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.opening import open_source
-from cxr_tfds.sources.paths import check_links, is_junk, list_children, printable
+from cxr_tfds.sources.paths import check_links, check_loop, is_junk, list_children, printable
 
 EXPECTED = "Expected a folder or zip with images and a table of their labels."
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".npz")
@@ -200,19 +200,19 @@ def walk_source(source: Path) -> Iterator[SourceFile]:
                 yield file
 
 
-def _walk(source: Path, folder: SourcePath, prefix: str) -> Iterator[SourceFile]:
+def _walk(
+    source: Path, folder: SourcePath, prefix: str, above: Sequence[Path] = ()
+) -> Iterator[SourceFile]:
     for path, is_folder in _list_entries(folder):
         name = path.name
         if name.encode(errors="ignore").decode() != name:
             raise InputError(f"{str(path)!a}: the file name is not valid UTF-8. Rename the file.")
         if is_folder:
+            below: Sequence[Path] = above
             if isinstance(path, Path) and path.is_symlink():
                 check_links(source, [path])
-                if path.parent.resolve().is_relative_to(path.resolve()):
-                    raise InputError(
-                        f"{printable(path)} links to a folder that contains it. Remove it."
-                    )
-            yield from _walk(source, path, f"{prefix}{name}/")
+                below = check_loop(path, above)
+            yield from _walk(source, path, f"{prefix}{name}/", below)
         else:
             if isinstance(path, ArchivePath):
                 path.check_unique()
