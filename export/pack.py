@@ -256,6 +256,7 @@ def _model_info(
         channels=3 if is_rgb else config.shape[2],
         fit=config.fit,
         grey_levels=config.grey_levels,
+        reader=opened.dataset.reader,
         threshold=verdict.threshold,
         temperature=verdict.temperature,
         quantization=name,

@@ -120,41 +120,43 @@ def predict(
 
 @cli.command()
 @_model
-@click.argument("folder", type=_FOLDER)
+@click.argument("source", metavar="FOLDER", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--config",
+    help="Settings that describe how to read FOLDER, in JSON, with the keys of cxr-data --config. "
+    "[default: the settings of the model's dataset]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with the metrics as keys.")
 @_runtime
 @_threads
-def evaluate(model: Path, folder: Path, as_json: bool, runtime: str, threads: int) -> None:
-    """Measure a model on FOLDER, which contains a folder of radiographs for each class.
+def evaluate(
+    model: Path, source: Path, config: str | None, as_json: bool, runtime: str, threads: int
+) -> None:
+    """Measure a model on FOLDER, a folder or archive of labelled radiographs.
 
-    Metrics have 95% bootstrap intervals. They resample images, since folders do not identify
-    patients.
+    FOLDER is read as cxr-data summary reads it, with the classes of the model. If it has splits,
+    only its test split is measured. Metrics have 95% bootstrap intervals; they resample patients,
+    or images whose patient is unknown.
     """
     from cxr_tfds.metrics.table import format_metrics
 
-    from .input_files import find_class_folders, list_images
+    from .evaluate import find_labelled_images, measure, parse_config
     from .output import write
-    from .predict import evaluate_files, predict_files
+    from .predict import predict_files
 
+    settings = None if config is None else parse_config(config)
     classifier = _load(model, runtime, threads)
-    folders, others = find_class_folders(folder, classifier.labels)
-    if others:
-        click.echo(f"Ignored folders that are not a class: {', '.join(others)}", err=True)
+    labelled = find_labelled_images(source, classifier.info, settings)
+    for note in labelled.notes:
+        click.echo(note, err=True)
 
-    def list_labelled() -> Iterator[InputFile]:
-        return (
-            file._replace(class_index=index)
-            for index, path in folders
-            for file in list_images(path)
-        )
-
-    def predict_and_report() -> Iterator[tuple[InputFile, Prediction | BadImage]]:
-        for file, result in predict_files(classifier, _with_progress(list_labelled)):
+    def predict_and_report() -> Iterator[Prediction | BadImage]:
+        for file, result in predict_files(classifier, _with_progress(lambda: labelled.files)):
             if isinstance(result, BadImage):
                 _report(file, result)
-            yield file, result
+            yield result
 
-    table = evaluate_files(classifier.info, predict_and_report(), str(folder))
+    table = measure(classifier.info, labelled, predict_and_report())
     write((json.dumps(table, indent=2) if as_json else format_metrics(table)) + "\n")
     if skipped := len(table["skipped"]):
         raise InputError(f"{skipped} of {skipped + table['images']} images could not be read.")

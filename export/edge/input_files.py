@@ -12,10 +12,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.imaging.pixels import SUFFIXES
+
+if TYPE_CHECKING:
+    from cxr_tfds.sources import SourcePath
 
 STDIN = "-"
 _NAMES_AT_ONCE = 4096  # of a folder held in memory; the folder is listed again for the next names
@@ -26,7 +29,7 @@ class InputFile(NamedTuple):
 
     name: str
     content: bytes | BadImage | None = None  # None: read the file when it is needed
-    class_index: int = -1  # the class, if the folder determines it
+    path: SourcePath | None = None  # where it is, if it may be in an archive; None: at its name
 
 
 def read_bytes(name: str | PathLike[str]) -> bytes:
@@ -73,21 +76,6 @@ def list_images(folder: str | PathLike[str]) -> Iterator[InputFile]:
             yield from list_images(entry.path)
     except OSError as err:
         yield InputFile(str(folder), BadImage(f"cannot be listed: {err.strerror or err}"))
-
-
-def find_class_folders(
-    folder: Path, labels: tuple[str, ...]
-) -> tuple[list[tuple[int, Path]], list[str]]:
-    """Returns (class number, folder) of folders named like a label, and the names of the others."""
-    classes = {label.casefold(): index for index, label in enumerate(labels)}
-    inside = sorted(x for x in folder.iterdir() if x.is_dir() and not x.name.startswith("."))
-    found = [(classes[x.name.casefold()], x) for x in inside if x.name.casefold() in classes]
-    if len({index for index, _ in found}) < len(labels):
-        names = ", ".join(x.name for x in inside) or "no folders"
-        raise InputError(
-            f"{folder} contains {names}; expected a folder for each class: {', '.join(labels)}."
-        )
-    return sorted(found), [x.name for x in inside if x.name.casefold() not in classes]
 
 
 def _sorted_entries(

@@ -58,6 +58,8 @@ class ModelInfo:
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)  # AUC and accuracy by split
     # Of the dataset, see `GreyLevels.to_metadata`.
     grey_levels: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # How the source of the dataset was read, see `cxr_tfds.sources.settings`.
+    reader: dict[str, Any] = dataclasses.field(default_factory=dict)
     format: str = _FORMAT
 
     def __post_init__(self) -> None:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from cxr_tfds.parallel import all_cores, ordered_map
 
 from .classifier import Classifier, Prediction
 from .input_files import InputFile, read_bytes
-from .model_file import ModelInfo
 
 _MAX_NAME_BYTES = 200  # with number and suffix below 255, the limit of most file systems
 
@@ -71,37 +69,15 @@ def _decode_file(classifier: Classifier, file: InputFile) -> tuple[InputFile, De
     data = file.content
     if data is None:
         try:
-            data = read_bytes(file.name)
+            data = read_bytes(file.name) if file.path is None else file.path.read_bytes()
+        except BadImage as err:  # a corrupt entry of an archive
+            data = err
         except FileNotFoundError:
             data = BadImage("no longer exists")
         except OSError as err:
             data = BadImage(f"cannot be read: {err.strerror or err}")
     image = data if isinstance(data, BadImage) else classifier.decode(data)
     return file._replace(content=None), image
-
-
-def evaluate_files(
-    info: ModelInfo, results: Iterable[tuple[InputFile, Prediction | BadImage]], folder: str
-) -> dict[str, Any]:
-    """Returns the metrics of labelled files and, as `skipped`, those without a prediction."""
-    from cxr_tfds.metrics.summary import evaluate_split  # slows the start of predictions
-
-    labels: list[int] = []
-    rows: list[tuple[float, ...]] = []
-    skipped = []
-    for file, result in results:
-        if isinstance(result, BadImage):
-            skipped.append({"file": file.name, "error": result.reason})
-        else:
-            labels.append(file.class_index)
-            rows.append(result.probabilities)
-    empty = [label for index, label in enumerate(info.labels) if index not in labels]
-    if empty:
-        raise InputError(f"{folder} contains no readable radiograph of {', '.join(empty)}.")
-    is_binary = info.threshold is not None
-    probabilities = [row[1] for row in rows] if is_binary else rows
-    table = evaluate_split(labels, probabilities, info.threshold, class_names=info.labels)
-    return {**table, "skipped": skipped}
 
 
 def _shorten(name: str) -> str:

@@ -90,6 +90,17 @@ def draw(tmp_path):
     return write
 
 
+@pytest.fixture
+def test_set(tmp_path, draw):
+    """Class folders of 12 images each, one of each misclassified, and another folder."""
+    folder = tmp_path / "test"
+    for index, grey in enumerate([20, 40, 60, 70, 80, 85, 90, 92, 94, 96, 40, 140]):
+        draw(f"normal/{index}.png", grey, folder=folder)
+        draw(f"Pneumonia/sub/{index}.png", 200 - grey, folder=folder)
+    draw("other/x.png", 10, folder=folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def infer():
     """Runs `cxr-infer` in this process."""

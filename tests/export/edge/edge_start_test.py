@@ -44,6 +44,16 @@ def test_predict_imports_only_what_it_needs(models, draw, name, infer_apart):
 
 
 @each_runtime
+def test_evaluate_imports_only_what_a_device_has(models, draw, tmp_path, name, infer_apart):
+    draw("a.png", 40), draw("b.png", 160)
+    (tmp_path / "t.csv").write_text("image,label\na,NORMAL\nb,PNEUMONIA\n")
+    arguments = ("--model", models["int8"], "--runtime", name, "--config", '{"table": "t.csv"}')
+    done = infer_apart("evaluate", *arguments, tmp_path, before=_LOADED)
+    assert done.returncode == 0, done.stderr
+    assert _loaded(done) <= {"click", "cxr_tfds", "numpy", "PIL", runtime.RUNTIMES[name]}
+
+
+@each_runtime
 @pytest.mark.parametrize("model", ["int8", "float32"])
 def test_suppresses_the_log_of_the_runtime(models, draw, name, model, infer_apart):
     done = infer_apart("predict", "--model", models[model], "--runtime", name, draw("x.png", 150))
