@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.paths import SPLIT_NAMES
+from cxr_tfds.sources.paths import SPLIT_NAMES, fold_name, join_names
 
 POLICIES = {
     "on_conflict": ("error", "leave_out"),
@@ -107,10 +109,24 @@ class ReaderSettings:
                 f'classes={classes!r}; expected a list: ["Normal", "Fibrosis"], or a mapping: '
                 '{"Normal": ["healthy", "control"], "Fibrosis": ["IPF"]}.'
             )
-        if classes is not None and len({name.casefold() for name in names}) < max(2, len(names)):
+        if classes is not None and len(set(map(fold_name, names))) < max(2, len(names)):
             raise InputError(
-                f"classes {', '.join(names)}; expected two or more that differ in more than case."
+                f"classes {join_names(names)}; expected two or more that differ in more than case "
+                "and spaces."
             )
+        for name in names:
+            if name != name.strip() or not name.isprintable():
+                raise InputError(
+                    f"classes: {name!r} is not usable as a class name. Remove the spaces around "
+                    "it, line breaks and control characters."
+                )
+        owners: dict[str, str] = {}
+        for name, spellings in classes.items() if isinstance(classes, Mapping) else ():
+            for text in spellings:
+                if (owner := owners.setdefault(fold_name(text), name)) != name:
+                    raise InputError(
+                        f"classes: {text!r} is in {owner} and {name}. Remove it from one of them."
+                    )
 
     def _check_tables(self) -> None:
         for name in ("table", "split_lists"):
@@ -134,6 +150,16 @@ class ReaderSettings:
             if getattr(self, name) != defaults[name]:
                 kind = "needs a table" if self.table is None else "is for class folders"
                 raise InputError(f"{name}={getattr(self, name)!r} {kind}. Remove one of the two.")
+
+
+def propose_config(settings: ReaderSettings, **changes: object) -> str:
+    """Returns the settings with some changes, quoted for the option `--config`."""
+    config: dict[str, object] = {"name": "224-mine"}
+    for field in dataclasses.fields(settings):
+        value = changes.get(field.name, getattr(settings, field.name))
+        if value != field.default:
+            config[field.name] = dict(value) if isinstance(value, Mapping) else value
+    return shlex.quote(json.dumps(config, ensure_ascii=False))
 
 
 def _is_list_of_texts(value: Any) -> bool:

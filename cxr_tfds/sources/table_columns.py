@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.paths import join_names, printable
-from cxr_tfds.sources.settings import ReaderSettings
+from cxr_tfds.sources.settings import ReaderSettings, propose_config
 from cxr_tfds.sources.table_base import Table
 from cxr_tfds.sources.table_files import SourceFiles, clean_name
 from cxr_tfds.text import did_you_mean
@@ -208,16 +205,6 @@ def _explain(table: Table, settings: ReaderSettings, image: int | None, label: i
         *lines,
         f"Name the columns: --config {config}",
     ])  # fmt: skip
-
-
-def propose_config(settings: ReaderSettings, **changes: object) -> str:
-    """Returns the settings with some changes, quoted for the option `--config`."""
-    config: dict[str, object] = {"name": "224-mine"}
-    for field in dataclasses.fields(settings):
-        value = changes.get(field.name, getattr(settings, field.name))
-        if value != field.default:
-            config[field.name] = dict(value) if isinstance(value, Mapping) else value
-    return shlex.quote(json.dumps(config, ensure_ascii=False))
 
 
 def _propose_labels(table: Table, image: int | None) -> str | list[str]:

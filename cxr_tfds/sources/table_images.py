@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.paths import NEW_ROW, join_names
-from cxr_tfds.sources.settings import ReaderSettings
+from cxr_tfds.sources.settings import ReaderSettings, propose_config
 from cxr_tfds.sources.table_base import Table
-from cxr_tfds.sources.table_columns import is_image_column, propose_config
+from cxr_tfds.sources.table_columns import is_image_column
 from cxr_tfds.sources.table_files import SourceFiles
 from cxr_tfds.sources.table_labels import NO_LABEL, Labels, Meaning, combine_rows
 from cxr_tfds.sources.table_rows import Row, RowReader, parse_split

@@ -11,8 +11,7 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.sources.image import State
 from cxr_tfds.sources.negative import order_classes, sounds_negative
 from cxr_tfds.sources.paths import join_names
-from cxr_tfds.sources.settings import ReaderSettings
-from cxr_tfds.sources.table_columns import propose_config
+from cxr_tfds.sources.settings import ReaderSettings, propose_config
 from cxr_tfds.text import did_you_mean
 
 Cells = tuple[str, ...]  # what a row states: one cell, or one for each column with a finding

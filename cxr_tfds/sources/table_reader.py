@@ -13,12 +13,11 @@ from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.masks import NOT_IMAGES, FileFilter
 from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, check_links, join_names
 from cxr_tfds.sources.patients import find_patient
-from cxr_tfds.sources.settings import ReaderSettings
+from cxr_tfds.sources.settings import ReaderSettings, propose_config
 from cxr_tfds.sources.table_base import EditTable, Table
 from cxr_tfds.sources.table_columns import (
     Columns,
     find_columns,
-    propose_config,
 )
 from cxr_tfds.sources.table_files import SourceFile, SourceFiles, clean_name, walk_source
 from cxr_tfds.sources.table_images import (

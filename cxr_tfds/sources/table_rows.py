@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, join_names, printable
-from cxr_tfds.sources.settings import ReaderSettings
+from cxr_tfds.sources.settings import ReaderSettings, propose_config
 from cxr_tfds.sources.table_base import Table
-from cxr_tfds.sources.table_columns import Columns, propose_config
+from cxr_tfds.sources.table_columns import Columns
 from cxr_tfds.sources.table_files import SourceFiles, clean_name
 
 _MAX_NAMES = 10  # in a message
