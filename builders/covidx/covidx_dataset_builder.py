@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, read_source
-from cxr_tfds.sources.table_files import walk_source
+from cxr_tfds.sources.tables.files import walk_source
 
 TABLES = {"train": "train.txt", "test": "test.txt"}
 VALIDATION = {"validation": "val.txt"}  # since COVIDx CXR-4

@@ -13,10 +13,10 @@ from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import Listing, ReaderSettings
 from cxr_tfds.sources.published import contains_file, select_findings
-from cxr_tfds.sources.table_base import Table
-from cxr_tfds.sources.table_columns import find_column
-from cxr_tfds.sources.table_labels import split_label
-from cxr_tfds.sources.table_reader import NO_ROW, list_table_images
+from cxr_tfds.sources.tables.columns import find_column
+from cxr_tfds.sources.tables.labels import split_label
+from cxr_tfds.sources.tables.reader import NO_ROW, list_table_images
+from cxr_tfds.sources.tables.table import Table
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 PROJECTIONS = ("PA", "AP", "AP_horizontal", "L", "COSTAL")

@@ -12,10 +12,10 @@ from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import Listing, ReaderSettings
 from cxr_tfds.sources.patients import find_patient
-from cxr_tfds.sources.table_columns import find_column
-from cxr_tfds.sources.table_files import SourceFile, walk_source
-from cxr_tfds.sources.table_reader import NO_ROW
-from cxr_tfds.sources.tables import open_table
+from cxr_tfds.sources.tables.columns import find_column
+from cxr_tfds.sources.tables.files import SourceFile, walk_source
+from cxr_tfds.sources.tables.opening import open_table
+from cxr_tfds.sources.tables.reader import NO_ROW
 
 DETAILS = "stage_2_detailed_class_info.csv"
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"  # RSNA's ids to NIH's file names

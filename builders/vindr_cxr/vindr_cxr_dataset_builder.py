@@ -11,9 +11,9 @@ import tensorflow_datasets as tfds
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.sources import Listing, ReaderSettings
-from cxr_tfds.sources.table_base import Table
-from cxr_tfds.sources.table_columns import find_column
-from cxr_tfds.sources.table_reader import list_table_images
+from cxr_tfds.sources.tables.columns import find_column
+from cxr_tfds.sources.tables.reader import list_table_images
+from cxr_tfds.sources.tables.table import Table
 
 COLUMNS = (
     "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle fracture",

@@ -4,7 +4,7 @@ A source is a folder, an archive or a table of images. Nothing here decodes an i
 TensorFlow, so a source can be inspected before it is built.
 """
 
-from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.layout import scan_splits
 from cxr_tfds.sources.opening import find_root, open_source

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.layout import (
     Layout,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.layout import Layout, find_named_folders, list_class_images, scan_splits
 from cxr_tfds.sources.masks import FileFilter

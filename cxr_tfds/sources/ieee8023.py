@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import SourceImage
 
 TABLE = "metadata.csv"

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.paths import join_names
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import SUFFIXES
-from cxr_tfds.sources.archive import ArchivePath, SourcePath
+from cxr_tfds.sources.archives import ArchivePath, SourcePath
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.masks import MASKS, FileFilter, is_mask_folder
 from cxr_tfds.sources.opening import find_root

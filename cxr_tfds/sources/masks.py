@@ -12,7 +12,7 @@ from pathlib import PurePath
 from PIL import Image
 
 from cxr_tfds.errors import BadImage
-from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import SourceImage
 
 MASKS = "masks and annotations"

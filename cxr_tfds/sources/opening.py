@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import IO
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources.archive import ArchivePath, SourcePath
-from cxr_tfds.sources.npz import has_images, list_npz
+from cxr_tfds.sources.archives import ArchivePath, SourcePath
+from cxr_tfds.sources.archives.npz import has_images, list_npz
+from cxr_tfds.sources.archives.tar import find_decompressor, is_tar_header, list_tar
+from cxr_tfds.sources.archives.zip import list_zip
 from cxr_tfds.sources.paths import (
     NEW_ROW,
     SPLIT_NAMES,
@@ -25,8 +27,6 @@ from cxr_tfds.sources.paths import (
     printable,
     summarize_folder,
 )
-from cxr_tfds.sources.tar import find_decompressor, is_tar_header, list_tar
-from cxr_tfds.sources.zip import list_zip
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cxr_tfds.errors import InputError
 
 if TYPE_CHECKING:
-    from cxr_tfds.sources.archive import SourcePath
+    from cxr_tfds.sources.archives import SourcePath
 
 FOLLOW_LINKS = "CXR_TFDS_FOLLOW_LINKS"  # environment variable
 SPLIT_NAMES = (  # case-folded folder name to split

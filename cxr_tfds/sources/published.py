@@ -8,7 +8,7 @@ from pathlib import Path
 from cxr_tfds.sources.image import Listing, State
 from cxr_tfds.sources.opening import open_source
 from cxr_tfds.sources.paths import find_folders, list_children
-from cxr_tfds.sources.table_files import EXPECTED
+from cxr_tfds.sources.tables.files import EXPECTED
 
 
 def contains_file(source: Path, name: str) -> bool:

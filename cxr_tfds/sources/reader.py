@@ -18,6 +18,6 @@ def read_source(source: Path, settings: ReaderSettings) -> Listing:
     """
     if settings.table is None:
         return list_folder_images(source, settings)
-    from cxr_tfds.sources.table_reader import list_table_images
+    from cxr_tfds.sources.tables.reader import list_table_images
 
     return list_table_images(source, settings)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.layout import walk_files
 from cxr_tfds.sources.masks import FileFilter
 from cxr_tfds.sources.negative import sounds_negative

@@ -12,7 +12,7 @@ import pytest
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.image import Listing, State
 from cxr_tfds.sources.settings import ReaderSettings
-from cxr_tfds.sources.table_reader import list_table_images
+from cxr_tfds.sources.tables.reader import list_table_images
 
 
 def draw(folder: Path, *names: str) -> Path:

@@ -14,9 +14,9 @@ from helpers.tables import config_of, draw, labels, read, table
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources.settings import ReaderSettings
-from cxr_tfds.sources.table_base import Table
-from cxr_tfds.sources.table_files import SourceFiles
-from cxr_tfds.sources.table_reader import list_table_images
+from cxr_tfds.sources.tables.files import SourceFiles
+from cxr_tfds.sources.tables.reader import list_table_images
+from cxr_tfds.sources.tables.table import Table
 
 
 def test_names_the_missing_or_ambiguous_table(tmp_path: Path) -> None:

@@ -15,16 +15,16 @@ from pathlib import PurePath
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import SUFFIXES
-from cxr_tfds.sources.archive import SourcePath
+from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.paths import join_names, printable
-from cxr_tfds.sources.table_base import SAMPLE_ROWS, Rows, Table, is_blank, open_bytes
-from cxr_tfds.sources.table_formats import (
+from cxr_tfds.sources.tables.formats import (
     read_json_columns,
     read_json_rows,
     read_parquet_columns,
     read_parquet_rows,
     read_xlsx_rows,
 )
+from cxr_tfds.sources.tables.table import SAMPLE_ROWS, Rows, Table, is_blank, open_bytes
 
 TABLE_SUFFIXES = frozenset(
     {".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".xlsx", ".parquet"}

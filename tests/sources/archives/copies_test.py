@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources import archive as archives
-from cxr_tfds.sources import copies, tar
-from cxr_tfds.sources.archive import ArchivePath
+from cxr_tfds.sources.archives import ArchivePath, copies, tar
+from cxr_tfds.sources.archives import path as archive_paths
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import scan_splits
 
@@ -111,7 +110,7 @@ def test_refuses_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(InputError, match=r"decompresses to more than 1,048,576 bytes, too many"):
         contents(path)
     assert not list((tmp_path / "temporary").iterdir())
-    monkeypatch.setattr(archives, "MAX_ENTRY_BYTES", 1 << 20)
+    monkeypatch.setattr(archive_paths, "MAX_ENTRY_BYTES", 1 << 20)
     pack(tmp_path / "large.tar", FILES | {"train/NORMAL/large.jpeg": bytes(2 << 20)})
     with pytest.raises(InputError, match=r"large\.jpeg' has 2,097,152 bytes; at most 1,048,576"):
         contents(tmp_path / "large.tar")

@@ -11,7 +11,7 @@ from helpers.sources import draw_image
 from helpers.tables import config_of, draw, labels, read, table
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.table_files import SourceFile, SourceFiles, clean_name
+from cxr_tfds.sources.tables.files import SourceFile, SourceFiles, clean_name
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.archive import (
+from cxr_tfds.sources.archives.copies import decompress_once, read_part
+from cxr_tfds.sources.archives.names import decode_names
+from cxr_tfds.sources.archives.path import (
     MAX_RATIO,
     MIN_BYTES_FOR_RATIO,
     ArchivePath,
     check_entry,
     incomplete_archive,
 )
-from cxr_tfds.sources.copies import decompress_once, read_part
-from cxr_tfds.sources.entry_names import decode_names
 
 _MAX_HEADER_BYTES = 1 << 20  # of a long name or a list of attributes
 _OPENERS: dict[bytes, Callable[..., Any]] = {  # first bytes of a file to its decompressor

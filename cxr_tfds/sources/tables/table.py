@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.sources.archive import MAX_ENTRY_BYTES, ArchivePath, SourcePath
+from cxr_tfds.sources.archives.path import MAX_ENTRY_BYTES, ArchivePath, SourcePath
 
 SAMPLE_ROWS = 100  # from which delimiters and columns are recognized
 

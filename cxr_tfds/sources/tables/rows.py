@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, join_names, printable
 from cxr_tfds.sources.settings import ReaderSettings, propose_config
-from cxr_tfds.sources.table_base import Table
-from cxr_tfds.sources.table_columns import Columns
-from cxr_tfds.sources.table_files import SourceFiles, clean_name
+from cxr_tfds.sources.tables.columns import Columns
+from cxr_tfds.sources.tables.files import SourceFiles, clean_name
+from cxr_tfds.sources.tables.table import Table
 
 _MAX_NAMES = 10  # in a message
 

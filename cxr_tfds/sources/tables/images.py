@@ -8,11 +8,11 @@ from typing import NamedTuple
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.paths import NEW_ROW, join_names
 from cxr_tfds.sources.settings import ReaderSettings, propose_config
-from cxr_tfds.sources.table_base import Table
-from cxr_tfds.sources.table_columns import is_image_column
-from cxr_tfds.sources.table_files import SourceFiles
-from cxr_tfds.sources.table_labels import NO_LABEL, Labels, Meaning, combine_rows
-from cxr_tfds.sources.table_rows import Row, RowReader, parse_split
+from cxr_tfds.sources.tables.columns import is_image_column
+from cxr_tfds.sources.tables.files import SourceFiles
+from cxr_tfds.sources.tables.labels import NO_LABEL, Labels, Meaning, combine_rows
+from cxr_tfds.sources.tables.rows import Row, RowReader, parse_split
+from cxr_tfds.sources.tables.table import Table
 
 CONFLICT = "images whose rows contradict each other"
 

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.sources.archive import ArchivePath, check_entry, incomplete_archive
-from cxr_tfds.sources.entry_names import decode_names
+from cxr_tfds.sources.archives.names import decode_names
+from cxr_tfds.sources.archives.path import ArchivePath, check_entry, incomplete_archive
 
 _ENCRYPTED = 0x1  # general purpose flags, APPNOTE.TXT 4.4.4
 _UTF8 = 0x800

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr_tfds.sources.archive import ArchivePath
+from cxr_tfds.sources.archives import ArchivePath
 from cxr_tfds.sources.opening import open_archives
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.archive import MAX_ENTRY_BYTES, SourcePath
-from cxr_tfds.sources.table_base import Rows, format_value, import_reader, is_blank, open_bytes
+from cxr_tfds.sources.archives.path import MAX_ENTRY_BYTES, SourcePath
+from cxr_tfds.sources.tables.table import Rows, format_value, import_reader, is_blank, open_bytes
 
 _CHUNK_ROWS = 1000
 

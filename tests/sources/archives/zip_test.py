@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.sources import archive as archives
+from cxr_tfds.sources.archives import path as archive_paths
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import scan_splits
 from cxr_tfds.sources.opening import open_archives
@@ -175,7 +175,7 @@ def test_refuses_bombs_before_decompression(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        archives.ArchivePath, "read_bytes", lambda self: pytest.fail("was decompressed")
+        archive_paths.ArchivePath, "read_bytes", lambda self: pytest.fail("was decompressed")
     )
     bomb = FILES | {"train/NORMAL/bomb.jpeg": bytes(2 << 20)}
     pack(tmp_path / "archive.zip", bomb)
@@ -185,7 +185,7 @@ def test_refuses_bombs_before_decompression(
     ):
         contents(tmp_path)
     pack(tmp_path / "archive.zip", bomb, zipfile.ZIP_STORED)
-    monkeypatch.setattr(archives, "MAX_ENTRY_BYTES", 1 << 20)
+    monkeypatch.setattr(archive_paths, "MAX_ENTRY_BYTES", 1 << 20)
     with pytest.raises(
         InputError, match=r"bomb\.jpeg' has 2,097,152 bytes; at most 1,048,576 are allowed"
     ):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.table_base import Table
-from cxr_tfds.sources.tables import open_table, read_list
+from cxr_tfds.sources.tables.opening import open_table, read_list
+from cxr_tfds.sources.tables.table import Table
 
 HEADER = ["image", "label", "age"]
 ROWS = [["a.png", "Normal", "40"], ["b.png", "Effusion", "7"]]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.sources.archive import ArchivePath
+from cxr_tfds.sources.archives import ArchivePath
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import scan_splits
 from cxr_tfds.sources.opening import open_archives

@@ -23,15 +23,15 @@ from numpy.lib import format as npy
 from PIL import Image
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.sources.archive import (
+from cxr_tfds.sources.archives.copies import decompress_once, read_part
+from cxr_tfds.sources.archives.path import (
     MAX_ENTRY_BYTES,
     ArchivePath,
     check_entry,
     incomplete_archive,
 )
-from cxr_tfds.sources.copies import decompress_once, read_part
+from cxr_tfds.sources.archives.zip import check_zip_entry, find_data, read_directory
 from cxr_tfds.sources.paths import join_names
-from cxr_tfds.sources.zip import check_zip_entry, find_data, read_directory
 
 _log = logging.getLogger(__name__)
 

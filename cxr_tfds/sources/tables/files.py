@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import SUFFIXES
 from cxr_tfds.sources import masks
-from cxr_tfds.sources.archive import ArchivePath, SourcePath
+from cxr_tfds.sources.archives import ArchivePath, SourcePath
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.opening import open_source
 from cxr_tfds.sources.paths import check_links, check_loop, is_junk, list_children, printable

@@ -8,32 +8,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources import table_labels
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.masks import NOT_IMAGES, FileFilter
 from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, check_links, join_names
 from cxr_tfds.sources.patients import find_patient
 from cxr_tfds.sources.settings import ReaderSettings, propose_config
-from cxr_tfds.sources.table_base import EditTable, Table
-from cxr_tfds.sources.table_columns import (
+from cxr_tfds.sources.tables import labels as table_labels
+from cxr_tfds.sources.tables.columns import (
     Columns,
     find_columns,
 )
-from cxr_tfds.sources.table_files import SourceFile, SourceFiles, clean_name, walk_source
-from cxr_tfds.sources.table_images import (
+from cxr_tfds.sources.tables.files import SourceFile, SourceFiles, clean_name, walk_source
+from cxr_tfds.sources.tables.images import (
     LabelledImage,
     combine_rows_of_images,
     match_lists,
     read_splits,
 )
-from cxr_tfds.sources.table_labels import NOT_SELECTED, Labels
-from cxr_tfds.sources.table_rows import (
+from cxr_tfds.sources.tables.labels import NOT_SELECTED, Labels
+from cxr_tfds.sources.tables.opening import TABLE_SUFFIXES, open_table, read_list
+from cxr_tfds.sources.tables.rows import (
     Row,
     RowReader,
     describe_missing,
     group_rows,
 )
-from cxr_tfds.sources.tables import TABLE_SUFFIXES, open_table, read_list
+from cxr_tfds.sources.tables.table import EditTable, Table
 from cxr_tfds.text import did_you_mean
 
 MISSING = "rows whose image does not exist"

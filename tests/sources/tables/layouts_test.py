@@ -14,7 +14,7 @@ from helpers.tables import config_of, read
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.image import State
 
-_MAKE = Path(__file__).parents[3] / "shared" / "layouts" / "make.py"
+_MAKE = Path(__file__).parents[4] / "shared" / "layouts" / "make.py"
 _NAMES = ("nih", "nih_flat", "rsna", "chexpert", "covidx", "coronahack")
 _CHEXPERT = {"train": "train.csv", "validation": "valid.csv"}
 

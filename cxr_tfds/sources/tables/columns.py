@@ -9,8 +9,8 @@ from typing import NamedTuple
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.paths import join_names, printable
 from cxr_tfds.sources.settings import ReaderSettings, propose_config
-from cxr_tfds.sources.table_base import Table
-from cxr_tfds.sources.table_files import SourceFiles, clean_name
+from cxr_tfds.sources.tables.files import SourceFiles, clean_name
+from cxr_tfds.sources.tables.table import Table
 from cxr_tfds.text import did_you_mean
 
 # Names of columns, compared without case, spaces and punctuation.

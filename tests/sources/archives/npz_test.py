@@ -16,8 +16,7 @@ import pytest
 from PIL import Image
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources import npz
-from cxr_tfds.sources.archive import ArchivePath
+from cxr_tfds.sources.archives import ArchivePath, npz
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import scan_splits
 from cxr_tfds.sources.opening import open_archives, open_source

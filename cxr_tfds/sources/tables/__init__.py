@@ -1,0 +1,1 @@
+"""Reads sources whose labels are in tables: CSV, TSV, text, JSON lines, XLSX and Parquet."""
