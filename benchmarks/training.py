@@ -87,7 +87,7 @@ def measure_fit(work: Workload) -> measure.Measure:
     full = [batch for batch in batches if len(batch[1]) == work.batch] * 10
     images, labels = (np.concatenate(column) for column in zip(*full, strict=True))
     keras.config.set_dtype_policy(resolve_precision("auto"))
-    model = build_model("edge", dataset.shape, 2)
+    model = build_model("edge", dataset.shape, 1)
     model.compile(
         optimizer=keras.optimizers.AdamW(2e-3, weight_decay=1e-3),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
@@ -131,7 +131,7 @@ def measure_train(work: Workload, augment: str) -> measure.Measure:
         dataset,
         devices,
         policy=resolve_precision(settings.precision),
-        loss=make_loss(np.ones(2, np.float32), settings.label_smoothing),
+        loss=make_loss(dataset.task, np.ones(2, np.float32), settings.label_smoothing),
         steps=work.images // work.batch,
     )
     replicas = devices.replicas

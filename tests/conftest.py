@@ -36,6 +36,27 @@ def built(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data_dir
 
 
+@pytest.fixture(scope="session")
+def findings_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn images with a table of three findings, some of them uncertain. Read-only."""
+    from helpers.findings import draw_findings_source
+
+    return draw_findings_source(tmp_path_factory.mktemp("findings") / "source")
+
+
+@pytest.fixture(scope="session")
+def findings_data(findings_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data_dir of xray_table/64: `findings_source` at 64 x 64. Read-only."""
+    from helpers.findings import SETTINGS
+    from helpers.sources import build
+
+    from cxr_tfds.builders.xray_table.xray_table_dataset_builder import Builder
+
+    data_dir = tmp_path_factory.mktemp("findings_data")
+    build(Builder, findings_source, data_dir, name="64", size=64, **SETTINGS)
+    return data_dir
+
+
 @pytest.fixture
 def tiny_model(monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of a model with batch norm and dropout that is built and traced in no time."""

@@ -109,8 +109,8 @@ def with_mixup(
 
     Shares are drawn from Beta(alpha, alpha) (Zhang et al. 2018, https://arxiv.org/abs/1710.09412).
     Each shard draws its own. A finding that does not count (NaN) in one of two mixed images does
-    not count in the mixture either. `first_batch` is the number of the first batch, from 0, so that a
-    resumed run draws the same shares.
+    not count in the mixture either. `first_batch` is the number of the first batch, from 0, so that
+    a resumed run draws the same shares.
 
     Returns:
       A dataset of ((images, shares float32 (B,)), labels float32 (B, 1) or (B, K)).
@@ -119,7 +119,9 @@ def with_mixup(
     def mix_labels(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple:
         images, labels = batch
         seeds = seed, (shard.index << 48) + number
-        own, other = tf.random.stateless_gamma((2, tf.shape(images)[0]), seeds, alpha)
+        own, other = tf.unstack(
+            tf.random.stateless_gamma((2, tf.shape(images)[0]), seeds, alpha), 2
+        )
         # With a small alpha both may underflow to 0; such a share is nearly 0 or 1 anyway.
         share = tf.math.divide_no_nan(own, own + other)
         weight = share[:, tf.newaxis]

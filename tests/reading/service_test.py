@@ -15,6 +15,7 @@ import tensorflow as tf
 from helpers.splits import load_split
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.sequential import name_corrupt_shard
 from cxr_tfds.reading.service import check_address, served_batches
 from cxr_tfds.training.distributed import Devices
@@ -79,6 +80,27 @@ def test_two_workers_read_every_example_once_in_new_orders(address, dataset):
         orders.add(tuple(seen))
         first.add(frozenset(seen[:BATCH]))
     assert len(orders) == len(first) == 3
+
+
+def test_findings_have_the_targets_of_training(address, findings_data):
+    dataset = open_dataset("xray_table/64", findings_data).labelled(
+        uncertain="positive", unknown="ignore"
+    )
+    steps = -(-dataset.sizes["train"] // BATCH)
+
+    def rows(batches):
+        return {
+            image.tobytes(): target.tolist()
+            for images, targets in batches.take(steps).as_numpy_iterator()
+            for image, target in zip(images, targets, strict=True)
+        }
+
+    served = rows(served_batches(dataset, address, batch_size=BATCH))
+    expected = rows(dataset.train(BATCH))
+    assert len(served) == dataset.sizes["train"]
+    assert served.keys() == expected.keys()
+    for image, target in served.items():
+        np.testing.assert_array_equal(target, expected[image])
 
 
 def without_last_record(shard):

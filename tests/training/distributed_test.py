@@ -42,7 +42,7 @@ def small(shape, outputs):
     x = layers.ReLU()(layers.BatchNormalization()(x))
     y = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same", use_bias=False)(x))
     x = layers.GlobalAveragePooling2D()(layers.Add()([x, y]))
-    return Model(pixels, layers.Dense(1, dtype="float32")(x))
+    return Model(pixels, layers.Dense(outputs, dtype="float32")(x))
 
 models.MODELS["small"] = models.ModelEntry(small, "drawn for tests", 32, None, (64, 64, 1), 0, 0)
 states = []
@@ -108,13 +108,13 @@ def start(built, tmp_path):
         "augment": "none",
     }
 
-    def begin(name, devices=1, cluster=None, worker=0, **wanted):
+    def begin(name, devices=1, cluster=None, worker=0, changes=(), **wanted):
         wanted = {
             "run": str(tmp_path / name),
             "state": str(tmp_path / f"{name}-{worker}"),
             **wanted,
         }
-        wanted |= {"devices": devices, "settings": settings}
+        wanted |= {"devices": devices, "settings": settings | dict(changes)}
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
         if cluster:
             task = {"type": "worker", "index": worker}
@@ -194,6 +194,15 @@ def test_two_devices_and_two_machines_learn_what_one_device_learns(start, tmp_pa
     assert_near(two, alone)
     for mine, theirs in zip(resumed, two, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.slow
+def test_two_devices_average_over_the_findings_that_count(start, tmp_path, findings_data):
+    changes = {"dataset": "xray_table/64", "data_dir": str(findings_data)}
+    code, errors = end(start("local", devices=2, changes=changes))
+    assert code == 0, errors
+    one, two = (state(tmp_path / f"local-0-{name}.npz") for name in ("one", "two"))
+    assert_near(two, one)
 
 
 def test_refuses_a_batch_that_cannot_be_divided():

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from cxr_tfds.models import MODELS, ModelEntry
 from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.task import Task
 from cxr_tfds.training.distributed import Devices
 from cxr_tfds.training.learner import Learner
 from cxr_tfds.training.objective import make_loss
@@ -42,7 +43,7 @@ def learner(**changes):
         "learning_rate": 0.01,
     }
     settings = TrainSettings(dataset="drawn/32", data_dir="nowhere", **settings | changes)
-    loss = make_loss(np.array([1, 2], np.float32), settings.label_smoothing)
+    loss = make_loss(Task.BINARY, np.array([1, 2], np.float32), settings.label_smoothing)
     devices = Devices(tf.distribute.get_strategy())
     return Learner(settings, DATASET, devices, policy="float32", loss=loss, steps=STEPS)
 
