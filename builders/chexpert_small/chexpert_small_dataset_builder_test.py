@@ -103,15 +103,33 @@ def test_lateral_images_are_a_choice(source: Path, tmp_path: Path) -> None:
     listing = builder.scan(source)
     assert not any("lateral" in image.image_id for image in listing.images)
     assert len(listing.left_out["by the settings include and exclude"]) == 4
-    records = read(build(Builder, source, tmp_path, exclude=[]).data_path)
+    records = read(build(Builder, source, tmp_path, views=["frontal", "lateral"]).data_path)
     names = [name for examples in records.values() for name in examples]
     assert sum("lateral" in name for name in names) == 4
+    with pytest.raises(InputError, match="views='PA'; expected a list of frontal, lateral"):
+        build(Builder, source, tmp_path, views="PA")
 
 
 def test_reads_the_folder_without_its_name(tmp_path: Path) -> None:
     source = draw(tmp_path / "source", root="")
     records = read(build(Builder, source, tmp_path / "data").data_path)
     assert "test/valid/patient64541/study1/view1_frontal.jpg" in records["test"]
+
+
+def test_reads_tables_without_some_observations(tmp_path: Path) -> None:
+    source = draw(tmp_path / "source")
+    for name in ("train.csv", "valid.csv"):
+        rows = [line.split(",") for line in (source / ROOT / name).read_text().splitlines()]
+        kept = 10 if name == "train.csv" else 11  # up to Lung Lesion, or Edema
+        text = "\n".join(",".join(row[:kept]) for row in rows)
+        (source / ROOT / name).write_text(text)
+    listing = Builder(data_dir=tmp_path / "data").scan(source)
+    assert listing.classes == OBSERVATIONS[1:6]
+    states = {image.image_id: image.states for image in listing.images}
+    train = states[f"train/{ROOT}/train/patient00001/study1/view1_frontal.jpg"]
+    assert train == (-2, -1, -2, -2, -2)
+    assert states[f"test/{ROOT}/valid/patient64541/study1/view1_frontal.jpg"] == (0,) * 5
+    assert sum("has no column" in note for note in listing.notes) == 2
 
 
 def test_refuses_another_state(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.sources import Listing, ReaderSettings
+from cxr_tfds.sources.published import list_known_columns
 from cxr_tfds.sources.tables.columns import find_column
-from cxr_tfds.sources.tables.reader import list_table_images
 from cxr_tfds.sources.tables.table import Table
 
 COLUMNS = (
@@ -56,7 +56,7 @@ FOLDER has train/, test/, and annotations/ with image_labels_train.csv and image
             table = dataclasses.replace(table, columns=columns)
             return take_majority(table, config.image or "image_id") if decides_majority else table
 
-        listing = list_table_images(source, config.reader_settings(self.READER), edit)
+        listing = list_known_columns(source, config.reader_settings(self.READER), edit)
         if not decides_majority:
             return listing
         rule = (

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cxr_tfds.sources.image import Listing, State
 from cxr_tfds.sources.opening import open_source
-from cxr_tfds.sources.paths import find_folders, list_children
+from cxr_tfds.sources.paths import find_folders, join_names, list_children
+from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.tables.files import EXPECTED
+from cxr_tfds.sources.tables.reader import list_table_images
+from cxr_tfds.sources.tables.table import EditTable, Rows, Table
 
 
 def contains_file(source: Path, name: str) -> bool:
@@ -49,3 +53,58 @@ def select_findings(listing: Listing, findings: Mapping[str, Sequence[str]]) -> 
             states = [State.PRESENT if label in own else State.ABSENT for own in labels]
         images.append(image._replace(label="", states=tuple(states)))
     return listing._replace(images=images, classes=tuple(findings), several_findings=True)
+
+
+def list_known_columns(
+    source: Path, settings: ReaderSettings, edit: EditTable | None = None
+) -> Listing:
+    """Returns the images of tables that may lack some of the columns in `settings.label`.
+
+    A finding is unknown in the tables that lack its column, and left out if all tables lack it.
+
+    Args:
+      source: Folder or archive with the images and the tables.
+      settings: How to read it; `label` is a list of columns.
+      edit: Returns a table with the rows to read.
+
+    Raises:
+      InputError: See `list_table_images`.
+    """
+    lacking: dict[str, list[str]] = {}  # table to columns
+
+    def complete(table: Table) -> Table:
+        table = edit(table) if edit else table
+        known = {column.casefold() for column in table.columns}
+        missing = [name for name in settings.label or () if name.casefold() not in known]
+        if len(missing) == len(settings.label or ()):
+            return table  # another table, which the reader refuses
+        lacking[table.name] = missing
+        return _add_columns(table, missing)
+
+    listing = list_table_images(source, settings, complete)
+    if not any(lacking.values()):
+        return listing
+    notes = [
+        f"{table} has no column {join_names(missing)}."
+        for table, missing in lacking.items()
+        if missing
+    ]
+    listing = listing._replace(notes=[*listing.notes, *notes])
+    kept = {
+        name: [name]
+        for name in listing.classes
+        if not all(name in missing for missing in lacking.values())
+    }
+    return listing if settings.classes is not None else select_findings(listing, kept)
+
+
+def _add_columns(table: Table, names: Sequence[str]) -> Table:
+    """Returns a table with more columns, which are empty."""
+    width = len(table.columns)
+
+    def read_rows() -> Rows:
+        for line, row in table.read_rows():
+            new = [""] * (max(width - len(row), 0) + len(names))
+            yield line, [*row[:width], *new, *row[width:]]  # the reader refuses more cells
+
+    return dataclasses.replace(table, columns=(*table.columns, *names), read_rows=read_rows)
