@@ -13,19 +13,19 @@ from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.layout import (
     Layout,
     check_copy,
-    content_key,
     find_named_folders,
     list_checked_images,
     list_class_images,
     list_split_images,
     sort_by_id,
-    walk_files,
 )
 from cxr_tfds.sources.masks import MASKS, FileFilter, find_unnamed_masks, is_mask_folder
+from cxr_tfds.sources.name_classes import get_spellings, list_images_by_pattern
 from cxr_tfds.sources.negative import order_classes
 from cxr_tfds.sources.opening import find_root, open_source
 from cxr_tfds.sources.paths import (
     SPLIT_NAMES,
+    fold_name,
     join_names,
     list_subfolders,
     printable,
@@ -34,6 +34,7 @@ from cxr_tfds.sources.paths import (
 from cxr_tfds.sources.patients import find_patient
 from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.unlabelled import check_are_classes, explain_no_classes
+from cxr_tfds.sources.walking import content_key, walk_files
 
 _EXPECTED = """\
 Expected layout, with two or more classes of any name:
@@ -41,8 +42,8 @@ Expected layout, with two or more classes of any name:
 or
   CLASS/…"""
 _FOLD = re.compile(r"folds?[ _-]?(\d+)", re.IGNORECASE)
+_MOST_FOLDS = 1000
 _COPY = re.compile(r"(.+?)(?: - copy| copy)?(?: ?\(\d+\))?", re.IGNORECASE)
-NO_MATCH = "names that class_pattern does not match"
 
 
 def list_folder_images(source: Path, settings: ReaderSettings) -> Listing:
@@ -57,11 +58,11 @@ def list_folder_images(source: Path, settings: ReaderSettings) -> Listing:
     """
     files = FileFilter(settings.include, settings.exclude)
     if settings.class_pattern:
-        images, names = _list_by_pattern(source, settings, files)
+        images, names = list_images_by_pattern(source, settings, files)
         has_splits = any(image.split != "train" for image in images)
     else:
         images, names, has_splits = _list_by_folder(source, settings, files)
-    masks = find_unnamed_masks(images)
+    masks = set() if settings.include else find_unnamed_masks(images)  # include readmits masks
     for image_id in sorted(masks):
         files.leave_out(MASKS, image_id)
     kept = [image for image in images if image.image_id not in masks]
@@ -88,20 +89,14 @@ def _list_by_folder(
             _EXPECTED,
             lambda folder: (
                 (folder in tops or not is_mask_folder(folder.name))
-                and _has_classes(folder, spellings)
+                and _has_classes(folder, spellings, files)
             ),
         )
     except MissingData as err:
-        raise explain_no_classes(err, tops) from None
-    folders = _find_candidates(root)
-    splits = find_named_folders(root, SPLIT_NAMES)
-    split_names: Mapping[str, str] = SPLIT_NAMES
-    if not splits and folders and all(_FOLD.fullmatch(folder.name) for folder in folders):
-        split_names = {
-            folder.name.casefold(): f"fold:{int(_FOLD.fullmatch(folder.name)[1])}"  # type: ignore[index]
-            for folder in folders
-        }
-        splits = find_named_folders(root, split_names)
+        raise explain_no_classes(err, tops, files, settings) from None
+    folders = _find_candidates(root, files)
+    split_names = _find_split_names(root, folders)
+    splits = find_named_folders(root, split_names)
     copies = [] if splits else _find_copies(folders)
     parent, candidates = root, [folder for folder in folders if folder not in copies]
     if splits:
@@ -109,10 +104,10 @@ def _list_by_folder(
             raise MissingData(
                 f"{root} has no train split.\nFound there: {summarize_folder(root)}\n{_EXPECTED}"
             )
-        parent = splits.get("train") or next(iter(splits.values()))
-        candidates = _find_candidates(parent)
+        parent = splits.get("train") or next(splits[x] for x in splits if x != "test")
+        candidates = _find_candidates(parent, files, f"{parent.name}/")
     if settings.classes is None:
-        check_are_classes(parent, candidates, tops)
+        check_are_classes(parent, candidates, tops, files)
         names = _get_class_names(parent, candidates)
         spellings = {name: name for name in names}
     names = list(dict.fromkeys(spellings.values()))
@@ -130,57 +125,6 @@ def _list_by_folder(
     for copy in copies:
         check_copy(root, images, copy, list_class_images(copy, layout, FileFilter()))
     return images, names, False
-
-
-def _list_by_pattern(
-    source: Path, settings: ReaderSettings, files: FileFilter
-) -> tuple[list[SourceImage], list[str]]:
-    """Returns the images whose class is in their file name, and the class names."""
-    pattern = re.compile(settings.class_pattern or "")
-    spellings = {old.casefold(): new for old, new in get_spellings(settings.classes).items()}
-    images = []
-    tops = open_source(Path(source), "Expected images whose names contain the class.")
-    # An extracted file replaces its copy in an archive.
-    entries = {name: path for top in reversed(tops) for name, path in walk_files(top, nested=True)}
-    for inner_path, path in sorted(entries.items(), key=lambda entry: entry[0]):
-        if not files.accepts(inner_path):
-            continue
-        match = pattern.search(path.name)
-        found = (match[1] if pattern.groups else match[0]) if match else None
-        if found is None or (spellings and found.casefold() not in spellings):
-            files.leave_out(NO_MATCH, inner_path)
-            continue
-        label = spellings.get(found.casefold(), found)
-        split = next(
-            (
-                SPLIT_NAMES[part.casefold()]
-                for part in inner_path.split("/")[:-1]
-                if part.casefold() in SPLIT_NAMES
-            ),
-            "train",
-        )
-        finding = found if isinstance(settings.classes, Mapping) else None
-        images.append(SourceImage(path, split, label, f"{label}/{inner_path}", finding))
-    if not images:
-        examples = [name for names in files.left_out.values() for name in names]
-        raise InputError(
-            f"class_pattern={settings.class_pattern!r} finds a class in no file name of {source}. "
-            f"Names: {join_names(examples)}."
-        )
-    names = list(dict.fromkeys(spellings.values())) or sorted({image.label for image in images})
-    if len(names) < 2:
-        raise InputError(
-            f"class_pattern={settings.class_pattern!r} finds only the class {names[0]!r}; expected "
-            "two or more."
-        )
-    return images, names
-
-
-def get_spellings(classes: Sequence[str] | Mapping[str, Sequence[str]] | None) -> dict[str, str]:
-    """Returns the names of the source, each with its class; empty if the classes are not given."""
-    if isinstance(classes, Mapping):
-        return {old: new for new, spellings in classes.items() for old in (*spellings,)}
-    return {name: name for name in classes or ()}
 
 
 def _add_patients(
@@ -213,47 +157,84 @@ def _add_patients(
     ]
 
 
-def _find_candidates(folder: SourcePath) -> list[SourcePath]:
-    """Returns the subfolders that may be classes: those with images, except masks."""
+def _find_split_names(root: SourcePath, folders: Sequence[SourcePath]) -> Mapping[str, str]:
+    """Returns folder name to split, or to the fold if the folders are folds.
+
+    Raises:
+      InputError: Only some of the folders are folds, or one is missing.
+    """
+    folds = {
+        fold_name(folder.name): int(match[1])
+        for folder in folders
+        if (match := _FOLD.fullmatch(folder.name))
+    }
+    others = [folder.name for folder in folders if fold_name(folder.name) not in folds]
+    has_splits = any(fold_name(name) in SPLIT_NAMES for name in others)
+    if not folds or (others and len(folds) < 2 and not has_splits):
+        return SPLIT_NAMES
+    if unexpected := [name for name in others if SPLIT_NAMES.get(fold_name(name)) != "test"]:
+        raise InputError(
+            f"In {root}, found the folds {join_names(list(folds))} next to "
+            f"{join_names(unexpected)}. Expected folds alone, or with a test split. Move the other "
+            "folders away."
+        )
+    numbers = sorted(set(folds.values()))
+    if missing := sorted(set(range(numbers[0], numbers[-1])[:_MOST_FOLDS]) - set(numbers)):
+        raise InputError(
+            f"In {root}, found the folds {join_names(list(folds))}, but not number "
+            f"{join_names(list(map(str, missing)))}. Add the missing folds, or number the folders "
+            "without a gap."
+        )
+    tests = {fold_name(name): "test" for name in others}
+    return {name: f"fold:{number}" for name, number in folds.items()} | tests
+
+
+def _find_candidates(
+    folder: SourcePath, files: FileFilter, path_prefix: str = ""
+) -> list[SourcePath]:
+    """Returns the subfolders that may be classes: those with images to read, except masks."""
     return [
         path
         for path in list_subfolders(folder)
-        if not is_mask_folder(path.name) and _contains_images(path)
+        if not is_mask_folder(path.name)
+        and files.accepts_any(
+            f"{path_prefix}{path.name}/{inner_path}" for inner_path, _ in walk_files(path, True)
+        )
     ]
 
 
-def _contains_images(folder: SourcePath) -> bool:
-    files = FileFilter()
-    return any(files.explain(inner_path) is None for inner_path, _ in walk_files(folder, True))
-
-
-def _has_classes(folder: SourcePath, spellings: Mapping[str, str]) -> bool:
-    names = {path.name.casefold() for path in list_subfolders(folder)}
+def _has_classes(folder: SourcePath, spellings: Mapping[str, str], files: FileFilter) -> bool:
+    names = {fold_name(path.name) for path in list_subfolders(folder)}
     if not SPLIT_NAMES.keys().isdisjoint(names):
         return True
     if spellings:
-        return not names.isdisjoint(name.casefold() for name in spellings)
-    return len(_find_candidates(folder)) > 1
+        return not names.isdisjoint(map(fold_name, spellings))
+    return len(_find_candidates(folder, files)) > 1
 
 
 def _find_copies(folders: Sequence[SourcePath]) -> list[SourcePath]:
     """Returns the folders that contain two or more of their neighbours again."""
-    names = {folder.name.casefold() for folder in folders}
-    inside = [{path.name.casefold() for path in list_subfolders(folder)} for folder in folders]
+    names = {fold_name(folder.name) for folder in folders}
+    inside = [{fold_name(path.name) for path in list_subfolders(folder)} for folder in folders]
     return [folder for folder, own in zip(folders, inside, strict=True) if len(names & own) > 1]
 
 
 def _get_class_names(parent: SourcePath, folders: Sequence[SourcePath]) -> list[str]:
     by_spelling: dict[str, SourcePath] = {}
     for path in folders:
-        first = by_spelling.setdefault(path.name.casefold(), path)
-        if first is not path:
-            raise InputError(
-                f"{first} and {path} differ only in case. Merge them or rename one of them."
-            )
         if path.name != path.name.strip() or not path.name.isprintable():
-            raise InputError(f"{str(path)!a}: not usable as a class name. Rename the folder.")
-        original = by_spelling.get(_COPY.fullmatch(path.name)[1].casefold(), path)  # type: ignore[index]
+            raise InputError(
+                f"{str(path)!a}: not usable as a class name. Rename the folder: without spaces "
+                "around the name, line breaks and control characters."
+            )
+        first = by_spelling.setdefault(fold_name(path.name), path)
+        if first is not path:
+            is_case = first.name.casefold() == path.name.casefold()
+            kind = "case" if is_case else "spaces, or in how accents are stored"
+            raise InputError(
+                f"{first} and {path} differ only in {kind}. Merge them or rename one of them."
+            )
+        original = by_spelling.get(fold_name(_COPY.fullmatch(path.name)[1]), path)  # type: ignore[index]
         if original is not path and _get_contents(original) == _get_contents(path):
             raise InputError(
                 f"{printable(path)} is a copy of {printable(original)}: the same files. Remove it."

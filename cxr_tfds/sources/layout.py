@@ -5,30 +5,33 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.imaging.pixels import SUFFIXES
-from cxr_tfds.sources.archives import ArchivePath, SourcePath
+from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import Listing, SourceImage
-from cxr_tfds.sources.masks import MASKS, FileFilter, is_mask_folder
+from cxr_tfds.sources.masks import EXCLUDED, MASKS, FileFilter, is_mask_folder
 from cxr_tfds.sources.opening import find_root
 from cxr_tfds.sources.paths import (
     NEW_ROW,
     SPLIT_NAMES,
-    check_loop,
     find_folders,
+    fold_name,
     join_names,
     list_children,
     list_subfolders,
     printable,
     summarize_folder,
 )
+from cxr_tfds.sources.settings import ReaderSettings, propose_config
+from cxr_tfds.sources.walking import content_key, has_image_suffix, walk_files
 
 _log = logging.getLogger(__name__)
 UNLABELLED = "images of a split without class folders"
+EMPTY = "splits without images"
 UNSELECTED = "folders that are not among the classes"
+_MOST_EXAMPLES = 10  # in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +47,27 @@ class Layout:
 
     @functools.cached_property
     def spellings(self) -> dict[str, str]:
-        """Case-folded folder name to class."""
-        names = {name: name for name in self.classes} | dict(self.other_spellings)
-        return {name.casefold(): class_name for name, class_name in names.items()}
+        """Folded folder name (see `fold_name`) to class."""
+        # A class with several folders has only those that are listed.
+        names = {} if self.merges else {name: name for name in self.classes}
+        names |= self.other_spellings
+        return {fold_name(name): class_name for name, class_name in names.items()}
+
+    def describe(self, classes: Sequence[str]) -> list[str]:
+        """Returns the classes for a message, with the folders that they may have."""
+        if not self.merges:
+            return list(classes)
+        folders = {
+            name: [old for old, new in self.other_spellings.items() if new == name]
+            for name in classes
+        }
+        return [f"{join_names(old)} of the class {name}" for name, old in folders.items()]
 
     def __str__(self) -> str:
-        folders = "  ".join(f"{self.name}/train/{class_name}/…" for class_name in self.classes)
+        names = self.classes[:_MOST_EXAMPLES]
+        folders = "  ".join(f"{self.name}/train/{class_name}/…" for class_name in names)
+        if len(self.classes) > len(names):
+            folders += f"  and {len(self.classes) - len(names)} more"
         return f"Expected layout:\n  {folders}\n  and the same in val/ and test/, both optional"
 
 
@@ -90,7 +108,7 @@ def sort_by_id(images: Sequence[SourceImage]) -> list[SourceImage]:
 def count_train_classes(folder: SourcePath, layout: Layout) -> int:
     """Returns how many classes the train split in `folder` has, 0 if there is no train split."""
     classes = {
-        layout.spellings.get(below.name.casefold())
+        layout.spellings.get(fold_name(below.name))
         for path in list_subfolders(folder)
         if SPLIT_NAMES.get(path.name.casefold()) == "train"
         for below in list_subfolders(path)
@@ -106,13 +124,17 @@ def list_split_images(
 ) -> list[SourceImage]:
     """Returns the images of all splits in `root`.
 
-    A split other than train without class folders, such as an unlabelled test split, is left out.
+    A split other than train without class folders, such as an unlabelled test split, or without
+    images is left out.
     Raises InputError like `scan_splits`.
     """
     splits = find_named_folders(root, split_names)
     images: list[SourceImage] = []
     for split, folder in splits.items():
-        if split == "train" or find_class_folders(folder, layout):
+        inside = (f"{folder.name}/{inner_path}" for inner_path, _ in walk_files(folder, True))
+        if split != "train" and not files.accepts_any(inside):
+            files.leave_out(EMPTY, f"{folder.name}/")
+        elif split == "train" or find_class_folders(folder, layout):
             images += list_checked_images(folder, layout, files, split)
         else:
             files.leave_out(UNLABELLED, f"{folder.name}/")
@@ -168,7 +190,7 @@ def list_checked_images(
     known = [path for paths in class_folders.values() for path in paths]
     for path in list_children(folder):
         if path.is_dir() and path not in (*known, *ignored):
-            _leave_out_folder(path, layout, files)
+            _leave_out_folder(path, layout, files, f"{folder.name}/" if split else "")
         if not path.is_dir() and has_image_suffix(path):
             raise InputError(
                 f"{printable(path)} is outside the class folders. Move it into one or remove it."
@@ -176,23 +198,29 @@ def list_checked_images(
     if missing := set(layout.classes) - set(class_folders):
         names = [name for name in layout.classes if name not in missing]
         raise InputError(
-            f"{folder} has no folder {join_names(sorted(missing))}.\n"
+            f"{folder} has no folder {join_names(layout.describe(sorted(missing)))}.\n"
             f"Found there: {summarize_folder(folder)}\n{layout}"
             + (f"\nTo do without the class everywhere, select the others: {_select(names)}")
             * (layout.nested and len(names) > 1)
         )
     images = list_class_images(folder, layout, files, split)
     if empty := set(layout.classes) - {image.label for image in images}:
-        raise InputError(f"{class_folders[min(empty)][0]} contains no images.\n{layout}")
+        folder = class_folders[min(empty)][0]
+        raise InputError(f"{folder} contains no images.{files.describe()}\n{layout}")
     return images
 
 
-def _leave_out_folder(path: SourcePath, layout: Layout, files: FileFilter) -> None:
+def _leave_out_folder(
+    path: SourcePath, layout: Layout, files: FileFilter, path_prefix: str
+) -> None:
+    inner_paths = [f"{path_prefix}{path.name}/{inner}" for inner, _ in walk_files(path, True)]
     if is_mask_folder(path.name):
         files.leave_out(MASKS, f"{path.name}/")
     elif layout.selects:
         files.leave_out(UNSELECTED, f"{path.name}/")
-    elif not any(files.explain(inner_path) is None for inner_path, _ in walk_files(path, True)):
+    elif FileFilter().accepts_any(inner_paths) and not files.accepts_any(inner_paths):
+        files.leave_out(EXCLUDED, f"{path_prefix}{path.name}/")
+    elif not files.accepts_any(inner_paths):
         _log.warning("Ignored: %s contains no images.", printable(path))
     else:
         raise InputError(
@@ -202,18 +230,17 @@ def _leave_out_folder(path: SourcePath, layout: Layout, files: FileFilter) -> No
 
 
 def _select(names: Sequence[str]) -> str:
-    quoted = ", ".join(f'"{name}"' for name in names)
-    return f'--config \'{{"name": "224-mine", "classes": [{quoted}]}}\''
+    return f"--config {propose_config(ReaderSettings(), classes=list(names))}"
 
 
 def find_named_folders(folder: SourcePath, names: Mapping[str, str]) -> dict[str, SourcePath]:
-    """Returns split or class to subfolder; `names` is case-folded folder name to split or class.
+    """Returns split or class to subfolder; `names` is folded folder name to split or class.
 
     Raises InputError if two folders stand for the same split or class.
     """
     found: dict[str, SourcePath] = {}
     for path in list_subfolders(folder):
-        name = names.get(path.name.casefold())
+        name = names.get(fold_name(path.name))
         if name in found:
             raise InputError(f"{found[name]} and {path} both mean {name!r}. Merge or remove one.")
         if name is not None:
@@ -228,42 +255,9 @@ def find_class_folders(folder: SourcePath, layout: Layout) -> dict[str, list[Sou
         return {class_name: [path] for class_name, path in named.items()}
     found: dict[str, list[SourcePath]] = {}
     for path in list_subfolders(folder):
-        if class_name := layout.spellings.get(path.name.casefold()):
+        if class_name := layout.spellings.get(fold_name(path.name)):
             found.setdefault(class_name, []).append(path)
     return found
-
-
-def walk_files(
-    folder: SourcePath, nested: bool, prefix: str = "", above: Sequence[Path] = ()
-) -> Iterator[tuple[str, SourcePath]]:
-    """Yields each file of a folder with its path below it, in the order of the names.
-
-    Raises InputError for a name that is not UTF-8, a pipe, a link to a folder above, and, unless
-    `nested`, a folder.
-    """
-    for path in list_children(folder):
-        if path.name.encode(errors="ignore").decode() != path.name:
-            raise InputError(f"{str(path)!a}: the file name is not valid UTF-8. Rename the file.")
-        if path.is_file():
-            if isinstance(path, ArchivePath):
-                path.check_unique()
-            yield prefix + path.name, path
-        elif not path.is_dir():
-            if isinstance(path, Path) and path.exists():  # reading a pipe would never end
-                raise InputError(f"{printable(path)} is not a regular file. Remove it.")
-            yield prefix + path.name, path  # a broken link is reported with the unreadable images
-        elif not nested:
-            raise InputError(
-                f"{printable(path)} is a folder among images. Move its images up or remove it."
-            )
-        else:
-            below = check_loop(path, above) if isinstance(path, Path) else ()
-            yield from walk_files(path, nested, f"{prefix}{path.name}/", below)
-
-
-def has_image_suffix(path: SourcePath) -> bool:
-    """Returns whether a file name ends like an image."""
-    return PurePath(path.name).suffix.casefold() in SUFFIXES
 
 
 def _check_nested_copies(
@@ -298,13 +292,3 @@ def check_copy(
             f"there or differ:\n  {join_names(differing, NEW_ROW)}\n"
             "Remove one of the two, or give its path."
         )
-
-
-def content_key(path: SourcePath) -> tuple[int, ...]:
-    """Returns the file size, and in an archive the checksum: equal for equal files."""
-    if isinstance(path, ArchivePath) and path.is_file():
-        return path.get_content_key()
-    try:
-        return (Path(str(path)).stat().st_size,)
-    except OSError:  # a broken link is reported when it is read
-        return (-1,)

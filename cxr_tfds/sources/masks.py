@@ -6,14 +6,15 @@ import fnmatch
 import io
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from PIL import Image
 
-from cxr_tfds.errors import BadImage
+from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import SourceImage
+from cxr_tfds.sources.paths import join_names
 
 MASKS = "masks and annotations"
 NOT_IMAGES = "files that are not images"
@@ -71,6 +72,15 @@ class FileFilter:
             return MASKS
         return None
 
+    def accepts_any(self, inner_paths: Iterable[str]) -> bool:
+        """Returns whether to read any of the files; none of them is recorded."""
+        return any(self.explain(inner_path) is None for inner_path in inner_paths)
+
+    def describe(self) -> str:
+        """Returns how many files were left out and why, for a message; "" if there are none."""
+        reasons = [f"{len(names):,} {reason}" for reason, names in self.left_out.items() if names]
+        return f" Left out: {', '.join(reasons)}." if reasons else ""
+
     def leave_out(self, reason: str, path: str) -> None:
         """Records a file that the caller leaves out."""
         self.left_out[reason].append(path)
@@ -80,6 +90,9 @@ def find_unnamed_masks(images: Sequence[SourceImage]) -> set[str]:
     """Returns the ids of images of two grey levels with the name and size of another image.
 
     One file of each folder is decoded, and the others only if that one is such a mask.
+
+    Raises:
+      InputError: All images of a class are such masks.
     """
     by_name: dict[tuple[str, str, str], list[SourceImage]] = defaultdict(list)
     for image in images:
@@ -99,6 +112,15 @@ def find_unnamed_masks(images: Sequence[SourceImage]) -> set[str]:
             if size is None or size not in map(_read_size, (other.path for other in twins)):
                 break
             found.add(image.image_id)
+    if found:
+        remaining = {image.label for image in images if image.image_id not in found}
+        if empty := sorted({image.label for image in images} - remaining):
+            masks = [image.image_id for image in images if image.label == empty[0]]
+            raise InputError(
+                f"All images of {empty[0]} look like masks: two grey levels, and the name and size "
+                f"of another file ({join_names(masks)}). If they are radiographs, read them with "
+                '--config \'{"name": "224-mine", "include": ["*"]}\'.'
+            )
     return found
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.paths import join_names
+from cxr_tfds.sources.paths import fold_name, join_names
 
 # Compared without case, spaces and punctuation, and without the words of _GENERIC.
 _NEGATIVE = {
@@ -45,7 +45,7 @@ def order_classes(
     if negative == "":
         return tuple(names)
     if negative is not None:
-        found = [name for name in names if name.casefold() == negative.casefold()]
+        found = [name for name in names if fold_name(name) == fold_name(negative)]
         if not found:
             raise InputError(
                 f"negative={negative!r} is not one of the classes {join_names(names)}."

@@ -21,6 +21,7 @@ _TEXTS = ("negative", "class_pattern", "patient", "image", "split_column")
 _LISTS = ("include", "exclude")
 _TABLE_ONLY = ("image", "label", "split_column", "split_lists", "repeated_rows", "on_missing")
 _FOLDERS_ONLY = ("class_pattern",)
+MOST_CLASSES = 100  # of folders and file names: more are patients or images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,24 +5,27 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources.archives import SourcePath
-from cxr_tfds.sources.layout import walk_files
-from cxr_tfds.sources.masks import FileFilter
+from cxr_tfds.sources.masks import EXCLUDED, NOT_IMAGES, FileFilter
 from cxr_tfds.sources.negative import sounds_negative
 from cxr_tfds.sources.paths import (
     SPLIT_NAMES,
     find_folders,
+    fold_name,
     join_names,
     list_children,
     list_subfolders,
     printable,
+    summarize_folder,
 )
+from cxr_tfds.sources.settings import MOST_CLASSES, ReaderSettings, propose_config
+from cxr_tfds.sources.walking import walk_files
 
-MOST_CLASSES = 100
 _MANY_FOLDERS = 10  # of one file each: fewer may be classes of a first try
 _TABLES = {".csv", ".tsv", ".xlsx", ".jsonl", ".parquet"}
 _LISTS = {".txt"}
@@ -41,16 +44,22 @@ _NAME_WORD = re.compile(r"^([^\W\d_]+)[ _(-]*\d")
 
 
 def check_are_classes(
-    parent: SourcePath, folders: Sequence[SourcePath], tops: Sequence[SourcePath]
+    parent: SourcePath,
+    folders: Sequence[SourcePath],
+    tops: Sequence[SourcePath],
+    files: FileFilter,
 ) -> None:
     """Refuses folders that are containers, patients, images, splits or datasets, not classes.
+
+    Classes with splits in them are refused, too: their images would be mixed.
 
     Raises:
       InputError: The folders are not classes. The message names up to ten of them and a remedy.
     """
     names = [folder.name for folder in folders]
     if not folders:
-        raise explain_no_classes(MissingData(f"{printable(parent)} has no class folders."), tops)
+        error = MissingData(f"{printable(parent)} has no class folders.")
+        raise explain_no_classes(error, tops, files)
     if all(_is_container(name) for name in names) and set(names) != {"0", "1"}:
         problem = "are not classes"
     elif len(folders) > MOST_CLASSES:
@@ -59,6 +68,7 @@ def check_are_classes(
         problem = "hold one file each: they look like patients, not classes"
     else:
         _check_are_no_datasets(folders)
+        _check_have_no_splits(folders)
         return
     raise explain_no_classes(InputError(f"In {parent}, {join_names(names)} {problem}."), tops)
 
@@ -91,9 +101,49 @@ def _check_are_no_datasets(folders: Sequence[SourcePath]) -> None:
         )
 
 
-def explain_no_classes(error: InputError, tops: Sequence[SourcePath]) -> InputError:
-    """Returns the error with the command that seems to read the labels of a source."""
-    tables, names = _find_tables(tops), _find_image_names(tops)
+def _check_have_no_splits(folders: Sequence[SourcePath]) -> None:
+    """Refuses classes that all contain the folder train and another split."""
+    inside = [{SPLIT_NAMES.get(fold_name(x.name)) for x in list_subfolders(f)} for f in folders]
+    if folders and all("train" in splits and len(splits - {None}) > 1 for splits in inside):
+        names = [folder.name for folder in folders]
+        raise InputError(
+            f"{join_names(names)} contain splits: {join_names(list_subfolders(folders[0]))}. "
+            f"Expected train/{names[0]}/…, test/{names[0]}/…: move the folders. Or ignore these "
+            f"splits by listing the classes: --config "
+            f"{propose_config(ReaderSettings(), classes=names)}"
+        )
+
+
+def explain_no_classes(
+    error: InputError,
+    tops: Sequence[SourcePath],
+    files: FileFilter | None = None,
+    settings: ReaderSettings | None = None,
+) -> InputError:
+    """Returns the error with the command that seems to read the labels of a source.
+
+    Args:
+      error: What is wrong.
+      tops: Where the images were looked for.
+      files: What decides which files are read.
+      settings: How the source is read.
+    """
+    files, settings = files or FileFilter(), settings or ReaderSettings()
+    tables, names = _find_tables(tops), _find_image_names(tops, files)
+    is_filtered = bool(settings.include or settings.exclude)
+    reasons = _count_reasons(tops, files) if is_filtered or not names else Counter()
+    if reasons and (not names or EXCLUDED in reasons):
+        counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        remedy = "Change the settings include and exclude."
+        if EXCLUDED not in reasons:
+            proposed = propose_config(settings, include=["*"])
+            remedy = f"If these are radiographs, read them with --config {proposed}."
+        return type(error)(f"{error}\nFiles that were left out: {counted}. {remedy}")
+    if settings.classes is not None:
+        return type(error)(
+            f"{error}\nNo folder is in the setting classes={settings.classes!r}. Name folders of "
+            f"the source, such as {summarize_folder(tops[-1])}."
+        )
     if tables:
         table: str | dict[str, str] = tables[0].name
         by_split = {
@@ -104,22 +154,22 @@ def explain_no_classes(error: InputError, tops: Sequence[SourcePath]) -> InputEr
         if "train" in by_split:
             table = by_split
         hint = f"The labels seem to be in {join_names([path.name for path in tables])}."
-        settings: dict[str, object] = {"name": "224-mine", "table": table}
+        config: dict[str, object] = {"name": "224-mine", "table": table}
         dataset = "xray_table"
     elif any(map(_NAME_CLASS.search, names)):
         hint = f"The labels seem to be in the file names: {join_names(names[:3])}."
-        settings = {"name": "224-mine", "class_pattern": "_([01])[.]"}
+        config = {"name": "224-mine", "class_pattern": "_([01])[.]"}
         dataset = "xray_folder"
     elif len({match[1] for match in map(_NAME_WORD.search, names) if match}) > 1:
         hint = f"The labels may be in the file names: {join_names(names[:3])}."
-        settings = {"name": "224-mine", "class_pattern": r"^([^\W\d_]+)"}
+        config = {"name": "224-mine", "class_pattern": r"^([^\W\d_]+)"}
         dataset = "xray_folder"
     else:
         hint = "No table with labels was found. Make a folder for each class, or add a table."
-        settings = {"name": "224-mine", "table": "labels.csv"}
+        config = {"name": "224-mine", "table": "labels.csv"}
         dataset = "xray_table"
     return type(error)(
-        f"{error}\n{hint} Settings to read them:\n  --config '{json.dumps(settings)}'\n"
+        f"{error}\n{hint} Settings to read them:\n  --config '{json.dumps(config)}'\n"
         f"with cxr-data summary, cxr-data preview, or tfds build {dataset}."
     )
 
@@ -142,8 +192,15 @@ def _is_table(path: SourcePath) -> bool:
     return path.is_file() and (name.suffix in _TABLES or is_split_list)
 
 
-def _find_image_names(tops: Sequence[SourcePath], most: int = 50) -> list[str]:
-    files = FileFilter()
+def _count_reasons(tops: Sequence[SourcePath], files: FileFilter) -> Counter[str]:
+    """Returns reason to the number of images that are left out for it."""
+    paths = [inner_path for top in tops for inner_path, _ in walk_files(top, nested=True)]
+    reasons = Counter(reason for path in paths if (reason := files.explain(path)))
+    del reasons[NOT_IMAGES]
+    return reasons
+
+
+def _find_image_names(tops: Sequence[SourcePath], files: FileFilter, most: int = 50) -> list[str]:
     names: list[str] = []
     for top in tops:
         for inner_path, path in walk_files(top, nested=True):
