@@ -19,19 +19,41 @@ from .model_file import read_model
 
 
 @dataclasses.dataclass(frozen=True)
+class FindingPrediction:
+    """The prediction about one of several findings.
+
+    Attributes:
+      name: Name of the finding.
+      probability: That the finding is present.
+      threshold: The finding is predicted from this probability.
+      is_present: Whether the finding is predicted.
+      heatmap: float32 (h, w), or None if the model has none: what each place adds to the logit of
+        the finding.
+    """
+
+    name: str
+    probability: float
+    threshold: float
+    is_present: bool
+    heatmap: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
 class Prediction:
     """The prediction for one radiograph.
 
     Attributes:
       probability: Two classes: of the positive class, whatever the label. More classes: of the
-        label.
-      label: Name of the predicted class.
+        label. Several findings: of the most probable finding.
+      label: Name of the predicted class. Several findings: the names of the predicted findings,
+        separated by "|"; "" if none is predicted.
       threshold: Two classes: the positive class is predicted from this probability. Otherwise
         None.
-      probabilities: Of each class, in class order.
+      probabilities: Of each class, in class order, or of each finding.
       heatmap: float32 (h, w), or None if the model has none: what each place adds to the logit of
         the positive class or, for more than two classes, of the label. Its mean is that logit
-        minus the bias of the last layer.
+        minus the bias of the last layer. None for several findings: each has its own.
+      findings: The prediction about each finding, if an image may have several; otherwise empty.
     """
 
     probability: float
@@ -39,6 +61,7 @@ class Prediction:
     threshold: float | None
     probabilities: tuple[float, ...]
     heatmap: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+    findings: tuple[FindingPrediction, ...] = ()
 
 
 class Classifier:
@@ -46,7 +69,7 @@ class Classifier:
 
     Attributes:
       info: The model info.
-      labels: Class names in class order.
+      labels: Class names in class order, or names of the findings.
       runtime: Name of the runtime in use, "litert" or "tflite-runtime".
       version: Version of the runtime.
 
@@ -106,6 +129,8 @@ class Classifier:
         with self._lock:
             output, heatmap = self._session.run_with_heatmap(pixels[np.newaxis])
         prediction = self.interpret(output)
+        if prediction.findings:
+            return prediction if heatmap is None else _with_heatmaps(prediction, heatmap)
         if heatmap is not None and heatmap.ndim == 3:
             heatmap = heatmap[..., self.labels.index(prediction.label)]
         return dataclasses.replace(prediction, heatmap=heatmap)
@@ -118,14 +143,38 @@ class Classifier:
                 f"The model returns {values.tolist()}; expected finite {self._session.output}. "
                 "Export it again with cxr-export."
             )
+        if self.info.several_findings:
+            return self._interpret_findings(values)
         if self.info.input == "grey" and len(values) == 1:
             (positive,) = probabilities(values, self.info.temperature)
             values = np.array([1 - positive, positive])
         elif self.info.input == "grey":
             (values,) = probabilities(values[np.newaxis], self.info.temperature)
         scores, threshold = tuple(values.tolist()), self.info.threshold
-        if threshold is None:
+        if not isinstance(threshold, int | float):
             best = int(np.argmax(values))
             return Prediction(scores[best], self.labels[best], None, scores)
         label = self.labels[int(scores[1] >= threshold)]
         return Prediction(scores[1], label, threshold, scores)
+
+    def _interpret_findings(self, values: np.ndarray) -> Prediction:
+        if self.info.input == "grey":
+            values = probabilities(values, self.info.temperature, several_findings=True)
+        scores = tuple(values.tolist())
+        thresholds = np.atleast_1d(self.info.threshold).tolist()
+        findings = tuple(
+            FindingPrediction(name, score, threshold, score >= threshold)
+            for name, score, threshold in zip(self.labels, scores, thresholds, strict=True)
+        )
+        label = "|".join(finding.name for finding in findings if finding.is_present)
+        return Prediction(max(scores), label, None, scores, findings=findings)
+
+
+def _with_heatmaps(prediction: Prediction, heatmaps: np.ndarray) -> Prediction:
+    """Returns the prediction with the heatmap of each finding, (h, w, K), or (h, w) for K = 1."""
+    by_finding = np.moveaxis(np.atleast_3d(heatmaps), -1, 0)
+    findings = tuple(
+        dataclasses.replace(finding, heatmap=heatmap)
+        for finding, heatmap in zip(prediction.findings, by_finding, strict=True)
+    )
+    return dataclasses.replace(prediction, findings=findings)

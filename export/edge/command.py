@@ -60,7 +60,13 @@ def cli() -> None:
     type=click.Path(exists=True, allow_dash=True),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: an object for each image.")
-@click.option("--csv", "as_csv", is_flag=True, help="CSV: file,label,probability,threshold,error.")
+@click.option(
+    "--csv",
+    "as_csv",
+    is_flag=True,
+    help="Print CSV: file,label,probability,threshold,error; or for a model of several findings, a "
+    "row for each: file,finding,present,probability,threshold,error.",
+)
 @click.option(
     "--heatmap-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -79,8 +85,9 @@ def predict(
 ) -> None:
     """Predict radiographs and print each result at once; - reads standard input.
 
-    For two classes, the probability belongs to the positive class, whatever the label. Folders are
-    searched recursively. Files that are not radiographs are reported, and the exit code is then 1.
+    For two classes, the probability belongs to the positive class, whatever the label. A model of
+    several findings prints a row for each finding. Folders are searched recursively. Files that are
+    not radiographs are reported, and the exit code is then 1.
     """
     from .input_files import STDIN, list_files
     from .output import STYLES, write_rows
@@ -92,7 +99,8 @@ def predict(
     classifier = _load(model, runtime, threads)
     heatmaps = None if heatmap_dir is None else HeatmapFolder(heatmap_dir, classifier)
     style = "json" if as_json else "csv" if as_csv else "table"
-    format_row, frame = STYLES[style]
+    several_findings = classifier.info.several_findings
+    format_row, frame = STYLES["findings-csv" if as_csv and several_findings else style]
     on_screen = _is_screen(sys.stdout)
     counts = {"images": 0, "failed": 0}
 
@@ -111,7 +119,7 @@ def predict(
 
     write_rows(format_rows(), *frame)
     if style == "table":
-        if len(classifier.labels) == 2:
+        if len(classifier.labels) == 2 and not several_findings:
             click.echo(f"Probabilities refer to {classifier.labels[1]}. ", nl=False, err=True)
         click.echo("Not a medical device.", err=True)
     if counts["failed"]:

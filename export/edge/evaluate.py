@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.metrics.findings import evaluate_findings
 from cxr_tfds.metrics.summary import evaluate_split
 from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, read_source
-from cxr_tfds.sources.paths import join_names
+from cxr_tfds.sources.image import State
+from cxr_tfds.sources.paths import fold_name, join_names
 from cxr_tfds.text import did_you_mean
 
 from .classifier import Prediction
@@ -24,12 +27,14 @@ BUILD_SETTINGS = (
     "name", "size", "channels", "fit", "split", "on_bad_image", "bits", "window", "percentile",
 )  # fmt: skip
 
+_UNKNOWN = {"ignore": math.nan, "positive": 1.0, "negative": 0.0}  # NaN does not count
+
 
 class LabelledImages(NamedTuple):
     """The labelled images to measure with."""
 
     images: Sequence[SourceImage]
-    classes: tuple[str, ...]  # of the model, each of which needs an image
+    classes: tuple[str, ...]  # of the model; each needs an image
     notes: list[str]  # for people, such as the files that were left out
 
     @property
@@ -64,8 +69,8 @@ def find_labelled_images(
 
     Args:
       folder: Folder or archive. If it has splits, its test split is taken.
-      info: Its classes select the class folders. Its reader settings are those of its dataset.
-      config: Settings from `parse_config`, which replace those of the model.
+      info: Its classes select the class folders, and its dataset gives the settings.
+      config: Settings from `parse_config`, used in place of the settings of the model's dataset.
 
     Raises:
       MissingData: There are no labelled images.
@@ -73,22 +78,28 @@ def find_labelled_images(
     """
     given = info.reader if config is None else config
     reader = ReaderSettings(**{x: value for x, value in given.items() if x in _READER_SETTINGS})
-    settings = _with_classes(reader, info.labels, is_given=config is not None)
+    if info.several_findings:
+        settings = _without_negative(reader)
+    else:
+        settings = _with_classes(reader, info.labels, is_given=config is not None)
     try:
         listing = read_source(folder, settings)
     except InputError as err:
         raise type(err)(f"{err}\n{_explain_settings(info, config)}") from None
-    if listing.several_findings:
+    notes = listing.describe()
+    if info.several_findings:
+        listing, more = _match_findings(listing, info, settings)
+        notes += more
+    elif listing.several_findings:
         raise InputError(
             f"The images of {folder} may have several findings ({join_names(listing.classes)}), "
             f"but the model predicts one of the classes {join_names(info.labels)}. Name the "
             "classes with the setting classes."
         )
-    ignored = [name for name in BUILD_SETTINGS[1:] if name in given]
-    notes = listing.describe()
-    if ignored:
+    if ignored := [name for name in BUILD_SETTINGS[1:] if name in given]:
         notes.append(f"Ignored, because only a build uses them: {join_names(ignored)}.")
-    return LabelledImages(_choose_split(listing, folder), tuple(settings.classes or ()), notes)
+    classes = () if info.several_findings else tuple(settings.classes or ())
+    return LabelledImages(_choose_split(listing, folder), classes, notes)
 
 
 def measure(
@@ -96,27 +107,88 @@ def measure(
 ) -> dict[str, Any]:
     """Returns the metrics of images and, as `skipped`, those without a prediction.
 
-    Raises InputError if no image of a class has a prediction.
+    Raises InputError if no image, or no image of a class, has a prediction.
     """
-    predicted: list[tuple[SourceImage, Prediction]] = []
+    images: list[SourceImage] = []
+    rows: list[tuple[float, ...]] = []
     skipped = []
     for image, result in zip(labelled.images, results, strict=True):
         if isinstance(result, BadImage):
             skipped.append({"file": str(image.path), "error": result.reason})
         else:
-            predicted.append((image, result))
-    found = {image.label for image, _ in predicted}
+            images.append(image)
+            rows.append(result.probabilities)
+    found = {image.label for image in images}
     if empty := [name for name in labelled.classes if name not in found]:
         raise InputError(f"No readable radiograph of {join_names(empty)} was found.")
-    rows = [result.probabilities for _, result in predicted]
-    table = evaluate_split(
-        [info.labels.index(image.label) for image, _ in predicted],
-        rows if info.threshold is None else [row[1] for row in rows],
-        info.threshold,
-        [image.patient_id for image, _ in predicted],
-        class_names=info.labels,
-    )
+    if not images:
+        raise InputError("No readable radiograph was found.")
+    patients = [image.patient_id for image in images]
+    if isinstance(info.threshold, tuple):
+        values = {
+            State.PRESENT: 1.0,
+            State.ABSENT: 0.0,
+            State.UNCERTAIN: math.nan,
+            State.UNKNOWN: _UNKNOWN[info.unknown],
+        }
+        targets = [[values[state] for state in image.states] for image in images]
+        table = evaluate_findings(targets, rows, info.threshold, patients, names=info.labels)
+    else:
+        table = evaluate_split(
+            [info.labels.index(image.label) for image in images],
+            rows if info.threshold is None else [row[1] for row in rows],
+            info.threshold,
+            patients,
+            class_names=info.labels,
+        )
     return {**table, "skipped": skipped}
+
+
+def _without_negative(settings: ReaderSettings) -> ReaderSettings:
+    """Returns the settings for a model of several findings."""
+    if settings.table is None:
+        raise InputError(
+            "The model predicts several findings of an image, so its source needs a table. Name "
+            'it: --config \'{"table": "labels.csv"}\''
+        )
+    if not isinstance(settings.classes, Mapping):
+        settings = dataclasses.replace(settings, classes=None)  # the model selects
+    if settings.label is None or isinstance(settings.label, str):
+        # A label such as "No Finding" then has no special meaning: no finding of the model is
+        # present. Otherwise a source in which each image has one label would need two classes.
+        return dataclasses.replace(settings, negative="")
+    return settings
+
+
+def _match_findings(
+    listing: Listing, info: ModelInfo, settings: ReaderSettings
+) -> tuple[Listing, list[str]]:
+    """Returns the images with the states of the model's findings, in their order, and notes."""
+    places = {fold_name(name): place for place, name in enumerate(listing.classes)}
+    columns = [places.get(fold_name(label)) for label in info.labels]
+    missing = [x for x, column in zip(info.labels, columns, strict=True) if column is None]
+    if len(missing) == len(columns):
+        raise InputError(
+            f"The source has none of the findings of the model, {join_names(info.labels)}. It has "
+            f"{join_names(listing.classes)}. Rename them with the setting classes."
+        )
+    # A column of labels lists what is present; a missing column of states says nothing.
+    is_listed = settings.label is None or isinstance(settings.label, str)
+    default = State.ABSENT if is_listed else State.UNKNOWN
+    images = []
+    for image in listing.images:
+        states = image.states or tuple(
+            State.PRESENT if name == image.label else State.ABSENT for name in listing.classes
+        )
+        own = tuple(default if column is None else states[column] for column in columns)
+        images.append(image._replace(states=own))
+    notes = []
+    if missing:
+        notes.append(f"Findings of the model that no image has: {join_names(missing)}.")
+    ignored = [name for place, name in enumerate(listing.classes) if place not in columns]
+    if ignored:
+        notes.append(f"Ignored labels that the model does not predict: {join_names(ignored)}.")
+    return listing._replace(images=images, classes=info.labels), notes
 
 
 def _with_classes(
@@ -126,22 +198,22 @@ def _with_classes(
 
     `is_given` states that the user gave the settings.
     """
-    by_key = {label.casefold(): label for label in labels}
+    by_key = {fold_name(label): label for label in labels}
     classes: Any = settings.classes
-    if classes is not None and (unknown := [x for x in classes if x.casefold() not in by_key]):
+    if classes is not None and (unknown := [x for x in classes if fold_name(x) not in by_key]):
         if is_given:
             raise InputError(f"classes: {did_you_mean(unknown[0], labels)}")
         classes = None  # the model predicts the findings of a dataset with other classes
     if isinstance(classes, Mapping):
         # The folder of a class may also have the name of the class.
         own = settings.table is None and settings.class_pattern is None
-        taken = {name.casefold() for names in classes.values() for name in names}
+        taken = {fold_name(name) for names in classes.values() for name in names}
         classes = {
-            by_key[name.casefold()]: [*([name] if own and name.casefold() not in taken else []), *x]
+            by_key[fold_name(name)]: [*([name] if own and fold_name(name) not in taken else []), *x]
             for name, x in classes.items()
         }
     elif classes is not None:
-        classes = [by_key[name.casefold()] for name in classes]
+        classes = [by_key[fold_name(name)] for name in classes]
     # Of folders, the model knows which one is negative.
     negative = "" if settings.table is None else settings.negative
     return dataclasses.replace(settings, classes=classes or list(labels), negative=negative)

@@ -42,12 +42,14 @@ _UNREADABLE = (
 class ModelInfo:
     """What a `.tflite` contains about itself as `model.json`."""
 
-    labels: tuple[str, ...]  # class names in class order; of two, the second is positive
+    labels: tuple[str, ...]  # class names, the second of two is positive; or names of findings
     size: int  # S; the model takes images (1, S, S, channels)
     channels: int  # 1 or 3
     fit: str  # how a radiograph becomes S x S, see `cxr_tfds.imaging.pixels.radiograph`
-    threshold: float | None  # of two classes: from here on the prediction is positive
-    temperature: float  # divides the logits; an `rgb` model has already applied it
+    # Of two classes, or of each finding: from here on the prediction is positive.
+    threshold: float | tuple[float, ...] | None
+    # Divides the logits, of each finding by its own; an `rgb` model has already applied it.
+    temperature: float | tuple[float, ...]
     quantization: str  # name of the format
     runtimes: tuple[str, ...] = ()  # that can run the model; empty in files from before 2026-11
     heatmap: bool = False  # whether a second output holds the class activation map
@@ -60,27 +62,60 @@ class ModelInfo:
     grey_levels: dict[str, Any] = dataclasses.field(default_factory=dict)
     # How the source of the dataset was read, see `cxr_tfds.sources.settings`.
     reader: dict[str, Any] = dataclasses.field(default_factory=dict)
+    several_findings: bool = False  # whether the labels are findings that an image may combine
+    unknown: str = "ignore"  # what a finding without a state in the dataset means
     format: str = _FORMAT
 
     def __post_init__(self) -> None:
         """Raises InputError if a field that the device uses has an impossible value."""
-        for name in ("labels", "runtimes", "grid"):  # lists in JSON
+        for name in ("labels", "runtimes", "grid", "threshold", "temperature"):  # lists in JSON
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
         # A class may be named like any folder.
         are_lines = all(label.strip() and len(label.splitlines()) == 1 for label in self.labels)
-        if not are_lines or len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
-            raise InputError(f"labels={self.labels!r}; expected two or more names of one line.")
+        least = 1 if self.several_findings else 2
+        if not are_lines or len(self.labels) < least or len(set(self.labels)) < len(self.labels):
+            count = "one or more" if self.several_findings else "two or more"
+            raise InputError(f"labels={self.labels!r}; expected {count} names of one line.")
         check_fit(self.size, self.channels, self.fit)
         GreyLevels.from_metadata(self.grey_levels)
+        if not isinstance(self.reader, dict):
+            raise InputError(f"reader={self.reader!r}; expected an object.")
+        if self.several_findings:
+            self._check_findings()
+            return
         if len(self.labels) > 2 and self.threshold is not None:
             raise InputError(
                 f"threshold={self.threshold}; expected None for {len(self.labels)} classes."
             )
-        if len(self.labels) == 2 and not (self.threshold is not None and 0 <= self.threshold <= 1):
+        if len(self.labels) == 2 and not _is_probability(self.threshold):
             raise InputError(f"threshold={self.threshold}; expected 0 to 1.")
-        if not 0 < self.temperature < math.inf:
+        if not _is_temperature(self.temperature):
             raise InputError(f"temperature={self.temperature}; expected a positive number.")
+
+    def _check_findings(self) -> None:
+        count = len(self.labels)
+        checks = (("threshold", _is_probability, "0 to 1"), ("temperature", _is_temperature, "> 0"))
+        for name, is_valid, expected in checks:
+            values = getattr(self, name)
+            if (
+                not isinstance(values, tuple)
+                or len(values) != count
+                or not all(map(is_valid, values))
+            ):
+                raise InputError(
+                    f"{name}={values}; expected {count} numbers, {expected}, one for each finding."
+                )
+        if self.unknown not in ("ignore", "positive", "negative"):
+            raise InputError(f"unknown={self.unknown!r}; expected ignore, positive or negative.")
+
+
+def _is_probability(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_temperature(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 class ModelFile(NamedTuple):

@@ -77,6 +77,15 @@ def format_json(name: str, result: Prediction | BadImage, labels: tuple[str, ...
     row: dict[str, Any] = {"file": name}
     if isinstance(result, BadImage):
         row["error"] = result.reason
+    elif result.findings:
+        row["findings"] = {
+            finding.name: {
+                "present": finding.is_present,
+                "probability": finding.probability,
+                "threshold": finding.threshold,
+            }
+            for finding in result.findings
+        }
     else:
         row.update(label=result.label, probability=result.probability, threshold=result.threshold)
         if result.threshold is None:
@@ -86,21 +95,38 @@ def format_json(name: str, result: Prediction | BadImage, labels: tuple[str, ...
 
 def format_csv(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
     """Returns a line of CSV."""
-    cells: tuple[Any, ...] = (
-        ("", "", "", result.reason)
-        if isinstance(result, BadImage)
-        else (result.label, result.probability, result.threshold, "")
+    if isinstance(result, BadImage):
+        return _csv_line(name, "", "", "", result.reason)
+    return _csv_line(name, result.label, result.probability, result.threshold, "")
+
+
+def format_findings_csv(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
+    """Returns a line of CSV for each finding."""
+    if isinstance(result, BadImage):
+        return _csv_line(name, "", "", "", "", result.reason)
+    return "".join(
+        _csv_line(name, x.name, int(x.is_present), x.probability, x.threshold, "")
+        for x in result.findings
     )
+
+
+def _csv_line(name: str, *cells: Any) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow((_printable(name), *cells))
     return line.getvalue()
 
 
 def format_text(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
-    """Returns a line for people."""
+    """Returns a line for people, or one for each finding."""
     name, width = _printable(name), max(map(len, labels))
     if isinstance(result, BadImage):
         return f"{'?':<{width}}  {name}: {result.reason}\n"
+    if result.findings:
+        return "".join(
+            f"{x.name:<{width}}  {'present' if x.is_present else 'absent':<7}  "
+            f"{x.probability:.3f} (threshold {x.threshold:.3f})  {name}\n"
+            for x in result.findings
+        )
     threshold = "" if result.threshold is None else f" (threshold {result.threshold:.3f})"
     return f"{result.label:<{width}}  {result.probability:.3f}{threshold}  {name}\n"
 
@@ -109,6 +135,10 @@ def format_text(name: str, result: Prediction | BadImage, labels: tuple[str, ...
 STYLES = {
     "json": (format_json, ("[\n", ",\n", "\n]\n")),
     "csv": (format_csv, ("file,label,probability,threshold,error\n",)),
+    "findings-csv": (
+        format_findings_csv,
+        ("file,finding,present,probability,threshold,error\n",),
+    ),
     "table": (format_text, ()),
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +20,15 @@ from cxr_tfds.parallel import all_cores, ordered_map
 from .classifier import Classifier, Prediction
 from .input_files import InputFile, read_bytes
 
-_MAX_NAME_BYTES = 200  # with number and suffix below 255, the limit of most file systems
+_MAX_NAME_BYTES = 207  # with the suffix below 255, the limit of most file systems
+_MAX_FINDING_LETTERS = 40
 
 
 class HeatmapFolder:
-    """A new folder of heatmaps, named by row number and file: `000001-x.jpeg.png`."""
+    """A new folder of heatmaps, named by image number and file: `000001-x.jpeg.png`.
+
+    For several findings each image has one of each: `000001-Effusion-x.jpeg.png`.
+    """
 
     def __init__(self, folder: Path, classifier: Classifier) -> None:
         if not classifier.info.heatmap:
@@ -35,14 +40,26 @@ class HeatmapFolder:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
-    def write(self, number: int, name: str, pixels: np.ndarray, heatmap: np.ndarray) -> None:
-        """Writes one heatmap, complete or not at all; raises InputError if it cannot."""
-        content = io.BytesIO()
-        overlay(pixels, heatmap).save(content, "PNG")
-        path = f"{self._folder}{os.sep}{number:06}-{_shorten(os.path.split(name)[1])}.png"
+    def write(self, number: int, name: str, pixels: np.ndarray, prediction: Prediction) -> None:
+        """Writes the heatmaps of an image, each complete or not at all, or raises InputError."""
+        parts = [(f"{number:06}", prediction.heatmap)]
+        if prediction.findings:
+            finding_names = _make_file_names([finding.name for finding in prediction.findings])
+            parts = [
+                (f"{number:06}-{finding_name}", finding.heatmap)
+                for finding_name, finding in zip(finding_names, prediction.findings, strict=True)
+            ]
+        for prefix, heatmap in parts:
+            if heatmap is not None:
+                content = io.BytesIO()
+                overlay(pixels, heatmap).save(content, "PNG")
+                file = f"{prefix}-{_shorten(os.path.split(name)[1], prefix)}.png"
+                self._write_file(f"{self._folder}{os.sep}{file}", content.getvalue())
+
+    def _write_file(self, path: str, content: bytes) -> None:
         try:
             with open(path, "wb") as file:  # noqa: PTH123, see `input_files`
-                file.write(content.getvalue())
+                file.write(content)
         except OSError as err:
             with contextlib.suppress(OSError):
                 Path(path).unlink()
@@ -60,8 +77,8 @@ def predict_files(
                 yield file, image
                 continue
             prediction = classifier.predict(image.pixels)
-            if heatmaps is not None and prediction.heatmap is not None:
-                heatmaps.write(number, file.name, image.pixels, prediction.heatmap)
+            if heatmaps is not None:
+                heatmaps.write(number, file.name, image.pixels, prediction)
             yield file, prediction
 
 
@@ -80,8 +97,16 @@ def _decode_file(classifier: Classifier, file: InputFile) -> tuple[InputFile, De
     return file._replace(content=None), image
 
 
-def _shorten(name: str) -> str:
-    """Returns the end of a file name, at most `_MAX_NAME_BYTES` long."""
-    while len(os.fsencode(name)) > _MAX_NAME_BYTES:
+def _make_file_names(findings: Sequence[str]) -> list[str]:
+    """Returns a different name for each finding that every file system allows."""
+    names = [re.sub(r"[^\w.-]+", "_", finding)[:_MAX_FINDING_LETTERS] for finding in findings]
+    if len({name.casefold() for name in names}) == len(names):
+        return names
+    return [f"{number}-{name}" for number, name in enumerate(names, start=1)]
+
+
+def _shorten(name: str, prefix: str) -> str:
+    """Returns the end of a file name, at most `_MAX_NAME_BYTES` long with a prefix."""
+    while len(os.fsencode(f"{prefix}-{name}")) > _MAX_NAME_BYTES:
         name = name[1:]
     return name

@@ -175,7 +175,7 @@ def test_reports_a_heatmap_that_cannot_be_written(heated, spot, tmp_path):
     (tmp_path / "maps").rmdir()
     (tmp_path / "maps").touch()  # nothing to remove either
     with pytest.raises(InputError, match=r"000001-x\.png cannot be written: Not a directory\.$"):
-        heatmaps.write(1, "x", pixels, model.predict(pixels).heatmap)
+        heatmaps.write(1, "x", pixels, model.predict(pixels))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits here")
