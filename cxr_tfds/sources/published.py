@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cxr_tfds.sources.image import Listing, State
+from cxr_tfds.sources.image import Listing, SourceImage, State
 from cxr_tfds.sources.opening import open_source
 from cxr_tfds.sources.paths import find_folders, join_names, list_children
 from cxr_tfds.sources.settings import ReaderSettings
@@ -39,19 +39,21 @@ def select_findings(listing: Listing, findings: Mapping[str, Sequence[str]]) -> 
     position = {name.casefold(): i for i, name in enumerate(listing.classes)}
     labels = [[label.casefold() for label in own] for own in findings.values()]
     order = (State.PRESENT, State.UNCERTAIN, State.UNKNOWN, State.ABSENT)
+
+    def select(image: SourceImage) -> tuple[State, ...]:
+        if not image.states:
+            own_label = image.label.casefold()
+            return tuple(State.PRESENT if own_label in own else State.ABSENT for own in labels)
+        found = ([image.states[position[x]] for x in own if x in position] for own in labels)
+        return tuple(min(states, key=order.index, default=State.ABSENT) for states in found)
+
+    known: dict[tuple[object, ...], tuple[State, ...]] = {}  # many images have equal states
     images = []
     for image in listing.images:
-        if image.states:
-            states = [
-                min((image.states[position[x]] for x in own if x in position), key=order.index)
-                if any(x in position for x in own)
-                else State.ABSENT
-                for own in labels
-            ]
-        else:
-            label = image.label.casefold()
-            states = [State.PRESENT if label in own else State.ABSENT for own in labels]
-        images.append(image._replace(label="", states=tuple(states)))
+        key = (image.label, image.states)
+        if key not in known:
+            known[key] = select(image)
+        images.append(image._replace(label="", states=known[key]))
     return listing._replace(images=images, classes=tuple(findings), several_findings=True)
 
 
