@@ -11,7 +11,7 @@ from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import Listing, ReaderSettings, read_source
-from cxr_tfds.sources.published import contains_file, select_findings
+from cxr_tfds.sources.published import list_file_names, select_findings
 
 FINDINGS = (
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis",
@@ -51,12 +51,13 @@ and the images in any folders."""
         """Returns the images with all 14 findings, in the official splits if the lists exist."""
         config = self.builder_config
         settings = config.reader_settings(self.READER)
+        names = list_file_names(source)
         if config.table is None:
-            table = next((name for name in TABLES if contains_file(source, name)), TABLES[0])
+            table = next((name for name in TABLES if name in names), TABLES[0])
             settings = dataclasses.replace(settings, table=table)
         notes = []
         if config.split_lists is None:
-            missing = [name for name in LISTS.values() if not contains_file(source, name)]
+            missing = [name for name in LISTS.values() if name not in names]
             if len(missing) == 1:
                 raise InputError(
                     f"{source} has no {missing[0]}, but the other list of the official split. "

@@ -12,7 +12,7 @@ from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import Listing, ReaderSettings
-from cxr_tfds.sources.published import contains_file, select_findings
+from cxr_tfds.sources.published import list_file_names, select_findings
 from cxr_tfds.sources.tables.columns import find_column
 from cxr_tfds.sources.tables.labels import split_label
 from cxr_tfds.sources.tables.reader import NO_ROW, list_table_images
@@ -97,8 +97,9 @@ FOLDER has {TABLE} and the images, in any folders."""
         config = self.builder_config
         settings = config.reader_settings(self.READER)
         if config.table is None:
-            names = (TABLE, f"{TABLE}.gz")
-            table = next((name for name in names if contains_file(source, name)), TABLE)
+            names = list_file_names(source)
+            is_compressed = TABLE not in names and f"{TABLE}.gz" in names
+            table = f"{TABLE}.gz" if is_compressed else TABLE
             settings = dataclasses.replace(settings, table=table)
         dropped: dict[str, str] = {}  # image to reason
         label = settings.label if isinstance(settings.label, str) else "Labels"

@@ -7,24 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cxr_tfds.sources.image import Listing, SourceImage, State
-from cxr_tfds.sources.opening import open_source
-from cxr_tfds.sources.paths import find_folders, join_names, list_children
+from cxr_tfds.sources.paths import join_names
 from cxr_tfds.sources.settings import ReaderSettings
-from cxr_tfds.sources.tables.files import EXPECTED
+from cxr_tfds.sources.tables.files import walk_source
 from cxr_tfds.sources.tables.reader import list_table_images
 from cxr_tfds.sources.tables.table import EditTable, Rows, Table
 
 
-def contains_file(source: Path, name: str) -> bool:
-    """Returns whether a source, or an archive in it, contains a file with this name.
+def list_file_names(source: Path) -> set[str]:
+    """Returns the names of all files of a source and of its archives, without their folders.
 
     Raises:
       MissingData: The source does not exist.
     """
-    return any(
-        find_folders(top, lambda folder: any(path.name == name for path in list_children(folder)))
-        for top in open_source(source, EXPECTED)
-    )
+    return {file.inner_path.rpartition("/")[2] for file in walk_source(source)}
 
 
 def select_findings(listing: Listing, findings: Mapping[str, Sequence[str]]) -> Listing:
