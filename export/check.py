@@ -1,10 +1,15 @@
-"""Compares an exported model with the Keras model it came from. NumPy only."""
+"""Compares an exported model with the Keras model it came from. NumPy only.
+
+A model of several findings is judged finding by finding, each with its own temperature and
+threshold. A finding that validation does not have both present and absent is compared, not judged:
+training has not fitted its threshold either.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +20,11 @@ from cxr_tfds.metrics.thresholds import best_threshold
 
 
 class Reference(NamedTuple):
-    """The Keras model on a split."""
+    """The Keras model on a split: for classes, or for one of several findings."""
 
-    labels: np.ndarray  # int64 (N,)
-    logits: np.ndarray  # float32 (N,) for two classes, (N, K) for more
+    # Class numbers int64 (N,); for a finding float32 (N,): 1, 0, or NaN, which does not count.
+    labels: np.ndarray
+    logits: np.ndarray  # float32 (N,) for two classes or a finding, (N, K) for more classes
     threshold: float | None  # of the probability; None for more than two classes
     temperature: float = 1.0
 
@@ -27,19 +33,34 @@ class Reference(NamedTuple):
         """Class numbers (N,)."""
         return decisions(probabilities(self.logits, self.temperature), self.threshold)
 
+    @property
+    def counted(self) -> np.ndarray:
+        """Which images have a label, bool (N,)."""
+        return ~np.isnan(self.labels)
+
+    @property
+    def known_labels(self) -> np.ndarray:
+        """Class numbers int64 of the images that have a label."""
+        return self.labels[self.counted].astype(np.int64)
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """An exported model and its Keras model on the same images, each at its own threshold."""
+    """An exported model and its Keras model on the same images, each at its own threshold.
 
-    images: int
+    For several findings `images`, `agreement` and the differences are about all findings of all
+    images, and the others are means over the findings that have them.
+    """
+
+    images: int  # all; AUC and accuracy are about the labelled ones
     agreement: float  # share of images with equal decisions
     auc_keras: float | None  # None if a class has no image; K > 2: mean of one against the others
     auc: float | None
-    accuracy_keras: float
-    accuracy: float
+    accuracy_keras: float | None  # None if no image has a label
+    accuracy: float | None
     max_difference: float  # of the probabilities, both at temperature 1
     mean_difference: float
+    findings: dict[str, Comparison] = dataclasses.field(default_factory=dict)
 
 
 def compare(
@@ -52,16 +73,21 @@ def compare(
     expected = keras.decisions
     decided = decisions(probabilities(logits, temperature), threshold)
     difference = np.abs(probabilities(keras.logits) - probabilities(logits))
+    counted, labels = keras.counted, keras.known_labels
     return Comparison(
         images=len(expected),
         agreement=float((expected == decided).mean()),
-        auc_keras=_auc(keras.labels, keras.logits, keras.temperature),
-        auc=_auc(keras.labels, logits, temperature),
-        accuracy_keras=float((expected == keras.labels).mean()),
-        accuracy=float((decided == keras.labels).mean()),
+        auc_keras=_auc(labels, keras.logits[counted], keras.temperature),
+        auc=_auc(labels, logits[counted], temperature),
+        accuracy_keras=_share(expected[counted] == labels),
+        accuracy=_share(decided[counted] == labels),
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
     )
+
+
+def _share(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _auc(labels: np.ndarray, logits: np.ndarray, temperature: float) -> float | None:
@@ -98,15 +124,20 @@ def matching_threshold(
 class Verdict(NamedTuple):
     """Temperature and threshold of an exported model, fitted on validation, and how it compares."""
 
-    temperature: float
-    threshold: float | None  # None for more than two classes
+    temperature: float | tuple[float, ...]  # of each of several findings
+    threshold: float | tuple[float, ...] | None  # None for more than two classes
     comparisons: dict[str, Comparison]  # by split
+
+    @property
+    def not_judged(self) -> list[str]:
+        """The findings that validation does not have both present and absent."""
+        findings = self.comparisons["validation"].findings
+        return [name for name, comparison in findings.items() if comparison.auc is None]
 
 
 def judge(keras: Mapping[str, Reference], logits: Mapping[str, np.ndarray]) -> Verdict:
     """Fits temperature and threshold of an exported model on validation; compares every split."""
-    temperature = fit_temperature(keras["validation"].labels, logits["validation"])
-    threshold = matching_threshold(keras["validation"], logits["validation"], temperature)
+    temperature, threshold = _fit(keras["validation"], logits["validation"])
     comparisons = {
         split: compare(reference, logits[split], threshold, temperature)
         for split, reference in keras.items()
@@ -114,10 +145,85 @@ def judge(keras: Mapping[str, Reference], logits: Mapping[str, np.ndarray]) -> V
     return Verdict(temperature, threshold, comparisons)
 
 
+def judge_findings(
+    keras: Mapping[str, Mapping[str, Reference]], logits: Mapping[str, np.ndarray]
+) -> Verdict:
+    """Returns the same as `judge` for several findings.
+
+    Args:
+      keras: The Keras model by split and finding.
+      logits: The exported model's logits (N, K) by split.
+    """
+    columns = {split: dict(zip(keras[split], logits[split].T, strict=True)) for split in keras}
+    fitted = {
+        name: _fit(reference, columns["validation"][name])
+        for name, reference in keras["validation"].items()
+    }
+    comparisons = {
+        split: _combine(
+            {
+                name: compare(reference, columns[split][name], threshold, temperature)
+                for (name, reference), (temperature, threshold) in zip(
+                    references.items(), fitted.values(), strict=True
+                )
+            }
+        )
+        for split, references in keras.items()
+    }
+    temperatures, thresholds = zip(*fitted.values(), strict=True)
+    return Verdict(temperatures, thresholds, comparisons)
+
+
+def _fit(validation: Reference, logits: np.ndarray) -> tuple[float, Any]:
+    """Returns temperature and threshold of an exported model."""
+    labels, is_finding = validation.known_labels, validation.labels.dtype.kind == "f"
+    temperature = validation.temperature
+    if not is_finding or len(np.unique(labels)) == 2:
+        temperature = fit_temperature(labels, logits[validation.counted])
+    return temperature, matching_threshold(validation, logits, temperature)
+
+
+def _combine(findings: dict[str, Comparison]) -> Comparison:
+    """Returns one comparison of all findings."""
+
+    def mean(field: str) -> float | None:
+        values = [getattr(each, field) for each in findings.values()]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    every = list(findings.values())
+    return Comparison(
+        images=every[0].images,
+        agreement=float(np.mean([each.agreement for each in every])),
+        auc_keras=mean("auc_keras"),
+        auc=mean("auc"),
+        accuracy_keras=mean("accuracy_keras"),
+        accuracy=mean("accuracy"),
+        max_difference=max(each.max_difference for each in every),
+        mean_difference=float(np.mean([each.mean_difference for each in every])),
+        findings=findings,
+    )
+
+
 def explain_failure(
     comparison: Comparison, max_auc_drop: float, min_agreement: float
 ) -> str | None:
-    """Returns why the exported model must not be published, or None."""
+    """Returns why the exported model must not be published, or None.
+
+    The worst of several findings decides.
+    """
+    if comparison.findings:
+        failures = {
+            name: failure
+            for name, each in comparison.findings.items()
+            if each.auc is not None
+            and (failure := explain_failure(each, max_auc_drop, min_agreement))
+        }
+        if not failures:
+            return None
+        worst = min(failures, key=lambda name: comparison.findings[name].agreement)
+        others = f" ({len(failures)} findings fail)" if len(failures) > 1 else ""
+        return f"for {worst} {failures[worst]}{others}"
     auc, keras, agreement = comparison.auc, comparison.auc_keras, comparison.agreement
     if auc is not None and keras is not None and keras - auc > max_auc_drop:
         return f"its AUC is {auc:.4f}, {keras:.4f} in Keras; at most {max_auc_drop} may be lost"

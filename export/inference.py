@@ -9,32 +9,42 @@ import numpy as np
 from cxr_tfds.evaluation.scoring import squeeze_logits
 from cxr_tfds.native import suppress_native_stderr
 from cxr_tfds.reading.datasets import BuiltDataset
-from cxr_tfds.reading.sequential import field_batches, name_corrupt_shard
+from cxr_tfds.reading.sequential import encode_labels, field_batches, name_corrupt_shard
+from cxr_tfds.task import Task
 
 from .edge.runtime import load
 
 
 def image_batches(dataset: BuiltDataset, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields images uint8 (B, S, S, C) and labels int64 (B,) of a split in stored order."""
+    """Yields images uint8 (B, S, S, C) and labels int64 (B,) of a split in stored order.
+
+    The labels of several findings are float32 (B, K): 1, 0, or NaN, which does not count.
+    """
     with name_corrupt_shard(dataset):
         for batch in field_batches(dataset, split, ("image", "label")).as_numpy_iterator():
-            yield batch["image"], batch["label"]
+            labels = batch["label"]
+            if dataset.task is Task.FINDINGS:
+                labels = encode_labels(labels, dataset).numpy()
+            yield batch["image"], labels
 
 
 def predict_split(
     dataset: BuiltDataset, split: str, predict: Callable[[np.ndarray], dict[str, np.ndarray]]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Returns labels int64 (N,) of a split, and logits float32 (N,), or (N, K), by model.
+    """Returns labels of a split as `image_batches` yields them, and logits float32 by model.
 
-    `predict` takes images uint8 (B, S, S, C) and returns logits (B, K) by model.
+    The logits are (N,) for two classes, otherwise (N, K). `predict` takes images uint8
+    (B, S, S, C) and returns logits (B, K) by model.
     """
     labels, outputs = [], []
     for images, numbers in image_batches(dataset, split):
         labels.append(numbers)
         outputs.append(predict(images))
     joined = {name: np.concatenate([batch[name] for batch in outputs]) for name in outputs[0]}
-    logits = {name: squeeze_logits(values) for name, values in joined.items()}
-    return np.concatenate(labels), logits
+    known = np.concatenate(labels)
+    if known.ndim == 2:  # several findings, or one of them
+        return known, joined
+    return known, {name: squeeze_logits(values) for name, values in joined.items()}
 
 
 def pick_images(dataset: BuiltDataset, split: str, numbers: np.ndarray) -> np.ndarray:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import open_run_dataset
 from cxr_tfds.files import complete_file, write_json
 from cxr_tfds.metrics.logits import decisions, probabilities
-from cxr_tfds.reading.datasets import BuiltDataset
-from cxr_tfds.run_folder import CARD, RunConfig, load_model
+from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.sources.paths import join_names
 from cxr_tfds.text import did_you_mean, text_table
 
-from .check import Reference, Verdict, explain_failure, judge
+from .check import Reference, Verdict, explain_failure, judge, judge_findings
 from .convert import to_tflite
-from .edge.model_file import ModelInfo, append_model_info
-from .edge.runtime import HEATMAP, RUNTIMES
+from .edge.model_file import append_model_info
+from .edge.runtime import RUNTIMES
 from .formats import FORMATS, RGB_FORMATS
 from .inference import litert_predictor, pick_images, predict_split
 from .measure import run_in_runtimes, sample_numbers
+from .opened import OpenRun, make_model_info, open_run
 from .representative import representative_images
 from .results import Exported, RuntimeResult, file_model_card, to_json
 from .rgb import with_probabilities
@@ -45,16 +46,6 @@ class Limits:
     max_auc_drop: float = 0.005  # of the validation AUC
     min_agreement: float = 0.98  # share of the Keras model's decisions on validation
     runtimes: tuple[str, ...] = tuple(RUNTIMES)  # that must run the file
-
-
-class OpenRun(NamedTuple):
-    """A finished run."""
-
-    name: str
-    config: RunConfig
-    dataset: BuiltDataset
-    model: Any  # Keras, float32, pixels to logits
-    model_card: str | None  # MODEL_CARD.md, None if the run has none
 
 
 def export_run(
@@ -95,7 +86,7 @@ def export_run(
         raise InputError(f"variant: {did_you_mean(variant, [one.value for one in Variant])}")
     out, limits, variant = Path(out), limits or Limits(), Variant(variant)
     _check_formats(formats, variant, keep_float)
-    opened = _open_run(Path(run), data_dir)
+    opened = open_run(Path(run), data_dir)
     dataset, is_rgb = opened.dataset, variant is Variant.RGB
     suffix = "" if variant is Variant.GREY else f"-{variant.value}"
     chosen = np.empty((0, *dataset.shape), np.uint8)
@@ -107,18 +98,24 @@ def export_run(
         images = variant.prepare(chosen)
         flatbuffers[name] = to_tflite(model, name, images, keep_float, rgb=is_rgb)
     keras, logits = _predict(opened, variant, flatbuffers, say)
+    judge_file = judge_findings if opened.several_findings else judge
     numbers = sample_numbers(dataset.sizes["validation"])
+    expected = _decisions(keras["validation"])[numbers]
     images = variant.prepare(pick_images(dataset, "validation", numbers))
     files = []
     for name, flatbuffer in flatbuffers.items():
         path = out / f"{opened.name}-{name}{suffix}.tflite"
-        verdict = judge(keras, logits[name])
+        verdict = judge_file(keras, logits[name])
         if is_rgb:
-            labels = opened.config.labels
-            flatbuffer = with_probabilities(flatbuffer, verdict.temperature, labels, opened.name)
+            flatbuffer = with_probabilities(
+                flatbuffer,
+                verdict.temperature,
+                opened.config.labels,
+                opened.name,
+                several_findings=opened.several_findings,
+            )
         say(f"running {name} in each runtime")
         outputs, refused = run_in_runtimes(flatbuffer, images)
-        expected = keras["validation"].decisions[numbers]
         ran = []
         for runtime, (row, values) in outputs.items():
             agreement = _agreement(values, verdict, expected, is_rgb)
@@ -133,10 +130,15 @@ def export_run(
             can_keep_float = FORMATS[name].can_keep_float
             layers = _explain_layers(opened.model, chosen) if can_keep_float else ""
             raise InputError(f"{path.name} was not published: {failure}.{layers}")
-        if verdict.comparisons["validation"].auc is None:
+        if verdict.not_judged:
+            say(
+                f"{name}: not checked, because validation does not have both present and absent "
+                f"images: {join_names(verdict.not_judged)}"
+            )
+        elif verdict.comparisons["validation"].auc is None:
             say(f"{name}: a class has no validation image, so the AUC was not checked")
         float_layers = keep_float if FORMATS[name].can_keep_float else ()
-        info = _model_info(opened, variant, name, verdict, refused, float_layers, model)
+        info = make_model_info(opened, variant, name, verdict, refused, float_layers, model)
         model_card = file_model_card(opened.model_card, info, verdict.comparisons)
         content = append_model_info(flatbuffer, info, model_card)
         files.append((Exported(path, name, len(content), *verdict, ran, refused), content))
@@ -160,24 +162,13 @@ def _check_formats(formats: Sequence[str], variant: Variant, keep_float: Sequenc
         )
 
 
-def _open_run(run: Path, data_dir: str | Path | None) -> OpenRun:
-    config = RunConfig.read(run)
-    dataset = open_run_dataset(config, data_dir)
-    try:
-        model_card = (run / CARD).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        model_card = None
-    except (OSError, UnicodeDecodeError) as err:
-        raise InputError(
-            f"Cannot read {run / CARD}: {err}. Write it again with: cxr-evaluate {run}"
-        ) from err
-    return OpenRun(run.resolve().name, config, dataset, load_model(run), model_card)
-
-
 def _predict(
     opened: OpenRun, variant: Variant, flatbuffers: dict[str, bytes], say: Say
-) -> tuple[dict[str, Reference], dict[str, dict[str, np.ndarray]]]:
-    """Returns the Keras model by split, and logits by format and split. Reads each split once."""
+) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """Returns the Keras model by split, and logits by format and split. Reads each split once.
+
+    The Keras model is a `Reference`, or for several findings a dictionary of them.
+    """
     predictors = {name: litert_predictor(body) for name, body in flatbuffers.items()}
     keras, logits = {}, {name: {} for name in flatbuffers}  # type: ignore[var-annotated]
 
@@ -190,20 +181,53 @@ def _predict(
         if count := opened.dataset.sizes.get(split):
             say(f"running Keras, {', '.join(flatbuffers)} on {split} ({count} images)")
             labels, outputs = predict_split(opened.dataset, split, predict)
-            decision = opened.config.threshold, opened.config.temperature
-            keras[split] = Reference(labels, outputs.pop(_KERAS), *decision)
+            keras[split] = _make_reference(opened.config, labels, outputs.pop(_KERAS))
             for name, values in outputs.items():
                 logits[name][split] = values
     return keras, logits
 
 
+def _make_reference(
+    config: RunConfig, labels: np.ndarray, logits: np.ndarray
+) -> Reference | dict[str, Reference]:
+    """Returns the Keras model on a split, for several findings by finding."""
+    threshold, temperature = config.threshold, config.temperature
+    if isinstance(threshold, tuple) and isinstance(temperature, tuple):
+        columns = zip(labels.T, logits.T, threshold, temperature, strict=True)
+        return dict(zip(config.labels, itertools.starmap(Reference, columns), strict=True))
+    if isinstance(threshold, tuple) or isinstance(temperature, tuple):
+        raise InputError(
+            f"threshold={threshold} and temperature={temperature} of the run contradict each "
+            "other. Train again."
+        )
+    return Reference(labels, logits, threshold, temperature)
+
+
+def _decisions(keras: Any) -> np.ndarray:
+    """Returns class numbers (N,), or for several findings 1 or 0 for each (N, K)."""
+    if isinstance(keras, Reference):
+        return keras.decisions
+    return np.stack([reference.decisions for reference in keras.values()], axis=1)
+
+
 def _agreement(outputs: np.ndarray, verdict: Verdict, expected: np.ndarray, is_rgb: bool) -> float:
-    """Returns the share of the expected decisions among the decisions from a runtime's outputs."""
+    """Returns the share of the expected decisions among the decisions from a runtime's outputs.
+
+    Of several findings, this is the lowest share.
+    """
+    several = expected.ndim == 2
+    if several:
+        outputs = outputs.reshape(expected.shape)
     if not is_rgb:
-        outputs = probabilities(outputs, verdict.temperature)
-    elif verdict.threshold is not None:
+        outputs = probabilities(outputs, verdict.temperature, several_findings=several)
+    elif verdict.threshold is not None and not several:
         outputs = outputs[:, 1]
-    return float((decisions(outputs, verdict.threshold) == expected).mean())
+    equal = decisions(outputs, verdict.threshold) == expected
+    if not several:
+        return float(equal.mean())
+    findings = verdict.comparisons["validation"].findings
+    judged = [name not in verdict.not_judged for name in findings]
+    return float(equal.mean(axis=0)[judged].min(initial=1))
 
 
 def _find_failure(verdict: Verdict, ran: list[RuntimeResult], limits: Limits) -> str | None:
@@ -230,46 +254,6 @@ def _explain_layers(keras_model: Any, chosen: np.ndarray) -> str:
     return (
         f"\nRoot mean square error of the logits if one layer alone is quantized:\n{table}\n"
         "Keep the worst layers in float32 with --keep-float LAYER."
-    )
-
-
-def _model_info(
-    opened: OpenRun,
-    variant: Variant,
-    name: str,
-    verdict: Verdict,
-    refused: dict[str, str],
-    float_layers: Sequence[str],
-    model: Any,
-) -> ModelInfo:
-    config, is_rgb, is_heatmap = opened.config, variant is Variant.RGB, variant is Variant.HEATMAP
-    run = {
-        "name": opened.name,
-        "model": config.settings["model"],
-        "environment": config.environment,
-    }
-    if float_layers:
-        run["float_layers"] = list(float_layers)
-    return ModelInfo(
-        labels=config.labels,
-        size=config.shape[0],
-        channels=3 if is_rgb else config.shape[2],
-        fit=config.fit,
-        grey_levels=config.grey_levels,
-        reader=opened.dataset.reader,
-        threshold=verdict.threshold,
-        temperature=verdict.temperature,
-        quantization=name,
-        runtimes=tuple(runtime for runtime in RUNTIMES if runtime not in refused),
-        heatmap=is_heatmap,
-        grid=tuple(model.output[HEATMAP].shape[1:3]) if is_heatmap else None,
-        input="rgb" if is_rgb else "grey",
-        dataset=config.dataset,
-        run=run,
-        metrics={
-            split: {"auc": table.auc, "accuracy": table.accuracy}
-            for split, table in verdict.comparisons.items()
-        },
     )
 
 

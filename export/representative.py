@@ -18,6 +18,9 @@ def representative_images(
 ) -> np.ndarray:
     """Returns unaugmented training images, equally many of each class: uint8 (N, S, S, C).
 
+    If an image may have several findings, equally many have each finding as their rarest one, and
+    as many have none.
+
     The converter sets the range of the input to the darkest and brightest pixel it sees. If train
     has a pixel of 0 and one of 255, an image with each is chosen, so that an int8 step is one pixel
     value (scale 1, zero point -128). Otherwise pixels of later images beyond the range of train are
@@ -34,7 +37,19 @@ def representative_images(
         for images, labels in image_batches(dataset, "train")
     ]
     labels, darkest, brightest = (np.concatenate(values) for values in zip(*parts, strict=True))
+    if labels.ndim == 2:
+        labels = _rarest_findings(labels)
     return pick_images(dataset, "train", _choose(labels, darkest, brightest, count))
+
+
+def _rarest_findings(states: np.ndarray) -> np.ndarray:
+    """Returns the number of the rarest finding of each image (N,), -1 for none.
+
+    `states` are (N, K), 1 where a finding is present.
+    """
+    present = states == 1
+    by_rarity = np.argsort(present.sum(axis=0), kind="stable")
+    return np.where(present.any(axis=1), by_rarity[present[:, by_rarity].argmax(axis=1)], -1)
 
 
 def _choose(

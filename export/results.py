@@ -21,7 +21,7 @@ class RuntimeResult(NamedTuple):
     latency_ms: float  # median of 50 runs, one thread
     peak_mb: float | None  # None if the system does not report it
     images: int  # validation images that were run
-    agreement: float  # share of the Keras model's decisions
+    agreement: float  # share of the Keras model's decisions; of several findings, the lowest
 
 
 class Exported(NamedTuple):
@@ -30,8 +30,8 @@ class Exported(NamedTuple):
     path: Path
     quantization: str  # name of the format
     size_bytes: int
-    temperature: float
-    threshold: float | None  # None for more than two classes
+    temperature: float | tuple[float, ...]  # of each of several findings
+    threshold: float | tuple[float, ...] | None  # None for more than two classes
     comparisons: dict[str, Comparison]  # by split, in LiteRT
     ran: list[RuntimeResult]
     refused: dict[str, str]  # by runtime, the reason why it cannot run the file
@@ -78,20 +78,37 @@ def file_model_card(
     lines = [
         f"Format {info.quantization}, {info.input} input, for {' and '.join(info.runtimes)}. The "
         "metrics above were measured with the Keras model.",
-        f"Temperature {info.temperature:.3f}, fitted on validation for this file.",
     ]
-    if info.threshold is not None:
+    if isinstance(info.threshold, tuple) and isinstance(info.temperature, tuple):
+        for name, threshold, temperature in zip(
+            info.labels, info.threshold, info.temperature, strict=True
+        ):
+            lines.append(
+                f"{name} is predicted from a probability of {threshold:.3f}; temperature "
+                f"{temperature:.3f}."
+            )
+    else:
+        lines.append(f"Temperature {info.temperature:.3f}, fitted on validation for this file.")
+    if isinstance(info.threshold, int | float):
         lines.append(f"{info.labels[1]} is predicted from a probability of {info.threshold:.3f}.")
     for split, table in comparisons.items():
-        auc = "" if table.auc is None else f"AUC {table.auc:.4f} (Keras {table.auc_keras:.4f}), "
-        lines.append(
-            f"{split}: {table.images:,} images, {table.agreement:.2%} decided as by the Keras "
-            f"model; {auc}accuracy {table.accuracy:.4f} (Keras {table.accuracy_keras:.4f})."
-        )
+        lines.append(f"{split}: {table.images:,} images, {_describe(table)}.")
+        lines += [f"{split}, {name}: {_describe(each)}." for name, each in table.findings.items()]
     if kept := info.run.get("float_layers"):
         lines.append(f"Layers in float32: {', '.join(kept)}.")
     section = "".join(f"- {line}\n" for line in lines)
     return f"{run_card.rstrip()}\n\n## This file\n\n{section}"
+
+
+def _describe(table: Comparison) -> str:
+    """Returns a comparison as a phrase."""
+    parts = [f"{table.agreement:.2%} decided as by the Keras model"]
+    rates = []
+    if table.auc is not None:
+        rates.append(f"AUC {table.auc:.4f} (Keras {table.auc_keras:.4f})")
+    if table.accuracy is not None:
+        rates.append(f"accuracy {table.accuracy:.4f} (Keras {table.accuracy_keras:.4f})")
+    return "; ".join([*parts, ", ".join(rates)] if rates else parts)
 
 
 def to_text(files: Sequence[Exported]) -> str:
@@ -111,14 +128,18 @@ def _comparison_table(files: Sequence[Exported]) -> str:
     rows: list[Sequence[object]] = [header.split(", ")]
     for file in files:
         for split, table in file.comparisons.items():
-            aucs = ("-", "-")
-            if table.auc is not None:
-                aucs = (f"{table.auc:.4f}", f"{table.auc_keras:.4f}")
-            rates = (table.accuracy, table.accuracy_keras, table.max_difference)
-            numbers = [f"{rate:.4f}" for rate in (*rates, table.mean_difference)]
             size = f"{file.size_bytes / 1000:.0f}"
-            rows.append((file.quantization, size, split, f"{table.agreement:.2%}", *aucs, *numbers))
+            rows.append((file.quantization, size, split, *_comparison_cells(table)))
+            for name, each in table.findings.items():
+                rows.append(("", "", f"- {name}", *_comparison_cells(each)))
     return text_table(rows, "<><" + ">" * 7)
+
+
+def _comparison_cells(table: Comparison) -> list[str]:
+    rates = (table.auc, table.auc_keras, table.accuracy, table.accuracy_keras)
+    differences = (table.max_difference, table.mean_difference)
+    numbers = ["-" if rate is None else f"{rate:.4f}" for rate in (*rates, *differences)]
+    return [f"{table.agreement:.2%}", *numbers]
 
 
 def _runtime_table(files: Sequence[Exported]) -> str:

@@ -36,22 +36,30 @@ def with_grey(model: Any) -> Any:
 
 
 def with_probabilities(
-    flatbuffer: bytes, temperature: float, labels: tuple[str, ...], name: str
+    flatbuffer: bytes,
+    temperature: float | tuple[float, ...],
+    labels: tuple[str, ...],
+    name: str,
+    *,
+    several_findings: bool = False,
 ) -> bytes:
     """Returns the flatbuffer with probabilities float32 (1, K) instead of logits, and metadata.
 
-    The flatbuffer gives logits float32, (1, 1) for K = 2 classes or (1, K).
+    The flatbuffer gives logits float32, (1, 1) for K = 2 classes or (1, K). `labels` are classes,
+    or the findings that an image may combine, each with its own temperature.
     """
     model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
     (graph,), (signature,) = model.subgraphs, model.signatureDefs
     logits = int(graph.outputs[0])
     # sigmoid(-x) and sigmoid(x): 1 - sigmoid(x) would have no digits left for certain findings.
-    factors = np.array([-1, 1] if len(labels) == 2 else [1], np.float32) / np.float32(temperature)
+    is_binary = len(labels) == 2 and not several_findings
+    signs = np.array([-1, 1] if is_binary else [1], np.float32)
+    factors = signs / np.array(temperature, np.float32)
     factor = _add_tensor(graph, "factor", factors.shape, _add_buffer(model, factors.tobytes()))
     scaled = _add_tensor(graph, "scaled", (1, len(labels)))
     probabilities = _add_tensor(graph, PROBABILITIES, (1, len(labels)))
     _add_operator(model, "MUL", [logits, factor], scaled, schema.MulOptionsT())
-    if len(labels) == 2:
+    if is_binary or several_findings:
         _add_operator(model, "LOGISTIC", [scaled], probabilities)
     else:
         _add_operator(model, "SOFTMAX", [scaled], probabilities, schema.SoftmaxOptionsT(beta=1.0))

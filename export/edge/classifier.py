@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -161,7 +162,7 @@ class Classifier:
         if self.info.input == "grey":
             values = probabilities(values, self.info.temperature, several_findings=True)
         scores = tuple(values.tolist())
-        thresholds = np.atleast_1d(self.info.threshold).tolist()
+        thresholds: Any = self.info.threshold
         findings = tuple(
             FindingPrediction(name, score, threshold, score >= threshold)
             for name, score, threshold in zip(self.labels, scores, thresholds, strict=True)

@@ -236,8 +236,11 @@ def _explain_settings(info: ModelInfo, config: Mapping[str, Any] | None) -> str:
     if config is None and info.reader:
         return (
             f"These settings of the model's dataset were used: {json.dumps(info.reader)}\n"
-            "Give the settings of this source with --config; '{}' takes class folders."
+            "Give the settings of this source with --config"
+            + ("." if info.several_findings else "; '{}' takes class folders.")
         )
+    if info.several_findings:
+        return f"The findings of the model are {join_names(info.labels)}."
     example = json.dumps({"classes": {label: ["NAME"] for label in info.labels}})
     return (
         f"The classes of the model are {join_names(info.labels)}. If they have other names in this "
