@@ -18,10 +18,10 @@ SAME = (113, 117, 162, 166, 170)  # images of Montgomery that show two patients
 
 
 def draw_montgomery(folder: Path) -> Path:
-    """Draws 5 normal images, 5 of the patients with several images, masks and readings."""
+    """Draws 3 normal images, 7 with tuberculosis of 4 patients, masks and readings."""
     top = folder / "MontgomerySet"
     for number in (1, 2, 3, 4, 5, *SAME):
-        name = f"MCUCXR_{number:04}_{int(number > 5)}"
+        name = f"MCUCXR_{number:04}_{int(number > 3)}"
         draw_image(top / "CXR_png" / f"{name}.png")
         for side in ("leftMask", "rightMask"):
             draw_image(top / "ManualMask" / side / f"{name}.png")

@@ -123,7 +123,7 @@ def _report(
     on_conflict: str,
     notes: list[str],
 ) -> None:
-    rows = [" = ".join(image.image_id for image in group) for group in groups]
+    rows = [join_names([image.image_id for image in group], " = ") for group in groups]
     count = f"{len(groups)} {'group' if len(groups) == 1 else 'groups'} of identical images"
     if on_conflict == "error":
         raise InputError(

@@ -9,6 +9,7 @@ from cxr_tfds.building.config import FOLD, RadiographConfig
 from cxr_tfds.building.identical import Groups, find_identical_files, resolve_identical
 from cxr_tfds.building.splits import (
     Splits,
+    check_cut,
     check_no_shared_patients,
     describe_splits,
     fold_splits,
@@ -45,8 +46,8 @@ def plan_splits(
       identical: Ids of identical images; None compares the files.
 
     Raises:
-      InputError: Identical images contradict each other, a fold does not exist, or a patient is in
-        two splits.
+      InputError: Identical images contradict each other, a fold does not exist, a class has too
+        few images, or a patient is in two splits.
     """
     images, notes = resolve_identical(
         listing.images,
@@ -60,11 +61,18 @@ def plan_splits(
             raise InputError(
                 'split="source", but the source has no splits of its own. Remove the setting.'
             )
-        return Plan(_remove_empty(source_splits(images)), notes)
+        splits = source_splits(images)
+        check_cut(splits, () if listing.several_findings else listing.classes, ["train"])
+        return Plan(_remove_empty(splits), notes)
     if fold := FOLD.fullmatch(config.split):
         splits = fold_splits(images, int(fold[1]), int(fold[2]))
     else:
         splits = patient_splits(images, cut_test=cuts_test)
+    check_cut(
+        splits,
+        () if listing.several_findings else listing.classes,
+        _list_cut_splits(images, splits, cuts_test or fold is not None),
+    )
     notes += describe_splits(images, splits)
     source_config = '--config \'{"name": "224-source", "split": "source"}\''
     check_no_shared_patients(
@@ -72,6 +80,14 @@ def plan_splits(
     )
     unknown = sum(not image.patient_id for image in images)
     return Plan(_remove_empty(splits), notes, unknown)
+
+
+def _list_cut_splits(images: Sequence[SourceImage], splits: Splits, cuts_test: bool) -> list[str]:
+    """Returns train, and the splits that do not consist of the source's own images."""
+    own = {image.split for image in images}
+    validation = {image.split for image in splits["validation"]}
+    cuts = {"validation": validation != {"validation"}, "test": cuts_test and "test" not in own}
+    return ["train", *(split for split, is_cut in cuts.items() if is_cut)]
 
 
 def _remove_empty(splits: Splits) -> Splits:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import SourceImage
 from cxr_tfds.sources.image import State
+from cxr_tfds.sources.paths import NEW_ROW, join_names
 
 VALIDATION_FRACTION = 0.1
 TEST_FRACTION = 0.2
@@ -75,11 +76,14 @@ def fold_splits(images: Iterable[SourceImage], fold: int, folds: int) -> Splits:
             )
         chosen = {image.image_id for image in pool if image.split == own[fold]}
     else:
+        if folds > (groups := len({image.group_name for image in pool})):
+            raise InputError(
+                f'split="fold:{fold}/{folds}", but there are only {groups} groups of images. '
+                f"Choose a smaller number of folds."
+            )
         chosen = _assign_folds(pool, folds)[fold]
     target = "validation" if splits["test"] else "test"
     splits[target], rest = _partition(pool, chosen)
-    if not splits[target]:
-        raise InputError(f"There are too few groups of images for {folds} folds.")
     if target == "test":
         splits["validation"], rest = _partition(rest, validation_ids(rest))
     splits["train"] = rest
@@ -110,9 +114,10 @@ def describe_splits(images: Sequence[SourceImage], splits: Splits) -> list[str]:
     own = {image.split for image in images}
     notes = []
     if folds := sum(split.startswith(FOLD_PREFIX) for split in own):
+        first = min((split for split in own if split.startswith(FOLD_PREFIX)), key=_fold_number)
         notes.append(
-            f"The source has {folds} folds. "
-            f'Choose the one to test on with "split": "fold:0/{folds}".'
+            f'The source has {folds} folds. Choose the one to test on with "split": '
+            f'"fold:0/{folds}", which is fold {_fold_number(first)}.'
         )
     if splits["test"] and "test" not in own:
         notes.append(
@@ -220,11 +225,36 @@ def check_no_shared_patients(splits: Mapping[str, Iterable[SourceImage]], remedy
       remedy: What the user can do; the last line of the message.
 
     Raises:
-      InputError: A patient is in two splits; the message names up to 20 patients.
+      InputError: A patient is in two splits; the message names up to ten patients.
     """
     if shared := find_shared_patients(splits):
-        rows = "\n".join(
-            f"  {patient}: {' and '.join(where)}" for patient, where in list(shared.items())[:20]
-        )
+        rows = [f"{patient}: {' and '.join(where)}" for patient, where in shared.items()]
         patients = "1 patient is" if len(shared) == 1 else f"{len(shared)} patients are"
-        raise InputError(f"{patients} in two splits:\n{rows}\n{remedy}")
+        raise InputError(f"{patients} in two splits:\n  {join_names(rows, NEW_ROW)}\n{remedy}")
+
+
+def check_cut(splits: Splits, classes: Sequence[str], cut: Sequence[str]) -> None:
+    """Refuses a cut that leaves a split without a class, because the class has too few groups.
+
+    Args:
+      splits: The images of each split.
+      classes: Names of the classes; empty if an image may have several findings. Then only a
+        source of one group is refused.
+      cut: The splits that were cut, and train.
+
+    Raises:
+      InputError: A class has fewer groups than splits.
+    """
+    images = [image for own in splits.values() for image in own]
+    for name in classes or [""]:
+        own = [image for image in images if name in ("", image.label)]
+        groups = len({image.group_name for image in own})
+        missing = [x for x in cut if not any(name in ("", image.label) for image in splits[x])]
+        if missing and (name or groups < 2):
+            raise InputError(
+                f"{name or 'The source'} has too few images to cut splits: {len(own):,}, in "
+                f"{groups} {'group' if groups == 1 else 'groups'} (of one patient, or identical). "
+                f"None is left for {' and '.join(missing)}. Expected a group for each of "
+                f"{', '.join(cut)}. Add images, leave the class out with the setting classes, or "
+                "correct the setting patient."
+            )

@@ -39,9 +39,9 @@ class FileFilter:
     """Decides which files of a source are read, and remembers the others.
 
     Args:
-      include: Patterns (`fnmatch`) of paths below the source, of which one must match. They also
-        readmit masks. Empty includes everything.
-      exclude: Patterns of which none may match.
+      include: Patterns (`fnmatch`) of paths below the source. A path must match one of them. They
+        also readmit masks. Empty includes everything.
+      exclude: Patterns. A path must match none of them.
 
     Attributes:
       left_out: Reason to the paths that were left out.

@@ -103,7 +103,7 @@ class ReaderSettings:
             names = list(classes)
             valid = all(_is_list_of_texts(folders) and folders for folders in classes.values())
         else:
-            names = list(classes) if _is_list_of_texts(classes) else []
+            names = list(classes or ()) if _is_list_of_texts(classes) else []
             valid = classes is None or bool(names)
         if not (valid and all(isinstance(name, str) and name for name in names)):
             raise InputError(
