@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
@@ -233,6 +235,14 @@ def check_no_shared_patients(splits: Mapping[str, Iterable[SourceImage]], remedy
         raise InputError(f"{patients} in two splits:\n  {join_names(rows, NEW_ROW)}\n{remedy}")
 
 
+def _propose_others(classes: Sequence[str], name: str) -> str:
+    others = [other for other in classes if other != name]
+    if len(others) < 2:
+        return ""
+    config = json.dumps({"name": "224-mine", "classes": others}, ensure_ascii=False)
+    return f" Or leave the class out: --config {shlex.quote(config)}."
+
+
 def check_cut(splits: Splits, classes: Sequence[str], cut: Sequence[str]) -> None:
     """Refuses a cut that leaves a split without a class, because the class has too few groups.
 
@@ -255,6 +265,6 @@ def check_cut(splits: Splits, classes: Sequence[str], cut: Sequence[str]) -> Non
                 f"{name or 'The source'} has too few images to cut splits: {len(own):,}, in "
                 f"{groups} {'group' if groups == 1 else 'groups'} (of one patient, or identical). "
                 f"None is left for {' and '.join(missing)}. Expected a group for each of "
-                f"{', '.join(cut)}. Add images, leave the class out with the setting classes, or "
-                "correct the setting patient."
+                f"{', '.join(cut)}. Add images, or correct the setting patient."
+                + _propose_others(classes, name)
             )

@@ -192,12 +192,20 @@ def _plan_build(scanned: ScannedSource, log: BuildLog) -> dict[str, Any]:
     """Returns the splits that a build with the same settings would have, or why it would fail."""
     usable = [image for image in scanned.listing.images if image.image_id in log.stats]
     try:
+        if log.bad and not usable:
+            raise InputError(f"No image can be used: all {len(log.bad):,} files are unusable.")
         splits = plan_splits(
             scanned.listing._replace(images=usable),
             scanned.config,
             cuts_test=scanned.cuts_test,
             identical=find_identical_pixels(usable, log.stats),
         ).splits
+        if log.bad and scanned.config.on_bad_image == "error":
+            raise InputError(
+                f"{len(log.bad):,} unusable {'file' if len(log.bad) == 1 else 'files'}, see above. "
+                "Replace or remove these files, or leave them out: --config "
+                '\'{"name": "224-skip", "on_bad_image": "skip"}\'.'
+            )
     except InputError as err:
         return {"error": str(err)}
     return {
