@@ -10,9 +10,14 @@ import pytest
 
 from cxr_tfds.building.splits import (
     TEST_FRACTION,
+    TOKEN_SHARE,
     VALIDATION_FRACTION,
+    check_cut,
     check_no_shared_patients,
+    describe_splits,
     find_shared_patients,
+    fold_splits,
+    holdout_ids,
     patient_splits,
     source_splits,
     validation_ids,
@@ -179,6 +184,161 @@ def test_keeps_validation_without_patients_unless_a_token(share: float, kept: bo
     assert sizes(splits)["test"] == pytest.approx(TEST_FRACTION * (1000 - count * kept), abs=2)
 
 
+@pytest.mark.parametrize(("count", "kept"), [(50, True), (49, False), (0, False)])
+def test_token_share_is_five_percent(count: int, kept: bool) -> None:
+    """Exactly 5 % of train and validation is no token."""
+    assert TOKEN_SHARE == 0.05
+    images = [make_image(str(n), "", "AB"[n % 2]) for n in range(1000)]
+    own = place(images[:count], "validation")
+    splits = patient_splits(own + place(images[count:], "train"))
+    assert (splits["validation"] == own) == kept
+
+
+def test_cut_test_images_leave_train_if_validation_is_kept() -> None:
+    images = [make_image(str(n), "", "AB"[n % 2]) for n in range(400)]
+    own = place(images[:80], "validation")
+    splits = patient_splits(own + place(images[80:], "train"), cut_test=True)
+    assert sizes(splits) == {"train": 256, "validation": 80, "test": 64}
+    ids = [image.image_id for split in splits.values() for image in split]
+    assert len(ids) == len(set(ids)) == 400
+
+
+def test_one_known_patient_is_enough_to_cut_validation() -> None:
+    images = [make_image(str(n), "", "AB"[n % 2]) for n in range(400)]
+    own = place(images[:80], "validation")
+    train = [*place(images[80:], "train")[:-1], place(draw(1, label="A", seed=0), "train")[0]]
+    assert patient_splits(own + train)["validation"] != own
+
+
+def test_test_and_validation_are_cut_independently() -> None:
+    """The same order would fill validation with the groups that are next to the test cut."""
+    images = [make_image(f"{number}.jpeg", f"p{number}", "A") for number in range(1000)]
+    test, validation = holdout_ids(images), validation_ids(images)
+    assert len(test) == 200
+    assert len(validation) == 100
+    # Of 100 images 20 are expected in a random fifth, with a standard deviation of 4.
+    assert 8 <= len(test & validation) <= 32
+
+
+def test_holdout_is_the_same_in_every_release() -> None:
+    images = [make_image(f"{number}.jpeg", f"p{number}", "A") for number in range(20)]
+    assert sorted(holdout_ids(images)) == ["15.jpeg", "18.jpeg", "7.jpeg", "9.jpeg"]
+
+
+def test_fold_is_validation_if_the_source_has_a_test_split() -> None:
+    train, own, test = (
+        place(both_classes(40, n), s) for n, s in enumerate(("train", "validation", "test"))
+    )
+    chosen: list[SourceImage] = []
+    for fold in range(4):
+        splits = fold_splits(train + own + test, fold, 4)
+        assert splits["test"] == test
+        assert sorted(splits["train"] + splits["validation"]) == sorted(train + own)
+        check_no_shared_patients(splits, "")
+        chosen += splits["validation"]
+    assert sorted(chosen) == sorted(train + own)
+
+
+def test_uses_the_folds_of_the_source() -> None:
+    images = [
+        image._replace(split=f"fold:{fold}")
+        for fold in (2, 10, 9)
+        for image in place(both_classes(20, fold), f"fold:{fold}")
+    ]
+    for position, fold in enumerate((2, 9, 10)):  # in the order of the numbers
+        splits = fold_splits(images, position, 3)
+        assert {image.split for image in splits["test"]} == {f"fold:{fold}"}
+        assert splits["validation"]
+        assert {i.split for i in splits["train"] + splits["validation"]} == {
+            f"fold:{other}" for other in {2, 9, 10} - {fold}
+        }
+    with pytest.raises(InputError, match=r'has 3 folds\. Expected "fold:0/3" to "fold:2/3"'):
+        fold_splits(images, 0, 4)
+
+
+@pytest.mark.parametrize(("patients", "folds"), [(3, 4), (3, 99_999_999_999)])
+def test_refuses_more_folds_than_groups(patients: int, folds: int) -> None:
+    images = place(draw(patients, label="A", seed=0), "train")
+    with pytest.raises(InputError, match=r"there are only 3 groups of images\. Choose a smaller"):
+        fold_splits(images, 0, folds)
+
+
+def test_describes_a_cut_test_split() -> None:
+    images = place(both_classes(50, 0), "train")
+    assert describe_splits(images, patient_splits(images)) == []
+    assert describe_splits(images, patient_splits(images, cut_test=True)) == [
+        "The source has no test split: 20% of each class were cut as test."
+    ]
+    images += place(both_classes(50, 1), "test")
+    assert describe_splits(images, patient_splits(images, cut_test=True)) == []
+
+
+def test_describes_kept_validation_and_unknown_patients() -> None:
+    unknown = place(both_classes(50, 0), "train", known=False)
+    own = place(both_classes(10, 1), "validation", known=False)
+    everything = unknown + own
+    total = len(everything)
+    assert describe_splits(everything, patient_splits(everything)) == [
+        "No patient is known: the source's own validation split was kept.",
+        f"{total} of {total} images have no known patient and are split one by one: images of one "
+        "patient may be in two splits.",
+    ]
+    mixed = unknown + place(both_classes(10, 1), "validation")
+    (note,) = describe_splits(mixed, patient_splits(mixed))
+    assert note.startswith(f"{len(unknown)} of {total} images have no known patient")
+
+
+def test_describes_the_folds_of_the_source() -> None:
+    images = [
+        image._replace(split=f"fold:{fold}")
+        for fold in (1, 2, 10)
+        for image in place(both_classes(20, fold), f"fold:{fold}")
+    ]
+    note = describe_splits(images, patient_splits(images))[0]
+    assert note == (
+        "The source has 3 folds. Choose the one to test on with "
+        '"split": "fold:0/3", which is fold 1.'
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "cut", "message"),
+    [
+        ([3, 1], ("train", "validation"), "B has too few images to cut splits: 1, in 1 group "),
+        (
+            [9, 2],
+            ("train", "validation", "test"),
+            r"B .*: 2, in 2 groups .* None is left for validation\. Expected a group for each of "
+            "train, validation, test",
+        ),
+        ([9, 3], ("train", "validation", "test"), None),
+        ([9, 2, 1], ("train", "validation"), r"C .*--config '\{.*\"classes\": \[\"A\", \"B\"\]\}'"),
+    ],
+)
+def test_refuses_a_class_that_a_split_lacks(
+    numbers: Sequence[int], cut: Sequence[str], message: str | None
+) -> None:
+    images = [
+        make_image(f"{label}{number}", "", label)
+        for label, count in zip("ABC"[: len(numbers)], numbers, strict=True)
+        for number in range(count)
+    ]
+    splits = patient_splits(images, cut_test="test" in cut)
+    if message is None:
+        check_cut(splits, list("ABC"[: len(numbers)]), cut)
+        return
+    with pytest.raises(InputError, match=message):
+        check_cut(splits, list("ABC"[: len(numbers)]), cut)
+
+
+def test_refuses_one_patient_for_all_findings() -> None:
+    images = [make_image(str(number), "p", "") for number in range(9)]
+    with pytest.raises(InputError, match="The source has too few images to cut splits: 9, in 1"):
+        check_cut(patient_splits(images), (), ("train", "validation"))
+    two = [make_image("other", "q", ""), *images]
+    check_cut(patient_splits(two), (), ("train", "validation"))
+
+
 def test_source_splits() -> None:
     train, test = place(both_classes(5, 0), "train"), place(both_classes(5, 1), "test")
     assert source_splits(test + train) == {"train": train, "validation": [], "test": test}
@@ -216,7 +376,8 @@ def test_names_ten_of_many_shared_patients() -> None:
     images = [make_image(str(number), f"p{number:02}", "A") for number in range(25)]
     with pytest.raises(
         InputError,
-        match=r"(?s)^25 patients are in two splits:\n  p00: .*\n  p09: train and test\n  and 15 more\nStop$",
+        match=r"(?s)^25 patients are in two splits:\n  p00: .*\n  p09: train and test\n  and 15 "
+        r"more\nStop$",
     ):
         check_no_shared_patients({"train": images, "test": images}, "Stop")
 
