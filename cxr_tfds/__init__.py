@@ -21,6 +21,7 @@ from cxr_tfds.errors import BadImage, InputError, MissingData
 if TYPE_CHECKING:
     from cxr_tfds.augmentation.augment import Augment
     from cxr_tfds.augmentation.presets import AugmentSettings
+    from cxr_tfds.models.loss import findings_loss
     from cxr_tfds.reading import Shard
     from cxr_tfds.reading.datasets import BuiltDataset, open_dataset
     from cxr_tfds.training.finish import evaluate
@@ -44,6 +45,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "export",
+    "findings_loss",
     "open_dataset",
     "train",
 ]
@@ -57,6 +59,7 @@ _MODULES = {
     "Classifier": "cxr_tfds.export.edge.classifier",
     "Shard": "cxr_tfds.reading",
     "evaluate": "cxr_tfds.training.finish",
+    "findings_loss": "cxr_tfds.models.loss",
     "open_dataset": "cxr_tfds.reading.datasets",
     "train": "cxr_tfds.training.run",
 }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 class Task(str, enum.Enum):
     """What a model predicts about an image; follows from the dataset."""
 
-    BINARY = "binary"  # one of two classes: one logit, that of the positive class
+    BINARY = "binary"  # one of two classes: one logit, for the positive class
     MULTICLASS = "multiclass"  # one of K > 2 classes: a logit for each class
     FINDINGS = "findings"  # which of K findings are present: a logit for each finding
 

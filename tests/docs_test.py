@@ -176,7 +176,7 @@ def test_dataset_of_the_page_builds(workplace: Path, commands: Path) -> None:
 @pytest.mark.slow
 def test_model_of_the_page_is_a_model(tmp_path: Path, commands: Path) -> None:
     (block,) = python_blocks("docs/add-model.md")
-    code = block.code + "assert my_cnn((64, 64, 1), 2).output_shape == (None, 1)\n"
+    code = block.code + "assert my_cnn((64, 64, 1), 1).output_shape == (None, 1)\n"
     run_code(code, tmp_path, commands, sys.executable, "-c")
 
 

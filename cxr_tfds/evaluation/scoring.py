@@ -59,7 +59,7 @@ class Scores(NamedTuple):
     def of_finding(self, number: int) -> tuple[np.ndarray, Scores]:
         """Returns which images count for one of several findings, and their scores for it alone.
 
-        The scores are those of two classes: 0 absent, 1 present. The indices are int64 (M,).
+        They have two classes: 0 absent, 1 present. The indices are int64 (M,).
         """
         counted = np.flatnonzero(~np.isnan(self.labels[:, number]))
         temperatures = np.broadcast_to(self.temperature, self.logits.shape[1])

@@ -37,7 +37,7 @@ def probabilities(
     Args:
       logits: Of the finding (N,), or of each class or finding (N, K).
       temperature: One number, or one for each finding (K,).
-      several_findings: Whether the columns are findings, of which an image may have several.
+      several_findings: Whether the columns are findings; an image may have several.
         Otherwise they are classes, whose probabilities add up to 1.
     """
     values = np.asarray(logits, dtype=np.float64)

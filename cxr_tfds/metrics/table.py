@@ -15,8 +15,8 @@ _FINDING_COLUMNS = ("auc", "sensitivity", "specificity")
 def format_metrics(table: dict[str, Any]) -> str:
     """Returns the metrics of a split as text.
 
-    Those of `cxr_tfds.metrics.summary.evaluate_split` are one to a line. Those of
-    `cxr_tfds.metrics.findings.evaluate_findings` are one finding to a line.
+    One metric to a line for a table of `cxr_tfds.metrics.summary.evaluate_split`, and one finding
+    to a line for a table of `cxr_tfds.metrics.findings.evaluate_findings`.
     """
     if table.get("task") == "findings":
         return _format_findings(table)

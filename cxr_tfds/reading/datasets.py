@@ -138,7 +138,7 @@ class BuiltDataset:
 
         Returns:
           A dataset of images and labels as `train` returns them, but uncertain findings never
-          count: they are no reference to measure with.
+          count: nobody knows whether they are present.
 
         Raises:
           InputError: The split does not exist or is empty.

@@ -26,6 +26,11 @@ _LABELS = {
     "brier": "Brier score",
     "ece": "expected calibration error (ECE)",
 }
+_POLICIES = {
+    "ignore": "are left out",
+    "positive": "count as present",
+    "negative": "count as absent",
+}
 _PREVALENCES = (0.01, 0.1)
 
 
@@ -113,9 +118,9 @@ def _describe_findings(
         "of the others.",
         "Temperatures and thresholds were fitted on the validation split, thresholds by the rule "
         f"{settings['threshold_rule']}.",
-        "In training, findings that the source calls uncertain count as: "
-        f"{settings['uncertain']}. Findings that it does not mention count everywhere as: "
-        f"{settings['unknown']}.",
+        f"Findings that the source calls uncertain {_POLICIES[settings['uncertain']]} in training "
+        "and are left out of the metrics. Findings that it does not mention "
+        f"{_POLICIES[settings['unknown']]} in all splits.",
     ]
     rows = zip(config.labels, temperatures, thresholds, strict=True)
     for name, temperature, threshold in rows:
@@ -160,6 +165,7 @@ def _data(config: RunConfig, data: DatasetSummary) -> list[str]:
         classes = ", ".join(f"{name} {count:,}" for name, count in counts.classes.items())
         known = counts.patients is not None
         patients = f"{counts.patients:,} patients" if known else "patients unknown"
+        classes = f"present: {classes}" if config.task is Task.FINDINGS else classes
         lines.append(f"{split}: {counts.images:,} images, {patients} ({classes})")
     name, fingerprint = config.dataset["name"], config.dataset["fingerprint"]
     return [*lines, f"Dataset {name}, fingerprint {fingerprint[:16]}…"]

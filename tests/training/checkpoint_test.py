@@ -83,7 +83,7 @@ def epochs(tiny_model, tmp_path, monkeypatch):
             begin_epoch=lambda epoch, losses: None,
             load=lambda state: None,
         )
-        dataset = SimpleNamespace(shape=(64, 64, 1), labels=("a", "b"))
+        dataset = SimpleNamespace(shape=(64, 64, 1), outputs=1)
         return Checkpoint(tmp_path, learner, dataset)
 
     def end(run, epoch, value, logits):
