@@ -62,6 +62,7 @@ def test_blank_and_unmeasured_images_match_nothing(bits: np.ndarray) -> None:
     }
     assert find_near_duplicates(stats) == []
     assert find_near_duplicates({}) == []
+    assert find_near_duplicates({**stats, "z": make_stats(flip(bits, 5), 7)}) == [("other", "z")]
 
 
 def test_pairs_are_found_across_blocks(bits: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,11 +72,17 @@ def test_contradictions_of_identical_images(
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_groups_join_over_several_steps(order: Sequence[int]) -> None:
-    """p1 = p2, p3 = p4 and p2 = p3 join four patients, in whatever order they are found."""
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [["p1a", "p2a"], ["p3b", "p4a"], ["p2b", "p3a"]],
+        [["p1a", "p4a"], ["p2b", "p4b"], ["p4a", "p3a"]],
+    ],
+)
+def test_groups_join_over_several_steps(pairs: Sequence[list[str]], order: Sequence[int]) -> None:
+    """Three pairs join four patients, in whatever order they are found."""
     patients = ("p4", "p3", "p2", "p1", "q")
     images = [make_image(f"{name}{view}", patient_id=name) for name in patients for view in "ab"]
-    pairs = [["p1a", "p2a"], ["p3b", "p4a"], ["p2b", "p3a"]]
     joined, _ = resolve_identical(
         images,
         [pairs[position] for position in order],
@@ -159,6 +165,19 @@ def test_keeps_the_test_split_of_the_source(
 def test_refuses(images: Sequence[SourceImage], settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         plan(images, **settings)
+
+
+def test_refuses_a_fold_without_a_class_if_no_test_is_cut() -> None:
+    listing = Listing(draw(4), CLASSES)
+    config = SourceConfig(name="mine", split="fold:5/7")
+    with pytest.raises(InputError, match=r"None is left for test\."):
+        plan_splits(listing, config, cuts_test=False, identical=[])
+
+
+def test_refuses_a_train_split_of_the_source_without_a_class() -> None:
+    images = [x for x in draw(9) if x.label == "Normal"] + draw(5, "test")
+    with pytest.raises(InputError, match=r"TB has too few .* None is left for train\."):
+        plan(images, has_splits=True, split="source")
 
 
 def test_accepts_a_validation_split_of_the_source_without_a_class() -> None:

@@ -254,6 +254,8 @@ def test_uses_the_folds_of_the_source() -> None:
         }
     with pytest.raises(InputError, match=r'has 3 folds\. Expected "fold:0/3" to "fold:2/3"'):
         fold_splits(images, 0, 4)
+    with pytest.raises(InputError, match="has 3 folds"):
+        fold_splits(images, 0, 2)
 
 
 @pytest.mark.parametrize(("patients", "folds"), [(3, 4), (3, 99_999_999_999)])
@@ -291,13 +293,13 @@ def test_describes_kept_validation_and_unknown_patients() -> None:
 def test_describes_the_folds_of_the_source() -> None:
     images = [
         image._replace(split=f"fold:{fold}")
-        for fold in (1, 2, 10)
+        for fold in (2, 3, 10)
         for image in place(both_classes(20, fold), f"fold:{fold}")
     ]
     note = describe_splits(images, patient_splits(images))[0]
     assert note == (
         "The source has 3 folds. Choose the one to test on with "
-        '"split": "fold:0/3", which is fold 1.'
+        '"split": "fold:0/3", which is fold 2.'
     )
 
 
@@ -336,7 +338,7 @@ def test_refuses_one_patient_for_all_findings() -> None:
     with pytest.raises(InputError, match="The source has too few images to cut splits: 9, in 1"):
         check_cut(patient_splits(images), (), ("train", "validation"))
     two = [make_image("other", "q", ""), *images]
-    check_cut(patient_splits(two), (), ("train", "validation"))
+    check_cut(patient_splits(two, cut_test=True), (), ("train", "validation", "test"))
 
 
 def test_source_splits() -> None:
