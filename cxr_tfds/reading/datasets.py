@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.imaging.grey_levels import GreyLevels
-from cxr_tfds.reading import Shard
+from cxr_tfds.reading import POLICIES, Shard
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
 from cxr_tfds.sources.paths import join_names
 from cxr_tfds.sources.settings import ReaderSettings
@@ -25,10 +24,7 @@ SPLITS = ("train", "validation", "test")
 RECORD_BYTES = 16  # the length and checksums of a TFRecord, without its content
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _FITTED_SIZE = 224  # of source files, unless another size is requested
-_NO_FINDING = "none"
-_STATES = "states"
-# The target that an uncertain or unknown finding becomes; NaN does not count.
-POLICIES = {"ignore": math.nan, "positive": 1.0, "negative": 0.0}
+_NO_FINDING, _STATES = "none", "states"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +34,7 @@ class BuiltDataset:
     Attributes:
       name: dataset/config:version.
       shape: (S, S, C) of its uint8 images.
-      labels: Names of the classes to learn, the negative class first; or of the findings, if an
-        image may have several.
+      labels: Names of the classes to learn, the negative class first; or of several findings.
       fit: How source images were fitted to S x S, see `cxr_tfds.imaging.pixels`.
       fingerprint: SHA-256 of all examples; datasets with the same one hold the same examples.
       shards: Split to the paths of its shards, in order.
@@ -48,8 +43,7 @@ class BuiltDataset:
       findings: Names of the findings, such as bacteria and virus, which are finer than the labels;
         empty if it has none.
       grey_levels: How values of more than 8 bits became grey values.
-      target: The field that is read as the label: "label", "finding", or "states" if an image may
-        have several findings.
+      target: The field read as the label: "label", "finding" or, for several findings, "states".
       uncertain: What an uncertain finding is trained as: "ignore", "positive" or "negative".
       unknown: What an unknown finding means in every split: "ignore", "positive" or "negative".
       reader: The settings that were given to read the source, see `cxr_tfds.sources.settings`.
@@ -137,8 +131,7 @@ class BuiltDataset:
             int64 (B, K): 1 present, 0 absent, -1 uncertain, -2 unknown.
 
         Returns:
-          A dataset of images and labels as `train` returns them, but uncertain findings never
-          count: nobody knows whether they are present.
+          A dataset of images and labels as `train` returns them; uncertain findings never count.
 
         Raises:
           InputError: The split does not exist or is empty.
@@ -153,11 +146,10 @@ class BuiltDataset:
         Raises:
           InputError: The dataset has no findings that are finer than its label.
         """
-        if target == self.target:
+        several = self.task is Task.FINDINGS
+        if target == self.target or (several and target == "label"):
             return self
-        if self.task is Task.FINDINGS:
-            if target == "label":
-                return self
+        if several:
             raise InputError(
                 f"{self.name} has no target {target!r}: its images may have several findings "
                 f"({join_names(self.labels)}), which are learned together. Omit the target."
@@ -174,14 +166,10 @@ class BuiltDataset:
     def labelled(self, *, uncertain: str = "ignore", unknown: str = "ignore") -> BuiltDataset:
         """Returns the dataset with other targets where its source is uncertain or silent.
 
-        The CheXpert paper (https://arxiv.org/abs/1901.07031, section 3) calls the three ways to
-        train on uncertain findings U-Ignore, U-Ones and U-Zeros.
-
         Args:
-          uncertain: What an uncertain finding is trained as: "ignore", "positive" or "negative".
-            Evaluation ignores it in any case.
-          unknown: What an unknown finding, which the source does not mention, means in every split:
-            "ignore", "positive" or "negative".
+          uncertain: What an uncertain finding is trained as: "ignore", "positive" or "negative";
+            U-Ignore, U-Ones and U-Zeros of https://arxiv.org/abs/1901.07031, section 3.
+          unknown: The same for a finding that the source does not mention, in every split.
 
         Raises:
           InputError: A value is unknown, or the images have one class each.

@@ -15,7 +15,8 @@ import tensorflow as tf
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import radiograph
 from cxr_tfds.parallel import all_cores
-from cxr_tfds.reading.datasets import POLICIES, RECORD_BYTES, BuiltDataset
+from cxr_tfds.reading import POLICIES
+from cxr_tfds.reading.datasets import RECORD_BYTES, BuiltDataset
 from cxr_tfds.reading.records import TEXT_FIELDS, parse_batch, shard_reader
 from cxr_tfds.sources.image import State
 from cxr_tfds.task import Task

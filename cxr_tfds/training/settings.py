@@ -13,8 +13,7 @@ from typing import Any
 from cxr_tfds.augmentation.presets import LIMITS, PRESETS, AugmentSettings, augmentation
 from cxr_tfds.errors import InputError
 from cxr_tfds.models import MODELS
-from cxr_tfds.reading import CACHES
-from cxr_tfds.reading.datasets import POLICIES
+from cxr_tfds.reading import CACHES, POLICIES
 from cxr_tfds.reading.service import check_address
 from cxr_tfds.text import did_you_mean
 from cxr_tfds.training.setting import Interval, Setting, check_value, describe
