@@ -260,6 +260,11 @@ def check_cut(splits: Splits, classes: Sequence[str], cut: Sequence[str]) -> Non
         own = [image for image in images if name in ("", image.label)]
         groups = len({image.group_name for image in own})
         missing = [x for x in cut if not any(name in ("", image.label) for image in splits[x])]
+        if name and "train" in missing:
+            raise InputError(
+                f"None of the {len(own):,} images of {name} is in train. Expected images of each "
+                "class in train." + _propose_others(classes, name)
+            )
         if missing and (name or groups < 2):
             raise InputError(
                 f"{name or 'The source'} has too few images to cut splits: {len(own):,}, in "

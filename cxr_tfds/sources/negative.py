@@ -29,6 +29,9 @@ _GENERIC = {
 }  # fmt: skip
 
 
+_MAX_LENGTH = 255  # as of the name of a folder
+
+
 def order_classes(
     names: Sequence[str], negative: str | None, *, are_given: bool = False
 ) -> tuple[str, ...]:
@@ -41,7 +44,14 @@ def order_classes(
 
     Raises:
       InputError: The negative class is not one of the classes, or none or several sound negative.
+        Or a name is too long or has control characters.
     """
+    for name in names:
+        if not name.isprintable() or len(name) > _MAX_LENGTH:
+            raise InputError(
+                f"The class {name[:50]!a} is not usable as a class name. Expected up to "
+                f"{_MAX_LENGTH} characters without line breaks and control characters. Rename it."
+            )
     if negative == "":
         return tuple(names)
     if negative is not None:

@@ -155,7 +155,7 @@ def test_keeps_the_test_split_of_the_source(
     ("images", "settings", "message"),
     [
         ([*draw(9)[:9], make_image("lonely", "TB")], {}, "TB has too few images .* 1, in 1 group"),
-        (draw(9)[:9], {}, "TB has too few images to cut splits: 0, in 0 groups"),
+        (draw(9)[:9], {}, "None of the 0 images of TB is in train"),
         ([x._replace(patient_id="p") for x in draw(9)], {}, "Normal has too few images .* 9, in 1"),
         (draw(5), {"split": "fold:0/11"}, "there are only 10 groups of images"),
         (draw(4), {"split": "fold:5/7"}, r"has too few .* None is left for test\."),
@@ -176,7 +176,7 @@ def test_refuses_a_fold_without_a_class_if_no_test_is_cut() -> None:
 
 def test_refuses_a_train_split_of_the_source_without_a_class() -> None:
     images = [x for x in draw(9) if x.label == "Normal"] + draw(5, "test")
-    with pytest.raises(InputError, match=r"TB has too few .* None is left for train\."):
+    with pytest.raises(InputError, match=r"None of the 5 images of TB is in train\."):
         plan(images, has_splits=True, split="source")
 
 
