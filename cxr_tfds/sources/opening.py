@@ -35,6 +35,7 @@ _READERS = {  # suffix to reader
     **dict.fromkeys((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"), list_tar),
     **dict.fromkeys((".npz",), list_npz),
 }
+ARCHIVE_SUFFIXES = tuple(_READERS)
 _HEADER_BYTES = 512  # of a tar's first entry
 _NOT_AN_ARCHIVE = (
     f"The file is not an archive that can be read ({', '.join(_READERS)}). "

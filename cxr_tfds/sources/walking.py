@@ -8,16 +8,20 @@ from pathlib import Path, PurePath
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import SUFFIXES
 from cxr_tfds.sources.archives import ArchivePath, SourcePath
-from cxr_tfds.sources.paths import check_loop, list_children, printable
+from cxr_tfds.sources.paths import check_links, check_loop, list_children, printable
 
 
 def walk_files(
-    folder: SourcePath, nested: bool, prefix: str = "", above: Sequence[Path] = ()
+    folder: SourcePath,
+    nested: bool,
+    prefix: str = "",
+    above: Sequence[Path] = (),
+    source: Path | None = None,
 ) -> Iterator[tuple[str, SourcePath]]:
     """Yields each file of a folder with its path below it, in the order of the names.
 
-    Raises InputError for a name that is not UTF-8, a pipe, a link to a folder above, and, unless
-    `nested`, a folder.
+    Raises InputError for a name that is not UTF-8, a pipe, a link to a folder above or, if `source`
+    is given, to a folder out of it, and, unless `nested`, a folder.
     """
     for path in list_children(folder):
         if path.name.encode(errors="ignore").decode() != path.name:
@@ -35,8 +39,12 @@ def walk_files(
                 f"{printable(path)} is a folder among images. Move its images up or remove it."
             )
         else:
-            below = check_loop(path, above) if isinstance(path, Path) else ()
-            yield from walk_files(path, nested, f"{prefix}{path.name}/", below)
+            below: Sequence[Path] = ()
+            if isinstance(path, Path):
+                if source and path.is_symlink():
+                    check_links(source, [path])
+                below = check_loop(path, above)
+            yield from walk_files(path, nested, f"{prefix}{path.name}/", below, source)
 
 
 def has_image_suffix(path: SourcePath) -> bool:

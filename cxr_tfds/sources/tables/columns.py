@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
@@ -59,38 +60,34 @@ def find_columns(table: Table, settings: ReaderSettings, files: SourceFiles) -> 
       InputError: A named column does not exist, or a column cannot be recognized. The message lists
         the columns and proposes a command.
     """
-    known: dict[str, int | None] = {}
-    for role in _NAMES:
-        value = getattr(settings, role)
-        if isinstance(value, str):
-            known[role] = find_column(table, value)
     notes = []
-    if "image" not in known:
-        known["image"] = _find_image_column(table, files)
-        notes.append(_describe(table, "image", known["image"]))
-    label = settings.label
-    if isinstance(label, list | tuple):
-        labels = tuple(find_column(table, name) for name in label)
+
+    def find(role: str, excluded: Collection[int | None] = ()) -> int | None:
+        if name := getattr(settings, role):
+            return find_column(table, name)
+        if role == "image":
+            column = _find_image_column(table, files)
+        else:
+            column = _recognize(table, settings, role, excluded)
+        if column is not None:
+            word = role.removesuffix("_column")
+            notes.append(f"{word} in the column {table.columns[column]!r}")
+        return column
+
+    image = find("image")
+    if isinstance(settings.label, list | tuple):
+        labels = tuple(find_column(table, name) for name in settings.label)
         if len(set(labels)) < len(labels):
-            raise InputError(f"label={list(label)!r} has a column twice. Remove one.")
+            raise InputError(f"label={list(settings.label)!r} has a column twice. Remove one.")
     else:
-        if "label" not in known:
-            known["label"] = _recognize(table, settings, "label", [known["image"]])
-            notes.append(_describe(table, "label", known["label"]))
-        labels = () if known["label"] is None else (known["label"],)
-    if known["image"] is None or not labels:
-        raise InputError(_explain(table, settings, known["image"], known.get("label")))
-    for role in ("patient", "split_column"):
-        if role not in known and not (role == "split_column" and _has_other_splits(settings)):
-            known[role] = _recognize(table, settings, role, labels)
-            notes.append(_describe(table, role, known[role]))
-    return Columns(
-        known["image"],
-        labels,
-        known["patient"],
-        known.get("split_column"),
-        tuple(filter(None, notes)),
-    )
+        label = find("label", [image])
+        labels = () if label is None else (label,)
+    if image is None or not labels:
+        raise InputError(_explain(table, settings, image, labels))
+    patient = find("patient", labels)
+    has_other_splits = settings.split_lists or isinstance(settings.table, Mapping)
+    split = None if has_other_splits else find("split_column", labels)
+    return Columns(image, labels, patient, split, tuple(notes))
 
 
 def is_image_column(name: str) -> bool:
@@ -111,48 +108,39 @@ def find_column(table: Table, name: str) -> int:
         return found[0]
     if found:
         raise InputError(f"{table.name} has the column {name!r} {len(found)} times. Rename one.")
-    if len(table.columns) <= _MAX_COLUMNS or not name:
-        problem = did_you_mean(name, [column for column in table.columns if column])
-    else:
-        hint = did_you_mean(name, table.columns).rpartition("?")[0].rpartition(". ")[2]
-        problem = f"{name!r} is not one of {join_names(table.columns)}." + (hint and f" {hint}?")
+    columns = [column for column in table.columns if column]
+    if len(columns) > _MAX_COLUMNS:
+        columns = difflib.get_close_matches(name, columns, _MAX_COLUMNS, cutoff=0)
     kind = " (without a header, columns have numbers)" if table.is_numbered else ""
-    raise InputError(f"{table.name}{kind}: no such column. {problem}")
-
-
-def _has_other_splits(settings: ReaderSettings) -> bool:
-    return settings.split_lists is not None or isinstance(settings.table, Mapping)
-
-
-def _share_of_images(table: Table, column: int, files: SourceFiles) -> float:
-    """Returns the share of the first values that are images of the source."""
-    values = {row[column].strip() for row in table.sample if column < len(row)} - {""}
-    found = 0
-    for value in values:
-        try:
-            name = clean_name(value, "")
-            found += bool(files.find(name) or files.find_loosely(name))
-        except InputError:
-            continue
-    return found / max(len(values), 1)
+    raise InputError(f"{table.name}{kind}: no such column. {did_you_mean(name, columns)}")
 
 
 def _find_image_column(table: Table, files: SourceFiles) -> int | None:
     named = [i for i, name in enumerate(table.columns) if is_image_column(name)]
     with_images = [i for i in named if _share_of_images(table, i, files)]
-    if len(with_images) == 1:
-        return with_images[0]
     if not with_images:
         # RSNA names its images after the patients. Other tables have names of their own.
         columns = range(len(table.columns))
         with_images = [i for i in columns if _share_of_images(table, i, files) >= 0.5]
-    if len(with_images) == 1:
-        return with_images[0]
-    return named[0] if len(named) == 1 and not with_images else None
+    found = with_images or named
+    return found[0] if len(found) == 1 else None
+
+
+def _share_of_images(table: Table, column: int, files: SourceFiles) -> float:
+    """Returns the share of the first values that are images of the source."""
+    values = set(_get_values(table, column)) - {""}
+    found = 0
+    for value in values:
+        try:
+            name = clean_name(value, "")
+        except InputError:
+            continue
+        found += bool(files.find(name) or files.find_loosely(name))
+    return found / max(len(values), 1)
 
 
 def _recognize(
-    table: Table, settings: ReaderSettings, role: str, excluded: Sequence[int | None] = ()
+    table: Table, settings: ReaderSettings, role: str, excluded: Collection[int | None]
 ) -> int | None:
     found = [
         i
@@ -172,32 +160,23 @@ def _normalize(column: str) -> str:
     return re.sub(r"[\W_]", "", column).casefold()
 
 
-def _describe(table: Table, role: str, column: int | None) -> str:
-    if column is None:
-        return ""
-    word = "split" if role == "split_column" else role
-    return f"{word} in the column {table.columns[column]!r}"
-
-
-def _explain(table: Table, settings: ReaderSettings, image: int | None, label: int | None) -> str:
+def _explain(
+    table: Table, settings: ReaderSettings, image: int | None, labels: tuple[int, ...]
+) -> str:
     """Returns which column is unknown, all columns with values, and a command to name them."""
-    unknown = [
-        role
-        for role, is_unknown in (("image", image is None), ("label", label is None))
-        if is_unknown and not (role == "label" and isinstance(settings.label, list | tuple))
-    ]
+    unknown = [*["image"] * (image is None), *["label"] * (not labels)]
     lines = []
     for i, name in enumerate(table.columns[:_MAX_COLUMNS]):
-        values = list(dict.fromkeys(_get_values(table, i)))[:3]
-        texts = (_shorten(printable(value)) or "(empty)" for value in values)
-        lines.append(f"  {name or '(no name)'}: {', '.join(texts)}")
+        values = map(printable, dict.fromkeys(_get_values(table, i)))
+        texts = [v if len(v) <= _MAX_VALUE else f"{v[:_MAX_VALUE]}…" for v in values]
+        lines.append(f"  {name or '(no name)'}: {', '.join(x or '(empty)' for x in texts[:3])}")
     if len(table.columns) > _MAX_COLUMNS:
         lines.append(f"  and {len(table.columns) - _MAX_COLUMNS} more")
+    proposed = table.columns[labels[0]] if labels else _propose_labels(table, image)
     config = propose_config(
         settings,
         image=settings.image or ("IMAGE_COLUMN" if image is None else table.columns[image]),
-        label=settings.label
-        or (_propose_labels(table, image) if label is None else table.columns[label]),
+        label=settings.label or proposed,
     )
     return "\n".join([
         f"{table.name}: which column has the {' and which the '.join(unknown)}? "
@@ -225,10 +204,6 @@ def _propose_labels(table: Table, image: int | None) -> str | list[str]:
     if has_values > 1:
         return states[:_MAX_COLUMNS]
     return classes[0] if classes else "LABEL_COLUMN"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
 
 
 def _get_values(table: Table, column: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import json
 import warnings
@@ -12,7 +13,7 @@ from typing import Any
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.archives.path import MAX_ENTRY_BYTES, SourcePath
-from cxr_tfds.sources.tables.table import Rows, format_value, import_reader, is_blank, open_bytes
+from cxr_tfds.sources.tables.table import Rows, is_blank, open_bytes
 
 _CHUNK_ROWS = 1000
 
@@ -32,19 +33,18 @@ def read_json_columns(lines: Iterator[str], name: str) -> list[str]:
 def read_json_rows(lines: Iterator[str], name: str, columns: Sequence[str]) -> Rows:
     """Yields the values of each object as text. Lists are joined with "|"."""
     for line, values in _parse_json(lines, name):
-        yield line, [format_value(values.get(column)) for column in columns]
+        yield line, [_format_value(values.get(column)) for column in columns]
 
 
 def _parse_json(lines: Iterator[str], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        reason = ""
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as err:
             values, reason = None, f" ({err})"
-        else:
-            reason = ""
         if not isinstance(values, dict):
             raise InputError(
                 f"{name}, line {number}: not a JSON object{reason}. Expected one object in each "
@@ -61,7 +61,7 @@ def read_xlsx_rows(path: SourcePath, name: str, notes: list[str]) -> Rows:
     Raises:
       InputError: The file is corrupt, or the package that reads it is missing.
     """
-    openpyxl = import_reader("openpyxl", name)
+    openpyxl = _import_reader("openpyxl", name)
     with open_bytes(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -71,15 +71,15 @@ def read_xlsx_rows(path: SourcePath, name: str, notes: list[str]) -> Rows:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about styles, which are not read
                 book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            for sheet in book.worksheets:
+            sheets = book.worksheets
+            for sheet in sheets:
                 sheet.reset_dimensions()  # some programs write wrong ones, which hide rows
-                is_empty = True
-                for number, row in _read_sheet(sheet):
-                    if is_empty and len(book.worksheets) > 1:
+                rows = _read_sheet(sheet)
+                if first := next(rows, None):
+                    if len(sheets) > 1:
                         notes.append(f"{name}: reads the sheet {sheet.title!r} only.")
-                    is_empty = False
-                    yield number, row
-                if not is_empty:
+                    yield first
+                    yield from rows
                     break
             book.close()
         except InputError:
@@ -101,7 +101,7 @@ def _read_sheet(sheet: Any) -> Rows:
         if not chunk:
             return
         for number, values in chunk:
-            row = list(map(format_value, values))
+            row = list(map(_format_value, values))
             if not is_blank(row):
                 yield number, row
 
@@ -123,20 +123,20 @@ def read_parquet_rows(path: SourcePath, name: str, columns: Sequence[str]) -> Ro
     Raises:
       InputError: The file is corrupt, or the package that reads it is missing.
     """
-    number = 0
     with _open_parquet(path, name) as (table, _):
-        for batch in table.iter_batches(columns=list(columns)):
-            texts = [list(map(format_value, column.to_pylist())) for column in batch.columns]
-            for values in zip(*texts, strict=True):
-                number += 1
-                yield number, list(values)
+        rows = (
+            list(map(_format_value, values))
+            for batch in table.iter_batches(columns=list(columns))
+            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        )
+        yield from enumerate(rows, start=1)
 
 
 @contextlib.contextmanager
 def _open_parquet(path: SourcePath, name: str) -> Iterator[tuple[Any, Any]]:
     """Yields the opened file and the module `pyarrow.types`."""
-    parquet = import_reader("pyarrow.parquet", name)
-    arrow = import_reader("pyarrow", name)
+    parquet = _import_reader("pyarrow.parquet", name)
+    arrow = _import_reader("pyarrow", name)
     with open_bytes(path) as file:
         try:
             yield parquet.ParquetFile(file), arrow.types
@@ -144,3 +144,25 @@ def _open_parquet(path: SourcePath, name: str) -> Iterator[tuple[Any, Any]]:
             raise InputError(
                 f"{name} is a corrupt Parquet file. Copy or download it again."
             ) from err
+
+
+def _import_reader(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as err:
+        package = module.partition(".")[0]
+        raise InputError(
+            f"{name} needs the package {package}. "
+            "Install it with: pip install 'cxr-tfds[train]', or save the table as CSV in UTF-8."
+        ) from err
+
+
+def _format_value(value: Any) -> str:
+    """Returns a value as the text that a CSV would have: 1.0 is "1", lists are joined with "|"."""
+    if value is None or value != value:  # NaN differs from itself
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list | tuple):
+        return "|".join(map(_format_value, value))
+    return str(value)

@@ -6,6 +6,7 @@ large table needs little memory.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
@@ -38,8 +39,8 @@ _MAGIC = {  # first bytes to format
 }
 _JSON = {".json", ".jsonl", ".ndjson"}
 _MAGIC_BYTES = 4096
-_DELIMITERS = {".tsv": "\t,;", ".tab": "\t,;"}  # suffix to delimiters, the most likely first
 _WHITESPACE = ""
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}  # of a table with one column
 _END = "\ue000 end of table"  # a last line, which an open quotation mark would swallow
 
 
@@ -60,27 +61,22 @@ def open_table(path: SourcePath, name: str = "", wanted: Sequence[str] = ()) -> 
     with open_bytes(path) as file:
         head = file.read(_MAGIC_BYTES)
     suffix = PurePath(path.name.casefold().removesuffix(".gz")).suffix
-    if not head.strip() or head.strip() == b"\xef\xbb\xbf":
+    if not head.removeprefix(codecs.BOM_UTF8).strip():
         raise InputError(f"{name} is empty. Expected a table with a header and rows.")
-    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), suffix[1:])
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
     if kind == "xls":
         raise InputError(f"{name} is an old Excel file (XLS). Save it as XLSX, or as CSV in UTF-8.")
-    if kind in ("xlsx", "parquet") and not head.startswith((b"PK", b"PAR1")):
-        raise InputError(f"{name} is not {kind.upper()}: corrupt first bytes. Copy it again.")
-    if kind == "UTF-16" or (kind not in ("xlsx", "parquet") and b"\0" in head):
-        byte = 0 if kind == "UTF-16" else head.index(0)
-        conversion = _explain_conversion("UTF-16", name)
-        raise InputError(
-            f"{name}: byte {byte:,} (0x{head[byte]:02X}) is not UTF-8; it looks like UTF-16. "
-            f"{conversion}"
-        )
+    if not kind and suffix in (".xlsx", ".parquet"):
+        raise InputError(f"{name} is not {suffix[1:].upper()}: corrupt first bytes. Copy it again.")
+    if kind == "UTF-16" or (not kind and b"\0" in head):
+        raise _not_utf8(name, head, 0 if kind else head.index(0), "UTF-16")
     if kind == "parquet":
         columns = read_parquet_columns(path, name)
         return _make_table(name, lambda: read_parquet_rows(path, name, columns), columns)
     if kind == "xlsx":
         notes: list[str] = []
         return _make_table(name, lambda: read_xlsx_rows(path, name, notes), None, wanted, notes)
-    if f".{kind}" in _JSON:
+    if suffix in _JSON:
         columns = read_json_columns(_read_lines(path, name), name)
         return _make_table(
             name, lambda: read_json_rows(_read_lines(path, name), name, columns), columns
@@ -114,14 +110,13 @@ def _make_table(
     rows = [row for _, row in itertools.islice(read_rows(), SAMPLE_ROWS + 1)]
     if not rows and columns is None:
         raise InputError(f"{name} is empty. Expected a table with a header and rows.")
-    skipped = 0
-    is_numbered = columns is None and not _is_header(rows[0], wanted)
-    if columns is None:
-        skipped = 0 if is_numbered else 1
-        width = max(map(len, rows)) if is_numbered else 0
-        columns = [str(i + 1) for i in range(width)] or [cell.strip() for cell in rows[0]]
-    sample = rows[skipped:][:SAMPLE_ROWS]
-    if not sample:
+    has_header = columns is None and _is_header(rows[0], wanted)
+    is_numbered = columns is None and not has_header
+    if has_header:
+        columns = [cell.strip() for cell in rows.pop(0)]
+    elif columns is None:
+        columns = [str(i + 1) for i in range(max(map(len, rows)))]
+    if not rows:
         raise InputError(
             f"{name} has a header ({join_names(list(filter(None, columns)))}) but no rows. "
             "Expected one row for each image."
@@ -129,8 +124,8 @@ def _make_table(
     return Table(
         name,
         tuple(columns),
-        lambda: itertools.islice(read_rows(), skipped, None),
-        tuple(sample),
+        lambda: itertools.islice(read_rows(), int(has_header), None),
+        tuple(rows[:SAMPLE_ROWS]),
         is_numbered,
         tuple(dict.fromkeys(notes)),
     )
@@ -146,19 +141,18 @@ def _is_header(row: Sequence[str], wanted: Sequence[str]) -> bool:
 
 def _find_delimiter(lines: Sequence[str], suffix: str) -> str:
     """Returns the delimiter that splits most rows into the same number of cells, if several."""
-    best = (0.5, 1, "")
-    for delimiter in _DELIMITERS.get(suffix, ",;\t"):
-        with_delimiter = csv.reader(lines, delimiter=delimiter)
+    best, found = (0.5, 1), ""
+    for delimiter in ",;\t":
+        reader = csv.reader(lines, delimiter=delimiter)
         try:
-            widths = Counter(len(row) for row in with_delimiter if not is_blank(row))
+            widths = Counter(len(row) for row in reader if not is_blank(row))
         except csv.Error:
             continue
-        width, rows = widths.most_common(1)[0]
-        if width > 1:
-            best = max(best, (rows / widths.total(), width, delimiter), key=lambda x: x[:2])
-    if best[2] or suffix == ".csv":
-        return best[2] or ","
-    return "\t" if suffix in _DELIMITERS else _WHITESPACE
+        for width, rows in widths.most_common(1):
+            score = (rows / widths.total(), width)
+            if width > 1 and score > best:
+                best, found = score, delimiter
+    return found or _DELIMITERS.get(suffix, _WHITESPACE)
 
 
 def _parse_lines(path: SourcePath, name: str, delimiter: str) -> Rows:
@@ -192,30 +186,36 @@ def _read_lines(path: SourcePath, name: str) -> Iterator[str]:
         try:
             yield from text
         except UnicodeDecodeError:
-            raise InputError(_explain_encoding(path, name)) from None
+            raise _explain_encoding(path, name) from None
 
 
-def _explain_encoding(path: SourcePath, name: str) -> str:
-    """Returns where a table is not UTF-8, which encoding it seems to have, and the remedy."""
+def _explain_encoding(path: SourcePath, name: str) -> InputError:
+    """Returns the error for the first byte of a table that is not UTF-8."""
     with open_bytes(path) as file:
         data = file.read()
+    position = _find_undecodable(data, "utf-8")
+    is_latin = _find_undecodable(data, "cp1252") == len(data)
+    return _not_utf8(name, data, position, "WINDOWS-1252" if is_latin else "")
+
+
+def _find_undecodable(data: bytes, encoding: str) -> int:
     try:
-        data.decode()
-        return f"{name} is not UTF-8. Save it as UTF-8."
+        data.decode(encoding)
     except UnicodeDecodeError as err:
-        start = err.start
-    line = data.count(b"\n", 0, start) + 1
-    where = f"{name}, line {line}: byte {start:,} (0x{data[start]:02X}) is not UTF-8"
-    try:
-        data.decode("cp1252")
-    except UnicodeDecodeError:
-        return f"{where}. Save the table as UTF-8."
-    return f"{where}; it looks like Latin-1 (Windows-1252). " + _explain_conversion(
-        "WINDOWS-1252", name
-    )
+        return err.start
+    return len(data)
 
 
-def _explain_conversion(encoding: str, name: str) -> str:
+def _not_utf8(name: str, data: bytes, position: int, encoding: str) -> InputError:
+    """Returns the error for a byte, with a command if the encoding of the table is known."""
+    line = data.count(b"\n", 0, position) + 1
+    problem = f"{name}, line {line}: byte {position:,} (0x{data[position]:02X}) is not UTF-8"
+    if not encoding:
+        return InputError(f"{problem}. Save the table as UTF-8.")
     file = PurePath(name)
     new = file.with_name(f"{file.stem}-utf8{file.suffix}").name
-    return f"Save it as UTF-8: iconv -f {encoding} -t UTF-8 '{file.name}' > '{new}'"
+    likely = {"WINDOWS-1252": "Latin-1 (Windows-1252)"}.get(encoding, encoding)
+    return InputError(
+        f"{problem}; it looks like {likely}. "
+        f"Save it as UTF-8: iconv -f {encoding} -t UTF-8 '{file.name}' > '{new}'"
+    )

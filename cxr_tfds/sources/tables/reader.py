@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.masks import NOT_IMAGES, FileFilter
-from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, check_links, join_names
+from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, check_links, join_names, printable
 from cxr_tfds.sources.patients import find_patient
 from cxr_tfds.sources.settings import ReaderSettings, propose_config
-from cxr_tfds.sources.tables import labels as table_labels
-from cxr_tfds.sources.tables.columns import (
-    Columns,
-    find_columns,
-)
+from cxr_tfds.sources.tables.columns import Columns, find_columns
 from cxr_tfds.sources.tables.files import SourceFile, SourceFiles, clean_name, walk_source
-from cxr_tfds.sources.tables.images import (
-    LabelledImage,
-    combine_rows_of_images,
-    match_lists,
-    read_splits,
+from cxr_tfds.sources.tables.images import combine_rows_of_images
+from cxr_tfds.sources.tables.labels import (
+    NOT_SELECTED,
+    Labels,
+    read_label_column,
+    read_state_columns,
 )
-from cxr_tfds.sources.tables.labels import NOT_SELECTED, Labels
-from cxr_tfds.sources.tables.opening import TABLE_SUFFIXES, open_table, read_list
-from cxr_tfds.sources.tables.rows import (
-    Row,
-    RowReader,
-    describe_missing,
-    group_rows,
-)
+from cxr_tfds.sources.tables.opening import TABLE_SUFFIXES, open_table
+from cxr_tfds.sources.tables.rows import Row, RowReader
+from cxr_tfds.sources.tables.splits import match_lists, read_splits
 from cxr_tfds.sources.tables.table import EditTable, Table
 from cxr_tfds.text import did_you_mean
 
@@ -46,11 +40,23 @@ class _Source(NamedTuple):
     images: SourceFiles
     excluded: SourceFiles  # masks, and what the settings exclude
     left_out: dict[str, list[str]]
-    tables: list[SourceFile]
-    splits: list[str]  # of each table; "" if a column or a list has it
+    tables: list[tuple[str, SourceFile]]  # split, or "" if a column or a list has it; table
     lists: dict[str, SourceFile]  # split to the list of its images
 
 
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Keeps the collector from visiting all rows again and again, a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_garbage_collection()
 def list_table_images(
     source: Path, settings: ReaderSettings, edit: EditTable | None = None
 ) -> Listing:
@@ -71,104 +77,97 @@ def list_table_images(
     """
     source = Path(source)
     found = _find_files(source, settings)
+    files = found.images.files
     names = [settings.image, settings.patient, settings.split_column]
     names += [settings.label] if isinstance(settings.label, str) else settings.label or ()
     wanted = [name for name in names if name]
-    tables = [open_table(file.path, file.inner_path, wanted) for file in found.tables]
+    tables = [open_table(file.path, file.inner_path, wanted) for _, file in found.tables]
     tables = [edit(table) for table in tables] if edit else tables
     columns = [find_columns(table, settings, found.images) for table in tables]
     reader = RowReader(found.images, found.excluded, settings)
-    for number, (file, table) in enumerate(zip(found.tables, tables, strict=True)):
-        folder = file.inner_path.rpartition("/")[0]
-        reader.read(number, table, columns[number], folder, found.splits[number])
+    for (split, file), table, own in zip(found.tables, tables, columns, strict=True):
+        reader.read(table, own, file.inner_path.rpartition("/")[0], split)
     reader.accept_loose_matches()
-    _check_any_image(reader, tables, columns, found, source)
-    groups = group_rows(reader.rows)
-    labels = _read_labels(reader, groups, tables, columns, settings)
+    first_column = tables[0].columns[columns[0].image]
+    _check_any_image(reader, f"column {first_column!r}", found, source)
+    groups: dict[int, list[Row]] = defaultdict(list)
+    for row in reader.rows:
+        groups[row.image].append(row)
+    findings = [tables[0].columns[i] for i in columns[0].labels]
+    labels = _read_labels(reader, groups, findings, settings)
     left_out = defaultdict(list, found.left_out)
-    notes = [note for table in tables for note in table.notes]
-    notes += [_describe_table(*pair) for pair in zip(tables, columns, strict=True)]
-    _handle_missing(reader, labels, tables, settings, left_out)
-    images = combine_rows_of_images(groups, labels, tables, found.images, settings, left_out)
-    files = found.images.files
+    left_out[MISSING] += _list_missing(reader, labels, settings)
+    images = combine_rows_of_images(groups, labels, files, settings, left_out)
     left_out[NO_ROW] += [file.inner_path for i, file in enumerate(files) if i not in groups]
-    if several := sum(len(rows) > 1 for rows in groups.values()):
-        rule = settings.repeated_rows
-        notes.append(f"Images with several rows: {several:,}. Rule: repeated_rows={rule!r}.")
-    splits, split_notes = _find_splits(images, reader, found, settings, left_out)
+    if found.lists:
+        splits, missing = match_lists(found.lists, reader, files, settings)
+        left_out[MISSING_LINES] += missing
+        split_notes: list[str] = []
+    else:
+        splits, split_notes = read_splits(images, settings)
     has_patients = any(own.patient is not None for own in columns)
     listed = []
     for position, image in images.items():
         split = splits.get(position, "") if splits else "train"
         inner_path, path = files[position]
-        if split:
-            image_id = f"{split}/{inner_path}" if splits else inner_path
-            patient = image.patient if has_patients else find_patient(inner_path)
-            label, states = image.meaning.label, image.meaning.states
-            listed.append(SourceImage(path, split, label, image_id, None, patient, states))
-        else:
+        if not split:
             left_out[NO_SPLIT].append(inner_path)
+            continue
+        image_id = f"{split}/{inner_path}" if splits else inner_path
+        patient = image.patient if has_patients else find_patient(inner_path)
+        label, states, _ = image.meaning
+        listed.append(SourceImage(path, split, label, image_id, None, patient, states))
     reasons = {reason: names for reason, names in left_out.items() if names}
     if not listed:
         counts = ", ".join(f"{reason} ({len(names):,})" for reason, names in reasons.items())
         raise InputError(f"{source}: no image is left to read. Left out: {counts}.")
     check_links(source, [image.path for image in listed])
+    notes = [note for table in tables for note in table.notes]
+    notes += [_describe_table(*pair) for pair in zip(tables, columns, strict=True)]
+    if several := sum(len(rows) > 1 for rows in groups.values()):
+        rule = settings.repeated_rows
+        notes.append(f"Images with several rows: {several:,}. Rule: repeated_rows={rule!r}.")
+    notes += [*labels.notes, *split_notes, *_describe_patients(listed, has_patients)]
     return Listing(
         sorted(listed, key=lambda image: image.image_id),
         labels.classes,
         has_splits=bool(splits),
         several_findings=labels.several_findings,
         left_out=reasons,
-        notes=(
-            *notes,
-            *labels.notes,
-            *split_notes,
-            *_describe_patients(listed, has_patients),
-        ),
+        notes=notes,
     )
 
 
 def _find_files(source: Path, settings: ReaderSettings) -> _Source:
-    everything = list(walk_source(source))
-    file_filter = FileFilter(settings.include, settings.exclude)
-    reasons = [file_filter.explain(file.inner_path) for file in everything]
-    others = SourceFiles([f for f, r in zip(everything, reasons, strict=True) if r == NOT_IMAGES])
+    everything = SourceFiles(list(walk_source(source)))
     by_split = settings.table if isinstance(settings.table, Mapping) else {"": settings.table or ""}
-    tables = [_find_table(name, others, everything, source) for name in by_split.values()]
-    lists = {
-        SPLIT_NAMES[split.casefold()]: _find_table(name, others, everything, source)
-        for split, name in (settings.split_lists or {}).items()
-    }
-    used = {file.inner_path for file in (*tables, *lists.values())}
-    images, excluded = [], []
-    left_out: dict[str, list[str]] = {}
-    for file, reason in zip(everything, reasons, strict=True):
-        if file.inner_path in used:
-            continue
-        if reason is None:
-            images.append(file)
-            continue
-        left_out.setdefault(reason, []).append(file.inner_path)
-        if reason != NOT_IMAGES:
-            excluded.append(file)
-    splits = [SPLIT_NAMES[split.casefold()] if split else "" for split in by_split]
-    return _Source(SourceFiles(images), SourceFiles(excluded), left_out, tables, splits, lists)
+    tables, lists = (
+        [
+            (SPLIT_NAMES.get(split.casefold(), ""), _find_table(name, everything, source))
+            for split, name in names.items()
+        ]
+        for names in (by_split, settings.split_lists or {})
+    )
+    used = {file.inner_path for _, file in (*tables, *lists)}
+    explain = FileFilter(settings.include, settings.exclude).explain
+    by_reason: dict[str | None, list[SourceFile]] = defaultdict(list)
+    for file in everything.files:
+        if file.inner_path not in used:
+            by_reason[explain(file.inner_path)].append(file)
+    images = SourceFiles(by_reason.pop(None, []))
+    excluded = [x for reason, own in by_reason.items() if reason != NOT_IMAGES for x in own]
+    left_out = {str(reason): [x.inner_path for x in own] for reason, own in by_reason.items()}
+    return _Source(images, SourceFiles(excluded), left_out, tables, dict(lists))
 
 
-def _find_table(
-    name: str, others: SourceFiles, everything: Sequence[SourceFile], source: Path
-) -> SourceFile:
+def _find_table(name: str, files: SourceFiles, source: Path) -> SourceFile:
     """Returns a table below the source, or else below the current folder."""
     if not Path(name).is_absolute() and ".." not in Path(name).parts:
-        files = others
         found = files.find(clean_name(name, "table"))
-        if not found:
-            files = SourceFiles(everything)
-            found = files.find(clean_name(name, "table"))
         if len(found) > 1:
-            paths = [files.files[i].inner_path for i in found]
             raise InputError(
-                f"{source} contains several files {name}: {join_names(paths)}. "
+                f"{source} contains several files {name}: "
+                f"{join_names([files.files[i].inner_path for i in found])}. "
                 "Give the path below the source."
             )
         if found:
@@ -176,21 +175,15 @@ def _find_table(
     if Path(name).is_file():
         return SourceFile(Path(name).name, Path(name))
     tables = [
-        file.inner_path
-        for file in others.files
-        if Path(file.inner_path.casefold().removesuffix(".gz")).suffix in TABLE_SUFFIXES
+        inner_path
+        for inner_path, _ in files.files
+        if Path(inner_path.casefold().removesuffix(".gz")).suffix in TABLE_SUFFIXES
     ]
-    listed = f"{did_you_mean(name, tables[:10])}" if tables else "It contains no table."
+    listed = did_you_mean(name, tables[:10]) if tables else "It contains no table."
     raise MissingData(f"No table {name} in {source}. {listed}")
 
 
-def _check_any_image(
-    reader: RowReader,
-    tables: Sequence[Table],
-    columns: Sequence[Columns],
-    found: _Source,
-    source: Path,
-) -> None:
+def _check_any_image(reader: RowReader, column: str, found: _Source, source: Path) -> None:
     if reader.rows:
         return
     if not reader.missing:
@@ -200,76 +193,52 @@ def _check_any_image(
         )
     images = [file.inner_path for file in found.images.files[:3]]
     values = [row.name or "(empty)" for row in reader.missing[:3]]
-    column = tables[0].columns[columns[0].image]
+    tables = [file.inner_path for _, file in found.tables]
     raise InputError(
-        f"No row of {join_names([table.name for table in tables])} has an image in {source}. The "
-        f"column {column!r} has values such as {join_names(values)}; the source has images such as "
-        f"{join_names(images)}. Name the column with the setting image, or give the folder of the "
-        "images."
+        f"No row of {join_names(tables)} has an image in {source}. The {column} has values such as "
+        f"{join_names(values)}; the source has images such as {join_names(images)}. "
+        "Name the column with the setting image, or give the folder of the images."
     )
 
 
 def _read_labels(
     reader: RowReader,
     groups: Mapping[int, Sequence[Row]],
-    tables: Sequence[Table],
-    columns: Sequence[Columns],
+    findings: Sequence[str],
     settings: ReaderSettings,
 ) -> Labels:
-    rows = [*reader.rows, *reader.missing]
     if isinstance(settings.label, list | tuple):
-        first: dict[tuple[str, ...], str] = {}
-        for row in rows:
-            if row.label not in first:
-                first[row.label] = f"{tables[row.table].name}, line {row.line}"
-        names = [tables[0].columns[i] for i in columns[0].labels]
-        return table_labels.read_state_columns(names, first, settings)
+        places: dict[tuple[str, ...], str] = {}
+        for row in (*reader.rows, *reader.missing):
+            if row.label not in places:
+                places[row.label] = row.place
+        return read_state_columns(findings, places, settings)
     counts = Counter(row.label for row in reader.rows)
     counts.update(dict.fromkeys((row.label for row in reader.missing), 0))
     repeated = ({row.label for row in own} for own in groups.values() if len(own) > 1)
-    return table_labels.read_label_column(counts, repeated, settings)
+    return read_label_column(counts, repeated, settings)
 
 
-def _handle_missing(
-    reader: RowReader,
-    labels: Labels,
-    tables: Sequence[Table],
-    settings: ReaderSettings,
-    left_out: dict[str, list[str]],
-) -> None:
-    """Leaves out rows whose image does not exist, or refuses them."""
-    missing = [
-        row
+def _list_missing(reader: RowReader, labels: Labels, settings: ReaderSettings) -> list[str]:
+    """Returns the rows whose image does not exist, or raises InputError."""
+    names = [
+        f"{printable(row.name) or '(empty)'} ({row.place})"
         for row in reader.missing
         if settings.classes is None or labels.meanings[row.label].reason != NOT_SELECTED
     ]
-    names = describe_missing(missing, tables)
     if names and settings.on_missing == "error":
         raise InputError(
             f"{len(names):,} rows whose image does not exist:\n  {join_names(names, NEW_ROW)}\n"
             "Add the images, or leave such rows out: --config "
             f"{propose_config(settings, on_missing='leave_out')}"
         )
-    left_out[MISSING] += names
+    return names
 
 
-def _find_splits(
-    images: Mapping[int, LabelledImage],
-    reader: RowReader,
-    found: _Source,
-    settings: ReaderSettings,
-    left_out: dict[str, list[str]],
-) -> tuple[dict[int, str], list[str]]:
-    """Returns position to split, and notes; nothing if the source has no splits."""
-    if not found.lists:
-        return read_splits(images, settings)
-    lists = {
-        split: (file.inner_path, read_list(file.path, file.inner_path))
-        for split, file in found.lists.items()
-    }
-    splits, missing = match_lists(lists, reader, found.images, settings)
-    left_out[MISSING_LINES] += missing
-    return splits, []
+def _describe_table(table: Table, columns: Columns) -> str:
+    recognized = f" Recognized: {', '.join(columns.notes)}." if columns.notes else ""
+    kind = " It has no header, so its columns have numbers." if table.is_numbered else ""
+    return f"Labels from {table.name}.{kind}{recognized}"
 
 
 def _describe_patients(images: Sequence[SourceImage], by_column: bool) -> list[str]:
@@ -280,9 +249,3 @@ def _describe_patients(images: Sequence[SourceImage], by_column: bool) -> list[s
         "No patient is known, so images of one patient may be in several splits. "
         "Name the column with the setting patient."
     ]
-
-
-def _describe_table(table: Table, columns: Columns) -> str:
-    recognized = f" Recognized: {', '.join(columns.notes)}." if columns.notes else ""
-    kind = " It has no header, so its columns have numbers." if table.is_numbered else ""
-    return f"Labels from {table.name}.{kind}{recognized}"

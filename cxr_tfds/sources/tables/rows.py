@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, join_names, printable
+from cxr_tfds.sources.paths import NEW_ROW, join_names
 from cxr_tfds.sources.settings import ReaderSettings, propose_config
 from cxr_tfds.sources.tables.columns import Columns
 from cxr_tfds.sources.tables.files import SourceFiles, clean_name
 from cxr_tfds.sources.tables.table import Table
 
 _MAX_NAMES = 10  # in a message
+_MISSING = -1
 
 
 class Row(NamedTuple):
     """A row of a table, with the texts that occur in many rows stored once."""
 
-    table: int  # position of the table
+    table: str  # its name
     line: int
     image: int  # position of the image, -1 if it does not exist
     name: str  # the name, if the image does not exist
     label: tuple[str, ...]
     patient: str
     split: str  # as the table has it
+
+    @property
+    def place(self) -> str:
+        """Table and line, for messages."""
+        return f"{self.table}, line {self.line}"
 
 
 class RowReader:
@@ -48,11 +53,10 @@ class RowReader:
         self._accepted: dict[str, int] = {}  # name to position, of loose matches
         self._texts: dict[Any, Any] = {}
 
-    def read(self, number: int, table: Table, columns: Columns, folder: str, split: str) -> None:
+    def read(self, table: Table, columns: Columns, folder: str, split: str) -> None:
         """Reads a table.
 
         Args:
-          number: Position of the table.
           table: The table.
           columns: Its columns.
           folder: Folder of the table below the source.
@@ -61,31 +65,31 @@ class RowReader:
         Raises:
           InputError: A path leads out of the source, or two images match a row.
         """
-        patient = columns.image if columns.patient is None else columns.patient
-        split_column = columns.image if columns.split is None else columns.split
-        positions = [columns.image, patient, split_column, *columns.labels]
+        optional = [i for i in (columns.patient, columns.split) if i is not None]
+        has_patient, has_split = columns.patient is not None, columns.split is not None
         share = self._texts.setdefault
         unique_names = self._images.unique_names
-        for line, cells in table.read_columns(positions):
+        first_label = 1 + len(optional)
+        for line, cells in table.read_columns([columns.image, *optional, *columns.labels]):
             name = cells[0]
-            image = unique_names.get(name)
-            rows, is_loose = self.rows, False
+            rows, image, is_loose = self.rows, unique_names.get(name), False
             if image is None:
                 image, is_loose = self._find(name, folder, f"{table.name}, line {line}")
                 if image is None:
                     continue
-                rows = self._loose if is_loose else self.rows if image >= 0 else self.missing
-            label = tuple(cells[3:])
-            row = Row(
-                number,
-                line,
-                image,
-                name if is_loose or image < 0 else "",
-                share(label, label),
-                share(cells[1], cells[1]) if columns.patient is not None else "",
-                split or (share(cells[2], cells[2]) if columns.split is not None else ""),
+                rows = self._loose if is_loose else self.missing if image == _MISSING else rows
+            label = tuple(cells[first_label:])
+            rows.append(
+                Row(
+                    table.name,
+                    line,
+                    image,
+                    "" if rows is self.rows else name,
+                    share(label, label),
+                    share(cells[1], cells[1]) if has_patient else "",
+                    share(cells[first_label - 1], cells[first_label - 1]) if has_split else split,
+                )
             )
-            rows.append(row)
         self._check()
 
     def accept_loose_matches(self) -> None:
@@ -94,49 +98,46 @@ class RowReader:
         Of the rows p1/view.png and p2/view.png none means the image other/view.png. Such rows count
         as missing.
         """
-        names: dict[int, set[str]] = {}
-        for row in self._loose:
-            names.setdefault(row.image, set()).add(row.name)
-        for row in self.rows:
+        names: dict[int, set[str]] = {row.image: set() for row in self._loose}
+        for row in [*self._loose, *self.rows]:
             if row.image in names:
-                names[row.image].add("")
+                names[row.image].add(row.name)
         for row in self._loose:
             if len(names[row.image]) == 1:
                 self._accepted[row.name] = row.image
                 self.rows.append(row._replace(name=""))
             else:
-                self.missing.append(row._replace(image=-1))
-        self._loose.clear()
+                self.missing.append(row._replace(image=_MISSING))
 
-    def find_listed(self, name: str, folder: str, where: str) -> int | None:
+    def find_listed(self, name: str, folder: str, place: str) -> int | None:
         """Returns the position of an image, -1 if it does not exist, None if it is left out.
 
         Raises:
           InputError: The path leads out of the source, or two images match.
         """
-        position, is_loose = self._find(name, folder, where)
+        position, is_loose = self._find(name, folder, place)
         self._check()
-        return self._accepted.get(name, -1) if is_loose else position
+        return self._accepted.get(name, _MISSING) if is_loose else position
 
-    def _find(self, name: str, folder: str, where: str) -> tuple[int | None, bool]:
+    def _find(self, name: str, folder: str, place: str) -> tuple[int | None, bool]:
         """Returns the position as `find_listed`, and whether only the end of the path matches."""
-        name = clean_name(name, where)
+        name = clean_name(name, place)
         if not name:
-            return -1, False
+            return _MISSING, False
         found = self._images.find(name, folder)
         if len(found) == 1:
             return found[0], False
         if found:
             if len(self._unclear) < _MAX_NAMES:
                 paths = [self._images.files[i].inner_path for i in found]
-                self._unclear.append(f"{where}: {join_names(paths)}")
+                self._unclear.append(f"{place}: {join_names(paths)}")
             return None, False
         if self._excluded.find(name, folder):
             return None, False
         ends = self._images.find_loosely(name, folder)
         if not ends and self._excluded.find_loosely(name, folder):
             return None, False
-        return (ends[0], True) if len(ends) == 1 else (-1, False)
+        return (ends[0], True) if len(ends) == 1 else (_MISSING, False)
 
     def _check(self) -> None:
         """Raises InputError if two images match a row."""
@@ -147,26 +148,3 @@ class RowReader:
                 "Write the path of the image in the table, or leave a folder out with the setting "
                 f"exclude: --config {propose_config(self._settings, exclude=['FOLDER/*'])}"
             )
-
-
-def parse_split(text: str) -> str | None:
-    """Returns the split that a text means, such as train or fold:0, or None if it means none."""
-    name = text.casefold()
-    fold = name.removeprefix("fold").lstrip(" _-:")
-    return f"fold:{int(fold)}" if fold.isdecimal() else SPLIT_NAMES.get(name)
-
-
-def describe_missing(rows: Sequence[Row], tables: Sequence[Table]) -> list[str]:
-    """Returns the image name, table and line of each row whose image does not exist."""
-    return [
-        f"{printable(row.name) or '(empty)'} ({tables[row.table].name}, line {row.line})"
-        for row in rows
-    ]
-
-
-def group_rows(rows: Sequence[Row]) -> dict[int, list[Row]]:
-    """Returns position of the image to its rows."""
-    groups: dict[int, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.image, []).append(row)
-    return groups

@@ -1,15 +1,14 @@
-"""What the readers of all table formats share: the table, its bytes, and values as text."""
+"""A table whose cells are text, and the bytes of its file."""
 
 from __future__ import annotations
 
 import dataclasses
 import gzip
-import importlib
 import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.sources.archives.path import MAX_ENTRY_BYTES, ArchivePath, SourcePath
@@ -39,7 +38,7 @@ class Table:
     is_numbered: bool = False
     notes: tuple[str, ...] = ()
 
-    def read_columns(self, positions: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
+    def read_columns(self, positions: Sequence[int]) -> Rows:
         """Yields the line of each row that is not blank, and its cells in some of the columns.
 
         Raises:
@@ -48,7 +47,7 @@ class Table:
         width = len(self.columns)
         for line, row in self.read_rows():
             found = len(row)
-            if found > width and any(map(str.strip, row[width:])):
+            if found > width and not is_blank(row[width:]):
                 raise InputError(
                     f"{self.name}, line {line}: {found} cells, but the table has {width} columns. "
                     "Put quotes around cells that contain the delimiter."
@@ -63,7 +62,7 @@ EditTable = Callable[[Table], Table]
 
 def is_blank(row: Sequence[str]) -> bool:
     """Returns whether all cells of a row are empty."""
-    return not any(row) or not any(map(str.strip, row))
+    return not any(map(str.strip, row))
 
 
 def open_bytes(path: SourcePath) -> BinaryIO:
@@ -85,30 +84,3 @@ def open_bytes(path: SourcePath) -> BinaryIO:
     if len(data) > MAX_ENTRY_BYTES:
         raise InputError(f"{path} has over {MAX_ENTRY_BYTES:,} bytes. Extract it.")
     return io.BytesIO(data)
-
-
-def import_reader(module: str, name: str) -> Any:
-    """Returns a module of the extra `train` that reads a table format.
-
-    Raises:
-      InputError: The module is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as err:
-        package = module.partition(".")[0]
-        raise InputError(
-            f"{name} needs the package {package}. "
-            "Install it with: pip install 'cxr-tfds[train]', or save the table as CSV in UTF-8."
-        ) from err
-
-
-def format_value(value: Any) -> str:
-    """Returns a value as the text that a CSV would have: 1.0 is "1", lists are joined with "|"."""
-    if value is None or value != value:  # NaN differs from itself
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, list | tuple):
-        return "|".join(map(format_value, value))
-    return str(value)
