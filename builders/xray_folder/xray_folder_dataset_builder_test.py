@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,53 @@ def test_refuses_bad_settings(
 ) -> None:
     with pytest.raises(InputError, match=message):
         build(Builder, flat, tmp_path / "data", **settings)
+    assert not published(tmp_path / "data")
+
+
+def _make_videos(source: Path) -> None:
+    for path in source.rglob("*.png"):
+        path.write_bytes(b"\0\0\0\x18ftypmp42" + path.name.encode())
+        path.rename(path.with_suffix(".mp4"))
+
+
+def _keep_one_image(source: Path) -> None:
+    for path in sorted((source / "TB").iterdir())[1:]:
+        path.unlink()
+
+
+def _copy_into_other_class(source: Path) -> None:
+    for path in (source / "TB").iterdir():
+        shutil.copy(path, source / "Edema")
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (_make_videos, {}, r"(?s)60 unusable files:.*not an image in a known format.*on_bad_image"),
+        (
+            _keep_one_image,
+            {},
+            r"TB has too few images .* 1, in 1 group .* for validation and test\. .*--config '\{",
+        ),
+        (_copy_into_other_class, {}, r"(?s)20 groups of identical .* and 10 more\n.*leave_out"),
+        (_copy_into_other_class, {"on_conflict": "leave_out"}, "None of the 0 images of TB is in"),
+        (lambda _: None, {"window": [40, 400]}, r"(?s)60 unusable files:.*an image of 8 bits"),
+        (lambda _: None, {"patient": "^."}, r"has too few images to cut splits: 20, in 1 group"),
+        (lambda _: None, {"split": "fold:0/61"}, "there are only 60 groups of images"),
+        (lambda _: None, {"exclude": ["*"]}, "left out: 60 by the settings include and exclude"),
+    ],
+)
+def test_refuses_odd_sources(
+    change: Callable[[Path], None],
+    settings: dict[str, Any],
+    message: str,
+    flat: Path,
+    tmp_path: Path,
+) -> None:
+    source = Path(shutil.copytree(flat, tmp_path / "source"))
+    change(source)
+    with pytest.raises(InputError, match=message):
+        build(Builder, source, tmp_path / "data", **settings)
     assert not published(tmp_path / "data")
 
 

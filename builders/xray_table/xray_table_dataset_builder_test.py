@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,58 @@ def test_refuses_bad_settings(settings: dict[str, Any], message: str, tmp_path: 
     with pytest.raises(InputError, match=message):
         build(Builder, source, tmp_path / "data", **settings)
     assert not published(tmp_path / "data")
+
+
+def _keep_one_image(source: Path) -> None:
+    lines = (source / "labels.csv").read_text(encoding="utf-8").splitlines()
+    rare = [line for line in lines if ",TB," in line]
+    (source / "labels.csv").write_text(
+        "\n".join(line for line in lines if line not in rare[1:]), encoding="utf-8"
+    )
+
+
+def _state_in_one_column(source: Path) -> None:
+    text = (source / "labels.csv").read_text(encoding="utf-8")
+    lines = text.replace("diagnosis", "Diagnosis").splitlines()
+    (source / "labels.csv").write_text(
+        "\n".join([lines[0], *(line.replace("Normal", "TB") for line in lines[1:])]),
+        encoding="utf-8",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (_keep_one_image, {}, r"TB has too few images .* 1, in 1 group .* None is left for"),
+        (_state_in_one_column, {}, r"All rows have the label TB\. Expected two or more classes"),
+        (lambda _: None, {"patient": "diagnosis"}, "has too few images .* 20, in 1 group"),
+        (lambda _: None, {"window": "lung"}, r"(?s)40 unusable files:.*an image of 8 bits"),
+        (lambda _: None, {"exclude": ["*"]}, "all images of the table are left out"),
+        (lambda _: None, {"split": "source"}, "the source has no splits of its own"),
+        (
+            lambda _: None,
+            {"classes": {"A": ["Normal"], "B": ["TB", "normal"]}},
+            "classes: 'normal' is in A and B",
+        ),
+    ],
+)
+def test_refuses_odd_sources(
+    change: Callable[[Path], None], settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    source = draw_classes(tmp_path / "source")
+    change(source)
+    with pytest.raises(InputError, match=message):
+        build(Builder, source, tmp_path / "data", table="labels.csv", **settings)
+    assert not published(tmp_path / "data")
+
+
+def test_reads_labels_that_differ_in_case_and_spaces(tmp_path: Path) -> None:
+    source = draw_classes(tmp_path / "source")
+    text = (source / "labels.csv").read_text(encoding="utf-8")
+    (source / "labels.csv").write_text(text.replace("TB,p1", " tb ,p1"), encoding="utf-8")
+    builder = build(Builder, source, tmp_path / "data", table="labels.csv")
+    assert builder.info.features["label"].names == ["Normal", "tb"]
+    report = json.loads((builder.data_path / "build_report.json").read_text(encoding="utf-8"))
+    assert any(
+        "differ only in case or spaces are one class: 'tb' = 'TB'" in n for n in report["notes"]
+    )
