@@ -13,7 +13,6 @@ from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.reading import POLICIES, Shard
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
-from cxr_tfds.sources.paths import join_names
 from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.task import Task
 
@@ -151,8 +150,8 @@ class BuiltDataset:
             return self
         if several:
             raise InputError(
-                f"{self.name} has no target {target!r}: its images may have several findings "
-                f"({join_names(self.labels)}), which are learned together. Omit the target."
+                f"{self.name} has no target {target!r}: its images may have several "
+                "findings, which are learned together. Omit the target."
             )
         if target != "finding" or len(self.findings) < 2:
             raise InputError(
