@@ -1,4 +1,4 @@
-"""A finished run as it is exported, and what its files contain about themselves."""
+"""Opens a finished run for an export, and makes the model info of its files."""
 
 from __future__ import annotations
 

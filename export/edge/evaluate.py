@@ -172,7 +172,7 @@ def _match_findings(
             f"The source has none of the findings of the model, {join_names(info.labels)}. It has "
             f"{join_names(listing.classes)}. Rename them with the setting classes."
         )
-    # A column of labels lists what is present; a missing column of states says nothing.
+    # A column of labels lists what is present; a missing column of states does not.
     is_listed = settings.label is None or isinstance(settings.label, str)
     default = State.ABSENT if is_listed else State.UNKNOWN
     images = []

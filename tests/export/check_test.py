@@ -11,6 +11,7 @@ from cxr_tfds.export.check import (
     compare,
     explain_failure,
     judge,
+    judge_findings,
     matching_threshold,
 )
 
@@ -173,3 +174,82 @@ def test_judge_decides_at_the_fitted_temperature():
     assert odds == pytest.approx(0.25 ** (1 / verdict.temperature))
     assert verdict.threshold > 1 / (1 + np.exp(1))
     assert verdict.comparisons["test"].agreement == verdict.comparisons["test"].accuracy == 1
+
+
+NAN = np.nan
+
+
+def findings_references(labels, logits, thresholds, temperatures):
+    """Returns a reference for each finding a, b, c."""
+    columns = zip(np.array(labels, np.float32).T, logits.T, thresholds, temperatures, strict=True)
+    return {name: Reference(*column) for name, column in zip("abc", columns, strict=True)}
+
+
+@pytest.fixture
+def keras_findings():
+    """Twelve images: `a` is perfect, `b` has states in half of them, `c` is never present."""
+    place = np.arange(12)
+    labels = np.stack([place % 2, np.where(place < 6, place % 2, NAN), 0 * place], axis=1)
+    logits = np.stack([4.0 * (place % 2) - 2, 2.0 * (place % 2) - 1, place - 6.5], axis=1)
+    return findings_references(labels, logits.astype(np.float32), (0.5, 0.4, 0.5), (0.8, 1.2, 1.0))
+
+
+def logits_of(keras):
+    return np.stack([reference.logits for reference in keras.values()], axis=1)
+
+
+def test_findings_are_judged_one_by_one(keras_findings):
+    keras = {"validation": keras_findings, "test": keras_findings}
+    logits = logits_of(keras_findings)
+    verdict = judge_findings(keras, {"validation": logits, "test": logits})
+    for number, name in enumerate("ab"):
+        alone = keras_findings[name]
+        counted = alone.counted
+        known = alone._replace(labels=alone.known_labels, logits=alone.logits[counted])
+        expected = judge({"validation": known}, {"validation": known.logits})
+        assert verdict.temperature[number] == expected.temperature
+        assert verdict.threshold[number] == expected.threshold
+    # Neither is fitted without present images.
+    assert (verdict.temperature[2], verdict.threshold[2]) == (1.0, 0.5)
+    assert verdict.not_judged == ["c"]
+    table = verdict.comparisons["test"]
+    assert list(table.findings) == ["a", "b", "c"]
+    assert (table.images, table.agreement, table.auc) == (12, 1, 1)
+    assert table.findings["c"].auc is None
+    assert table.findings["c"].accuracy == 7 / 12
+    assert table.accuracy == pytest.approx((1 + 1 + 7 / 12) / 3)
+
+
+def test_the_worst_finding_decides(keras_findings):
+    logits = logits_of(keras_findings)
+    logits[:, 1] = np.where(np.arange(12) < 3, -logits[:, 1], logits[:, 1])
+    table = judge_findings({"validation": keras_findings}, {"validation": logits}).comparisons[
+        "validation"
+    ]
+    assert table.findings["a"].agreement == 1
+    assert table.findings["b"].agreement == 0.75
+    assert table.agreement == pytest.approx((1 + 0.75 + 1) / 3)
+    assert explain_failure(table, 1.0, 0.9) == (
+        "for b it makes 75.00% of the Keras model's decisions; expected at least 90.00%"
+    )
+    assert explain_failure(table, 0.005, 0.5).startswith("for b its AUC is 0.5")
+    assert explain_failure(table, 1.0, 0.7) is None
+    assert explain_failure(table, 1.0, 1.1).endswith("at least 110.00% (2 findings fail)")
+
+
+def test_a_finding_that_is_not_judged_prevents_nothing(keras_findings):
+    logits = logits_of(keras_findings)
+    logits[:, 2] = 9 - logits[:, 2]
+    verdict = judge_findings({"validation": keras_findings}, {"validation": logits})
+    table = verdict.comparisons["validation"]
+    assert table.findings["c"].agreement < 0.5
+    assert explain_failure(table, 0.005, 0.98) is None
+
+
+def test_a_finding_without_any_label_is_compared():
+    labels, logits = np.full((4, 3), NAN), np.array([[-1.0, 0.5, 2]] * 4, np.float32)
+    keras = findings_references(labels, logits, (0.5,) * 3, (1.0,) * 3)
+    verdict = judge_findings({"validation": keras}, {"validation": logits})
+    table = verdict.comparisons["validation"]
+    assert (table.auc, table.accuracy, table.agreement) == (None, None, 1)
+    assert verdict.threshold == (0.5, 0.5, 0.5)

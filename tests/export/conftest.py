@@ -47,6 +47,30 @@ def exported_rgb(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def findings_run(findings_data, tmp_path_factory):
+    """Returns a short run of three findings. Tests must not write to it."""
+    from cxr_tfds.training.run import train
+
+    folder = tmp_path_factory.mktemp("runs") / "several"
+    options = {"epochs": 4, "batch_size": 8, "augment": "none", "threshold_rule": "youden"}
+    train("xray_table/64", folder, data_dir=findings_data, **options)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_findings(findings_run, tmp_path_factory):
+    """Returns a folder with several-int8.tflite and its variants; rgb is in float32, too."""
+    from cxr_tfds.export.pack import Limits, export_run
+
+    out = tmp_path_factory.mktemp("exports") / "several"
+    for variant in ("grey", "heatmap", "rgb"):
+        formats = ("float32", "int8") if variant == "rgb" else ("int8",)
+        limits = Limits(max_auc_drop=1, min_agreement=0)
+        export_run(findings_run, out, formats, limits=limits, variant=variant)
+    return out
+
+
+@pytest.fixture(scope="session")
 def shared_or_none():
     """Returns real files of several kinds, or none if there are no real images."""
     shared = Path(__file__).parents[3] / "shared" / "data"

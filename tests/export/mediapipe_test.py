@@ -116,3 +116,18 @@ def test_gives_the_probabilities_of_the_device(mediapipe, exported_rgb, images, 
         )
         scores.append(own.probability)
     assert min(scores) < 0.5 < max(scores)
+
+
+def test_gives_the_probabilities_of_each_finding(mediapipe, exported_findings, images):
+    """They do not add up to 1: an image may have several findings."""
+    # Not int8: where kernels round differently, a score is one step away.
+    file = exported_findings / "several-float32-rgb.tflite"
+    done = run(mediapipe, "-c", _IMPORT + _CLASSIFY, file, images)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["file"], facts["kind"]) == ("labels.txt", "TENSOR_AXIS_LABELS")
+    model = Classifier(file)
+    for name, categories in facts["probabilities"].items():
+        own = {finding.name: finding.probability for finding in model(images / name).findings}
+        assert dict(categories) == pytest.approx(own, abs=1e-4)
+        assert len(own) == 3

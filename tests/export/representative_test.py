@@ -58,3 +58,8 @@ def test_choice_is_spread_over_the_split():
     chosen = representative._choose(labels, darkest, np.full(1000, 255), 100)
     assert chosen[0] < 100
     assert chosen[-1] > 900
+
+
+def test_findings_contribute_by_the_rarest_one():
+    present = np.array([[1, 0, 0], [1, 1, 0], [1, 0, np.nan], [0, 0, 0], [1, 1, 1], [-1, 1, 0]])
+    assert representative._rarest_findings(present).tolist() == [0, 1, 0, -1, 2, 1]

@@ -150,6 +150,22 @@ def test_three_classes_of_a_model_with_three_channels(greys, name):
     np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_several_findings_have_a_sigmoid_each(greys, count):
+    model = mean_model(classes=2 if count == 1 else 3)
+    if count == 2:
+        import keras
+
+        zeros = keras.layers.Dense(2, kernel_initializer="zeros", bias_initializer="ones")
+        model = keras.Model(model.input, zeros(model.layers[-2].output))
+    body = to_tflite(with_grey(model), "float32", as_rgb(greys), rgb=True)
+    logits = run_in_litert(body, as_rgb(greys[::16])).reshape(16, count)
+    temperatures, labels = (2.0, 0.5, 1.5)[:count], ("a", "b", "c")[:count]
+    whole = with_probabilities(body, temperatures, labels, "m", several_findings=True)
+    found = run_in_litert(whole, as_rgb(greys[::16])).reshape(16, count)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits / temperatures)), rtol=1e-4)
+
+
 def test_weights_are_aligned_and_a_buffer_holds_the_metadata(bodies):
     whole = with_probabilities(bodies["float32"], 1.0, ("a", "b"), "m")
     model = schema.Model.GetRootAsModel(whole, 0)

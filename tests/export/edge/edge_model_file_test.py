@@ -125,6 +125,50 @@ def test_model_info_checks_its_fields(info, change, message):
         dataclasses.replace(info, **change)
 
 
+@pytest.fixture
+def findings_info(info):
+    return dataclasses.replace(
+        info,
+        labels=("Nodule", "Effusion", "Device"),
+        several_findings=True,
+        threshold=(0.5, 0.25, 1.0),
+        temperature=(1.0, 2.0, 0.5),
+        unknown="negative",
+        reader={"table": "t.csv", "label": ["Nodule", "Effusion", "Device"]},
+    )
+
+
+def test_round_trip_of_several_findings(findings_info):
+    assert read_model(append_model_info(FLATBUFFER, findings_info)).info == findings_info
+    one = dataclasses.replace(
+        findings_info, labels=("Nodule",), threshold=(0.5,), temperature=(1.0,)
+    )
+    assert read_model(append_model_info(FLATBUFFER, one)).info == one
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ()}, r"labels=\(\); expected one or more names"),
+        ({"labels": ("a", "a", "b")}, "labels="),
+        ({"threshold": 0.5}, "threshold=0.5; expected 3 numbers, 0 to 1, one for each finding"),
+        ({"threshold": (0.5, 0.5)}, "threshold="),
+        ({"threshold": (0.5, 0.5, 1.5)}, "threshold="),
+        ({"threshold": (0.5, None, 0.5)}, "threshold="),
+        ({"threshold": (0.5, "x", 0.5)}, "threshold="),
+        ({"temperature": 1.0}, "temperature=1.0; expected 3 numbers, > 0, one for each finding"),
+        ({"temperature": (1.0, 0.0, 1.0)}, "temperature="),
+        ({"temperature": (1.0, float("nan"), 1.0)}, "temperature="),
+        ({"unknown": "maybe"}, "unknown='maybe'; expected ignore, positive or negative"),
+        ({"several_findings": False}, "threshold="),
+        ({"reader": ["table"]}, "reader="),
+    ],
+)
+def test_model_info_checks_several_findings(findings_info, change, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(findings_info, **change)
+
+
 def test_refuses_missing_file_and_folder(tmp_path):
     with pytest.raises(MissingData, match=r"none\.tflite does not exist"):
         read_model(tmp_path / "none.tflite")
