@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import io
 import re
 from collections import defaultdict
@@ -35,6 +36,11 @@ def is_mask_folder(name: str) -> bool:
     return _MASK_FOLDER.search(name) is not None
 
 
+@functools.lru_cache
+def _is_in_mask_folder(folder: str) -> bool:
+    return any(map(is_mask_folder, folder.split("/")))
+
+
 class FileFilter:
     """Decides which files of a source are read, and remembers the others.
 
@@ -60,15 +66,16 @@ class FileFilter:
 
     def explain(self, inner_path: str) -> str | None:
         """Returns why a file is left out, or None if it is read."""
-        *folders, name = inner_path.split("/")
-        if PurePath(name).suffix.casefold() in _OTHER_SUFFIXES or name == "DICOMDIR":
+        folder, _, name = inner_path.rpartition("/")
+        stem, dot, suffix = name.rpartition(".")
+        if f"{dot}{suffix}".casefold() in _OTHER_SUFFIXES or name == "DICOMDIR":
             return NOT_IMAGES
         if any(fnmatch.fnmatch(inner_path, pattern) for pattern in self._exclude):
             return EXCLUDED
         if self._include:
             is_included = any(fnmatch.fnmatch(inner_path, pattern) for pattern in self._include)
             return None if is_included else EXCLUDED
-        if any(map(is_mask_folder, folders)) or _MASK_STEM.search(PurePath(name).stem):
+        if _is_in_mask_folder(folder) or _MASK_STEM.search(stem or name):
             return MASKS
         return None
 

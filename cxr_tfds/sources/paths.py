@@ -129,21 +129,20 @@ def check_links(source: Path, paths: Iterable[SourcePath]) -> None:
     """
     if os.environ.get(FOLLOW_LINKS) == "1":
         return
-    top = os.path.realpath(source)
-    # Parent folders are resolved once: resolving 30,000 files one by one takes a second.
-    real_folders: dict[str, str] = {}
+    top = Path(os.path.realpath(source))
+    # Parent folders are checked once: checking 30,000 files one by one takes a second.
+    inside: dict[str, bool] = {}
     outside = []
     for path in paths:
         if not isinstance(path, Path):
             continue  # an archive that contains links is refused when it is opened
-        parent, name = os.path.split(path)
-        if parent not in real_folders:
-            real_folders[parent] = os.path.realpath(parent)
-        real = Path(real_folders[parent], name)
-        if real.is_symlink():
-            real = Path(os.path.realpath(real))  # `resolve` fails if a link leads to itself
-        if not real.is_relative_to(top):
-            outside.append(f"{path} -> {real}")
+        parent = os.path.split(path)[0]
+        if parent not in inside:
+            inside[parent] = Path(os.path.realpath(parent)).is_relative_to(top)
+        if not inside[parent] or path.is_symlink():
+            real = Path(os.path.realpath(path))  # `resolve` fails if a link leads to itself
+            if not real.is_relative_to(top):
+                outside.append(f"{path} -> {real}")
     if outside:
         raise InputError(
             f"Links must not lead out of {source}. Found {len(outside)}:\n"
