@@ -88,3 +88,28 @@ def test_brightened_copy_is_found() -> None:
         )
     }
     assert find_near_duplicates(stats) == [("bright", "plain")]
+
+
+def test_finds_every_pair_of_images() -> None:
+    """2,000 pairs that differ in 8 bits anywhere, and as many that differ in 9."""
+    rng = np.random.default_rng(2)
+    stats, wanted = {}, []
+    for number in range(4000):
+        bits = rng.integers(0, 2, 256, dtype=np.uint8)
+        places = rng.permutation(256)[: 8 if number < 2000 else 9]
+        first, second = f"{number:04}a", f"{number:04}b"
+        stats[first] = make_stats(flip(bits), 2 * number)
+        stats[second] = make_stats(flip(bits, *places), 2 * number + 1)
+        if number < 2000:
+            wanted.append((first, second))
+    assert find_near_duplicates(stats) == wanted
+
+
+def test_number_of_pairs_is_limited(bits: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 frames of a film are 499,500 pairs."""
+    stats = {f"{number:03}": make_stats(flip(bits), number) for number in range(1000)}
+    monkeypatch.setattr(near_duplicates, "MOST_PAIRS", 50)
+    pairs = find_near_duplicates(stats)
+    assert len(pairs) == len(set(pairs)) == 50
+    assert pairs == sorted(pairs)
+    assert all(first < second for first, second in pairs)
