@@ -53,7 +53,7 @@ def _find_pairs(bits: np.ndarray) -> Iterator[tuple[int, int]]:
         for first in range(0, len(members), _ROWS):
             # The product of two rows of +1 and -1 is the number of equal bits less the others.
             products = signs[first : first + _ROWS] @ signs[first:].T
-            for row, column in np.argwhere(products >= _BITS - 2 * MOST_DIFFERENT + 1):
+            for row, column in np.argwhere(products >= _BITS - 2 * MOST_DIFFERENT):
                 if row < column:
                     yield members[first + row], members[first + column]
 
