@@ -41,6 +41,17 @@ class SourceImage(NamedTuple):
         return self.group or self.patient_id or f"image:{self.image_id}"
 
 
+NO_FINDING = "no finding"  # of an image that may have several findings and has none
+
+
+def get_labels(image: SourceImage, classes: Sequence[str]) -> list[str]:
+    """Returns the class of an image, or the findings that are present, or NO_FINDING."""
+    if not image.states:
+        return [image.label]
+    states = zip(classes, image.states, strict=True)
+    return [name for name, state in states if state == State.PRESENT] or [NO_FINDING]
+
+
 class Listing(NamedTuple):
     """The labelled images of a source.
 
