@@ -100,7 +100,7 @@ def _trainer(preset: str, size: int):
     from cxr_tfds.models import build_model
 
     pixels = keras.Input((size, size, 1), dtype="uint8")
-    model = build_model("edge", (size, size, 1), 2)
+    model = build_model("edge", (size, size, 1), 1)
     return keras.Model(pixels, model(Augment(preset, seed=0)(pixels)))
 
 

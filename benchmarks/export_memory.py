@@ -65,7 +65,7 @@ def compare_logits(images: int) -> measure.Figures:
     from cxr_tfds.models import build_model
 
     dataset = draw_dataset(images)
-    model = build_model("edge", SHAPE, 2)
+    model = build_model("edge", SHAPE, 1)
     flatbuffer = to_tflite(model, "int8", pick_images(dataset, SPLIT, np.arange(32)))
     predict = {"Keras": model.predict_on_batch, "int8": litert_predictor(flatbuffer)}
     start = time.perf_counter()

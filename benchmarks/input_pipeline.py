@@ -177,7 +177,7 @@ def epochs(work: Workload) -> measure.Measure:
     dataset, steps = _dataset(work), work.epoch_steps
     batches = dataset.train(BATCH)
     images, labels = (tf.constant(array[: steps * BATCH]) for array in _arrays(work))
-    model = build_model("edge", dataset.shape, 2)
+    model = build_model("edge", dataset.shape, 1)
     model.compile(optimizer="adam", loss=keras.losses.BinaryCrossentropy(from_logits=True))
 
     def timed(fit: Callable[[], object]) -> np.ndarray:
