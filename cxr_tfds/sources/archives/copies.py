@@ -100,13 +100,7 @@ def _remove(path: str, process: int) -> None:
 
 
 def read_part(archive: str, file: str, offset: int, size: int) -> bytes:
-    """Returns a part of an archive.
-
-    Args:
-      archive: For the error message.
-      file: The archive, or its decompressed copy.
-      offset: Position of the part in `file`, in bytes.
-      size: Number of bytes.
+    """Returns `size` bytes of `file`: the archive, or its decompressed copy.
 
     Raises:
       BadImage: The file ends before the part.

@@ -7,6 +7,7 @@ uint8 of shape (N, H, W) or (N, H, W, 3), and `train_labels`, integers of shape 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import logging
@@ -25,7 +26,6 @@ from PIL import Image
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.sources.archives.copies import decompress_once, read_part
 from cxr_tfds.sources.archives.path import (
-    MAX_ENTRY_BYTES,
     ArchivePath,
     check_entry,
     incomplete_archive,
@@ -78,6 +78,7 @@ class NpzEntry:
 
 
 class _Array(NamedTuple):
+    name: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     header_bytes: int
@@ -117,7 +118,7 @@ def _list_split(
 ) -> Iterator[ArchivePath]:
     name = f"{split}_images"
     info = infos[name]
-    array = _read_header(archive, infos, name)
+    array = _read_header(archive, info)
     shape = array.shape[1:]
     is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
     if array.dtype != np.uint8 or not is_image or min(shape) < 1 or array.fortran_order:
@@ -125,11 +126,11 @@ def _list_split(
         raise InputError(
             f"{archive}: {name} is {array.dtype} of shape {array.shape}{order}.\n{_EXPECTED}"
         )
-    labels = _read_labels(archive, infos, f"{split}_labels", array.shape[0])
+    labels = _read_labels(archive, infos[f"{split}_labels"], array.shape[0])
     image_bytes = math.prod(shape)
     if info.file_size != array.header_bytes + len(labels) * image_bytes:
         raise incomplete_archive(archive, "npz", f"{name} has a wrong number of bytes")
-    check_entry(archive, f"{name}[0]", image_bytes, max_bytes=MAX_ENTRY_BYTES)
+    check_entry(archive, f"{name}[0]", image_bytes)
     file, start = _locate(archive, info)
     for index, label in enumerate(labels):
         offset = start + array.header_bytes + index * image_bytes
@@ -137,60 +138,55 @@ def _list_split(
         yield ArchivePath(path, NpzEntry(str(archive), file, offset, shape))
 
 
-def _locate(archive: Path, info: zipfile.ZipInfo) -> tuple[str, int]:
-    """Returns the file with the bytes of an array, and their position in it."""
-
-    def open_array() -> IO[bytes]:
-        return zipfile.ZipFile(archive).open(info)
-
+@contextlib.contextmanager
+def _open_array(archive: Path, info: zipfile.ZipInfo) -> Iterator[IO[bytes]]:
+    """Opens an array. Errors while it is read mean that the archive is incomplete."""
     try:
-        if info.compress_type != zipfile.ZIP_STORED:
-            return decompress_once(archive, info.filename, open_array, info.file_size), 0
-        with archive.open("rb") as file:
-            return str(archive), find_data(file, info.header_offset)
-    except InputError as err:
-        if not isinstance(err, BadImage):
-            raise
-        raise incomplete_archive(archive, "npz", err) from err
+        with zipfile.ZipFile(archive) as file, file.open(info) as stream:
+            yield stream
     except _READ_ERRORS as err:
+        if isinstance(err, InputError) and not isinstance(err, BadImage):
+            raise
         raise incomplete_archive(archive, "npz", f"{info.filename}: {err}") from err
 
 
-def _read_header(archive: Path, infos: Mapping[str, zipfile.ZipInfo], name: str) -> _Array:
-    try:
-        with zipfile.ZipFile(archive) as file, file.open(infos[name]) as stream:
-            version = npy.read_magic(stream)
-            if version == (1, 0):
-                shape, fortran_order, dtype = npy.read_array_header_1_0(stream)
-            elif version == (2, 0):
-                shape, fortran_order, dtype = npy.read_array_header_2_0(stream)
-            else:
-                raise ValueError(f"unsupported version {version}")
-            array = _Array(shape, dtype, stream.tell(), fortran_order and len(shape) > 1)
-    except _READ_ERRORS as err:
-        raise incomplete_archive(archive, "npz", f"{name}: {err}") from err
+def _locate(archive: Path, info: zipfile.ZipInfo) -> tuple[str, int]:
+    """Returns the file with the bytes of an array, and their position in it."""
+    with _open_array(archive, info) as stream:
+        if info.compress_type != zipfile.ZIP_STORED:
+            return decompress_once(archive, info.filename, lambda: stream, info.file_size), 0
+        with archive.open("rb") as file:
+            return str(archive), find_data(file, info.header_offset)
+
+
+def _read_header(archive: Path, info: zipfile.ZipInfo) -> _Array:
+    with _open_array(archive, info) as stream:
+        version = npy.read_magic(stream)
+        if version == (1, 0):
+            shape, fortran_order, dtype = npy.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, fortran_order, dtype = npy.read_array_header_2_0(stream)
+        else:
+            raise ValueError(f"unsupported version {version}")
+        name = info.filename.removesuffix(".npy")
+        array = _Array(name, shape, dtype, stream.tell(), fortran_order and len(shape) > 1)
     if dtype.hasobject:
         raise InputError(
-            f"{archive}: {name} holds Python objects, which may run code and are not loaded.\n"
-            f"{_EXPECTED}"
+            f"{archive}: {name} holds Python objects, which may run code and are not "
+            f"loaded.\n{_EXPECTED}"
         )
     return array
 
 
-def _read_labels(
-    archive: Path, infos: Mapping[str, zipfile.ZipInfo], name: str, count: int
-) -> list[int]:
-    array = _read_header(archive, infos, name)
+def _read_labels(archive: Path, info: zipfile.ZipInfo, count: int) -> list[int]:
+    array = _read_header(archive, info)
     if array.dtype.kind not in "iu" or array.shape not in ((count,), (count, 1)):
         raise InputError(
-            f"{archive}: {name} is {array.dtype} of shape {array.shape}, for {count:,} images.\n"
-            f"{_EXPECTED}"
+            f"{archive}: {array.name} is {array.dtype} of shape {array.shape}, for {count:,} "
+            f"images.\n{_EXPECTED}"
         )
-    if infos[name].file_size != array.header_bytes + count * array.dtype.itemsize:
-        raise incomplete_archive(archive, "npz", f"{name} has a wrong number of bytes")
-    try:
-        with zipfile.ZipFile(archive) as file, file.open(infos[name]) as stream:
-            labels = npy.read_array(stream, allow_pickle=False)
-    except _READ_ERRORS as err:
-        raise incomplete_archive(archive, "npz", f"{name}: {err}") from err
+    if info.file_size != array.header_bytes + count * array.dtype.itemsize:
+        raise incomplete_archive(archive, "npz", f"{array.name} has a wrong number of bytes")
+    with _open_array(archive, info) as stream:
+        labels = npy.read_array(stream, allow_pickle=False)
     return [int(label) for label in labels.reshape(-1)]

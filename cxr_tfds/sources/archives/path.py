@@ -109,6 +109,11 @@ def incomplete_archive(archive: Path, kind: str, reason: object) -> InputError:
     return InputError(f"{archive} is not a complete {kind}: {reason}. Copy or download it again.")
 
 
+def split_name(name: str) -> list[str]:
+    """Returns the parts of an entry's name, which some Windows tools write with backslashes."""
+    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+
+
 def check_entry(
     archive: Path,
     name: str,
@@ -118,7 +123,7 @@ def check_entry(
     problem: str = "",
     remedy: str = "",
     max_bytes: int | None = None,
-) -> PurePosixPath:
+) -> str:
     """Returns the path of an entry inside its archive, if it is safe to read.
 
     Args:
@@ -133,9 +138,9 @@ def check_entry(
     Raises:
       InputError: There is a problem, the entry points outside the folder, or it is too large.
     """
-    path = PurePosixPath(name.replace("\\", "/"))  # some Windows tools write backslashes
+    parts = split_name(name)
     max_bytes = MAX_ENTRY_BYTES if max_bytes is None else max_bytes
-    if not path.parts or path.is_absolute() or ".." in path.parts or path.parts[0][-1] == ":":
+    if not parts or name[0] in "/\\" or ".." in parts or parts[0][-1] == ":":
         problem, remedy = "points outside the folder", ""
     elif problem:
         pass
@@ -144,5 +149,5 @@ def check_entry(
     elif packed_size is not None and size > max(MIN_BYTES_FOR_RATIO, MAX_RATIO * packed_size):
         problem = f"has {size:,} bytes, over {MAX_RATIO} times its compressed size"
     else:
-        return path
+        return "/".join(parts)
     raise InputError(f"{archive}: entry {name!r} {problem}. {remedy or _REMEDY}")

@@ -10,7 +10,7 @@ import lzma
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from cxr_tfds.errors import InputError
@@ -22,6 +22,7 @@ from cxr_tfds.sources.archives.path import (
     ArchivePath,
     check_entry,
     incomplete_archive,
+    split_name,
 )
 
 _MAX_HEADER_BYTES = 1 << 20  # of a long name or a list of attributes
@@ -93,10 +94,10 @@ def list_tar(archive: Path) -> list[ArchivePath]:
     _decode_names(archive, infos)
     entries = []
     for info in infos:
-        if info.isdir() and not PurePosixPath(info.name).parts:
+        if info.isdir() and not split_name(info.name):
             continue  # "./", the folder itself
-        inner = check_entry(archive, info.name, info.size, problem=_find_problem(info))
-        path = f"{archive}/{inner}"
+        problem = _find_problem(info)
+        path = f"{archive}/{check_entry(archive, info.name, info.size, problem=problem)}"
         if info.isdir():
             entries.append(ArchivePath(path, load_children=dict))
         else:

@@ -11,12 +11,17 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.sources.archives.names import decode_names
-from cxr_tfds.sources.archives.path import ArchivePath, check_entry, incomplete_archive
+from cxr_tfds.sources.archives.path import (
+    ArchivePath,
+    check_entry,
+    incomplete_archive,
+    split_name,
+)
 
 _ENCRYPTED = 0x1  # general purpose flags, APPNOTE.TXT 4.4.4
 _UTF8 = 0x800
@@ -78,10 +83,9 @@ def list_zip(archive: Path) -> list[ArchivePath]:
     entries = []
     for info, name in zip(infos, _decode_names(archive, infos), strict=True):
         is_folder = name.endswith(("/", "\\"))
-        if is_folder and not PurePosixPath(name.replace("\\", "/")).parts:
+        if is_folder and not split_name(name):
             continue  # "./", the folder itself
-        inner = check_zip_entry(archive, info, name)
-        path = f"{archive}/{inner}"
+        path = f"{archive}/{check_zip_entry(archive, info, name)}"
         if is_folder:
             entries.append(ArchivePath(path, load_children=dict))
             continue
@@ -111,7 +115,7 @@ def read_directory(archive: Path, kind: str = "zip") -> list[zipfile.ZipInfo]:
 
 def check_zip_entry(
     archive: Path, info: zipfile.ZipInfo, name: str, max_bytes: int | None = None
-) -> PurePosixPath:
+) -> str:
     """Returns the path of an entry inside the zip.
 
     Raises:
@@ -126,28 +130,18 @@ def check_zip_entry(
     elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         method = zipfile.compressor_names.get(info.compress_type, info.compress_type)  # type: ignore[attr-defined]
         problem, remedy = f"uses {method} compression", "Extract it and give the folder."
-    return check_entry(
-        archive,
-        name,
-        info.file_size,
-        info.compress_size,
-        problem=problem,
-        remedy=remedy,
-        max_bytes=max_bytes,
-    )
+    sizes = (info.file_size, info.compress_size)
+    return check_entry(archive, name, *sizes, problem=problem, remedy=remedy, max_bytes=max_bytes)
 
 
 def _decode_names(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     """Returns the names of all entries. Names without a stated encoding are decoded together."""
     names: list[str | bytes] = []
     for info in infos:
-        if info.flag_bits & _UTF8:
-            raw = info.orig_filename.encode()
-            name: str | bytes = _read_unicode_path(info, raw) or info.filename
-        else:
-            raw = info.orig_filename.encode("cp437")
-            name = _read_unicode_path(info, raw) or (info.filename if raw.isascii() else raw)
-        names.append(name)
+        is_utf8 = info.flag_bits & _UTF8
+        raw = info.orig_filename.encode("utf-8" if is_utf8 else "cp437")
+        stated = info.filename if is_utf8 or raw.isascii() else raw
+        names.append(_read_unicode_path(info, raw) or stated)
     unknown = [name.partition(b"\0")[0] for name in names if isinstance(name, bytes)]
     decoded = iter(decode_names(archive, unknown) or [name.decode("cp437") for name in unknown])
     return [name if isinstance(name, str) else next(decoded) for name in names]

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.sources.archives import ArchivePath, npz
+from cxr_tfds.sources.archives import ArchivePath
+from cxr_tfds.sources.archives import path as archive_paths
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.layout import scan_splits
 from cxr_tfds.sources.opening import open_archives, open_source
@@ -234,9 +235,9 @@ def test_an_array_may_be_larger_than_an_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.savez(tmp_path / "a.npz", **draw())
-    monkeypatch.setattr(npz, "MAX_ENTRY_BYTES", 20)
+    monkeypatch.setattr(archive_paths, "MAX_ENTRY_BYTES", 20)
     assert len(scan(tmp_path)) == 11
-    monkeypatch.setattr(npz, "MAX_ENTRY_BYTES", 19)
+    monkeypatch.setattr(archive_paths, "MAX_ENTRY_BYTES", 19)
     with pytest.raises(InputError, match=r"'train_images\[0\]' has 20 bytes; at most 19"):
         scan(tmp_path)
 
