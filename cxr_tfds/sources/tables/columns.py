@@ -51,11 +51,6 @@ def find_columns(table: Table, settings: ReaderSettings, files: SourceFiles) -> 
 
     A column that contains the names of images is the image column, even under another name.
 
-    Args:
-      table: The table.
-      settings: Names of columns; None to recognize them.
-      files: The images of the source.
-
     Raises:
       InputError: A named column does not exist, or a column cannot be recognized. The message lists
         the columns and proposes a command.
@@ -96,11 +91,7 @@ def is_image_column(name: str) -> bool:
 
 
 def find_column(table: Table, name: str) -> int:
-    """Returns the position of a column, whose name may differ in case.
-
-    Raises:
-      InputError: There is no such column, or there are several.
-    """
+    """Returns the position of the only column with this name, which may differ in case."""
     found = [i for i, column in enumerate(table.columns) if column == name] or [
         i for i, c in enumerate(table.columns) if c.casefold() == name.strip().casefold()
     ]

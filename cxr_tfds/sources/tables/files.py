@@ -51,10 +51,8 @@ class SourceFiles:
     def find(self, name: str, folder: str = "") -> list[int]:
         """Returns the positions of the files that a table means: one, unless the name is unclear.
 
-        Args:
-          name: Path from `clean_name`, below the source or `folder`, or the end of such a path;
-            with or without suffix.
-          folder: Folder of the table, below the source.
+        `name` is a path from `clean_name`, below the source or below the `folder` of the table, or
+        the end of such a path; with or without suffix.
         """
         for index in self._indexes:
             if found := index.find(name, folder):
@@ -154,11 +152,8 @@ def clean_name(cell: str, place: str) -> str:
 def walk_source(source: Path) -> Iterator[SourceFile]:
     """Yields the files of a source and of the archives in it, without junk and the archives.
 
-    A file in an archive is skipped if the folder has a file with the same path.
-
-    Raises:
-      MissingData: The source does not exist.
-      InputError: A folder is unreadable or contains itself, or a file is not a regular file.
+    A file in an archive is skipped if the folder has a file with the same path. Raises MissingData
+    if the source does not exist, and the errors of `walk_files`.
     """
     known: set[str] = set()
     for top in open_source(source, EXPECTED):

@@ -1,4 +1,7 @@
-"""Reads JSON lines, XLSX and Parquet into rows of text."""
+"""Reads JSON lines, XLSX and Parquet into rows of text.
+
+All functions raise InputError if the file is corrupt or the package that reads it is missing.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,7 @@ _CHUNK_ROWS = 1000
 
 
 def read_json_columns(lines: Iterator[str], name: str) -> list[str]:
-    """Returns the keys of all objects in a file with one JSON object in each line.
-
-    Raises:
-      InputError: A line is not a JSON object.
-    """
+    """Returns the keys of all objects in a file with one JSON object in each line."""
     columns: dict[str, None] = {}
     for _, values in _parse_json(lines, name):
         columns.update(dict.fromkeys(values))
@@ -57,9 +56,6 @@ def read_xlsx_rows(path: SourcePath, name: str, notes: list[str]) -> Rows:
     """Yields the rows of the first sheet that is not empty, with the values of formulas.
 
     A note names the sheet if there are several.
-
-    Raises:
-      InputError: The file is corrupt, or the package that reads it is missing.
     """
     openpyxl = _import_reader("openpyxl", name)
     with open_bytes(path) as file:
@@ -84,8 +80,7 @@ def read_xlsx_rows(path: SourcePath, name: str, notes: list[str]) -> Rows:
             book.close()
         except InputError:
             raise
-        # openpyxl documents no errors, and raises anything on corrupt XML.
-        except Exception as err:
+        except Exception as err:  # openpyxl documents none, and raises any on corrupt XML
             raise InputError(
                 f"{name} is a corrupt XLSX file. Copy it again, or save the table as CSV in UTF-8."
             ) from err
@@ -109,8 +104,7 @@ def _read_sheet(sheet: Any) -> Rows:
 def read_parquet_columns(path: SourcePath, name: str) -> list[str]:
     """Returns the columns of a Parquet file that have text, numbers or lists of them.
 
-    Columns of bytes and structures, such as encoded images, are ignored. Raises the errors of
-    `read_parquet_rows`.
+    Columns of bytes and structures, such as encoded images, are ignored.
     """
     with _open_parquet(path, name) as (table, types):
         checks = [types.is_binary, types.is_large_binary, types.is_struct, types.is_map]
@@ -118,11 +112,7 @@ def read_parquet_columns(path: SourcePath, name: str) -> list[str]:
 
 
 def read_parquet_rows(path: SourcePath, name: str, columns: Sequence[str]) -> Rows:
-    """Yields the rows of a Parquet file.
-
-    Raises:
-      InputError: The file is corrupt, or the package that reads it is missing.
-    """
+    """Yields the rows of a Parquet file as text."""
     with _open_parquet(path, name) as (table, _):
         rows = (
             list(map(_format_value, values))

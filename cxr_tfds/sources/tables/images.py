@@ -32,8 +32,7 @@ def combine_rows_of_images(
 ) -> dict[int, LabelledImage]:
     """Returns position to what the rows of the image state. The others are added to `left_out`.
 
-    Raises:
-      InputError: Rows contradict each other, and the settings do not leave such images out.
+    Raises InputError if rows contradict each other, and the settings do not leave such images out.
     """
     images: dict[int, LabelledImage] = {}
     conflicts: dict[str, str] = {}  # path to explanation

@@ -58,15 +58,13 @@ def read_state_columns(
     """Returns the meaning of rows with one column for each finding.
 
     Cells are 1, 0, -1 (uncertain) or empty (unknown), or true, false, yes, no. A column such as
-    "No Finding" is not a finding: if it is 1, the empty cells of the row mean absent.
+    "No Finding" is not a finding: if it is 1, the empty cells of the row mean absent. The setting
+    `classes` selects, renames and merges columns.
 
     Args:
       columns: Names of the columns.
       places: Distinct cells of the rows, to the table and line where they occur first.
-      settings: Its `classes` select, rename and merge columns.
-
-    Raises:
-      InputError: A cell has another value, or `classes` names an unknown column.
+      settings: How to read them.
     """
     negatives = _find_negatives(columns, settings)
     names = [name for name in columns if fold_name(name) not in negatives]
@@ -112,9 +110,6 @@ def read_label_column(
       counts: Distinct cells of the rows, and how many of these rows have an image.
       repeated: For each image with several rows, their different cells.
       settings: Its `classes` select, rename and merge labels.
-
-    Raises:
-      InputError: There are fewer than two classes, far too many, or the negative class is unclear.
     """
     parts = {cells: split_label(cells[0]) for cells in counts}
     if all(re.fullmatch(r"-?\d+(\.0+)?", part) for own in parts.values() for part in own):
@@ -203,10 +198,7 @@ def _check_names(names: Sequence[str], settings: ReaderSettings) -> None:
 def _group_classes(
     classes: Sequence[str] | Mapping[str, Sequence[str]] | None, names: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Returns class to labels of the table. Without `classes`, each label is a class.
-
-    Raises InputError if a class has no label of the table.
-    """
+    """Returns class to labels of the table. Without `classes`, each label is a class."""
     if not isinstance(classes, Mapping):
         classes = {name: [name] for name in (names if classes is None else classes)}
     known = set(map(fold_name, names))

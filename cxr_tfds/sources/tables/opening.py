@@ -87,11 +87,7 @@ def open_table(path: SourcePath, name: str = "", wanted: Sequence[str] = ()) -> 
 
 
 def read_list(path: SourcePath, name: str) -> list[tuple[int, str]]:
-    """Returns each line of a list that is not blank, and its number.
-
-    Raises:
-      InputError: The list is empty or not in UTF-8.
-    """
+    """Returns each line of a list that is not blank, and its number."""
     lines = enumerate(_read_lines(path, name), start=1)
     rows = [(number, text.strip()) for number, text in lines if text.strip()]
     if not rows:

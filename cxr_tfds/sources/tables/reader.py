@@ -96,12 +96,17 @@ def list_table_images(
     findings = [tables[0].columns[i] for i in columns[0].labels]
     labels = _read_labels(reader, groups, findings, settings)
     left_out = defaultdict(list, found.left_out)
-    left_out[MISSING] += _list_missing(reader, labels, settings)
+    left_out[MISSING] = [
+        f"{printable(row.name) or '(empty)'} ({row.place})"
+        for row in reader.missing
+        if settings.classes is None or labels.meanings[row.label].reason != NOT_SELECTED
+    ]
+    _check_missing(MISSING, left_out[MISSING], settings)
     images = combine_rows_of_images(groups, labels, files, settings, left_out)
     left_out[NO_ROW] += [file.inner_path for i, file in enumerate(files) if i not in groups]
     if found.lists:
-        splits, missing = match_lists(found.lists, reader, files, settings)
-        left_out[MISSING_LINES] += missing
+        splits, left_out[MISSING_LINES] = match_lists(found.lists, reader, files)
+        _check_missing(MISSING_LINES, left_out[MISSING_LINES], settings)
         split_notes: list[str] = []
     else:
         splits, split_notes = read_splits(images, settings)
@@ -219,20 +224,13 @@ def _read_labels(
     return read_label_column(counts, repeated, settings)
 
 
-def _list_missing(reader: RowReader, labels: Labels, settings: ReaderSettings) -> list[str]:
-    """Returns the rows whose image does not exist, or raises InputError."""
-    names = [
-        f"{printable(row.name) or '(empty)'} ({row.place})"
-        for row in reader.missing
-        if settings.classes is None or labels.meanings[row.label].reason != NOT_SELECTED
-    ]
+def _check_missing(reason: str, names: Sequence[str], settings: ReaderSettings) -> None:
     if names and settings.on_missing == "error":
         raise InputError(
-            f"{len(names):,} rows whose image does not exist:\n  {join_names(names, NEW_ROW)}\n"
-            "Add the images, or leave such rows out: --config "
+            f"{len(names):,} {reason}:\n  {join_names(names, NEW_ROW)}\n"
+            f"Add the images, or leave such {reason.split()[0]} out: --config "
             f"{propose_config(settings, on_missing='leave_out')}"
         )
-    return names
 
 
 def _describe_table(table: Table, columns: Columns) -> str:

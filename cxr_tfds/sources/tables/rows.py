@@ -54,16 +54,9 @@ class RowReader:
         self._texts: dict[Any, Any] = {}
 
     def read(self, table: Table, columns: Columns, folder: str, split: str) -> None:
-        """Reads a table.
+        """Reads a table in a `folder` of the source, all of a `split` unless it is "".
 
-        Args:
-          table: The table.
-          columns: Its columns.
-          folder: Folder of the table below the source.
-          split: Split of all rows; "" to read the column.
-
-        Raises:
-          InputError: A path leads out of the source, or two images match a row.
+        Raises InputError if a path leads out of the source, or two images match a row.
         """
         optional = [i for i in (columns.patient, columns.split) if i is not None]
         has_patient, has_split = columns.patient is not None, columns.split is not None
@@ -112,8 +105,7 @@ class RowReader:
     def find_listed(self, name: str, folder: str, place: str) -> int | None:
         """Returns the position of an image, -1 if it does not exist, None if it is left out.
 
-        Raises:
-          InputError: The path leads out of the source, or two images match.
+        Raises InputError if the path leads out of the source, or two images match.
         """
         position, is_loose = self._find(name, folder, place)
         self._check()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, join_names
-from cxr_tfds.sources.settings import ReaderSettings, propose_config
+from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.tables.columns import is_image_column
 from cxr_tfds.sources.tables.files import SourceFile
 from cxr_tfds.sources.tables.images import LabelledImage
@@ -17,12 +17,10 @@ from cxr_tfds.sources.tables.rows import RowReader
 def read_splits(
     images: Mapping[int, LabelledImage], settings: ReaderSettings
 ) -> tuple[dict[int, str], list[str]]:
-    """Returns position to split, from the table, and notes; nothing without splits.
+    """Returns position to split, "" where the table has none, and notes.
 
-    Images whose split is empty get "".
-
-    Raises:
-      InputError: The column that the user named has a value that is not a split.
+    Returns nothing if the table has no splits. Raises InputError if the column that the user named
+    has a value that is not a split.
     """
     texts = sorted({image.split for image in images.values()} - {""})
     splits = {text: _parse_split(text) for text in texts}
@@ -46,21 +44,11 @@ def _parse_split(text: str) -> str:
 
 
 def match_lists(
-    lists: Mapping[str, SourceFile],
-    reader: RowReader,
-    files: Sequence[SourceFile],
-    settings: ReaderSettings,
+    lists: Mapping[str, SourceFile], reader: RowReader, images: Sequence[SourceFile]
 ) -> tuple[dict[int, str], list[str]]:
     """Returns position of the image to split, and the listed names without an image.
 
-    Args:
-      lists: Split to the list of its images.
-      reader: Finds the images.
-      files: The images.
-      settings: What to do with names without an image.
-
-    Raises:
-      InputError: An image is in two lists, or a name has no image or several.
+    Raises InputError if an image is in two lists, or several images match a name.
     """
     splits: dict[int, str] = {}
     twice: list[str] = []
@@ -74,18 +62,12 @@ def match_lists(
                 continue
             if position >= 0:
                 if splits.setdefault(position, split) != split:
-                    twice.append(f"{files[position].inner_path}: {splits[position]}, {split}")
+                    twice.append(f"{images[position].inner_path}: {splits[position]}, {split}")
             elif number > lines[0][0] or not is_image_column(text):  # no header
                 missing.append(f"{text} ({place})")
     if twice:
         raise InputError(
             f"{len(twice):,} images in two lists of split_lists:\n  {join_names(twice, NEW_ROW)}\n"
             "Remove each from one of the lists."
-        )
-    if missing and settings.on_missing == "error":
-        raise InputError(
-            f"{len(missing):,} lines of split_lists whose image does not exist:\n  "
-            f"{join_names(missing, NEW_ROW)}\nAdd the images, or leave such lines out: --config "
-            f"{propose_config(settings, on_missing='leave_out')}"
         )
     return splits, missing

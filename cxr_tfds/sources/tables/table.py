@@ -41,8 +41,7 @@ class Table:
     def read_columns(self, positions: Sequence[int]) -> Rows:
         """Yields the line of each row that is not blank, and its cells in some of the columns.
 
-        Raises:
-          InputError: A row has more cells than the table has columns.
+        Raises InputError if a row has more cells than the table has columns.
         """
         width = len(self.columns)
         for line, row in self.read_rows():
@@ -66,11 +65,7 @@ def is_blank(row: Sequence[str]) -> bool:
 
 
 def open_bytes(path: SourcePath) -> BinaryIO:
-    """Opens a file of a source, decompressed if its name ends with ".gz".
-
-    Raises:
-      InputError: The file cannot be read.
-    """
+    """Opens a file of a source, decompressed if its name ends with ".gz"."""
     try:
         file: BinaryIO
         file = io.BytesIO(path.read_bytes()) if isinstance(path, ArchivePath) else path.open("rb")
