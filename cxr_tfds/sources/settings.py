@@ -47,7 +47,7 @@ class ReaderSettings:
         class folders.
       image: Column with the path or name of the image. None recognizes it by its name.
       label: Column with the class; several findings in a cell are separated by "|". A list of
-        columns has one finding each, of which an image may have several. None recognizes it.
+        columns has one finding each, and an image may have several. None recognizes it.
       split_column: Column with the split.
       split_lists: Split to the text file that lists its images, such as
         `{"train": "train_val_list.txt", "test": "test_list.txt"}`.
