@@ -60,14 +60,21 @@ def find_columns(table: Table, settings: ReaderSettings, files: SourceFiles) -> 
     def find(role: str, excluded: Collection[int | None] = ()) -> int | None:
         if name := getattr(settings, role):
             return find_column(table, name)
-        if role == "image":
-            column = _find_image_column(table, files)
-        else:
-            column = _recognize(table, settings, role, excluded)
-        if column is not None:
-            word = role.removesuffix("_column")
-            notes.append(f"{word} in the column {table.columns[column]!r}")
-        return column
+        found = (
+            _find_image_columns(table, files)
+            if role == "image"
+            else [i for i in _find_named(table, role) if i not in excluded]
+        )
+        if len(found) > 1 and role == "patient":
+            names = [table.columns[i] for i in found]
+            raise InputError(
+                f"{table.name}: which of the columns {join_names(names)} has the patient? "
+                f"Name it: --config {propose_config(settings, patient=names[0])}"
+            )
+        if len(found) != 1:
+            return None
+        notes.append(f"{role.removesuffix('_column')} in the column {table.columns[found[0]]!r}")
+        return found[0]
 
     image = find("image")
     if isinstance(settings.label, list | tuple):
@@ -106,15 +113,18 @@ def find_column(table: Table, name: str) -> int:
     raise InputError(f"{table.name}{kind}: no such column. {did_you_mean(name, columns)}")
 
 
-def _find_image_column(table: Table, files: SourceFiles) -> int | None:
-    named = [i for i, name in enumerate(table.columns) if is_image_column(name)]
-    with_images = [i for i in named if _share_of_images(table, i, files)]
-    if not with_images:
-        # RSNA names its images after the patients. Other tables have names of their own.
-        columns = range(len(table.columns))
-        with_images = [i for i in columns if _share_of_images(table, i, files) >= 0.5]
-    found = with_images or named
-    return found[0] if len(found) == 1 else None
+def _find_named(table: Table, role: str) -> list[int]:
+    return [i for i, name in enumerate(table.columns) if _normalize(name) in _NAMES[role]]
+
+
+def _find_image_columns(table: Table, files: SourceFiles) -> list[int]:
+    named = _find_named(table, "image")
+    # RSNA names its images after the patients. Other tables have names of their own.
+    return (
+        [i for i in named if _share_of_images(table, i, files)]
+        or [i for i in range(len(table.columns)) if _share_of_images(table, i, files) >= 0.5]
+        or named
+    )
 
 
 def _share_of_images(table: Table, column: int, files: SourceFiles) -> float:
@@ -128,23 +138,6 @@ def _share_of_images(table: Table, column: int, files: SourceFiles) -> float:
             continue
         found += bool(files.find(name) or files.find_loosely(name))
     return found / max(len(values), 1)
-
-
-def _recognize(
-    table: Table, settings: ReaderSettings, role: str, excluded: Collection[int | None]
-) -> int | None:
-    found = [
-        i
-        for i, name in enumerate(table.columns)
-        if _normalize(name) in _NAMES[role] and i not in excluded
-    ]
-    if len(found) > 1 and role == "patient":
-        names = [table.columns[i] for i in found]
-        raise InputError(
-            f"{table.name}: which of the columns {join_names(names)} has the patient? "
-            f"Name it: --config {propose_config(settings, patient=names[0])}"
-        )
-    return found[0] if len(found) == 1 else None
 
 
 def _normalize(column: str) -> str:

@@ -77,7 +77,6 @@ def read_xlsx_rows(path: SourcePath, name: str, notes: list[str]) -> Rows:
                     yield first
                     yield from rows
                     break
-            book.close()
         except InputError:
             raise
         except Exception as err:  # openpyxl documents none, and raises any on corrupt XML
@@ -131,9 +130,7 @@ def _open_parquet(path: SourcePath, name: str) -> Iterator[tuple[Any, Any]]:
         try:
             yield parquet.ParquetFile(file), arrow.types
         except (OSError, arrow.ArrowException) as err:
-            raise InputError(
-                f"{name} is a corrupt Parquet file. Copy or download it again."
-            ) from err
+            raise InputError(f"{name} is a corrupt Parquet file. Copy it again.") from err
 
 
 def _import_reader(module: str, name: str) -> Any:

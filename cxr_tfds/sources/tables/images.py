@@ -55,14 +55,13 @@ def combine_rows_of_images(
         else:
             images[position] = LabelledImage(meaning, patient, split)
     if conflicts and settings.on_conflict == "error":
-        hint = ""
-        if settings.repeated_rows == "same":
-            config = propose_config(settings, repeated_rows="any")
-            hint = f"\nOr take a finding as present if any row states it: --config {config}"
+        config = propose_config(settings, repeated_rows="any")
+        hint = f"\nOr take a finding as present if any row states it: --config {config}"
         raise InputError(
             f"{len(conflicts):,} {CONFLICT}:\n  {join_names(list(conflicts.values()), NEW_ROW)}\n"
             "Correct the rows, or leave such images out: --config "
-            f"{propose_config(settings, on_conflict='leave_out')}{hint}"
+            f"{propose_config(settings, on_conflict='leave_out')}"
+            f"{hint if settings.repeated_rows == 'same' else ''}"
         )
     left_out.setdefault(CONFLICT, []).extend(conflicts)
     return images
@@ -93,9 +92,8 @@ def _describe_conflict(rows: Sequence[Row]) -> str:
     """Returns the first row of each different statement."""
     first: dict[tuple[object, ...], str] = {}
     for row in rows:
-        texts = [" ".join(filter(None, row.label)) or "(empty)"]
-        texts += [f"patient {row.patient}"] if row.patient else []
-        texts += [f"split {row.split}"] if row.split else []
-        key = (row.label, row.patient, row.split)
-        first.setdefault(key, f"{', '.join(texts)} ({row.place})")
+        text = " ".join(filter(None, row.label)) or "(empty)"
+        text += f", patient {row.patient}" * bool(row.patient)
+        text += f", split {row.split}" * bool(row.split)
+        first.setdefault((row.label, row.patient, row.split), f"{text} ({row.place})")
     return join_names(list(first.values()), "; ")

@@ -80,11 +80,9 @@ def read_state_columns(
             states = [State.ABSENT if state == State.UNKNOWN else state for state in states]
         found = (min((states[i] for i in own), key=_ORDER_OF_FINDINGS.index) for own in merged)
         meanings[cells] = Meaning(states=tuple(found))
-    notes = []
-    if negatives:
-        left = join_names([columns[positions[key]] for key in negatives])
-        notes.append(f"{left} is not a finding: if it is 1, empty cells mean absent.")
-    return Labels(tuple(groups), True, meanings, notes)
+    left = join_names([columns[positions[key]] for key in negatives])
+    note = f"{left} is not a finding: if it is 1, empty cells mean absent."
+    return Labels(tuple(groups), True, meanings, [note] if negatives else [])
 
 
 def _parse_state(cell: str, column: str, place: str) -> State:
@@ -183,9 +181,8 @@ def _check_names(names: Sequence[str], settings: ReaderSettings) -> None:
         raise InputError("No image has a label. Give another column as label.")
     if len(names) > _MAX_CLASSES:
         raise InputError(
-            f"The label column has {len(names):,} different values, such as "
-            f"{join_names(names[:3])}. "
-            f"Expected classes, at most {_MAX_CLASSES:,}. Give another column as label."
+            f"The label column has {len(names):,} different values, such as {join_names(names[:3])}"
+            f". Expected classes, at most {_MAX_CLASSES:,}. Give another column as label."
         )
     if settings.classes is None and "-1" in names and {*names} <= {"-1", "0", "1"}:
         raise InputError(
@@ -218,10 +215,9 @@ def _has_several(
     settings: ReaderSettings,
 ) -> bool:
     """Returns whether a row, or the rows of an image together, have several findings."""
-    if any(len(own) > 1 for own in keys.values()):
-        return True
-    return settings.repeated_rows == "any" and any(
-        len({key for cells in own for key in keys[cells]} - negatives) > 1 for own in repeated
+    together = repeated if settings.repeated_rows == "any" else ()
+    return any(len(own) > 1 for own in keys.values()) or any(
+        len({key for cells in own for key in keys[cells]} - negatives) > 1 for own in together
     )
 
 

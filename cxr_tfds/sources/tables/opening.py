@@ -6,8 +6,8 @@ large table needs little memory.
 
 from __future__ import annotations
 
-import codecs
 import csv
+import functools
 import io
 import itertools
 from collections import Counter
@@ -37,7 +37,6 @@ _MAGIC = {  # first bytes to format
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-_JSON = {".json", ".jsonl", ".ndjson"}
 _MAGIC_BYTES = 4096
 _WHITESPACE = ""
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}  # of a table with one column
@@ -61,8 +60,6 @@ def open_table(path: SourcePath, name: str = "", wanted: Sequence[str] = ()) -> 
     with open_bytes(path) as file:
         head = file.read(_MAGIC_BYTES)
     suffix = PurePath(path.name.casefold().removesuffix(".gz")).suffix
-    if not head.removeprefix(codecs.BOM_UTF8).strip():
-        raise InputError(f"{name} is empty. Expected a table with a header and rows.")
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
     if kind == "xls":
         raise InputError(f"{name} is an old Excel file (XLS). Save it as XLSX, or as CSV in UTF-8.")
@@ -75,15 +72,13 @@ def open_table(path: SourcePath, name: str = "", wanted: Sequence[str] = ()) -> 
         return _make_table(name, lambda: read_parquet_rows(path, name, columns), columns)
     if kind == "xlsx":
         notes: list[str] = []
-        return _make_table(name, lambda: read_xlsx_rows(path, name, notes), None, wanted, notes)
-    if suffix in _JSON:
-        columns = read_json_columns(_read_lines(path, name), name)
-        return _make_table(
-            name, lambda: read_json_rows(_read_lines(path, name), name, columns), columns
-        )
-    lines = list(itertools.islice(_read_lines(path, name), SAMPLE_ROWS))
-    delimiter = _find_delimiter(lines, suffix)
-    return _make_table(name, lambda: _parse_lines(path, name, delimiter), None, wanted)
+        return _make_table(name, lambda: read_xlsx_rows(path, name, notes), (), wanted, notes)
+    read_lines = functools.partial(_read_lines, path, name)
+    if suffix in (".json", ".jsonl", ".ndjson"):
+        columns = read_json_columns(read_lines(), name)
+        return _make_table(name, lambda: read_json_rows(read_lines(), name, columns), columns)
+    delimiter = _find_delimiter(list(itertools.islice(read_lines(), SAMPLE_ROWS)), suffix)
+    return _make_table(name, lambda: _parse_lines(read_lines(), name, delimiter), (), wanted)
 
 
 def read_list(path: SourcePath, name: str) -> list[tuple[int, str]]:
@@ -98,19 +93,19 @@ def read_list(path: SourcePath, name: str) -> list[tuple[int, str]]:
 def _make_table(
     name: str,
     read_rows: Callable[[], Rows],
-    columns: Sequence[str] | None,
+    columns: Sequence[str],
     wanted: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Table:
     """Returns a table; without `columns` the first row is the header, unless it is data."""
     rows = [row for _, row in itertools.islice(read_rows(), SAMPLE_ROWS + 1)]
-    if not rows and columns is None:
+    if not rows and not columns:
         raise InputError(f"{name} is empty. Expected a table with a header and rows.")
-    has_header = columns is None and _is_header(rows[0], wanted)
-    is_numbered = columns is None and not has_header
+    has_header = not columns and _is_header(rows[0], wanted)
+    is_numbered = not columns and not has_header
     if has_header:
         columns = [cell.strip() for cell in rows.pop(0)]
-    elif columns is None:
+    elif is_numbered:
         columns = [str(i + 1) for i in range(max(map(len, rows)))]
     if not rows:
         raise InputError(
@@ -130,9 +125,8 @@ def _make_table(
 def _is_header(row: Sequence[str], wanted: Sequence[str]) -> bool:
     """Returns whether a first row has names of columns rather than the name of an image."""
     cells = [cell.strip() for cell in row]
-    if any(PurePath(cell).suffix.casefold() in SUFFIXES for cell in cells):
-        return False
-    return not any(name.isdecimal() and name not in cells for name in wanted)
+    has_image = any(PurePath(cell).suffix.casefold() in SUFFIXES for cell in cells)
+    return not has_image and all(name in cells or not name.isdecimal() for name in wanted)
 
 
 def _find_delimiter(lines: Sequence[str], suffix: str) -> str:
@@ -151,8 +145,7 @@ def _find_delimiter(lines: Sequence[str], suffix: str) -> str:
     return found or _DELIMITERS.get(suffix, _WHITESPACE)
 
 
-def _parse_lines(path: SourcePath, name: str, delimiter: str) -> Rows:
-    lines = _read_lines(path, name)
+def _parse_lines(lines: Iterator[str], name: str, delimiter: str) -> Rows:
     if delimiter == _WHITESPACE:
         yield from ((i, line.split()) for i, line in enumerate(lines, 1) if line.strip())
         return
@@ -175,10 +168,7 @@ def _parse_lines(path: SourcePath, name: str, delimiter: str) -> Rows:
 
 
 def _read_lines(path: SourcePath, name: str) -> Iterator[str]:
-    with (
-        open_bytes(path) as file,
-        io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
-    ):
+    with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as text:
         try:
             yield from text
         except UnicodeDecodeError:

@@ -78,8 +78,8 @@ def list_table_images(
     source = Path(source)
     found = _find_files(source, settings)
     files = found.images.files
-    names = [settings.image, settings.patient, settings.split_column]
-    names += [settings.label] if isinstance(settings.label, str) else settings.label or ()
+    label_columns = [settings.label] if isinstance(settings.label, str) else settings.label or ()
+    names = [settings.image, settings.patient, settings.split_column, *label_columns]
     wanted = [name for name in names if name]
     tables = [open_table(file.path, file.inner_path, wanted) for _, file in found.tables]
     tables = [edit(table) for table in tables] if edit else tables

@@ -62,7 +62,7 @@ class RowReader:
         has_patient, has_split = columns.patient is not None, columns.split is not None
         share = self._texts.setdefault
         unique_names = self._images.unique_names
-        first_label = 1 + len(optional)
+        split_cell = len(optional)
         for line, cells in table.read_columns([columns.image, *optional, *columns.labels]):
             name = cells[0]
             rows, image, is_loose = self.rows, unique_names.get(name), False
@@ -71,18 +71,12 @@ class RowReader:
                 if image is None:
                     continue
                 rows = self._loose if is_loose else self.missing if image == _MISSING else rows
-            label = tuple(cells[first_label:])
-            rows.append(
-                Row(
-                    table.name,
-                    line,
-                    image,
-                    "" if rows is self.rows else name,
-                    share(label, label),
-                    share(cells[1], cells[1]) if has_patient else "",
-                    share(cells[first_label - 1], cells[first_label - 1]) if has_split else split,
-                )
-            )
+            label = tuple(cells[split_cell + 1 :])
+            patient = share(cells[1], cells[1]) if has_patient else ""
+            own_split = share(cells[split_cell], cells[split_cell]) if has_split else split
+            kept_name = "" if rows is self.rows else name
+            label = share(label, label)
+            rows.append(Row(table.name, line, image, kept_name, label, patient, own_split))
         self._check()
 
     def accept_loose_matches(self) -> None:
