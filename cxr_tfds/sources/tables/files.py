@@ -28,11 +28,7 @@ class SourceFile(NamedTuple):
 
 
 class SourceFiles:
-    """Files of a source, found by the paths and names in a table.
-
-    Attributes:
-      files: All files, sorted by path.
-    """
+    """Files of a source, sorted by path, and found by the paths and names in a table."""
 
     def __init__(self, files: Sequence[SourceFile]) -> None:
         self.files = sorted(files, key=lambda file: file.inner_path)

@@ -59,12 +59,8 @@ def read_state_columns(
 
     Cells are 1, 0, -1 (uncertain) or empty (unknown), or true, false, yes, no. A column such as
     "No Finding" is not a finding: if it is 1, the empty cells of the row mean absent. The setting
-    `classes` selects, renames and merges columns.
-
-    Args:
-      columns: Names of the columns.
-      places: Distinct cells of the rows, to the table and line where they occur first.
-      settings: How to read them.
+    `classes` selects, renames and merges columns. `places` has the distinct cells of the rows, and
+    the table and line where they occur first.
     """
     negatives = _find_negatives(columns, settings)
     names = [name for name in columns if fold_name(name) not in negatives]

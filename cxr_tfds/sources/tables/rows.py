@@ -33,18 +33,13 @@ class Row(NamedTuple):
 
 
 class RowReader:
-    """Reads tables and finds the images of their rows.
-
-    Attributes:
-      rows: The rows whose image exists.
-      missing: The rows whose image does not exist.
-    """
+    """Reads tables and finds the images of their rows."""
 
     def __init__(
         self, images: SourceFiles, excluded: SourceFiles, settings: ReaderSettings
     ) -> None:
-        self.rows: list[Row] = []
-        self.missing: list[Row] = []
+        self.rows: list[Row] = []  # whose image exists
+        self.missing: list[Row] = []  # whose image does not exist
         self._images = images
         self._excluded = excluded
         self._settings = settings
