@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.reading import POLICIES, Shard
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
 from cxr_tfds.sources.settings import ReaderSettings
@@ -24,6 +23,7 @@ RECORD_BYTES = 16  # the length and checksums of a TFRecord, without its content
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _FITTED_SIZE = 224  # of source files, unless another size is requested
 _NO_FINDING, _STATES = "none", "states"
+_GREY_LEVELS = ("bits", "window", "percentile", "grey_range")  # see `GreyLevels.from_metadata`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,8 @@ class BuiltDataset:
       encoded: Whether it stores source files (config `original`), which are fitted when read.
       findings: Names of the findings, such as bacteria and virus, which are finer than the labels;
         empty if it has none.
-      grey_levels: How values of more than 8 bits became grey values.
+      grey_levels: How values of more than 8 bits became grey values, see
+        `cxr_tfds.imaging.grey_levels.GreyLevels.to_metadata`.
       target: The field read as the label: "label", "finding" or, for several findings, "states".
       uncertain: What an uncertain finding is trained as: "ignore", "positive" or "negative".
       unknown: What an unknown finding means in every split: "ignore", "positive" or "negative".
@@ -57,7 +58,7 @@ class BuiltDataset:
     shard_sizes: dict[str, list[int]]
     encoded: bool = False
     findings: tuple[str, ...] = ()
-    grey_levels: GreyLevels = dataclasses.field(default_factory=GreyLevels)
+    grey_levels: dict[str, Any] = dataclasses.field(default_factory=dict)
     target: str = "label"
     uncertain: str = "ignore"
     unknown: str = "ignore"
@@ -284,7 +285,7 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
         shard_sizes={split: list(splits[split].shard_lengths) for split in splits},
         encoded=encoded,
         findings=tuple(info.features["finding"].names) if "finding" in info.features else (),
-        grey_levels=GreyLevels.from_metadata(metadata),
+        grey_levels={name: metadata[name] for name in _GREY_LEVELS if name in metadata},
         target=_STATES if metadata.get("several_findings") else "label",
         reader={
             field.name: metadata[field.name]

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import radiograph
 from cxr_tfds.parallel import all_cores
 from cxr_tfds.reading import POLICIES
@@ -65,9 +66,9 @@ def image_function(
 def fit_files(files: Iterable[bytes], dataset: BuiltDataset) -> np.ndarray:
     """Returns N source files as uint8 (N, S, S, C), fitted by `radiograph` on all cores."""
     size, _, channels = dataset.shape
+    levels = GreyLevels.from_metadata(dataset.grey_levels)
 
     def fit(data: bytes) -> np.ndarray:
-        levels = dataset.grey_levels
         return radiograph(data, size, fit=dataset.fit, channels=channels, levels=levels).pixels
 
     return np.stack(list(_pool().map(fit, files)))

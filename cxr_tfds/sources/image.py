@@ -13,7 +13,7 @@ from cxr_tfds.sources.paths import join_names
 class State(enum.IntEnum):
     """What a source states about one finding of an image.
 
-    The numbers are those of CheXpert's tables (https://arxiv.org/abs/1901.07031, section 2), where
+    The numbers are used in CheXpert's tables (https://arxiv.org/abs/1901.07031, section 2), where
     an empty cell means that the report does not mention the finding.
     """
 
@@ -61,7 +61,7 @@ class Listing(NamedTuple):
         names of the findings, in the order of `SourceImage.states`.
       findings: Names that `SourceImage.finding` may have; empty if they are the classes.
       has_splits: Whether the source has splits of its own.
-      several_findings: Whether `classes` are findings, of which an image may have several.
+      several_findings: Whether `classes` are findings and an image may have several.
       left_out: Reason to the files that the source contains but the listing does not.
       notes: Further remarks for the build report.
     """

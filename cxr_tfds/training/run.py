@@ -240,7 +240,7 @@ def _run_config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> 
         labels=dataset.labels,
         shape=dataset.shape,
         fit=dataset.fit,
-        grey_levels=dataset.grey_levels.to_metadata(),
+        grey_levels=dataset.grey_levels,
         precision=policy,
         task=dataset.task,
         environment=versions | {name: importlib.metadata.version(name) for name in _PACKAGES},

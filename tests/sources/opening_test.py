@@ -108,7 +108,14 @@ def test_recognizes_archives_by_content(
 @each_way
 @pytest.mark.parametrize(
     "content",
-    [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\7", b"", gzip.compress(b"a,b\n", mtime=0), b"\x1f\x8b", b"\x89PNG"],
+    [
+        b"7z\xbc\xaf\x27\x1c",
+        b"Rar!\x1a\7",
+        b"",
+        gzip.compress(b"a,b\n", mtime=0),
+        b"\x1f\x8b",
+        b"\x89PNG",
+    ],
 )
 def test_names_the_accepted_archives(content: bytes, scan: Scan, tmp_path: Path) -> None:
     path = tmp_path / "images.7z"
