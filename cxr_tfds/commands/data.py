@@ -85,7 +85,12 @@ def summary(
             raise InputError(
                 f"{source} is a built dataset. For --plot, give the source it was built from."
             )
-        report = json.loads((source / JSON_FILE).read_text(encoding="utf-8"))
+        try:
+            report = json.loads((source / JSON_FILE).read_text(encoding="utf-8"))
+        except ValueError as err:
+            raise InputError(
+                f"{source / JSON_FILE} is corrupt: {err}. Build the dataset again with --overwrite."
+            ) from err
         click.echo(json.dumps(report, indent=2) if as_json else format_report(report))
         return
     scanned = _scan(source, dataset, config)

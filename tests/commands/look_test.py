@@ -308,3 +308,11 @@ def test_preview_refuses_other_formats(odd: Path, tmp_path: Path) -> None:
     done = run("preview", odd, "--out", tmp_path / "x.pdf")
     assert done.exit_code == 2
     assert "has the suffix '.pdf'; expected .png or .html" in done.stderr
+
+
+def test_summary_names_a_corrupt_build_report(tmp_path: Path) -> None:
+    (tmp_path / "build_report.json").write_text("{", encoding="utf-8")
+    done = run("summary", tmp_path)
+    assert done.exit_code == 1
+    assert "build_report.json is corrupt" in done.stderr
+    assert "--overwrite" in done.stderr
