@@ -206,9 +206,8 @@ def test_reports_missing_data(place: str | None, found: str, tmp_path: Path) -> 
     with pytest.raises(MissingData) as caught:
         build(Builder, None if place is None else looked_in, tmp_path / "data")
     message = str(caught.value)
-    assert message.startswith(
-        f"No radiographs in {looked_in}\n{found}\nExpected layout:\n  chest_xray/train/"
-    )
+    assert message.startswith(f"No radiographs in {looked_in}\n{found}")
+    assert "\nExpected layout:\n  chest_xray/train/" in message
     assert f"\n\n{GET_THE_DATA}" in message
     assert (
         "tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER" in message

@@ -93,7 +93,8 @@ def scan(source: Path, **settings: Any) -> tuple[dict[str, str], list[str]]:
         builder = Builder(
             data_dir=data_dir, config=CovidChestxrayConfig(**({"name": "mine"} | settings))
         )
-        return {image.image_id: image.label for image in builder.scan(source)}, builder.notes
+        listing = builder.scan(source)
+        return {image.image_id: image.label for image in listing.images}, list(listing.notes)
 
 
 def test_stores_the_images(source: Path, records: Records) -> None:
@@ -321,6 +322,6 @@ def test_readme_counts_match_the_real_collection(shared_data: Path) -> None:
 
 def test_readme_warns_of_the_shortcut() -> None:
     assert (
-        "accuracy\nfalls from 92 % to 51 % when the normals are adults"
+        "accuracy\nfalls from 92% to 51% when the normals are adults"
         in Builder.get_metadata().description
     )

@@ -187,6 +187,8 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         listing = self._find_images(dl_manager)
         self.CLASSES = listing.classes
         self.FINDINGS = type(self).FINDINGS or listing.findings
+        reader = self.builder_config.reader_settings(self.READER)
+        self.info.metadata["reader"] = reader.to_config()
         self.info.metadata["several_findings"] = listing.several_findings
         if not self.FINDINGS:
             labelled = [image._replace(finding=image.label or None) for image in listing.images]

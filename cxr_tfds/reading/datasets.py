@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading import POLICIES, Shard
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
-from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.task import Task
 
 if TYPE_CHECKING:
@@ -287,11 +286,7 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
         findings=tuple(info.features["finding"].names) if "finding" in info.features else (),
         grey_levels={name: metadata[name] for name in _GREY_LEVELS if name in metadata},
         target=_STATES if metadata.get("several_findings") else "label",
-        reader={
-            field.name: metadata[field.name]
-            for field in dataclasses.fields(ReaderSettings)
-            if metadata.get(field.name) is not None
-        },
+        reader=metadata.get("reader", {}),
     )
 
 

@@ -97,6 +97,19 @@ class ReaderSettings:
                     f"{name}={getattr(self, name)!r} is not a regular expression: {err}."
                 ) from err
 
+    def to_config(self) -> dict[str, Any]:
+        """Returns the settings that differ from their defaults, as JSON holds them."""
+        config = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Mapping):
+                value = dict(value)
+            elif isinstance(value, tuple):
+                value = list(value)
+            if value != field.default and value != []:
+                config[field.name] = value
+        return config
+
     def _check_classes(self) -> None:
         classes = self.classes
         if isinstance(classes, Mapping):
@@ -155,11 +168,7 @@ class ReaderSettings:
 
 def propose_config(settings: ReaderSettings, **changes: object) -> str:
     """Returns the settings with some changes, quoted for the option `--config`."""
-    config: dict[str, object] = {"name": "224-mine"}
-    for field in dataclasses.fields(settings):
-        value = changes.get(field.name, getattr(settings, field.name))
-        if value != field.default:
-            config[field.name] = dict(value) if isinstance(value, Mapping) else value
+    config = {"name": "224-mine"} | settings.to_config() | changes
     return shlex.quote(json.dumps(config, ensure_ascii=False))
 
 

@@ -13,7 +13,7 @@ from cxr_tfds.building.fitting import FitSettings, fit_file
 from cxr_tfds.building.shortcuts import AUC_LIMIT, MIN_IMAGES, find_shortcuts, tabulate_pixels
 from cxr_tfds.imaging.pixels import Radiograph
 
-PIXELS = (90.0, 50.0, 20.0, 3.0, 0.1, 0.1, 250)
+PIXELS = (90.0, 50.0, 20.0, 3.0, 0.1, 0.1, "", 250)
 PLAIN = FileStats(0, 0, 10_000, 100, 100, "JPEG", "L", 75, *PIXELS)  # 1 byte per pixel
 CLASSES = ("NORMAL", "PNEUMONIA")
 Change = Callable[[FileStats, int], FileStats]
