@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from typing import NamedTuple
 
+import numpy as np
+
 from cxr_tfds.imaging.jpeg import jpeg_quality
 from cxr_tfds.imaging.pixels import Radiograph
 
@@ -35,18 +37,18 @@ class FileStats(NamedTuple):
         """Returns the statistics of the file that `image` was decoded from."""
         quality = jpeg_quality(image.quantization) if len(image.quantization) else None
         size = (image.file_size, image.height, image.width)
-        pixels = compute_checksum(image.pixels.tobytes())
-        file = cls(image.checksum, pixels, *size, image.format, image.mode, quality)
+        file = cls(image.checksum, image.pixel_checksum, *size, image.format, image.mode, quality)
         measured = image.statistics._asdict() if image.statistics else {}
         return file._replace(**measured, grey_levels=image.grey_levels)
 
 
-def compute_checksum(data: bytes) -> int:
+def compute_checksum(data: bytes | np.ndarray) -> int:
     """Returns 64 bits: the CRC-32 of each half of a file.
 
     The checksum finds copies; it does not guard against forgery. SHA-256 takes twice as long with
     hardware support (0.11 ms of the 3 ms for a 200 KB image; x86-64, 2026-11) and several times as
     long without.
     """
-    view, half = memoryview(data), len(data) // 2
+    view = memoryview(data).cast("B")  # type: ignore[arg-type]
+    half = len(view) // 2
     return zlib.crc32(view[:half]) << 32 | zlib.crc32(view[half:])

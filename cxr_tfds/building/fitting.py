@@ -68,6 +68,7 @@ def fit_file(file: SourcePath | bytes | BadImage, settings: FitSettings) -> Deco
     return image._replace(
         file_size=len(data),
         checksum=compute_checksum(data),
+        pixel_checksum=compute_checksum(image.pixels),
         source=data if settings.size is None else b"",
         statistics=PixelStats.from_pixels(image.pixels),
     )

@@ -10,6 +10,7 @@ from PIL import Image
 _BORDER_SHARE = 0.05  # of each side
 _EXTREME = 5  # grey values of the lowest and of the highest 2 % of the range: 0 to 5, 250 to 255
 _VALUES = np.arange(256)
+_SQUARES = _VALUES**2
 HASH_SIDE = 16
 
 
@@ -28,16 +29,17 @@ class PixelStats(NamedTuple):
     def from_pixels(cls, pixels: np.ndarray) -> PixelStats:
         """Returns the statistics of uint8 (S, S, C) pixels; only the first channel is used."""
         grey = np.ascontiguousarray(pixels[..., 0])
-        counts = np.array(Image.fromarray(grey).histogram())  # 4 times faster than bincount
+        image = Image.fromarray(grey)
+        counts = np.array(image.histogram())  # faster than bincount
         total = int(counts @ _VALUES)
         mean = total / grey.size
-        variance = int(counts @ _VALUES**2) / grey.size - mean**2
+        variance = int(counts @ _SQUARES) / grey.size - mean**2
         width = max(1, round(_BORDER_SHARE * len(grey)))
         inner = grey[width:-width, width:-width]
         border = (total - int(inner.sum())) / (grey.size - inner.size)
-        signed = grey.astype(np.int16)
-        steps = (np.abs(np.diff(signed, axis=axis)) for axis in (0, 1))
-        sharpness = sum(int(step.sum()) / max(1, step.size) for step in steps) / 2
+        sharpness = (
+            _mean_difference(grey[1:], grey[:-1]) + _mean_difference(grey[:, 1:], grey[:, :-1])
+        ) / 2
         return cls(
             round(mean, 3),
             round(max(0.0, variance) ** 0.5, 3),
@@ -45,16 +47,24 @@ class PixelStats(NamedTuple):
             round(sharpness, 3),
             round(int(counts[: _EXTREME + 1].sum()) / grey.size, 4),
             round(int(counts[-_EXTREME - 1 :].sum()) / grey.size, 4),
-            hash_differences(grey),
+            hash_differences(image),
         )
 
 
-def hash_differences(grey: np.ndarray) -> str:
-    """Returns the difference hash of uint8 (S, S) pixels as 64 hexadecimal digits.
+def _mean_difference(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns the mean absolute difference of two uint8 arrays, 0 if they are empty."""
+    larger = np.maximum(first, second)  # uint8 throughout: half the time of int16
+    larger -= np.minimum(first, second)
+    return int(larger.sum()) / max(1, larger.size)
+
+
+def hash_differences(image: Image.Image) -> str:
+    """Returns the difference hash of a grey image of 8 bits as 64 hexadecimal digits.
 
     Each of its 256 bits states whether the right neighbour of a part of the image is brighter.
     Source: N. Krawetz, "Kind of Like That", https://www.hackerfactor.com/blog/?/archives/529-.html
     """
     size = (HASH_SIDE + 1, HASH_SIDE)
-    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))
+    reduced = image.reduce(max(1, min(image.size) // (2 * HASH_SIDE)))  # faster than one step
+    small = np.asarray(reduced.resize(size, Image.Resampling.BOX))
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()

@@ -57,7 +57,8 @@ class Radiograph(NamedTuple):
     quantization: Sequence[int] = ()  # luminance quantization table of a JPEG, 64 values
     grey_levels: int | None = None  # in a sample of the pixels before fitting, if counted
     file_size: int = 0  # bytes
-    checksum: int = 0  # 64 bits
+    checksum: int = 0  # of the file, 64 bits
+    pixel_checksum: int = 0  # of the fitted pixels, 64 bits
     source: bytes = b""  # the file itself, if a dataset stores it
     statistics: PixelStats | None = None
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cxr_tfds.building import near_duplicates
 from cxr_tfds.building.file_stats import FileStats
@@ -49,8 +50,10 @@ def test_identical_pixels_are_not_listed(bits: np.ndarray) -> None:
 
 
 def test_blank_and_unmeasured_images_match_nothing(bits: np.ndarray) -> None:
-    blank = hash_differences(np.full((64, 64), 7, np.uint8))
-    falling = hash_differences(np.repeat(np.arange(64, 0, -1, dtype=np.uint8)[None], 64, axis=0))
+    blank = hash_differences(Image.new("L", (64, 64), 7))
+    falling = hash_differences(
+        Image.fromarray(np.repeat(np.arange(64, 0, -1, dtype=np.uint8)[None], 64, axis=0))
+    )
     assert blank == falling == "0" * 64  # no right neighbour is brighter
     stats = {
         "blank": make_stats(blank, 1),
@@ -82,7 +85,7 @@ def test_brightened_copy_is_found() -> None:
     picture = np.kron(coarse, np.ones((8, 8), np.uint8))
     other = np.kron(rng.integers(20, 200, (17, 17)).astype(np.uint8), np.ones((8, 8), np.uint8))
     stats = {
-        name: make_stats(hash_differences(pixels), number)
+        name: make_stats(hash_differences(Image.fromarray(pixels)), number)
         for number, (name, pixels) in enumerate(
             {"plain": picture, "bright": picture + 30, "other": other}.items()
         )
