@@ -30,7 +30,7 @@ LABELS = (
 )  # fmt: skip
 _SIDE = 24  # pixels of the square
 _STEP = 32  # pixels between its places
-_GREYS = (255, 0)
+_GREYS = tuple(range(255, -1, -16))
 
 
 def draw_files(folder: Path, count: int, distinct: int = DISTINCT) -> list[Path]:

@@ -28,7 +28,7 @@ from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.examples import make_example, make_features
 from cxr_tfds.building.fitting import FitSettings
 from cxr_tfds.building.grey_range import check_grey_levels, resolve_levels
-from cxr_tfds.building.identical import Groups, find_identical_pixels
+from cxr_tfds.building.identical import find_identical_pixels
 from cxr_tfds.building.plan import find_contradiction, plan_splits
 from cxr_tfds.building.tfds_command import install_error_handler
 from cxr_tfds.errors import InputError
@@ -97,9 +97,10 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
                 f"The name {config.name!r} belongs to a listed config with its own settings. "
                 "Choose another name, such as 224-mine."
             )
-        self._identical: Groups | None = None
+        self._identical: list[Sequence[str]] = []
         self._log = BuildLog()
         super().__init__(config=config, **kwargs)
+        self.builder_config.reader_settings(self.READER)  # checks them
 
     def scan(self, source: Path) -> Listing:
         """Returns the images in the folder given by `--manual_dir`, without decoding any."""
@@ -148,18 +149,19 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         if self._uses_beam:
             runner = choose_runner(download_config.beam_options, download_config.beam_runner)
             download_config = dataclasses.replace(download_config, beam_runner=runner)
-        self._identical = None
-        self._write_shards(super()._download_and_prepare, dl_manager, download_config)
-        # Identical pixels are known only now. In most sources they are in identical files, which
-        # were found before; otherwise the build starts again.
-        images = [image for images in self._log.splits.values() for image in images]
-        identical = find_identical_pixels(images, self._log.stats)
-        if find_contradiction(self._log.splits, identical, self.builder_config):
+        self._identical = []
+        while True:
+            self._write_shards(super()._download_and_prepare, dl_manager, download_config)
+            # Identical pixels are known only now. In most sources they are in identical files,
+            # which were found before; otherwise the build starts again.
+            images = [image for images in self._log.splits.values() for image in images]
+            identical = find_identical_pixels(images, self._log.stats)
+            if not find_contradiction(self._log.splits, identical, self.builder_config):
+                break
             logging.info("Found identical images in different files. Building again.")
-            self._identical = identical
+            self._identical += identical
             for path in self.data_path.iterdir():
                 path.rmtree() if path.is_dir() else path.unlink()
-            self._write_shards(super()._download_and_prepare, dl_manager, download_config)
         self._check_and_describe()
 
     def _write_shards(
@@ -209,6 +211,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         images = [image for images in plan.splits.values() for image in images]
         self._levels, notes = resolve_levels(images, self.builder_config.grey_levels)
         self.info.metadata["grey_range"] = self._levels.to_metadata()["grey_range"]
+        self.info.metadata["conflicting_images"] = plan.conflicting_images
         self._log.splits, self._notes = plan.splits, plan.notes + notes
         return {
             split: self._generate_examples(images) for split, images in self._log.splits.items()
@@ -236,10 +239,10 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         # on, and the build can list the unusable files of all splits.
         shape = None if config.on_bad_image == "skip" else self.info.features["image"].shape
         make = partial(make_example, placeholder_shape=shape, has_states=self.SEVERAL_FINDINGS)
+        chosen = images[: self._max_examples]
         if self._uses_beam:
-            chosen = images[: self._max_examples]
             return make_pipeline(chosen, settings, make, self.data_path / _BEAM_LOG)
-        return self._read_examples(images, settings, make)
+        return self._read_examples(chosen, settings, make)
 
     def _read_examples(
         self,

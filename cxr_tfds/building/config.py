@@ -154,6 +154,12 @@ class RadiographConfig(tfds.core.BuilderConfig):
                 "bad_images.csv), but this config requires all images. Give the config another "
                 "name, or build again with --overwrite."
             )
+        if stored.get("conflicting_images") and self.on_conflict == "error":
+            raise InputError(
+                f"{folder} was built without {stored['conflicting_images']} identical images that "
+                "contradict each other, but this config does not leave any out. Give the config "
+                "another name, or build again with --overwrite."
+            )
         if stored.get("max_examples_per_split") not in (None, max_examples):
             raise InputError(
                 f"{folder} holds only {stored['max_examples_per_split']} examples of each split "
@@ -183,12 +189,6 @@ class SourceConfig(
     Raises:
       InputError: A value is not allowed, see `RadiographConfig` and `ReaderSettings`.
     """
-
-    def check(self) -> None:
-        """Checks the settings."""
-        super().check()
-        if self.table is None and self.patient is not None:
-            self.reader_settings(ReaderSettings())
 
     def reader_settings(self, dataset: ReaderSettings) -> ReaderSettings:
         """Returns the settings of the dataset, with the given ones in their place."""

@@ -16,7 +16,7 @@ from cxr_tfds.sources import SourceImage, SourcePath
 from cxr_tfds.sources.layout import content_key
 from cxr_tfds.sources.paths import NEW_ROW, join_names
 
-Groups = list[list[str]]  # ids of images that are identical
+Groups = Sequence[Sequence[str]]  # ids of images that are identical
 _TRIAL_SIZE = 8
 _END_BYTES = 16_384  # radiographs of equal length differ within this distance of an end
 _LEAVE_OUT = 'leave them out: --config \'{"name": "224-mine", "on_conflict": "leave_out"}\''
@@ -89,7 +89,7 @@ def resolve_identical(
     by_id = {image.image_id: image for image in images}
     notes: list[str] = []
     dropped: set[str] = set()
-    members = [[by_id[image_id] for image_id in ids if image_id in by_id] for ids in groups]
+    members = [[by_id[image_id] for image_id in ids if image_id in by_id] for ids in merge(groups)]
     contradicting = [
         group for group in members if len({(image.label, image.states) for image in group}) > 1
     ]
@@ -132,8 +132,28 @@ def _report(
     notes.append(f"Left out: {count} {problem} ({join_names(rows[:3])}).")
 
 
+def merge(groups: Groups) -> Groups:
+    """Returns the groups with those that overlap in one, sorted."""
+    leader_of = _find_leaders(groups)
+    merged: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(leader_of):
+        merged[leader_of[name]].append(name)
+    return list(merged.values())
+
+
 def _join_groups(images: Sequence[SourceImage], groups: Groups) -> list[SourceImage]:
     """Returns the images, with one group for all that share a patient or are identical."""
+    own = {image.image_id: image.group_name for image in images}
+    names = ([own[image_id] for image_id in ids if image_id in own] for ids in groups)
+    leader_of = _find_leaders(names)
+    return [
+        image._replace(group=leader_of.get(own[image.image_id], own[image.image_id]))
+        for image in images
+    ]
+
+
+def _find_leaders(groups: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Returns each name of the groups with the smallest name it is joined with."""
     leaders: dict[str, str] = {}
 
     def find_leader(name: str) -> str:
@@ -141,10 +161,8 @@ def _join_groups(images: Sequence[SourceImage], groups: Groups) -> list[SourceIm
             name = leader
         return name
 
-    own = {image.image_id: image.group_name for image in images}
-    for ids in groups:
-        names = [own[image_id] for image_id in ids if image_id in own]
-        for name in names[1:]:
+    for names in groups:
+        for name in names:
             first, second = sorted((find_leader(names[0]), find_leader(name)))
             leaders[second] = first
-    return [image._replace(group=find_leader(own[image.image_id])) for image in images]
+    return {name: find_leader(name) for name in list(leaders)}

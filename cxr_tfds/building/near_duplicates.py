@@ -2,7 +2,8 @@
 
 Measured on 2,000 training images of the Kaggle pneumonia set: 9 of 10 copies as JPEG of quality 40
 differ in at most 6 of the 256 bits of the difference hash, rescaled and flattened copies in at most
-5; of 2,000,000 pairs of other images none differs in 11 bits or fewer. Cropped copies are not found.
+5; of 2,000,000 pairs of other images none differs in 11 bits or fewer. Cropped copies are not
+found.
 
 Comparing all pairs of 112,120 images would take two minutes. Instead the bits are dealt into one
 band more than may differ, so two near-duplicates have an equal band, and only images with an equal

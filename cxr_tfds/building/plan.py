@@ -13,6 +13,7 @@ from cxr_tfds.building.splits import (
     check_no_shared_patients,
     describe_splits,
     fold_splits,
+    keeps_source_validation,
     patient_splits,
     source_splits,
 )
@@ -27,15 +28,17 @@ class Plan(NamedTuple):
       splits: Split to its images; only splits that have any.
       notes: Remarks for the build report.
       images_without_patient: Number of images that are split one by one.
+      conflicting_images: Number of images left out because identical ones contradict them.
     """
 
     splits: Splits
     notes: list[str]
     images_without_patient: int = 0
+    conflicting_images: int = 0
 
 
 def plan_splits(
-    listing: Listing, config: RadiographConfig, *, cuts_test: bool, identical: Groups | None = None
+    listing: Listing, config: RadiographConfig, *, cuts_test: bool, identical: Groups = ()
 ) -> Plan:
     """Returns the splits of a dataset and notes for the build report.
 
@@ -43,7 +46,7 @@ def plan_splits(
       listing: The images of the source.
       config: Its `split` and `on_conflict` are used.
       cuts_test: Whether to cut a test split if the source has none.
-      identical: Ids of identical images; None compares the files.
+      identical: Ids of images with identical pixels. Identical files are found here.
 
     Raises:
       InputError: Identical images contradict each other, a fold does not exist, a class has too
@@ -51,10 +54,11 @@ def plan_splits(
     """
     images, notes = resolve_identical(
         listing.images,
-        find_identical_files(listing.images) if identical is None else identical,
+        [*find_identical_files(listing.images), *identical],
         on_conflict=config.on_conflict,
         keeps_source_splits=config.split == "source",
     )
+    conflicting = len(listing.images) - len(images)
     notes = [*listing.describe(), *notes]
     if config.split == "source":
         if not listing.has_splits:
@@ -63,7 +67,7 @@ def plan_splits(
             )
         splits = source_splits(images)
         check_cut(splits, () if listing.several_findings else listing.classes, ["train"])
-        return Plan(_remove_empty(splits), notes)
+        return Plan(_remove_empty(splits), notes, conflicting_images=conflicting)
     if fold := FOLD.fullmatch(config.split):
         splits = fold_splits(images, int(fold[1]), int(fold[2]))
     else:
@@ -79,14 +83,14 @@ def plan_splits(
         splits, f"Remove them from one split, or keep the source's splits: {source_config}"
     )
     unknown = sum(not image.patient_id for image in images)
-    return Plan(_remove_empty(splits), notes, unknown)
+    return Plan(_remove_empty(splits), notes, unknown, conflicting)
 
 
 def _list_cut_splits(images: Sequence[SourceImage], splits: Splits, cuts_test: bool) -> list[str]:
     """Returns train, and the splits that do not consist of the source's own images."""
     own = {image.split for image in images}
-    validation = {image.split for image in splits["validation"]}
-    cuts = {"validation": validation != {"validation"}, "test": cuts_test and "test" not in own}
+    keeps_validation = keeps_source_validation(images, splits)
+    cuts = {"validation": not keeps_validation, "test": cuts_test and "test" not in own}
     return ["train", *(split for split, is_cut in cuts.items() if is_cut)]
 
 

@@ -125,7 +125,7 @@ def describe_splits(images: Sequence[SourceImage], splits: Splits) -> list[str]:
         notes.append(
             f"The source has no test split: {TEST_FRACTION:.0%} of each class were cut as test."
         )
-    if "validation" in own and all(image.split == "validation" for image in splits["validation"]):
+    if keeps_source_validation(images, splits):
         notes.append("No patient is known: the source's own validation split was kept.")
     if unknown := sum(not image.patient_id for image in images):
         notes.append(
@@ -135,8 +135,17 @@ def describe_splits(images: Sequence[SourceImage], splits: Splits) -> list[str]:
     return notes
 
 
+def keeps_source_validation(images: Sequence[SourceImage], splits: Splits) -> bool:
+    """Returns whether the validation split is the source's own, which needs unknown patients."""
+    own = [image for image in images if image.split == "validation"]
+    return len(own) > 0 and own == splits["validation"] and not any(x.patient_id for x in images)
+
+
 def _keeps_validation(splits: Splits) -> bool:
     pool = splits["train"] + splits["validation"]
+    groups = [{image.group_name for image in splits[x]} for x in ("train", "validation")]
+    if not groups[0].isdisjoint(groups[1]):  # identical images
+        return False
     return len(splits["validation"]) >= TOKEN_SHARE * len(pool) > 0 and not any(
         image.patient_id for image in pool
     )

@@ -69,7 +69,7 @@ def list_folder_images(source: Path, settings: ReaderSettings) -> Listing:
     classes = order_classes(names, settings.negative, are_given=settings.classes is not None)
     findings = tuple(sorted({image.finding for image in kept if image.finding}))
     return Listing(
-        sort_by_id(_add_patients(kept, settings.patient, depth=1 + has_splits)),
+        sort_by_id(_add_patients(kept, settings.patient)),
         classes,
         findings=findings,
         has_splits=has_splits,
@@ -123,24 +123,22 @@ def _list_by_folder(
         return list_split_images(root, layout, files, split_names), names, True
     images = list_checked_images(root, layout, files, ignored=copies)
     for copy in copies:
-        check_copy(root, images, copy, list_class_images(copy, layout, FileFilter()))
+        copied = list_class_images(copy, layout, files.without_record())
+        check_copy(root, images, copy, copied, files)
     return images, names, False
 
 
-def _add_patients(
-    images: Sequence[SourceImage], pattern: str | None, depth: int
-) -> list[SourceImage]:
+def _add_patients(images: Sequence[SourceImage], pattern: str | None) -> list[SourceImage]:
     """Returns the images with the patient in the path below the class folder, "" if unknown.
 
     Args:
       images: Images without patients.
       pattern: Regular expression; None recognizes published names.
-      depth: Number of parts of an id before the path in the class folder.
 
     Raises:
       InputError: The pattern matches no image.
     """
-    names = [image.image_id.split("/", depth)[-1] for image in images]
+    names = [image.inner_path for image in images]
     if pattern is None:
         found = list(map(find_patient, names))
     else:

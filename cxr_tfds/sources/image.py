@@ -34,6 +34,7 @@ class SourceImage(NamedTuple):
     patient_id: str = ""  # "" if unknown
     states: tuple[State, ...] = ()  # one for each finding, if an image may have several
     group: str = ""  # set where images of several patients are identical
+    inner_path: str = ""  # below the class folder, as on disk
 
     @property
     def group_name(self) -> str:

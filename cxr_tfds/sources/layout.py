@@ -6,9 +6,10 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from cxr_tfds.errors import InputError
+from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.imaging.dicom import is_dicom
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.masks import EXCLUDED, MASKS, FileFilter, is_mask_folder
@@ -30,6 +31,8 @@ from cxr_tfds.sources.walking import content_key, has_image_suffix, walk_files
 _log = logging.getLogger(__name__)
 UNLABELLED = "images of a split without class folders"
 EMPTY = "splits without images"
+NEXT_TO_SPLITS = "files and folders next to the splits"
+COPIES = "folders that repeat the source"
 UNSELECTED = "folders that are not among the classes"
 _MOST_EXAMPLES = 10  # in a message
 
@@ -138,12 +141,15 @@ def list_split_images(
             images += list_checked_images(folder, layout, files, split)
         else:
             files.leave_out(UNLABELLED, f"{folder.name}/")
-    copies = _check_nested_copies(root, images, layout)
-    if ignored := [
-        path.name
-        for path in list_children(root)
-        if path not in (*splits.values(), *copies) and (path.is_dir() or has_image_suffix(path))
-    ]:
+    copies = _check_nested_copies(root, images, layout, files)
+    ignored = []
+    for path in list_children(root):
+        if path.is_dir() and is_mask_folder(path.name):
+            files.leave_out(MASKS, f"{path.name}/")
+        elif path not in (*splits.values(), *copies) and (path.is_dir() or _is_image(path)):
+            ignored.append(path.name)
+            files.leave_out(NEXT_TO_SPLITS, f"{path.name}/" if path.is_dir() else path.name)
+    if ignored:
         _log.warning("Ignored next to the splits of %s: %s.", root, join_names(ignored))
     return images
 
@@ -168,6 +174,7 @@ def list_class_images(
                             class_name,
                             image_id,
                             finding=class_folder.name if layout.merges else None,
+                            inner_path=inner_path,
                         )
                     )
     return images
@@ -191,7 +198,7 @@ def list_checked_images(
     for path in list_children(folder):
         if path.is_dir() and path not in (*known, *ignored):
             _leave_out_folder(path, layout, files, f"{folder.name}/" if split else "")
-        if not path.is_dir() and has_image_suffix(path):
+        if not path.is_dir() and _is_image(path):
             raise InputError(
                 f"{printable(path)} is outside the class folders. Move it into one or remove it."
             )
@@ -248,6 +255,16 @@ def find_named_folders(folder: SourcePath, names: Mapping[str, str]) -> dict[str
     return found
 
 
+def _is_image(path: SourcePath) -> bool:
+    """Returns whether a file outside the class folders is an image: by its suffix, or DICOM."""
+    if PurePath(path.name).suffix:
+        return has_image_suffix(path)
+    try:
+        return path.is_file() and is_dicom(path.read_bytes())
+    except (OSError, BadImage, InputError):  # conflicting READMEs of two zips
+        return False
+
+
 def find_class_folders(folder: SourcePath, layout: Layout) -> dict[str, list[SourcePath]]:
     """Returns class to its folders. Raises InputError for a second one, unless `layout.merges`."""
     if not layout.merges:
@@ -261,7 +278,7 @@ def find_class_folders(folder: SourcePath, layout: Layout) -> dict[str, list[Sou
 
 
 def _check_nested_copies(
-    root: SourcePath, images: Sequence[SourceImage], layout: Layout
+    root: SourcePath, images: Sequence[SourceImage], layout: Layout, files: FileFilter
 ) -> list[SourcePath]:
     """Returns the folders next to the splits that contain a copy of the layout, which is ignored.
 
@@ -269,23 +286,42 @@ def _check_nested_copies(
     """
     holders = []
     for folder in list_subfolders(root):
-        if folder.name.casefold() not in SPLIT_NAMES:
+        if folder.name.casefold() not in SPLIT_NAMES and not is_mask_folder(folder.name):
             for copy in find_folders(folder, lambda path: count_train_classes(path, layout) > 0):
+                copied = []
                 for split, split_folder in find_named_folders(copy, SPLIT_NAMES).items():
-                    copied = list_class_images(split_folder, layout, FileFilter(), split)
-                    check_copy(root, images, copy, copied)
+                    copied += list_class_images(split_folder, layout, files.without_record(), split)
+                check_copy(root, images, copy, copied, files)
                 holders.append(folder)
     return holders
 
 
 def check_copy(
-    root: SourcePath, images: Sequence[SourceImage], copy: SourcePath, copied: Sequence[SourceImage]
+    root: SourcePath,
+    images: Sequence[SourceImage],
+    copy: SourcePath,
+    copied: Sequence[SourceImage],
+    files: FileFilter,
 ) -> None:
-    """Raises InputError if a copy has an image that is missing or different in `images`."""
+    """Leaves out a copy; raises InputError if it has an image that `images` has not.
+
+    Args:
+      root: The folder of `images`.
+      images: The images that are read.
+      copy: The folder that looks like a copy.
+      copied: The images in its class folders.
+      files: Decides which files are images.
+    """
     keys = {image.image_id: content_key(image.path) for image in images}
+    equal = {
+        str(image.path) for image in copied if keys.get(image.image_id) == content_key(image.path)
+    }
     differing = [
-        image.path for image in copied if keys.get(image.image_id) != content_key(image.path)
+        path
+        for inner_path, path in walk_files(copy, nested=True)
+        if files.explain(inner_path) is None and str(path) not in equal
     ]
+    files.leave_out(COPIES, f"{copy.name}/")
     if differing:
         raise InputError(
             f"{copy} looks like a copy of {root}, but {len(differing)} of its images are missing "

@@ -22,7 +22,7 @@ NOT_IMAGES = "files that are not images"
 EXCLUDED = "by the settings include and exclude"
 # "masks", "lung masks", "ManualMask", "leftMask", "segmentation_masks", "Annotations"
 _MASK_FOLDER = re.compile(r"masks?$|^(?:segmentation|annotation)s?\b|^segmentation", re.IGNORECASE)
-_MASK_STEM = re.compile(r"[ _-]masks?(?:[ _-]?\d+)?$", re.IGNORECASE)
+_MASK_STEM = re.compile(r"(?:^|[ _-])masks?(?:[ _-]?\d+)?$", re.IGNORECASE)
 # Other suffixes are read as images: a file without one may be DICOM, and a corrupt image is named.
 _OTHER_SUFFIXES = {
     ".csv", ".tsv", ".txt", ".md", ".pdf", ".json", ".jsonl", ".xml", ".xls", ".xlsx", ".parquet",
@@ -88,6 +88,10 @@ class FileFilter:
         reasons = [f"{len(names):,} {reason}" for reason, names in self.left_out.items() if names]
         return f" Left out: {', '.join(reasons)}." if reasons else ""
 
+    def without_record(self) -> FileFilter:
+        """Returns a filter with the same patterns that has left out nothing yet."""
+        return FileFilter(self._include, self._exclude)
+
     def leave_out(self, reason: str, path: str) -> None:
         """Records a file that the caller leaves out."""
         self.left_out[reason].append(path)
@@ -96,7 +100,7 @@ class FileFilter:
 def find_unnamed_masks(images: Sequence[SourceImage]) -> set[str]:
     """Returns the ids of images of two grey levels with the name and size of another image.
 
-    One file of each folder is decoded, and the others only if that one is such a mask.
+    One file of each folder and suffix is decoded, and the others only if it has two grey levels.
 
     Raises:
       InputError: All images of a class are such masks.
@@ -107,18 +111,20 @@ def find_unnamed_masks(images: Sequence[SourceImage]) -> set[str]:
     repeated = {
         image.image_id: group for group in by_name.values() if len(group) > 1 for image in group
     }
-    by_folder: dict[str, list[SourceImage]] = defaultdict(list)
+    by_folder: dict[tuple[str, str], list[SourceImage]] = defaultdict(list)
     for image in images:
         if image.image_id in repeated:
-            by_folder[image.image_id.rpartition("/")[0]].append(image)
+            folder = image.image_id.rpartition("/")[0]
+            by_folder[folder, PurePath(image.path.name).suffix].append(image)
     found: set[str] = set()
     for members in by_folder.values():
-        for image in members:
+        for number, image in enumerate(members):
             size = _size_of_two_levels(image.path)
-            twins = (other for other in repeated[image.image_id] if other is not image)
-            if size is None or size not in map(_read_size, (other.path for other in twins)):
+            if size is None and number == 0:
                 break
-            found.add(image.image_id)
+            twins = (other.path for other in repeated[image.image_id] if other is not image)
+            if size is not None and size in map(_read_size, twins):
+                found.add(image.image_id)
     if found:
         remaining = {image.label for image in images if image.image_id not in found}
         if empty := sorted({image.label for image in images} - remaining):

@@ -51,7 +51,9 @@ def list_images_by_pattern(
         label = spellings.get(fold_name(found), found)
         finding = found if isinstance(settings.classes, Mapping) else None
         split = _find_split(inner_path)
-        images.append(SourceImage(path, split, label, f"{label}/{inner_path}", finding))
+        images.append(
+            SourceImage(path, split, label, f"{label}/{inner_path}", finding, inner_path=inner_path)
+        )
     names = list(dict.fromkeys(spellings.values())) or sorted({image.label for image in images})
     _check_classes(images, names, source, settings, files)
     return images, names

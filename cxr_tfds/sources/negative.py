@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Sequence
 
 from cxr_tfds.errors import InputError
@@ -106,4 +106,9 @@ def _distinctive_words(names: Sequence[str]) -> list[list[str]]:
 
 
 def _split_words(name: str) -> list[str]:
-    return re.findall(r"[^\W_]+", name.casefold())
+    """Returns the words of a name; accents and vowel signs belong to their letters."""
+    text = unicodedata.normalize("NFC", name).casefold()
+    return "".join(
+        char if char.isalnum() or unicodedata.category(char).startswith("M") else " "
+        for char in text
+    ).split()

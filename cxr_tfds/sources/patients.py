@@ -21,7 +21,10 @@ EXAMPLES = f"{kermany.PATIENT_NAMES}, 00000013_002.png, patient00001/study1/…,
 
 def find_patient(path: str) -> str:
     """Returns the patient in a path below a source, such as `nih-00000013`, or "" if unknown."""
-    if patient := kermany.parse_name(path.rpartition("/")[2])[0]:
+    name = path.rpartition("/")[2]
+    patient, finding = kermany.parse_name(name)
+    # Viewers of DICOM export names such as IM-0001-0001.jpg, in which the number is the series.
+    if patient and (finding != "none" or name.casefold().endswith(".jpeg")):
         return patient
     for dataset, pattern in _PATTERNS:
         if match := pattern.search(path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -169,7 +170,7 @@ def explain_no_classes(
         config = {"name": "224-mine", "table": "labels.csv"}
         dataset = "xray_table"
     return type(error)(
-        f"{error}\n{hint} Settings to read them:\n  --config '{json.dumps(config)}'\n"
+        f"{error}\n{hint} Settings to read them:\n  --config {shlex.quote(json.dumps(config))}\n"
         f"with cxr-data summary, cxr-data preview, or tfds build {dataset}."
     )
 

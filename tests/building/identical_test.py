@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,27 @@ def test_folds_keep_groups_and_classes(source: Path) -> None:
 def test_refuses_a_fold_that_does_not_exist(split: Any) -> None:
     with pytest.raises(InputError, match=r"expected one of patient, source, or a fold"):
         SourceConfig(name="mine", split=split)
+
+
+def test_copies_by_bytes_and_by_pixels_together(source: Path, tmp_path: Path) -> None:
+    (source / "TB" / "same-bytes.jpeg").write_bytes((source / "Normal/Normal-0.jpeg").read_bytes())
+    copy_pixels(source / "Normal" / "Normal-1.jpeg", source / "TB" / "same-pixels.jpeg")
+    builder = build(Builder, source, tmp_path / "data", **LEAVE_OUT)
+    names = {name.rpartition("/")[2] for x in read(builder.data_path).values() for name in x}
+    assert len(names) == 38
+    assert not names & {"same-bytes.jpeg", "Normal-0.jpeg", "same-pixels.jpeg", "Normal-1.jpeg"}
+    assert builder.info.metadata["conflicting_images"] == 4
+    with pytest.raises(InputError, match="without 4 identical images that contradict each other"):
+        build(Builder, source, tmp_path / "data")
+
+
+def test_copies_across_the_source_validation(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for split, count in (("train", 30), ("val", 10), ("test", 5)):
+        for label in CLASSES:
+            for number in range(count):
+                draw_image(source / split / label / f"{split}-{label}-{number}.png")
+    shutil.copy(source / "train/TB/train-TB-0.png", source / "val/TB/copy.png")
+    records = read(build(Builder, source, tmp_path / "data").data_path)
+    (split,) = (x for x, examples in records.items() if any("train-TB-0." in n for n in examples))
+    assert any(name.endswith("copy.png") for name in records[split])

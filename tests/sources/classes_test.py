@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -329,3 +330,61 @@ def test_source_without_a_negative_class(tmp_path: Path) -> None:
 def test_refuses_invalid_settings(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"{next(iter(settings))}|class_pattern"):
         ReaderSettings(**settings)
+
+
+def test_masks_next_to_their_radiographs(tmp_path: Path) -> None:
+    for name in ("Normal", "TB"):
+        for number in range(2):
+            draw_image(tmp_path / name / f"p{number}" / "image.png")
+            draw_image(tmp_path / name / f"p{number}" / "mask.png")
+            draw_image(tmp_path / name / f"{number}.jpg")
+            mask = Image.new("L", (40, 30))
+            mask.paste(255, (5, 5, 20, 20))
+            mask.save(tmp_path / name / f"{number}.png")
+    found = scan_classes(tmp_path)
+    assert len(found.images) == 8
+    assert len(found.left_out["masks and annotations"]) == 8
+    assert not any(
+        "mask" in x.image_id or x.image_id[-5:] in ("0.png", "1.png") for x in found.images
+    )
+
+
+def test_a_mask_of_another_size_does_not_save_the_others(tmp_path: Path) -> None:
+    for name in ("Normal", "TB"):
+        for number in range(4):
+            draw_image(tmp_path / name / "rgt" / f"{number}.png")
+            mask = Image.new("L", (40, 30) if number != 1 else (50, 30))
+            mask.paste(255, (5, 5, 20, 20))
+            (tmp_path / name / "lungs").mkdir(exist_ok=True)
+            mask.save(tmp_path / name / "lungs" / f"{number}.png")
+    names = {image.image_id for image in scan_classes(tmp_path).images if "lungs" in image.image_id}
+    assert names == {"Normal/lungs/1.png", "TB/lungs/1.png"}
+
+
+def test_patients_in_merged_classes(tmp_path: Path) -> None:
+    draw(
+        tmp_path,
+        *(f"{name}/p{n}/1.png" for name in ("normal", "bacteria", "virus") for n in (1, 2)),
+    )
+    found = scan_classes(
+        tmp_path,
+        classes={"NORMAL": ["normal"], "PNEUMONIA": ["bacteria", "virus"]},
+        patient="^([^/]+)/",
+    )
+    assert {image.patient_id for image in found.images} == {"p1", "p2"}
+
+
+def test_refuses_a_copy_with_more_images(tmp_path: Path) -> None:
+    draw(tmp_path, *FLAT)
+    for path in FLAT:
+        (tmp_path / "all" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / path, tmp_path / "all" / path)
+    assert scan_classes(tmp_path).left_out == {"folders that repeat the source": ["all/"]}
+    draw(tmp_path, "all/COVID/d.png")
+    with pytest.raises(InputError, match=r"looks like a copy of .*\n  .*COVID/d\.png"):
+        scan_classes(tmp_path)
+
+
+def test_exported_series_are_not_patients(tmp_path: Path) -> None:
+    draw(tmp_path, "Normal/jones/IM-0001-0001.png", "TB/smith/IM-0001-0001.png")
+    assert {image.patient_id for image in scan_classes(tmp_path).images} == {""}
