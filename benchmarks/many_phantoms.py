@@ -1,7 +1,7 @@
 """Draws many different radiographs quickly, in the layouts of two datasets, for benchmarks.
 
-A few phantoms are drawn. Each file is one of them with a small grey square somewhere else, so no
-two files are equal. All layouts link to the same files, so they differ in nothing but names and
+A few phantoms are drawn. Each file is one of them with a number of its own in squares, so no two
+files are equal. All layouts link to the same files, so they differ in nothing but names and
 labels.
 """
 
@@ -28,9 +28,8 @@ LABELS = (
     "Atelectasis", "No Finding", "Nodule|Mass", "No Finding", "Pneumothorax", "No Finding",
     "Cardiomegaly|Effusion", "No Finding", "Consolidation",
 )  # fmt: skip
-_SIDE = 24  # pixels of the square
-_STEP = 32  # pixels between its places
-_GREYS = tuple(range(255, -1, -16))
+_SIDE = 16  # pixels of a square
+_BITS = 12  # of the number of a copy of a phantom
 
 
 def draw_files(folder: Path, count: int, distinct: int = DISTINCT) -> list[Path]:
@@ -52,15 +51,11 @@ def draw_files(folder: Path, count: int, distinct: int = DISTINCT) -> list[Path]
 
 
 def _write(original: np.ndarray, number: int, path: Path) -> None:
-    """Writes a phantom with its own square."""
-    height, width = original.shape
-    columns = (width - _SIDE) // _STEP
-    places = columns * ((height - _SIDE) // _STEP)
-    grey, place = divmod(number, places)
-    row, column = divmod(place, columns)
+    """Writes a phantom with its own number: a black or white square for each bit."""
     pixels = original.copy()
-    top, left = row * _STEP, column * _STEP
-    pixels[top : top + _SIDE, left : left + _SIDE] = _GREYS[grey]
+    for bit in range(_BITS):
+        left = bit * _SIDE
+        pixels[:_SIDE, left : left + _SIDE] = 255 * (number >> bit & 1)
     Image.fromarray(pixels).save(path, "JPEG", quality=75)
 
 
