@@ -24,7 +24,7 @@ class Builder(RadiographBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: kaggle datasets download paultimothymooney/chest-xray-pneumonia -p FOLDER
 Build it:     tfds build chest_xray_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER
-There is no need to extract the zip.
+You do not have to extract the zip.
 To try it without the data, draw a stand-in: cxr-data phantom --out FOLDER"""
 
     def scan(self, source: Path) -> Listing:

@@ -24,4 +24,4 @@ class Builder(RadiographBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: kaggle datasets download tawsifurrahman/covid19-radiography-database -p FOLDER
 Build it:     tfds build covid19_radiography --imports cxr_tfds.builders --manual_dir FOLDER
-There is no need to extract the zip."""
+You do not have to extract the zip."""

@@ -110,7 +110,7 @@ class Builder(RadiographBuilder):
 Get the data: git clone --depth 1 https://github.com/ieee8023/covid-chestxray-dataset FOLDER
 and normals:  kaggle datasets download paultimothymooney/chest-xray-pneumonia -p FOLDER
 Build it:     tfds build covid_chestxray --imports cxr_tfds.builders --manual_dir FOLDER
-There is no need to extract the zip."""
+You do not have to extract the zip."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         finding = self.builder_config.finding.strip()

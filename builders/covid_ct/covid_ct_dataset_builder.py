@@ -23,7 +23,7 @@ class Builder(RadiographBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: git clone --depth 1 https://github.com/UCSD-AI4H/COVID-CT FOLDER
 Build it:     tfds build covid_ct --imports cxr_tfds.builders --manual_dir FOLDER
-There is no need to extract its zips."""
+You do not have to extract its zips."""
 
     def scan(self, source: Path) -> Listing:
         """Returns the slices. A paper of the test split is left out of the other splits."""

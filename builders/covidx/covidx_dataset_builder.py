@@ -35,7 +35,7 @@ class Builder(RadiographBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: kaggle datasets download andyczhao/covidx-cxr2 -p FOLDER
 Build it:     tfds build covidx --imports cxr_tfds.builders --manual_dir FOLDER
-There is no need to extract the zip. FOLDER has train.txt and test.txt, val.txt (optional), and the
+You do not have to extract the zip. FOLDER has train.txt and test.txt, val.txt (optional), and the
 images. For tables with other names, give the setting `table`."""
 
     def scan(self, source: Path) -> Listing:

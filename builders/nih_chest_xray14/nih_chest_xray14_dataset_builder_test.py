@@ -49,7 +49,7 @@ def source(tmp_path: Path) -> Path:
 
 def test_states_of_named_images(source: Path, tmp_path: Path) -> None:
     builder = build(Builder, source, tmp_path)
-    assert tuple(builder.info.features["label"].names) == FINDINGS  # also those of no image
+    assert tuple(builder.info.features["label"].names) == FINDINGS  # also findings without an image
     records = read(builder.data_path)
     examples = {name: x for examples in records.values() for name, x in examples.items()}
     expected = {

@@ -24,7 +24,7 @@ class Builder(RadiographBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: kaggle datasets download pcbreviglieri/pneumonia-xray-images -p FOLDER
 Build it:     tfds build pneumonia_xray_images --imports cxr_tfds.builders --manual_dir FOLDER
-There is no need to extract the zip."""
+You do not have to extract the zip."""
 
     def scan(self, source: Path) -> Listing:
         """Returns the images, with patient and finding from their file names."""

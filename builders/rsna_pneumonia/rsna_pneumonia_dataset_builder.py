@@ -45,7 +45,7 @@ class Builder(RadiographBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"""\
 Get the data: kaggle competitions download rsna-pneumonia-detection-challenge -p FOLDER
 Build it:     tfds build rsna_pneumonia --imports cxr_tfds.builders --manual_dir FOLDER
-Accept the rules of the challenge on Kaggle first. There is no need to extract the zip. The images
+Accept the rules of the challenge on Kaggle first. You do not have to extract the zip. The images
 are DICOM files, which need the extra `dicom`. To keep the images of a person in one split, also get
 https://s3.amazonaws.com/east1.public.rsna.org/AI/2018/{MAPPING}"""
 

@@ -41,7 +41,7 @@ class Builder(RadiographBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Get the data: kaggle datasets download kmader/pulmonary-chest-xray-abnormalities -p FOLDER
 Build it:     tfds build tb_chest_xray --imports cxr_tfds.builders --manual_dir FOLDER
-There is no need to extract the zip. FOLDER may also have only one of the two sets:
+You do not have to extract the zip. FOLDER may also have only one of the two sets:
 MontgomerySet/CXR_png or ChinaSet_AllFiles/CXR_png."""
 
     def scan(self, source: Path) -> Listing:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import sys
+from collections.abc import Iterator
 
 from absl import app, flags
 
@@ -53,3 +56,19 @@ def overwrite_requested() -> bool:
     source before that. argparse accepts unambiguous abbreviations: `--ov` is one.
     """
     return is_absl_command() and any(word.startswith("--ov") for word in sys.argv)
+
+
+@contextlib.contextmanager
+def hide_tfds_warnings() -> Iterator[None]:
+    """Hides what TFDS warns of although nothing is wrong.
+
+    It does so for every config that a builder does not list, and for its own code that parses a
+    tensor (4.9.10).
+    """
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import itertools
-import logging
 import math
 import zlib
 from collections import Counter
@@ -19,6 +17,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from cxr_tfds.building.tfds_command import hide_tfds_warnings
 from cxr_tfds.conversion.file_names import UniqueNames, find_suffix, name_of_id
 from cxr_tfds.errors import InputError
 from cxr_tfds.parallel import all_cores, ordered_map
@@ -113,7 +112,7 @@ class StoredDataset:
         Raises:
           InputError: A shard is corrupt, or two images have the same id.
         """
-        with _quiet_tfds():
+        with hide_tfds_warnings():
             records = self._records(split).map(self.features.deserialize_example).prefetch(1)
         with name_corrupt_shard(self.dataset), all_cores() as executor:
             encoded = ordered_map(self._encode, records.as_numpy_iterator(), executor)
@@ -197,18 +196,6 @@ def encode_png(pixels: np.ndarray) -> bytes:
         buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE
     )
     return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def _quiet_tfds() -> Iterator[None]:
-    """Hides a warning that TFDS 4.9.10 logs about its own code when it parses a tensor."""
-    log = logging.getLogger("absl")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _describe_columns(

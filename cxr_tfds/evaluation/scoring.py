@@ -50,7 +50,7 @@ class Scores(NamedTuple):
         return probabilities(self.logits, self.temperature, several_findings=self.several_findings)
 
     def decisions(self, threshold: Threshold) -> np.ndarray:
-        """Returns class numbers (N,), the most probable class if there is no threshold.
+        """Returns class numbers (N,), or the most probable class without a threshold.
 
         For several findings returns 1 or 0 for each (N, K).
         """

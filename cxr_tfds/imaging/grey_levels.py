@@ -131,7 +131,7 @@ class GreyLevels:
     def to_grey(self, values: np.ndarray, bits: int | None) -> np.ndarray:
         """Returns the grey values uint8 of integer source values.
 
-        Each grey value of a range stands for equally many source values, so 12 bits keep their
+        All grey values of a range cover equally many source values, so 12 bits keep their
         upper 8. A window follows the formula of DICOM instead.
 
         Args:

@@ -5,13 +5,11 @@ TensorFlow is loaded only if a dataset's builder reads the source.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
-import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +31,7 @@ from cxr_tfds.building.grey_range import check_grey_levels, resolve_levels
 from cxr_tfds.building.identical import find_identical_pixels
 from cxr_tfds.building.plan import plan_splits
 from cxr_tfds.building.splits import source_splits
-from cxr_tfds.building.tfds_command import explain_invalid_json
+from cxr_tfds.building.tfds_command import explain_invalid_json, hide_tfds_warnings
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.reading.names import buildable_datasets
 from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, is_junk, read_source
@@ -104,23 +102,11 @@ def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) ->
     importlib.import_module(f"{buildable_datasets()[dataset]}.{dataset}_dataset_builder")
     builder_class = tfds.builder_cls(dataset)
     settings = builder_class.builder_config_cls(**{"name": "survey", **config}) if config else None
-    with tempfile.TemporaryDirectory() as empty, _hide_tfds_warnings():
+    with tempfile.TemporaryDirectory() as empty, hide_tfds_warnings():
         builder = builder_class(data_dir=empty, config=settings)
         listing = builder.scan(source)
         builder.check_links(source, listing.images)
     return ScannedSource(source, listing, builder.builder_config, builder.CUTS_TEST)
-
-
-@contextlib.contextmanager
-def _hide_tfds_warnings() -> Iterator[None]:
-    # TFDS warns about every config that a builder does not list.
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def parse_config(text: str) -> dict[str, Any]:
@@ -194,8 +180,9 @@ def _plan_build(scanned: ScannedSource, log: BuildLog) -> dict[str, Any]:
     try:
         if log.bad and not usable:
             raise InputError(f"No image can be used: all {len(log.bad):,} files are unusable.")
-        splits = plan_splits(
-            scanned.listing._replace(images=usable),
+        # A build cuts the splits before it knows which images are unusable.
+        planned = plan_splits(
+            scanned.listing,
             scanned.config,
             cuts_test=scanned.cuts_test,
             identical=find_identical_pixels(usable, log.stats),
@@ -206,11 +193,17 @@ def _plan_build(scanned: ScannedSource, log: BuildLog) -> dict[str, Any]:
                 "Replace or remove these files, or leave them out: --config "
                 '\'{"name": "224-skip", "on_bad_image": "skip"}\'.'
             )
+        log.splits = planned
+        log.check_classes_remain()
     except InputError as err:
         return {"error": str(err)}
     return {
         "splits": {
-            split: count_images(images, scanned.listing.classes) for split, images in splits.items()
+            split: count_images(
+                [image for image in images if image.image_id in log.stats],
+                scanned.listing.classes,
+            )
+            for split, images in planned.items()
         }
     }
 

@@ -64,7 +64,7 @@ def scan_or_download(
       instructions: How to get the data, for the error message.
 
     Raises:
-      MissingData: The source has no radiographs, and there is no dataset or no credentials.
+      MissingData: The source has no radiographs, and the dataset or the credentials are missing.
       InputError: The source cannot be used, or the download failed.
     """
     try:

@@ -84,7 +84,7 @@ class FileFilter:
         return any(self.explain(inner_path) is None for inner_path in inner_paths)
 
     def describe(self) -> str:
-        """Returns how many files were left out and why, for a message; "" if there are none."""
+        """Returns how many files were left out and why, for a message; "" without such files."""
         reasons = [f"{len(names):,} {reason}" for reason, names in self.left_out.items() if names]
         return f" Left out: {', '.join(reasons)}." if reasons else ""
 

@@ -70,7 +70,7 @@ def order_classes(
             f"Which of the classes {join_names(names)} is the negative class, without the finding?"
             f"{candidates} Add its name: "
             '--config \'{"name": "224-mine", "negative": "NAME"}\'. '
-            'If there is no negative class, add "negative": "".'
+            'If no class is negative, add "negative": "".'
         )
     return (*found, *(name for name in names if name != found[0]))
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from helpers.sources import build, draw_image
 from PIL import Image
 
+from cxr_tfds.builders.xray_folder.xray_folder_dataset_builder import Builder
 from cxr_tfds.commands.data import cli
 from cxr_tfds.imaging.pixels import radiograph
 
@@ -316,3 +318,18 @@ def test_summary_names_a_corrupt_build_report(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "build_report.json is corrupt" in done.stderr
     assert "--overwrite" in done.stderr
+
+
+def test_summary_and_build_skip_the_same_images(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for label in ("Normal", "TB"):
+        for number in range(20):
+            draw_image(source / label / f"{label}{number}.png")
+    for number in range(0, 20, 3):
+        (source / "Normal" / f"Normal{number}.png").write_bytes(b"corrupt")
+    config = json.dumps({"on_bad_image": "skip"})
+    report = json.loads(run("summary", source, "--json", "--config", config).stdout)
+    built = build(Builder, source, tmp_path / "data", on_bad_image="skip").data_path
+    splits = json.loads((built / "build_report.json").read_text(encoding="utf-8"))["splits"]
+    assert report["build"]["splits"] == splits
+    assert sum(counts["images"] for counts in splits.values()) == 33

@@ -53,7 +53,7 @@ def _is_western(text: str) -> bool:
 
 
 def _is_full_width(text: str) -> bool:
-    """Returns whether there is no half-width katakana, to which Shift-JIS decodes Chinese."""
+    """Returns whether a text lacks half-width katakana, to which Shift-JIS decodes Chinese."""
     return text.isprintable() and not re.search("[\uff61-\uff9f]", text)
 
 
