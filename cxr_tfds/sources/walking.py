@@ -20,8 +20,8 @@ def walk_files(
 ) -> Iterator[tuple[str, SourcePath]]:
     """Yields each file of a folder with its path below it, in the order of the names.
 
-    Raises InputError for a name that is not UTF-8, a pipe, a link to a folder above or, if `source`
-    is given, to a folder out of it, and, unless `nested`, a folder.
+    Raises InputError for a name that is not UTF-8, a pipe, a link to a folder above, a link out of
+    `source` if it is given, and a folder unless `nested`.
     """
     for path in list_children(folder):
         if path.name.encode(errors="ignore").decode() != path.name:
