@@ -84,6 +84,7 @@ def data(built: Path) -> cxr.BuiltDataset:
 
 
 # Keras warns about every tf.data.Dataset given to `fit`.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 def test_fit_evaluate_and_predict_take_the_batches(data: cxr.BuiltDataset) -> None:
     import keras

@@ -220,6 +220,7 @@ def literals() -> list[str]:
     return [re.sub(r"\s+", " ", text) for text in texts]
 
 
+@pytest.mark.slow
 def test_troubleshooting_quotes_messages_of_the_code() -> None:
     page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
     messages = re.findall(r"^### `(.+)`$", page, flags=re.M)

@@ -17,6 +17,7 @@ V2 = "0::/user/run\n"
 V1 = "5:devices:/docker/ab\n4:cpu,memory:/docker/ab\n0::/\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_grows_with_allocated_memory() -> None:
     before = peak_mb()

@@ -17,6 +17,7 @@ def source(tmp_path: Path) -> Path:
     return draw_source(tmp_path / "source")
 
 
+@pytest.mark.slow
 def test_builds_only_224_by_default(source: Path, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     done = tfds_build(
@@ -37,6 +38,7 @@ def test_builds_only_224_by_default(source: Path, tmp_path: Path) -> None:
     assert test["test/NORMAL/IM-0033-0001.jpeg"]["image"].shape == (224, 224, 1)
 
 
+@pytest.mark.slow
 def test_builds_the_same_dataset_from_another_folder(source: Path, tmp_path: Path) -> None:
     here = build(Builder, source, tmp_path / "here").data_path
     config = '{"name": "32", "size": 32}'
@@ -58,6 +60,7 @@ def test_builds_the_same_dataset_from_another_folder(source: Path, tmp_path: Pat
         assert there.read_text(encoding="utf-8") == (here / name).read_text(encoding="utf-8"), name
 
 
+@pytest.mark.slow
 def test_a_failed_build_exits_with_1_and_a_message(source: Path, tmp_path: Path) -> None:
     path = source / "chest_xray/train/NORMAL/IM-0001-0001.jpeg"
     path.write_bytes(b"")

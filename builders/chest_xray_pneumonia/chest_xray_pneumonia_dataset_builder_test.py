@@ -25,6 +25,7 @@ from cxr_tfds.phantom.dataset import images_per_split, write_dataset
 SPLITS = ("train", "validation", "test")
 
 
+@pytest.mark.slow
 class ChestXrayPneumoniaTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 

@@ -44,6 +44,7 @@ def draw(folder: Path, root: str = ROOT) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class ChexpertSmallTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
@@ -57,6 +58,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw(tmp_path_factory.mktemp("source"))
 
 
+@pytest.mark.slow
 def test_states_of_named_images(source: Path, tmp_path: Path) -> None:
     builder = build(Builder, source, tmp_path)
     findings = builder.info.features["label"].names
@@ -76,6 +78,7 @@ def test_states_of_named_images(source: Path, tmp_path: Path) -> None:
     assert set(test.values()) == {0}
 
 
+@pytest.mark.slow
 def test_no_finding_as_an_observation(source: Path, tmp_path: Path) -> None:
     builder = build(Builder, source, tmp_path, negative="")
     assert tuple(builder.info.features["label"].names) == OBSERVATIONS
@@ -84,6 +87,7 @@ def test_no_finding_as_an_observation(source: Path, tmp_path: Path) -> None:
     assert states.tolist() == [1] + [-2] * 13
 
 
+@pytest.mark.slow
 def test_valid_csv_is_kept_apart(source: Path, tmp_path: Path) -> None:
     records = read(build(Builder, source, tmp_path).data_path)
     assert {name.split("/")[2] for name in records["test"]} == {"valid"}
@@ -98,6 +102,7 @@ def test_valid_csv_is_kept_apart(source: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_lateral_images_are_a_choice(source: Path, tmp_path: Path) -> None:
     builder = Builder(data_dir=tmp_path)
     listing = builder.scan(source)
@@ -110,6 +115,7 @@ def test_lateral_images_are_a_choice(source: Path, tmp_path: Path) -> None:
         build(Builder, source, tmp_path, views="PA")
 
 
+@pytest.mark.slow
 def test_reads_the_folder_without_its_name(tmp_path: Path) -> None:
     source = draw(tmp_path / "source", root="")
     records = read(build(Builder, source, tmp_path / "data").data_path)

@@ -30,6 +30,7 @@ def draw(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class Covid19RadiographyTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
@@ -69,6 +70,7 @@ def test_reads_the_zip(source: Path, tmp_path: Path) -> None:
     assert sum(map(len, records.values())) == 40
 
 
+@pytest.mark.slow
 def test_selects_and_merges_classes(source: Path, tmp_path: Path) -> None:
     merged = {"Normal": ["Normal"], "Finding": ["COVID", "Viral Pneumonia"]}
     records = read(build(Builder, source, tmp_path, classes=merged).data_path)

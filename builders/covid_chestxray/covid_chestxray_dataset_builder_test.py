@@ -62,6 +62,7 @@ def draw_collection(folder: Path) -> Path:
     return draw_source(folder)
 
 
+@pytest.mark.slow
 class CovidChestxrayTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
@@ -237,6 +238,7 @@ def test_refuses_a_table_outside_the_source(source: Path, tmp_path: Path) -> Non
         scan(tmp_path)
 
 
+@pytest.mark.slow
 def test_refuses_images_but_not_normals_outside_the_source(source: Path, tmp_path: Path) -> None:
     alone = tmp_path / "collection"
     shutil.copytree(source, alone, ignore=shutil.ignore_patterns("chest_xray"))

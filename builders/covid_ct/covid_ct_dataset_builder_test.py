@@ -40,6 +40,7 @@ def draw_slices(folder: Path, *, test: bool = True) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class CovidCtTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks, on a source without a test split."""
 
@@ -115,6 +116,7 @@ def test_reports_missing_data(tmp_path: Path) -> None:
     assert not published(tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_readme_counts_match_the_real_slices(shared_data: Path, tmp_path: Path) -> None:
     match = re.search(r"train (\d+) / (\d+), val (\d+) / (\d+)", Builder.get_metadata().description)
     built = build(Builder, shared_data / "covid_ct", tmp_path, split="source").data_path

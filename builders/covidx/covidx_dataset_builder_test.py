@@ -36,6 +36,7 @@ def draw(
     return folder
 
 
+@pytest.mark.slow
 class CovidxTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
@@ -62,6 +63,7 @@ def get_patients(builder: Any) -> dict[str, set[bytes]]:
     }
 
 
+@pytest.mark.slow
 def test_keeps_the_official_test_split(source: Path, tmp_path: Path) -> None:
     builder = build(Builder, source, tmp_path)
     assert builder.info.features["label"].names == ["negative", "positive"]
@@ -75,6 +77,7 @@ def test_keeps_the_official_test_split(source: Path, tmp_path: Path) -> None:
     assert "images without a row: 1 (competition_test/1.png)" in read_notes(builder)
 
 
+@pytest.mark.slow
 def test_keeps_all_official_splits(source: Path, tmp_path: Path) -> None:
     records = read(build(Builder, source, tmp_path, split="source").data_path)
     assert {split: len(examples) for split, examples in records.items()} == {
@@ -106,6 +109,7 @@ def test_reads_three_classes(tmp_path: Path) -> None:
     assert len(read(builder.data_path)["test"]) == 12
 
 
+@pytest.mark.slow
 def test_leaves_out_images_of_tested_patients(source: Path, tmp_path: Path) -> None:
     changed = Path(shutil.copytree(source, tmp_path / "copy"))
     table = (changed / "train.txt").read_text().replace("419639-000001 ", "419639-000025 ")
@@ -118,6 +122,7 @@ def test_leaves_out_images_of_tested_patients(source: Path, tmp_path: Path) -> N
     assert len(read(kept.data_path)["train"]) == 40
 
 
+@pytest.mark.slow
 def test_numbers_of_rows_are_not_patients(tmp_path: Path) -> None:
     builder = build(Builder, draw(tmp_path / "source", numbers_rows=True), tmp_path / "data")
     assert get_patients(builder) == {"train": {b""}, "validation": {b""}, "test": {b""}}

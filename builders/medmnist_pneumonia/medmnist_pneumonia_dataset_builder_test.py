@@ -32,6 +32,7 @@ def draw(folder: Path, name: str = "pneumoniamnist.npz", size: int = 28) -> Path
     return folder
 
 
+@pytest.mark.slow
 class MedmnistPneumoniaTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
@@ -46,6 +47,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw(tmp_path_factory.mktemp("source"))
 
 
+@pytest.mark.slow
 def test_keeps_the_official_splits(source: Path, tmp_path: Path) -> None:
     builder = build(Builder, source, tmp_path, name="28", size=28)
     records = read(builder.data_path)
@@ -74,6 +76,7 @@ def test_keeps_the_official_splits(source: Path, tmp_path: Path) -> None:
     assert any("cut validation from train by image" in note for note in report["notes"])
 
 
+@pytest.mark.slow
 def test_reads_larger_images(tmp_path: Path) -> None:
     folder = draw(tmp_path / "source", "pneumoniamnist_64.npz", 64)
     draw(folder, "breastmnist.npz")  # ignored

@@ -34,6 +34,7 @@ def draw(folder: Path, table: str = "Data_Entry_2017.csv") -> Path:
     return folder
 
 
+@pytest.mark.slow
 class NihChestXray14Test(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
@@ -64,6 +65,7 @@ def test_states_of_named_images(source: Path, tmp_path: Path) -> None:
     assert examples["test/images_002/images/00000012_000.png"]["patient_id"] == b"12"
 
 
+@pytest.mark.slow
 def test_keeps_the_official_test_split(source: Path, tmp_path: Path) -> None:
     records = read(build(Builder, source, tmp_path).data_path)
     assert {name.split("/")[0] for name in records["test"]} == {"test"}
@@ -124,6 +126,7 @@ def test_a_patient_in_both_lists_is_an_error(source: Path, tmp_path: Path) -> No
     assert not published(tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_a_part_of_the_images(source: Path, tmp_path: Path) -> None:
     (source / "images_001" / "images" / "00000001_000.png").unlink()
     with pytest.raises(

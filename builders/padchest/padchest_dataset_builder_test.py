@@ -52,6 +52,7 @@ def draw(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class PadchestTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
@@ -78,6 +79,7 @@ def get_present(source: Path, data_dir: Path, **settings: Any) -> dict[int, set[
     return found
 
 
+@pytest.mark.slow
 def test_findings_of_named_images(source: Path, tmp_path: Path) -> None:
     found = get_present(source, tmp_path)
     assert [found[i] for i in range(0, 10, 2)] == [
@@ -104,6 +106,7 @@ def test_says_what_is_left_out(source: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_projections_of_choice(source: Path, tmp_path: Path) -> None:
     found = get_present(source, tmp_path, projections=["PA", "L"])
     assert sorted(found) == [*range(30), 35]  # 37 is AP_horizontal
@@ -112,6 +115,7 @@ def test_projections_of_choice(source: Path, tmp_path: Path) -> None:
         build(Builder, source, tmp_path / "data", projections="PA")
 
 
+@pytest.mark.slow
 def test_labels_of_choice(source: Path, tmp_path: Path) -> None:
     classes = {"Scoliosis": ["scoliosis"], "Heart": ["cardiomegaly"]}
     found = get_present(source, tmp_path, classes=classes)

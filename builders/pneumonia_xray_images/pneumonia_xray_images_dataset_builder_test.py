@@ -29,6 +29,7 @@ def draw(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class PneumoniaXrayImagesTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 

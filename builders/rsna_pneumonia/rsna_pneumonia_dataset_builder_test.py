@@ -49,6 +49,7 @@ def draw(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class RsnaPneumoniaTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
@@ -77,6 +78,7 @@ def read_notes(builder: Any) -> str:
     return "\n".join(report["notes"])
 
 
+@pytest.mark.slow
 def test_reads_labels_and_detailed_classes(source: Path, tmp_path: Path) -> None:
     builder = build(Builder, source, tmp_path)
     features = builder.info.features
@@ -94,6 +96,7 @@ def test_reads_labels_and_detailed_classes(source: Path, tmp_path: Path) -> None
     assert f"No {MAPPING}: each image counts as a patient" in notes
 
 
+@pytest.mark.slow
 def test_an_image_has_an_opacity_if_any_row_has(source: Path, tmp_path: Path) -> None:
     changed = copy(source, tmp_path)
     with (changed / LABELS).open("a") as file:
@@ -104,6 +107,7 @@ def test_an_image_has_an_opacity_if_any_row_has(source: Path, tmp_path: Path) ->
     assert examples[f"stage_2_train_images/{name(0)}.dcm"]["label"] == 1
 
 
+@pytest.mark.slow
 def test_keeps_patients_of_nih_in_one_split(source: Path, tmp_path: Path) -> None:
     changed = copy(source, tmp_path)
     rows = [
@@ -121,6 +125,7 @@ def test_keeps_patients_of_nih_in_one_split(source: Path, tmp_path: Path) -> Non
     assert f"Patients from {MAPPING}." in read_notes(builder)
 
 
+@pytest.mark.slow
 def test_findings_are_unknown_without_the_detailed_classes(source: Path, tmp_path: Path) -> None:
     changed = copy(source, tmp_path)
     (changed / DETAILS).unlink()
@@ -129,6 +134,7 @@ def test_findings_are_unknown_without_the_detailed_classes(source: Path, tmp_pat
     assert f"No {DETAILS}: the findings are unknown." in read_notes(builder)
 
 
+@pytest.mark.slow
 def test_builds_three_classes(source: Path, tmp_path: Path) -> None:
     classes = list(Builder.FINDINGS)
     builder = build(

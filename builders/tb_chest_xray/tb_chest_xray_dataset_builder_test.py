@@ -14,6 +14,8 @@ from helpers.sources import DrawnSource, build, draw_image, published, read
 from cxr_tfds.builders.tb_chest_xray.tb_chest_xray_dataset_builder import Builder
 from cxr_tfds.errors import InputError, MissingData
 
+pytestmark = pytest.mark.slow
+
 SAME = (113, 117, 162, 166, 170)  # images of Montgomery that show two patients
 
 

@@ -15,6 +15,8 @@ from helpers.sources import DrawnSource, build, dicom_file, published, read
 from cxr_tfds.builders.vindr_cxr.vindr_cxr_dataset_builder import COLUMNS, Builder, _vote
 from cxr_tfds.errors import InputError, MissingData
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("pydicom")
 FINDINGS = COLUMNS[:-1]  # without "No finding"
 

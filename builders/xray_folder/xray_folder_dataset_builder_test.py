@@ -33,6 +33,7 @@ def draw(folder: Path, *prefixes: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class XrayFolderTest(DrawnSource, tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks."""
 
@@ -66,6 +67,7 @@ def get_patients(records: Records) -> dict[str, set[bytes]]:
     }
 
 
+@pytest.mark.slow
 def test_cuts_splits_by_patient(flat: Path, tmp_path: Path) -> None:
     builder = build(Builder, flat, tmp_path, patient=r"^(p\d+)_")
     records = read(builder.data_path)
@@ -119,6 +121,7 @@ def test_warns_if_splits_are_cut_by_image(
     )
 
 
+@pytest.mark.slow
 def test_keeps_the_test_split_of_the_source(split: Path, tmp_path: Path) -> None:
     builder = build(Builder, split, tmp_path, patient="^p[0-9]+")
     records = read(builder.data_path)
@@ -127,6 +130,7 @@ def test_keeps_the_test_split_of_the_source(split: Path, tmp_path: Path) -> None
     assert len(records["validation"]) == 12  # a tenth of train and val together
 
 
+@pytest.mark.slow
 def test_keeps_the_validation_split_without_patients(split: Path, tmp_path: Path) -> None:
     builder = build(Builder, split, tmp_path)
     records = read(builder.data_path)
@@ -135,6 +139,7 @@ def test_keeps_the_validation_split_without_patients(split: Path, tmp_path: Path
     assert "No patient is known: the source's own validation split was kept." in read_notes(builder)
 
 
+@pytest.mark.slow
 def test_finds_patients_in_folder_names(flat: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     for path in flat.rglob("*.png"):

@@ -13,6 +13,8 @@ from cxr_tfds.augmentation.degrade import blur, compress
 from cxr_tfds.augmentation.presets import FILLS, PRESETS, AugmentSettings, augmentation
 from cxr_tfds.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 DEFAULT = PRESETS["default"]
 IDENTITY = [1, 0, 0, 0, 1, 0]
 SQUARE = np.arange(16, dtype=np.float32).reshape(4, 4)

@@ -89,6 +89,7 @@ def test_shape_dtype_and_range_are_kept(dtype):
         assert values.max() <= 255
 
 
+@pytest.mark.slow
 def test_jitted_agrees():
     images = np.concatenate([radiograph((48, 56), seed) for seed in range(3)])
     sigma, quality = np.array([0, 0.7, 2], np.float32), np.array([100, 50, 20], np.float32)

@@ -41,6 +41,7 @@ def report(data_dir: Path) -> str:
     )
 
 
+@pytest.mark.slow
 def test_equals_the_local_build(phantom: Path, built: Path, tmp_path: Path) -> None:
     pipeline_build(phantom, tmp_path)
     made, wanted = open_dataset(NAME, tmp_path), open_dataset(NAME, built)
@@ -53,6 +54,7 @@ def test_equals_the_local_build(phantom: Path, built: Path, tmp_path: Path) -> N
     assert report(tmp_path) == report(built)
 
 
+@pytest.mark.slow
 def test_lists_bad_files_like_the_local_build(phantom: Path, tmp_path: Path) -> None:
     shutil.copytree(phantom, tmp_path / "source")
     paths = sorted((tmp_path / "source").glob("chest_xray/*/*/*"))
@@ -67,6 +69,7 @@ def test_lists_bad_files_like_the_local_build(phantom: Path, tmp_path: Path) -> 
     assert not list((tmp_path / "data").rglob("*tfrecord*"))
 
 
+@pytest.mark.slow
 def test_skips_bad_files_like_the_local_build(phantom: Path, tmp_path: Path) -> None:
     source = shutil.copytree(phantom, tmp_path / "source")
     next(source.glob("chest_xray/train/NORMAL/*")).write_bytes(b"")
@@ -78,6 +81,7 @@ def test_skips_bad_files_like_the_local_build(phantom: Path, tmp_path: Path) -> 
     assert report(tmp_path / "beam") == report(tmp_path / "local")
 
 
+@pytest.mark.slow
 def test_notices_an_example_lost_by_a_runner(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +102,7 @@ def test_notices_an_example_lost_by_a_runner(
     assert not list(tmp_path.rglob("*tfrecord*"))
 
 
+@pytest.mark.slow
 def test_max_examples_per_split(phantom: Path, tmp_path: Path) -> None:
     info = pipeline_build(phantom, tmp_path, most=2).info
     assert {name: split.num_examples for name, split in info.splits.items()} == dict.fromkeys(

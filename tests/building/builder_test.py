@@ -138,6 +138,7 @@ def test_lists_all_bad_files_and_publishes_nothing(source: Path, tmp_path: Path)
     assert not published(tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_skips_and_lists_bad_files_on_request(source: Path, tmp_path: Path) -> None:
     train = source / "chest_xray/train"
     (train / "NORMAL/IM-0001-0001.jpeg").write_bytes(b"")
@@ -245,6 +246,7 @@ def test_refuses_shared_patients_unless_configured(source: Path, tmp_path: Path)
     assert read_report(builder)["patients"]["in_two_splits"] == {"bacteria-1": ["train", "test"]}
 
 
+@pytest.mark.slow
 def test_refuses_to_reuse_an_incomplete_dataset(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -296,6 +298,7 @@ def test_refuses_two_settings_with_one_name(source: Path, tmp_path: Path) -> Non
         build(Builder, source, tmp_path, name="mine", size=16)
 
 
+@pytest.mark.slow
 def test_fingerprint_depends_on_the_content_only(source: Path, tmp_path: Path) -> None:
     def fingerprint(data_dir: str, place: Path = source, **settings: Any) -> str:
         return build(Builder, place, tmp_path / data_dir, **settings).info.metadata["fingerprint"]
@@ -336,6 +339,7 @@ def test_writes_and_prints_the_report(
     assert str(tmp_path) not in text + json.dumps(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True])
 def test_accepts_odd_file_names(packed: bool, source: Path, tmp_path: Path) -> None:
     names = [

@@ -64,6 +64,7 @@ def assert_same(results: list[DecodeResult], wanted: list[DecodeResult]) -> None
             assert FileStats.from_image(result) == FileStats.from_image(want)
 
 
+@pytest.mark.slow
 def test_dataset_is_the_same_after_a_worker_was_killed(
     cluster: LocalCluster,
     phantom: Path,

@@ -95,6 +95,7 @@ def test_copies_are_never_cut_apart(cut: str, tmp_path: Path) -> None:
             assert not inside & {int(x.path.name.split("-")[-1][:-4]) for x in others}
 
 
+@pytest.mark.slow
 def test_pixel_copies_are_in_one_split(source: Path, tmp_path: Path) -> None:
     for label in CLASSES:
         for path in list((source / label).iterdir()):
@@ -108,6 +109,7 @@ def test_pixel_copies_are_in_one_split(source: Path, tmp_path: Path) -> None:
     assert sum(map(len, records.values())) == 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_pixels", [False, True])
 def test_identical_images_of_two_classes(by_pixels: bool, source: Path, tmp_path: Path) -> None:
     for number in range(3):
@@ -122,6 +124,7 @@ def test_identical_images_of_two_classes(by_pixels: bool, source: Path, tmp_path
     assert "Left out: 3 groups of identical images with different labels" in str(notes(built))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_pixels", [False, True])
 def test_images_of_the_test_split_in_train(by_pixels: bool, tmp_path: Path) -> None:
     source = tmp_path / "source"
@@ -167,6 +170,7 @@ def test_refuses_a_fold_that_does_not_exist(split: Any) -> None:
         SourceConfig(name="mine", split=split)
 
 
+@pytest.mark.slow
 def test_copies_by_bytes_and_by_pixels_together(source: Path, tmp_path: Path) -> None:
     (source / "TB" / "same-bytes.jpeg").write_bytes((source / "Normal/Normal-0.jpeg").read_bytes())
     copy_pixels(source / "Normal" / "Normal-1.jpeg", source / "TB" / "same-pixels.jpeg")
@@ -179,6 +183,7 @@ def test_copies_by_bytes_and_by_pixels_together(source: Path, tmp_path: Path) ->
         build(Builder, source, tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_copies_across_the_source_validation(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for split, count in (("train", 30), ("val", 10), ("test", 5)):

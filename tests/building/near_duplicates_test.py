@@ -93,6 +93,7 @@ def test_brightened_copy_is_found() -> None:
     assert find_near_duplicates(stats) == [("bright", "plain")]
 
 
+@pytest.mark.slow
 def test_finds_every_pair_of_images() -> None:
     """2,000 pairs that differ in 8 bits anywhere, and as many that differ in 9."""
     rng = np.random.default_rng(2)

@@ -31,6 +31,8 @@ from cxr_tfds.files import is_disk_full, lock_folder, replace_folder
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 
+pytestmark = pytest.mark.slow
+
 NAME = DatasetName("chest_xray_pneumonia", "64")
 TESTS = str(Path(__file__).parents[1])  # for `helpers` in a process of its own
 OVERWRITE = {"download_mode": tfds.GenerateMode.REUSE_CACHE_IF_EXISTS}

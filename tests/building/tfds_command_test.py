@@ -20,6 +20,8 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 
+pytestmark = pytest.mark.slow
+
 CONFIG = '{"name": "64", "size": 64}'
 
 

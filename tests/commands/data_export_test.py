@@ -21,6 +21,7 @@ def export(
     return CliRunner().invoke(cli, ["export", dataset, *options])
 
 
+@pytest.mark.slow
 def test_prints_counts_and_the_folder(built: Path, tmp_path: Path) -> None:
     result = export(built, tmp_path / "out")
     assert result.exit_code == 0, result.output

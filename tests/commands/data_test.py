@@ -29,6 +29,7 @@ def test_phantom_prints_counts_and_the_folder(tmp_path: Path) -> None:
     assert len(list(out.glob("chest_xray/*/*/*.jpeg"))) == 38
 
 
+@pytest.mark.slow
 def test_phantom_depends_on_the_seed(tmp_path: Path) -> None:
     data = []
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
@@ -51,6 +52,7 @@ def test_phantom_refuses_a_folder_that_is_not_empty(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_phantom_overwrites_its_own_folder(tmp_path: Path) -> None:
     out = tmp_path / "drawn"
     first = CliRunner().invoke(cli, ["phantom", "--out", str(out), "--train", "30", "--test", "10"])

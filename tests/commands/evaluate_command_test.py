@@ -47,6 +47,7 @@ def invoke(*args):
     return CliRunner().invoke(evaluate, [str(arg) for arg in args])
 
 
+@pytest.mark.slow
 def test_prints_and_stores_the_metrics(run):
     result = invoke(run)
     assert result.exit_code == 0, result.output
@@ -77,6 +78,7 @@ def test_keeps_the_metrics_of_other_splits(run, monkeypatch):
     assert set(measured["validation"]["auc"]) == {"value", "low", "high"}
 
 
+@pytest.mark.slow
 def test_prints_every_metric_with_its_interval(run):
     lines = invoke(run).stdout.splitlines()
     test = run_folder.read_metrics(run)["test"]
@@ -93,6 +95,7 @@ def test_prints_every_metric_with_its_interval(run):
         assert row.endswith(f", {of_kind['images']} images")
 
 
+@pytest.mark.slow
 def test_stress_prints_a_table_and_a_verdict(run):
     result = invoke(run, "--stress")
     assert result.exit_code == 0, result.output
@@ -115,6 +118,7 @@ def test_stress_prints_a_table_and_a_verdict(run):
     ) == page  # the earlier stress metrics are kept
 
 
+@pytest.mark.slow
 def test_stress_of_another_split_does_not_change_the_report(run):
     result = invoke(run, "--stress", "--split", "validation", "--json")
     assert result.exit_code == 0, result.output
@@ -134,6 +138,7 @@ def remove_split(data_dir, split):
     description.write_text(json.dumps(content), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_refuses_a_missing_split(run, built, tmp_path):
     remove_split(shutil.copytree(built, tmp_path / "data"), "test")
     result = invoke(run, "--data-dir", tmp_path / "data")
@@ -161,6 +166,7 @@ def test_refuses_a_run_of_another_version(run):
     )
 
 
+@pytest.mark.slow
 def test_data_dir_finds_a_moved_dataset(run, built):
     config = RunConfig.read(run)
     dataclasses.replace(config, settings={**config.settings, "data_dir": "/nowhere"}).write(run)

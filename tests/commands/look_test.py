@@ -168,6 +168,7 @@ def test_summary_prints_the_report_of_a_built_dataset(built: Path) -> None:
     assert "give the source it was built from" in run("summary", folder, "--plot", "x.png").stderr
 
 
+@pytest.mark.slow
 def test_class_folders_need_no_tensorflow(odd: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"

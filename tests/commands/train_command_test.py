@@ -22,6 +22,8 @@ from cxr_tfds.training import run as training
 from cxr_tfds.training.recipes import RECIPES
 from cxr_tfds.training.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 DATASET = "chest_xray_pneumonia/64"
 
 

@@ -25,6 +25,8 @@ from cxr_tfds.conversion.stored import encode_png
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import BuiltDataset, open_dataset
 
+pytestmark = pytest.mark.slow
+
 FINDINGS = ("none", "bacteria", "virus")
 
 

@@ -20,6 +20,8 @@ from cxr_tfds.export.selective import SelectiveQuantizer
 from cxr_tfds.models import MODELS, build_model
 from cxr_tfds.run_folder import RunConfig
 
+pytestmark = pytest.mark.slow
+
 # Largest difference of the tiny model's logits from Keras's.
 TOLERANCE = {
     "float32": 1e-4,

@@ -15,7 +15,10 @@ from cxr_tfds.parallel import core_count
 ROOT = Path(__file__).parents[2]
 DEVICE = ROOT / ".venv-edge" / "bin"
 
-pytestmark = pytest.mark.skipif(not DEVICE.is_dir(), reason=f"no {DEVICE}: `make test` creates it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not DEVICE.is_dir(), reason=f"no {DEVICE}: `make test` creates it"),
+]
 
 
 def device(command, *arguments, cwd):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENTS = [
     ("3.10", "edge"),
     ("3.11", "edge"),

@@ -25,6 +25,8 @@ from cxr_tfds.export.pack import Limits
 from cxr_tfds.metrics.logits import probabilities
 from cxr_tfds.run_folder import RunConfig
 
+pytestmark = pytest.mark.slow
+
 FILES = ["export.json", "tiny-float32.tflite", "tiny-int8.tflite"]
 LENIENT = ["--min-agreement", "0", "--max-auc-drop", "1"]
 

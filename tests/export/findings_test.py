@@ -23,6 +23,8 @@ from cxr_tfds.export.inference import predict_split
 from cxr_tfds.export.pack import Limits, export_run
 from cxr_tfds.run_folder import RunConfig
 
+pytestmark = pytest.mark.slow
+
 LENIENT = Limits(max_auc_drop=1, min_agreement=0)
 
 

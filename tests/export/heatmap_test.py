@@ -16,6 +16,8 @@ from cxr_tfds.export.variants import with_heatmap
 from cxr_tfds.models import build_model
 from cxr_tfds.run_folder import RunConfig
 
+pytestmark = pytest.mark.slow
+
 SIZE, CELL = 64, 16
 KINDS = ("float32", "float16", "int8", "int8-float-io", "int16x8")
 

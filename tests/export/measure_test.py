@@ -17,6 +17,8 @@ from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.model_file import read_model
 from cxr_tfds.export.operators import SUPPORTED, explain_too_new, operator_versions
 
+pytestmark = pytest.mark.slow
+
 LENIENT = ["--min-agreement", "0", "--max-auc-drop", "1", "--format", "int8"]
 IMAGES = np.zeros((2, 64, 64, 1), np.uint8)
 needs_tflite_runtime = pytest.mark.skipif(

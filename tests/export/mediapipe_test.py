@@ -15,6 +15,8 @@ from PIL import Image
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.imaging.pixels import radiograph
 
+pytestmark = pytest.mark.slow
+
 
 def run(*command):
     quiet = {"GLOG_minloglevel": "2"}

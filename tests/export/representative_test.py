@@ -9,6 +9,8 @@ from cxr_tfds.export import representative
 from cxr_tfds.export.representative import representative_images
 from cxr_tfds.run_folder import RunConfig
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(run):

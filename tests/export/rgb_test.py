@@ -20,6 +20,8 @@ from cxr_tfds.export.pack import export_run
 from cxr_tfds.export.rgb import GREY, with_grey, with_probabilities
 from cxr_tfds.export.variants import Variant
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 as_rgb = Variant.RGB.prepare
 

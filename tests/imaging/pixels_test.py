@@ -386,6 +386,7 @@ SEEDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Pillow warns about corrupt metadata
 @pytest.mark.parametrize("form", SEEDS)
 def test_corrupt_files_end_in_bad_image_or_pixels(form: str) -> None:

@@ -78,6 +78,7 @@ def test_agrees_with_scikit_learn(seed):
     assert {type(number) for metric in table.values() for number in metric.values()} == {float}
 
 
+@pytest.mark.slow
 def test_intervals_are_percentiles_over_the_resampled_images():
     labels, scores = draw(0, images=120, steps=17)
     (weights,) = bootstrap_weights(np.arange(120), 60, seed=3)

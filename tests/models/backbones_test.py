@@ -11,6 +11,8 @@ from cxr_tfds.export.operators import explain_too_new
 from cxr_tfds.models import MODELS, backbone_layers, build_model, multiply_adds
 from cxr_tfds.models.backbones import BACKBONES, bare_network
 
+pytestmark = pytest.mark.slow
+
 # The module that holds the `preprocess_input` of a network.
 MODULES = {
     "mobilenetv3-small": "mobilenet_v3",
@@ -97,7 +99,6 @@ def test_backbone_layers_are_all_layers_of_the_network(name):
     )
 
 
-@pytest.mark.slow
 def test_frozen_backbone_keeps_weights_and_statistics():
     model = build_model("mobilenetv3-small", (32, 32, 1), 1)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).astype(np.float32)
@@ -119,7 +120,6 @@ def test_frozen_backbone_keeps_weights_and_statistics():
     assert changed == ["logits"]
 
 
-@pytest.mark.slow
 def test_converts_to_operators_of_device_runtimes():
     from ai_edge_litert.interpreter import Interpreter
 

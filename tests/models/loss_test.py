@@ -16,6 +16,7 @@ def test_averages_over_the_findings_that_count():
     np.testing.assert_allclose(cxr.findings_loss(targets, logits), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 def test_any_keras_model_learns_from_the_batches(findings_data):
     data = cxr.open_dataset("xray_table/64", findings_data)

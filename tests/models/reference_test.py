@@ -62,6 +62,7 @@ def test_dropout_as_published():
     assert rates == [0.25, 0.25, 0.25, 0.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "maps"), [(57, 1), (224, 6), (512, 5), (1400, 6)])
 def test_alexnet_has_last_maps_of_at_most_6_x_6(side, maps):
     model = build_model("alexnet-gray", (side, side, 1), 1)

@@ -14,6 +14,8 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.models import backbone_layers, build_model, check_weights
 from cxr_tfds.models.backbones import BACKBONES, bare_network
 
+pytestmark = pytest.mark.slow
+
 NAME, SHAPE = "mobilenetv3-small", (32, 32, 1)
 
 

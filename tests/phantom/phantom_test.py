@@ -18,6 +18,8 @@ from cxr_tfds.phantom import dataset as phantom_dataset
 from cxr_tfds.phantom import drawing as phantom
 from cxr_tfds.sources.kermany import FINDINGS
 
+pytestmark = pytest.mark.slow
+
 NORMAL = re.compile(r"(?P<patient>(NORMAL2-)?IM-\d{4})-(?P<image>\d{4})\.jpeg")
 PNEUMONIA = re.compile(r"person(?P<number>\d+)_(?P<type>bacteria|virus)_(?P<image>\d+)\.jpeg")
 FEW = {"train": {"NORMAL": 3, "PNEUMONIA": 4}, "test": {"PNEUMONIA": 2}}

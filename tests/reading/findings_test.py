@@ -16,6 +16,8 @@ from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.pipeline import with_mixup
 from cxr_tfds.task import Task
 
+pytestmark = pytest.mark.slow
+
 NAN = np.nan
 CELLS = {"1": 1, "0": 0, "-1": -1, "": -2}
 

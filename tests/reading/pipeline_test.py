@@ -20,6 +20,8 @@ from cxr_tfds.reading import Shard, cache, pipeline
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.sequential import name_corrupt_shard, read_columns
 
+pytestmark = pytest.mark.slow
+
 BATCH = 9  # does not divide any split: the last batch is smaller
 
 

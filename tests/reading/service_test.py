@@ -21,6 +21,8 @@ from cxr_tfds.reading.service import check_address, served_batches
 from cxr_tfds.training.distributed import Devices
 from cxr_tfds.training.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 BATCH = 7
 
 

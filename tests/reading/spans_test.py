@@ -104,6 +104,7 @@ def test_shard_cut_while_reading_is_an_error(shards):
         read(np.array([4]))
 
 
+@pytest.mark.slow
 def test_reader_closes_its_files(shards):
     paths, _ = shards
     before = len(list(Path("/dev/fd").iterdir()))

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 from cxr_tfds.evaluation.activation import activation_maps
 from cxr_tfds.evaluation.scoring import ImageSample, Scores
@@ -29,6 +30,7 @@ def draw(images=12):
     return Scores(ids, [""] * images, labels, logits), ImageSample(np.arange(images), pixels)
 
 
+@pytest.mark.slow
 def test_examples_show_the_map_of_their_finding():
     scores, sample = draw()
     model = build_model("edge", (64, 64, 1), 3)
@@ -54,6 +56,7 @@ def test_examples_show_the_map_of_their_finding():
             assert np.abs(drawn - other).max() > 20
 
 
+@pytest.mark.slow
 def test_only_defined_curves_are_plotted():
     scores, _ = draw()
     table = evaluate_findings(

@@ -17,6 +17,8 @@ from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.report.page import RunResults, write_report
 from cxr_tfds.run_folder import RunConfig
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 24
 
 

@@ -171,6 +171,7 @@ def test_training_plots_of_any_history(tmp_path, content, pictures):
         assert [picture.name for picture in plot_training(read_history(tmp_path))] == pictures
 
 
+@pytest.mark.slow
 def test_plots_of_three_classes_of_which_one_is_missing():
     """The AUC is undefined, but the curves of the other classes are drawn."""
     labels = np.array([0, 1, 0, 1])

@@ -20,6 +20,8 @@ from cxr_tfds.building.plan import plan_splits
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import Listing, ReaderSettings, read_source
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = Path(__file__).parents[3] / "shared" / "layouts"
 TABLE = {"table": "Data_Entry_2017.csv"}
 NIH_LISTS = {"split_lists": {"train": "train_val_list.txt", "test": "test_list.txt"}}

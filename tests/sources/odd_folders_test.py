@@ -310,6 +310,7 @@ REFUSED: dict[str, Refused] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_refuses(name: str, tmp_path: Path) -> None:
     folders, settings, message = REFUSED[name]

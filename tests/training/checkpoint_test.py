@@ -147,6 +147,7 @@ def settings(built, model, **changes):
     return TrainSettings(**named, model=model, augment="none", **changes)
 
 
+@pytest.mark.slow
 def test_nan_loss_stops_the_run_and_keeps_the_checkpoint(
     built, tiny_model, tmp_path, monkeypatch, capfd
 ):
@@ -170,6 +171,7 @@ def test_nan_loss_stops_the_run_and_keeps_the_checkpoint(
     )  # the bar is closed, so the message gets its own line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "epoch"), [("label", 1), ("finding", 2)])
 def test_nan_weights_are_not_saved(built, tiny_model, tmp_path, monkeypatch, target, epoch):
     """The loss of the last step is finite, because it precedes the update of the weights."""
@@ -192,6 +194,7 @@ def test_nan_weights_are_not_saved(built, tiny_model, tmp_path, monkeypatch, tar
     assert len(before) == (0 if epoch == 1 else 3)
 
 
+@pytest.mark.slow
 def test_infinite_loss_in_the_first_epoch_saves_nothing(built, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(training.Learner, "take_loss", lambda self: float("inf"))
     with pytest.raises(

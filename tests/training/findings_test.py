@@ -24,6 +24,8 @@ from cxr_tfds.training.decision import fit_decision
 from cxr_tfds.training.labels import check_labels
 from cxr_tfds.training.run import train
 
+pytestmark = pytest.mark.slow
+
 NAN = np.nan
 NAME = "xray_table/64"
 

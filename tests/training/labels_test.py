@@ -122,6 +122,7 @@ def test_every_cache_reads_findings_as_labels(dataset, tmp_path, cache):
     assert seen == 66
 
 
+@pytest.mark.slow
 def test_run_on_findings_is_measured_on_findings(built, tiny_model, tmp_path):
     settings = TrainSettings(
         dataset=NAME,

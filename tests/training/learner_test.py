@@ -13,6 +13,8 @@ from cxr_tfds.training.learner import Learner
 from cxr_tfds.training.objective import make_loss
 from cxr_tfds.training.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 SHAPE, STEPS = (32, 32, 1), 4
 DATASET = BuiltDataset("drawn/32:1.0.0", SHAPE, ("a", "b"), "stretch", "0", {}, {})
 

@@ -104,6 +104,7 @@ def test_early_stopping_ends_a_resumed_run_at_the_same_epoch(trained):
     assert_equal(trained("resumed", len(whole[0]), **changes), whole)  # it ends at once
 
 
+@pytest.mark.slow
 def test_each_phase_trains_only_its_layers(trained, everything, monkeypatch):
     states = [build_model("tiny", (64, 64, 1), 1, weights=everything["weights"]).get_weights()]
 
@@ -132,6 +133,7 @@ def test_each_phase_trains_only_its_layers(trained, everything, monkeypatch):
     assert moved == [names[-2:], names[2:]]
 
 
+@pytest.mark.slow
 def test_names_a_corrupt_checkpoint(trained, everything, tmp_path, monkeypatch):
     trained("whole", epochs=3)
     path = tmp_path / "whole" / "checkpoint" / "epoch-3.npz"

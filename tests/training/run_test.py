@@ -27,6 +27,8 @@ from cxr_tfds.training import checkpoint, finish
 from cxr_tfds.training import run as training
 from cxr_tfds.training.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 FILES = [
     "MODEL_CARD.md",
     "config.json",

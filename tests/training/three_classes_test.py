@@ -22,6 +22,8 @@ from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training.run import train
 
+pytestmark = pytest.mark.slow
+
 NAME = "chest_xray_pneumonia/64"
 LABELS = ("NORMAL", "BACTERIA", "VIRUS")
 

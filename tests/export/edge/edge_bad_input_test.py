@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 
 def one_pixel(path):
     Image.new("L", (1, 1), 200).save(path)

@@ -6,6 +6,8 @@ import pytest
 
 from cxr_tfds.export.edge import benchmark, runtime
 
+pytestmark = pytest.mark.slow
+
 _TIMES = ("load_ms", "first_ms", "startup_ms", "median_ms", "p95_ms", "decode_ms", "peak_mb")
 
 

@@ -11,6 +11,8 @@ from cxr_tfds.export.edge import input_files
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import append_model_info
 
+pytestmark = pytest.mark.slow
+
 
 def test_prediction_by_hand(models, draw):
     model = Classifier(models["float32"])

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 _CLI = "from {module} import {name} as command; command(prog_name='x')"
 _INFER = ("cxr_tfds.export.edge.command", "cli")
 

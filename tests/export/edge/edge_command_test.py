@@ -14,6 +14,8 @@ from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import append_model_info, read_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def mixed(tmp_path, draw):

@@ -49,6 +49,7 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
+@pytest.mark.slow
 def test_predicts_and_evaluates_folders(models, folder, infer_apart):
     done = infer_apart("predict", "--json", "--model", models["float32"], folder)
     assert done.returncode == 0, done.stderr

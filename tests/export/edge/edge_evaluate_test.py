@@ -13,6 +13,8 @@ from cxr_tfds.export.edge.evaluate import BUILD_SETTINGS, find_labelled_images
 from cxr_tfds.export.edge.model_file import append_model_info
 from cxr_tfds.metrics.summary import evaluate_split
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def model_of(flatbuffers, info, tmp_path):

@@ -17,6 +17,8 @@ from cxr_tfds.export.edge.model_file import append_model_info
 from cxr_tfds.export.edge.predict import HeatmapFolder
 from cxr_tfds.metrics.findings import evaluate_findings
 
+pytestmark = pytest.mark.slow
+
 # The logits of the mean grey value v are (100 - v) / 10, 3 and (v - 100) / 10.
 FINDINGS = ("Dark", "Always", "Bright")
 TABLE = {"table": "t.csv", "label": list(FINDINGS)}

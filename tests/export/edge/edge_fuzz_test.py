@@ -17,6 +17,8 @@ from PIL import Image
 
 from cxr_tfds.export.edge import runtime
 
+pytestmark = pytest.mark.slow
+
 _TIMEOUT_S = 120
 _FORMATS = {
     "jpg": ("JPEG", "L", {}),

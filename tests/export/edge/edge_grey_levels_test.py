@@ -16,6 +16,8 @@ from cxr_tfds.export.edge.model_file import ModelInfo, append_model_info, read_m
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import radiograph
 
+pytestmark = pytest.mark.slow
+
 
 def encode(values: np.ndarray) -> bytes:
     buffer = io.BytesIO()

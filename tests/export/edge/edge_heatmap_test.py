@@ -17,6 +17,8 @@ from cxr_tfds.export.edge.model_file import append_model_info
 from cxr_tfds.export.edge.predict import HeatmapFolder
 from cxr_tfds.imaging.overlay import overlay
 
+pytestmark = pytest.mark.slow
+
 # The logit is (mean grey - 100) / 10, and so is each place of the map, less the bias of -10.
 _CONVERT = """
 import sys

@@ -14,6 +14,8 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.export.edge import command, runtime
 from cxr_tfds.export.operators import SUPPORTED
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 needs_both = pytest.mark.skipif(len(runtime.installed_runtimes()) < 2, reason="needs both runtimes")
 each_runtime = pytest.mark.parametrize("name", runtime.installed_runtimes())

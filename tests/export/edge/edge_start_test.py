@@ -8,6 +8,8 @@ import pytest
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.model_file import append_model_info
 
+pytestmark = pytest.mark.slow
+
 each_runtime = pytest.mark.parametrize("name", runtime.installed_runtimes())
 
 

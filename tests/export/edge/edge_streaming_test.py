@@ -18,6 +18,8 @@ from cxr_tfds.export.edge.input_files import InputFile, list_images
 from cxr_tfds.export.edge.predict import predict_files
 from cxr_tfds.parallel import IN_FLIGHT_PER_CORE, core_count
 
+pytestmark = pytest.mark.slow
+
 FULL = "/dev/full"
 needs_full = pytest.mark.skipif(not Path(FULL).exists(), reason=f"no {FULL}")
 

@@ -14,6 +14,8 @@ from helpers.tables import config_of, read
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.image import State
 
+pytestmark = pytest.mark.slow
+
 _MAKE = Path(__file__).parents[4] / "shared" / "layouts" / "make.py"
 _NAMES = ("nih", "nih_flat", "rsna", "chexpert", "covidx", "coronahack")
 _CHEXPERT = {"train": "train.csv", "validation": "valid.csv"}
