@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import time
@@ -145,6 +146,32 @@ def _remove_incomplete(folder: Path) -> None:
             (path / _REPLACED).rename(folder)
         _log.info("Removing %s, left by a killed process.", path)
         shutil.rmtree(path)
+
+
+# What to do about an error of the operating system; others have no advice.
+_ADVICE = {
+    errno.ENOTDIR: "A part of the path is a file. Choose another folder.",
+    errno.EISDIR: "Give a file, not a folder.",
+    errno.EACCES: "Check its permissions, or choose another folder.",
+    errno.EPERM: "Check its permissions, or choose another folder.",
+    errno.EROFS: "Choose a folder on a disk that can be written.",
+    errno.ENOENT: "Check the path.",
+    errno.ENOSPC: "Free some space, or choose a folder on another disk.",
+    errno.EDQUOT: "Free some space, or choose a folder on another disk.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+
+
+def explain_os_error(err: OSError) -> str:
+    """Returns a message for people, with the name that a temporary file was going to have."""
+    if not err.strerror:
+        return str(err)
+    advice = _ADVICE.get(err.errno or 0, "")
+    if not err.filename:
+        return f"{err.strerror}. {advice}".rstrip()
+    name = re.sub(rf"{re.escape(_TEMPORARY)}[0-9a-f]{{16}}-", "", os.fsdecode(err.filename))
+    name = re.sub(rf"{re.escape(_INCOMPLETE)}\d+_", "", name)
+    return f"{err.strerror}: {name}. {advice}".rstrip()
 
 
 def is_disk_full(err: BaseException | None) -> bool:

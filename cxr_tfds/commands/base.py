@@ -6,13 +6,16 @@ Exit codes: 0 success, 1 the work failed, 2 wrong usage.
 from __future__ import annotations
 
 import io
+import os
 import sys
 import warnings
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
 
 import click
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.files import explain_os_error
 from cxr_tfds.text import did_you_mean
 
 # Modules that the base installation lacks, and the extra that installs each.
@@ -30,7 +33,73 @@ _EXTRAS = {
 }
 
 
-class Command(click.Command):
+_MAX_METAVAR = 45  # characters
+
+
+def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """Returns `text` in a colour of `click.style` if `stream` (stdout by default) shows colours.
+
+    A terminal does, unless the environment variable NO_COLOR is set (https://no-color.org).
+    """
+    stream = sys.stdout if stream is None else stream
+    is_terminal = stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+    # Consoles of Windows show the codes as characters unless a program prepares them.
+    shows_colours = is_terminal and not os.environ.get("NO_COLOR") and sys.platform != "win32"
+    return click.style(text, fg=colour, bold=True) if shows_colours else text
+
+
+class _Failure(click.ClickException):
+    """An error of the work, not of the usage."""
+
+    def show(self, file: Any = None) -> None:
+        """Prints the message."""
+        file = sys.stderr if file is None else file
+        click.echo(f"{paint('Error:', 'red', file)} {self.format_message()}", file=file)
+
+
+class _Help(click.Command):
+    """Help with an example after the usage, and with options in groups.
+
+    Args:
+      example: A command line that works.
+      groups: Title of each group of options to the names of its parameters. Options in no group
+        come last.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        example: str = "",
+        groups: Mapping[str, Sequence[str]] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(*args, **more)
+        self.example, self.groups = example, groups or {}
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the usage and the example."""
+        super().format_usage(ctx, formatter)
+        if self.example:
+            program, _, args = self.example.partition(" ")
+            formatter.write_usage(program, args, prefix="Example: ")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes each group of options under its title."""
+        if not self.groups:
+            super().format_options(ctx, formatter)
+            return
+        params = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        grouped = {name for names in self.groups.values() for name in names}
+        others = [param.name or "" for param in params if param.name not in grouped]
+        for title, names in {**self.groups, "Other options": others}.items():
+            options = [param for param in params if param.name in names]
+            records = [record for param in options if (record := param.get_help_record(ctx))]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Command(_Help):
     """A command that reports bad input and a missing extra in one message, with exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -47,17 +116,19 @@ class Command(click.Command):
             module = (err.name or "").partition(".")[0]
             if module not in _EXTRAS:
                 raise
-            raise click.ClickException(
+            raise _Failure(
                 f"{ctx.command_path} needs {module}, which is not installed. "
                 f"Install it with: pip install 'cxr-tfds[{_EXTRAS[module]}]'"
             ) from err
         except BrokenPipeError:
             raise  # the reader of the pipe, such as `head`, has ended; click exits quietly
-        except (InputError, OSError) as err:
-            raise click.ClickException(str(err)) from err
+        except InputError as err:
+            raise _Failure(str(err)) from err
+        except OSError as err:
+            raise _Failure(explain_os_error(err)) from err
 
 
-class Group(click.Group):
+class Group(_Help, click.Group):
     """A group of `Command`s that suggests the nearest name for an unknown command."""
 
     command_class = Command
@@ -71,8 +142,24 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class LocalPath(click.Path):
+    """A `click.Path` with advice for a URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the path that `value` names."""
+        if "://" in str(value):
+            self.fail(f"{value} is a URL. Download it first, then give the file.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class NearestChoice(click.Choice):
     """A `click.Choice` that suggests the nearest allowed value."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
+        """Returns the choices, or the name of the option if there are too many for a line."""
+        choices = f"[{'|'.join(map(str, self.choices))}]"
+        name = max(param.opts, key=len).lstrip("-").upper()
+        return choices if len(choices) <= _MAX_METAVAR else name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the allowed value that `value` names."""

@@ -11,7 +11,7 @@ import click
 
 from cxr_tfds.augmentation.presets import PRESETS
 from cxr_tfds.commands import options
-from cxr_tfds.commands.base import Group, NearestChoice
+from cxr_tfds.commands.base import Group, LocalPath, NearestChoice
 from cxr_tfds.commands.data_export import export
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder, complete_file
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from cxr_tfds.looking.survey import ScannedSource
 
 
-@click.group(cls=Group, context_settings={"show_default": True})
+@click.group(
+    cls=Group,
+    context_settings={"show_default": True},
+    example="cxr-data summary images/chest_xray",
+)
 @options.version
 def cli() -> None:
     """Inspect folders of chest radiographs, draw one, or export a built dataset."""
@@ -36,7 +40,7 @@ def _check_dataset(ctx: click.Context, param: click.Parameter, value: str | None
     return value
 
 
-_source = click.argument("source", type=click.Path(path_type=Path))
+_source = click.argument("source", type=LocalPath(path_type=Path))
 _dataset = click.option(
     "--dataset",
     callback=_check_dataset,
@@ -52,7 +56,7 @@ _config = click.option(
 )
 
 
-@cli.command()
+@cli.command(example="cxr-data summary images/chest_xray --plot survey.png")
 @_source
 @_dataset
 @_config
@@ -105,10 +109,18 @@ def summary(
             plot_survey(survey, temporary)
 
 
-@cli.command()
+@cli.command(
+    example="cxr-data preview images/chest_xray -o preview.html",
+    groups={
+        "Source": ("dataset", "config"),
+        "Images": ("each", "size", "fit", "augmented", "seed"),
+        "Output": ("out", "overwrite"),
+    },
+)
 @_source
 @click.option(
     "--out",
+    "-o",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write, .png or .html.",
@@ -216,9 +228,10 @@ def _load_augmentation(preset: str, seed: int) -> BatchFunction:
     return augment
 
 
-@cli.command()
+@cli.command(example="cxr-data phantom -o images")
 @click.option(
     "--out",
+    "-o",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder in which chest_xray/ is created.",

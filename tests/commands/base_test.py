@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from cxr_tfds.commands.base import Command, Group, NearestChoice
+from cxr_tfds.commands.base import Command, Group, LocalPath, NearestChoice
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.files import check_new_folder
 from cxr_tfds.text import did_you_mean
@@ -36,8 +36,19 @@ def raising(err: BaseException) -> Callable[[], object]:
         ),
         (MissingData("no run in x"), "Error: no run in x\n"),
         (BadImage("empty file (0 bytes)"), "Error: empty file (0 bytes)\n"),
-        (FileNotFoundError(2, "No such file or directory", "x.png"), "'x.png'\n"),
-        (PermissionError(13, "Permission denied", "x.png"), "Permission denied: 'x.png'\n"),
+        (
+            FileNotFoundError(2, "No such file or directory", "x.png"),
+            "Error: No such file or directory: x.png. Check the path.\n",
+        ),
+        (
+            PermissionError(13, "Permission denied", "out/.writing-0123456789abcdef-x.png"),
+            "Permission denied: out/x.png. Check its permissions, or choose another folder.\n",
+        ),
+        (
+            NotADirectoryError(20, "Not a directory", "notes.txt/incomplete.7_new"),
+            "Choose another folder.\n",
+        ),
+        (OSError("no code"), "Error: no code\n"),
         (click.ClickException("already said"), "Error: already said\n"),
     ],
 )
@@ -184,3 +195,11 @@ def test_refuses_a_file(overwrite: bool, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file", encoding="utf-8")
     with pytest.raises(InputError, match="is a file; expected a folder to write to"):
         check_new_folder(tmp_path / "run", overwrite=overwrite)
+
+
+def test_a_url_is_not_a_path() -> None:
+    argument = click.Argument(["image"], type=LocalPath(exists=True))
+    command = Command("look", callback=lambda image: None, params=[argument])
+    result = CliRunner().invoke(command, ["https://example.org/x.png"])
+    assert result.exit_code == 2
+    assert "Download it first" in result.stderr
