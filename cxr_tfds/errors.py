@@ -6,6 +6,8 @@ defect and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
     """A value, file or folder that cannot be used."""
@@ -13,6 +15,20 @@ class InputError(ValueError):
 
 class MissingData(InputError, FileNotFoundError):
     """A dataset, run folder or source folder that does not exist where it was expected."""
+
+
+class Undecided(InputError):
+    """A question that only the owner of the source can answer, with a setting.
+
+    Attributes:
+      setting: Name of the setting that answers it.
+      choices: Its possible values.
+    """
+
+    def __init__(self, message: str, setting: str, choices: Sequence[str]) -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.choices = tuple(choices)
 
 
 class BadImage(InputError):

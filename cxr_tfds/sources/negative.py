@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from cxr_tfds.errors import InputError
+from cxr_tfds.errors import InputError, Undecided
 from cxr_tfds.sources.paths import fold_name, join_names
 
 # Compared without case, spaces and punctuation, and without the words of _GENERIC.
@@ -43,8 +43,9 @@ def order_classes(
       are_given: Whether the user gave the classes in their order.
 
     Raises:
-      InputError: The negative class is not one of the classes, or none or several sound negative.
-        Or a name is too long or has control characters.
+      Undecided: No class sounds negative, or several do.
+      InputError: The negative class is not one of the classes, or a name is too long or has control
+        characters.
     """
     for name in names:
         if not name.isprintable() or len(name) > _MAX_LENGTH:
@@ -66,11 +67,13 @@ def order_classes(
             found = [names[0]] if found in ([], [names[0]]) else []
     if len(found) != 1:
         candidates = f" Candidates: {join_names(found)}." if len(found) > 1 else ""
-        raise InputError(
+        raise Undecided(
             f"Which of the classes {join_names(names)} is the negative class, without the finding?"
             f"{candidates} Add its name: "
             '--config \'{"name": "224-mine", "negative": "NAME"}\'. '
-            'If no class is negative, add "negative": "".'
+            'If no class is negative, add "negative": "".',
+            "negative",
+            names,
         )
     return (*found, *(name for name in names if name != found[0]))
 
