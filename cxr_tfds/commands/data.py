@@ -44,6 +44,7 @@ _source = click.argument("source", type=LocalPath(path_type=Path))
 _dataset = click.option(
     "--dataset",
     callback=_check_dataset,
+    shell_complete=options.complete_dataset,
     show_default="class folders, with or without splits",
     help="Read SOURCE as the builder of this dataset does.",
 )

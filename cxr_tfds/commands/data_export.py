@@ -32,8 +32,12 @@ def _parse_dataset(ctx: click.Context, param: click.Parameter, value: str) -> Da
     return name
 
 
-@click.command(cls=Command, context_settings={"show_default": True})
-@click.argument("dataset", callback=_parse_dataset)
+@click.command(
+    cls=Command,
+    context_settings={"show_default": True},
+    example="cxr-data export xray_folder/224 --to parquet -o tables",
+)
+@click.argument("dataset", callback=_parse_dataset, shell_complete=options.complete_built)
 @click.option(
     "--to",
     "form",
@@ -44,6 +48,7 @@ def _parse_dataset(ctx: click.Context, param: click.Parameter, value: str) -> Da
 )
 @click.option(
     "--out",
+    "-o",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write.",

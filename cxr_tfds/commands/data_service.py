@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import click
 
+from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Group
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.service import SCHEME, check_address
 
 
-@click.group(cls=Group, context_settings={"show_default": True})
+@click.group(
+    cls=Group,
+    context_settings={"show_default": True},
+    example="python -m cxr_tfds.commands.data_service dispatcher --port 5050",
+)
+@options.version
 def cli() -> None:
     """Serve training records to `cxr-train --data-service`."""
 

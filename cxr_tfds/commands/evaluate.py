@@ -13,7 +13,7 @@ from cxr_tfds.native import load_tensorflow
 from cxr_tfds.run_folder import RunConfig
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="cxr-evaluate runs/first --stress")
 @options.run
 @options.split
 @options.data_dir

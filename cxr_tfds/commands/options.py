@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from cxr_tfds import __version__
 from cxr_tfds.commands.base import NearestChoice
 from cxr_tfds.reading.datasets import SPLITS
+from cxr_tfds.reading.names import buildable_datasets, built_configs, default_data_dir
+
+
+def complete_dataset(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Completes the names of datasets that a builder reads, for the shell."""
+    return [CompletionItem(name) for name in buildable_datasets() if name.startswith(incomplete)]
+
+
+def complete_built(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Completes the names of built datasets in --data-dir, for the shell."""
+    names = built_configs(Path(ctx.params.get("data_dir") or default_data_dir()))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
 
 data_dir = click.option(
     "--data-dir",
@@ -25,4 +44,8 @@ split = click.option(
     show_default=True,
     help="Split of the dataset to measure.",
 )
-version = click.version_option(__version__)
+
+
+def version(command: Callable) -> Callable:
+    """Adds --version, which prints the name of the command."""
+    return click.version_option(__version__)(command)

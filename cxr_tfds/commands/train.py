@@ -81,7 +81,7 @@ def _check_text(check: Callable[[str], object]) -> Callable:
 
 # What the options below need beyond the description of their setting.
 _MORE: dict[str, dict[str, Any]] = {
-    "dataset": {"callback": _parse_dataset},
+    "dataset": {"shell_complete": options.complete_built, "callback": _parse_dataset},
     # Eager, because the known datasets are looked up there.
     "data_dir": {
         "type": click.Path(file_okay=False, resolve_path=True),
@@ -107,8 +107,10 @@ def _setting_option(field: dataclasses.Field[Any]) -> Callable:
         options["type"] = number(low, high, min_open=open_low, max_open=open_high)
     if setting.check is not None:
         options["callback"] = _check_text(setting.check)
-    name = setting.option or field.name.replace("_", "-")
-    return click.option(f"--{name}", field.name, **options | _MORE.get(field.name, {}))
+    names = [f"--{setting.option or field.name.replace('_', '-')}"]
+    if field.name == "model":
+        names.append("-m")
+    return click.option(*names, field.name, **options | _MORE.get(field.name, {}))
 
 
 def _setting_options(command: Callable) -> Callable:
@@ -117,15 +119,35 @@ def _setting_options(command: Callable) -> Callable:
     return command
 
 
+_GROUPS = {
+    "Run": ("out", "recipe", "config", "resume", "overwrite"),
+    "Data": ("dataset", "data_dir", "target", "uncertain", "unknown", "size", "channels"),
+    "Model": ("model", "list_models", "weights", "freeze_epochs", "freeze", "precision"),
+    "Training": (
+        "epochs", "steps_per_epoch", "early_stopping", "batch_size", "optimizer", "learning_rate",
+        "schedule", "warm_up", "weight_decay", "clip_norm", "class_weight", "label_smoothing",
+        "average", "seed",
+    ),
+    "Augmentation": ("augment", "augment_changes"),
+    "Decision": ("threshold_rule",),
+    "Reading": ("cache", "cache_dir", "data_service"),
+}  # fmt: skip
+
+
 def _print_models(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
         click.echo(list_models())
         ctx.exit()
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    example="cxr-train --dataset xray_folder/224 --data-dir data -o runs/first",
+    groups=_GROUPS,
+)
 @click.option(
     "--out",
+    "-o",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Run folder to write.",
@@ -133,8 +155,8 @@ def _print_models(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @click.option(
     "--recipe",
     type=NearestChoice(list(RECIPES)),
-    help="Train a model with its own settings; the page Training of the documentation describes "
-    "them. Options on the command line override them.",
+    help="Train a model with its own settings, which the page Training of the documentation "
+    f"describes: {', '.join(RECIPES)}. Options on the command line override them.",
 )
 @click.option(
     "--config",

@@ -78,6 +78,12 @@ def known_datasets(data_dir: Path) -> list[str]:
     return sorted(names)
 
 
+def built_configs(data_dir: Path) -> list[str]:
+    """Returns the names `dataset/config` of the datasets that are built in `data_dir`."""
+    folders = {path.parents[1] for path in data_dir.glob("*/*/*/dataset_info.json")}
+    return sorted(f"{folder.parent.name}/{folder.name}" for folder in folders)
+
+
 def named_settings(config: str) -> dict[str, int | str | None]:
     """Returns the settings that the name of a config implies.
 
