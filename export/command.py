@@ -14,10 +14,20 @@ from cxr_tfds.native import load_tensorflow
 from .formats import FORMATS
 
 
-@click.command(cls=Command, context_settings={"show_default": True})
+@click.command(
+    cls=Command,
+    context_settings={"show_default": True},
+    example="cxr-export runs/first -o models --format int8",
+    groups={
+        "Files": ("out", "formats", "variant", "overwrite"),
+        "Quantization": ("representative_images", "keep_float"),
+        "Check": ("max_auc_drop", "min_agreement", "runtime", "data_dir"),
+    },
+)
 @options.run
 @click.option(
     "--out",
+    "-o",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the .tflite files and export.json; it must be empty without --overwrite.",
@@ -28,7 +38,7 @@ from .formats import FORMATS
     type=NearestChoice(list(FORMATS)),
     multiple=True,
     default=("float32", "int8"),
-    help="Number format of the file. Repeat the option for several files.",
+    help=f"Number format of the file: {', '.join(FORMATS)}. Repeat the option for several files.",
 )
 @click.option(
     "--variant",

@@ -27,7 +27,7 @@ _MIN_FOR_PROGRESS = 9  # images
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-_model = click.option("--model", required=True, type=_FILE, help="The .tflite of cxr-export.")
+_model = click.option("--model", "-m", required=True, type=_FILE, help="The .tflite of cxr-export.")
 _runtime = click.option(
     "--runtime",
     type=NearestChoice(RUNTIMES),
@@ -44,13 +44,19 @@ _threads = click.option(
 )
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, example="cxr-infer predict -m models/first-int8.tflite images")
 @click.version_option(__version__, prog_name="cxr-infer")
 def cli() -> None:
     """Classify chest radiographs with a model of cxr-export. Not a medical device."""
 
 
-@cli.command()
+@cli.command(
+    example="cxr-infer predict -m models/first-int8.tflite images --csv",
+    groups={
+        "Model": ("model", "runtime", "threads"),
+        "Output": ("as_json", "as_csv", "heatmap_dir"),
+    },
+)
 @_model
 @click.argument(
     "images",
@@ -126,7 +132,7 @@ def predict(
         raise InputError(f"{counts['failed']} of {counts['images']} images could not be read.")
 
 
-@cli.command()
+@cli.command(example="cxr-infer evaluate -m models/first-int8.tflite images/test")
 @_model
 @click.argument("source", metavar="FOLDER", type=click.Path(exists=True, path_type=Path))
 @click.option(
@@ -170,7 +176,7 @@ def evaluate(
         raise InputError(f"{skipped} of {skipped + table['images']} images could not be read.")
 
 
-@cli.command()
+@cli.command(example="cxr-infer benchmark -m models/first-int8.tflite")
 @_model
 @click.option(
     "--images",
@@ -196,7 +202,7 @@ def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
         raise InputError("No runtime could run the model.")
 
 
-@cli.command()
+@cli.command(example="cxr-infer info -m models/first-int8.tflite")
 @_model
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--card", "as_card", is_flag=True, help="Print the model card, a text for people.")
