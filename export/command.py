@@ -42,11 +42,11 @@ from .formats import FORMATS
 )
 @click.option(
     "--variant",
-    type=NearestChoice(("grey", "heatmap", "rgb")),
+    type=NearestChoice(("grey", "plain", "rgb")),
     default="grey",
-    help="What the file takes and gives: `grey` takes a grey image and gives logits; `heatmap` "
-    "also gives the class activation map; `rgb` takes an RGB image, gives probabilities and "
-    "carries the metadata that MediaPipe Tasks needs.",
+    help="What the file takes and gives: `grey` takes a grey image and gives logits and the class "
+    "activation map; `plain` gives the logits alone; `rgb` takes an RGB image, gives "
+    "probabilities and carries the metadata that MediaPipe Tasks needs.",
 )
 @options.data_dir
 @click.option(

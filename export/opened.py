@@ -68,7 +68,8 @@ def make_model_info(
       float_layers: The layers that stay float32.
       model: The Keras model of the variant.
     """
-    config, is_rgb, is_heatmap = opened.config, variant is Variant.RGB, variant is Variant.HEATMAP
+    config, is_rgb = opened.config, variant is Variant.RGB
+    has_heatmap = isinstance(model.output, dict)
     run = {
         "name": opened.name,
         "model": config.settings["model"],
@@ -89,8 +90,8 @@ def make_model_info(
         temperature=verdict.temperature,
         quantization=name,
         runtimes=tuple(runtime for runtime in RUNTIMES if runtime not in refused),
-        heatmap=is_heatmap,
-        grid=tuple(model.output[HEATMAP].shape[1:3]) if is_heatmap else None,
+        heatmap=has_heatmap,
+        grid=tuple(model.output[HEATMAP].shape[1:3]) if has_heatmap else None,
         input="rgb" if is_rgb else "grey",
         dataset=config.dataset,
         run=run,

@@ -68,7 +68,7 @@ def export_run(
         `export.json`.
       formats: Keys of `FORMATS`.
       data_dir: Folder of the dataset if it was moved.
-      variant: "grey", "heatmap" or "rgb", see `Variant`.
+      variant: "grey", "plain" or "rgb", see `Variant`.
       representative: Number of training images that set the quantization ranges.
       limits: `Limits()` if None.
       keep_float: Layers that stay float32 in the int8 formats.
@@ -92,7 +92,7 @@ def export_run(
     chosen = np.empty((0, *dataset.shape), np.uint8)
     if any(FORMATS[name].quantizes_activations for name in formats):
         chosen = representative_images(dataset, representative, say)
-    model, flatbuffers = variant.wrap(opened.model), {}
+    model, flatbuffers = variant.wrap(opened.model, say), {}
     for name in formats:
         say(f"converting to {name}")
         images = variant.prepare(chosen)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
+from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.activation import class_activation
 
 from .edge.runtime import HEATMAP, OUTPUT
@@ -17,16 +19,22 @@ from .rgb import with_grey
 class Variant(str, enum.Enum):
     """What a file takes and gives."""
 
-    GREY = "grey"  # grey pixels to logits
-    HEATMAP = "heatmap"  # grey pixels to logits and the class activation map
+    GREY = "grey"  # grey pixels to logits and, if the network has one, the class activation map
+    PLAIN = "plain"  # grey pixels to logits
     RGB = "rgb"  # RGB pixels to probabilities, with standard metadata; see `rgb`
 
-    def wrap(self, model: Any) -> Any:
-        """Returns the Keras model of this variant, given one from pixels to logits."""
-        if self is Variant.HEATMAP:
-            return with_heatmap(model)
+    def wrap(self, model: Any, say: Callable[[str], None]) -> Any:
+        """Returns the Keras model of this variant, given one from pixels to logits.
+
+        `say` receives the reason if the network has no class activation map.
+        """
         if self is Variant.RGB:
             return with_grey(model)
+        if self is Variant.GREY:
+            try:
+                return with_heatmap(model)
+            except InputError as err:
+                say(f"without a heat map: {err}")
         return model
 
     def prepare(self, images: np.ndarray) -> np.ndarray:

@@ -82,8 +82,6 @@ def prepare(work: Path) -> None:
     options = ("--out", "models", "--format", "int8", "--format", "float32")
     output = run("cxr-export", "runs/first", *options, work=work)
     (work / EXPORTED).write_text(output, encoding="utf-8")
-    options = ("--out", "models/heatmap", "--format", "int8", "--variant", "heatmap")
-    run("cxr-export", "runs/first", *options, work=work)
     for name, source in {"Clear": "NORMAL", "Effusion": "PNEUMONIA"}.items():
         (work / "my-images" / name).mkdir(parents=True)
         files = sorted((work / "images/chest_xray/train" / source).iterdir())
@@ -146,8 +144,7 @@ def draw_heatmap(work: Path, path: Path) -> bool:
     """Draws test images of both classes, with their maps below; wrong predictions come last."""
     import cxr_tfds
 
-    (model,) = (work / "models/heatmap").glob("*.tflite")
-    classifier = cxr_tfds.Classifier(model)
+    classifier = cxr_tfds.Classifier(work / "models/first-int8.tflite")
     right: dict[str, list[Case]] = {name: [] for name in CLASSES}
     wrong: list[Case] = []
     for name in CLASSES:

@@ -22,6 +22,10 @@ from .input_files import InputFile, read_bytes
 
 _MAX_NAME_BYTES = 207  # with the suffix below 255, the limit of most file systems
 _MAX_FINDING_LETTERS = 40
+_NO_HEATMAP = (
+    "The model has no heat map. Export its run again with: cxr-export RUN --out FOLDER. The "
+    "variants `plain` and `rgb` have none, nor have networks without global average pooling."
+)
 
 
 class HeatmapFolder:
@@ -32,9 +36,7 @@ class HeatmapFolder:
 
     def __init__(self, folder: Path, classifier: Classifier) -> None:
         if not classifier.info.heatmap:
-            raise InputError(
-                "The model has no heatmap. Export it with: cxr-export --variant heatmap"
-            )
+            raise InputError(_NO_HEATMAP)
         if folder.is_dir() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty. Choose another folder for the heatmaps.")
         folder.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ def exported_findings(findings_run, tmp_path_factory):
     from cxr_tfds.export.pack import Limits, export_run
 
     out = tmp_path_factory.mktemp("exports") / "several"
-    for variant in ("grey", "heatmap", "rgb"):
+    for variant in ("grey", "plain", "rgb"):
         formats = ("float32", "int8") if variant == "rgb" else ("int8",)
         limits = Limits(max_auc_drop=1, min_agreement=0)
         export_run(findings_run, out, formats, limits=limits, variant=variant)

@@ -1,6 +1,5 @@
 """The device environment that `make` installs from the wheel: tflite-runtime, and no TensorFlow."""
 
-import dataclasses
 import hashlib
 import json
 import subprocess
@@ -134,7 +133,7 @@ def test_benchmark_and_heatmaps(exported, phantom, tmp_path):
         assert row["runtime"] == "tflite-runtime"
         assert 0 < row["median_ms"] <= row["p95_ms"]
         assert 20 < row["peak_mb"] < 80
-    model, images = with_map(exported, tmp_path), phantom / "chest_xray" / "test" / "NORMAL"
+    model, images = exported / "tiny-int8.tflite", phantom / "chest_xray" / "test" / "NORMAL"
     done = device(
         "cxr-infer",
         "predict",
@@ -151,27 +150,6 @@ def test_benchmark_and_heatmaps(exported, phantom, tmp_path):
     assert [path.name[7:-4] for path in written] == sorted(path.name for path in images.iterdir())
     with Image.open(written[0]) as image:
         assert (image.mode, image.size) == ("RGB", (64, 64))
-
-
-def with_map(exported, folder):
-    """Writes a model with a heatmap to the folder and returns its path."""
-    import keras
-
-    from cxr_tfds.export.convert import to_tflite
-    from cxr_tfds.export.edge.model_file import append_model_info, read_model
-    from cxr_tfds.export.variants import with_heatmap
-
-    pixels = keras.Input((64, 64, 1))
-    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 8, strides=8)(pixels))
-    flatbuffer = to_tflite(
-        with_heatmap(keras.Model(pixels, keras.layers.Dense(1)(pooled))), "float32", []
-    )
-    info = dataclasses.replace(
-        read_model(exported / "tiny-float32.tflite").info, heatmap=True, grid=(8, 8)
-    )
-    path = folder / "with-map.tflite"
-    path.write_bytes(append_model_info(flatbuffer, info))
-    return path
 
 
 def test_extras_named_in_messages_exist(tmp_path):

@@ -14,7 +14,7 @@ from helpers.splits import load_split
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.scoring import open_run_dataset, score
-from cxr_tfds.export import check, inference, pack, results
+from cxr_tfds.export import check, inference, pack, results, variants
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import read_model
@@ -80,7 +80,7 @@ def test_model_info_and_model_card(exported, run, kind):
     assert (info.size, info.channels, info.fit) == (64, 1, "stretch")
     assert info.quantization == kind
     assert (info.threshold, info.temperature) == (table["threshold"], table["temperature"])
-    assert (info.runtimes, info.heatmap, info.grid) == (("litert", "tflite-runtime"), False, None)
+    assert (info.runtimes, info.heatmap, info.grid) == (("litert", "tflite-runtime"), True, (2, 2))
     assert info.dataset == config.dataset
     assert info.run == {"name": "tiny", "model": "edge", "environment": config.environment}
     for split in ("validation", "test"):
@@ -122,11 +122,15 @@ def test_input_and_output_types(exported, kind, dtype):
     from ai_edge_litert.interpreter import Interpreter
 
     flatbuffer = read_model(exported / f"tiny-{kind}.tflite").flatbuffer
-    runner = Interpreter(model_content=flatbuffer).get_signature_runner("serving_default")
+    interpreter = Interpreter(model_content=flatbuffer)
+    runner = interpreter.get_signature_runner("serving_default")
     image, logits = runner.get_input_details()["image"], runner.get_output_details()["logits"]
     assert image["shape"].tolist() == [1, 64, 64, 1]
     assert logits["shape"].tolist() == [1, 1]
     assert image["dtype"] == logits["dtype"] == dtype
+    # First, for programs that do not know that the second output is a heat map.
+    first, _ = interpreter.get_output_details()
+    assert first["index"] == logits["index"]
     if kind == "int8":  # the pixel minus 128: the input loses nothing
         scale, zero_point = image["quantization"]
         assert scale == pytest.approx(1, abs=0.02)
@@ -198,7 +202,7 @@ def test_command_with_a_heatmap_and_a_float32_layer(run, tmp_path, monkeypatch):
     )
     out = tmp_path / "out"
     twice = ("--format", "int8", "--format", "int8", "--keep-float", layer, "--keep-float", layer)
-    options = ("--variant", "heatmap", "--representative-images", 8)
+    options = ("--representative-images", 8)
     result = invoke(run, "--out", out, *twice, *options, *LENIENT)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -206,17 +210,17 @@ def test_command_with_a_heatmap_and_a_float32_layer(run, tmp_path, monkeypatch):
     assert [line.split()[:2] for line in lines[5:-5]] == [
         ["int8", runtime] for runtime in installed_runtimes()
     ]
-    assert lines[-4].startswith("fastest: tiny-int8-heatmap.tflite in litert")
+    assert lines[-4].startswith("fastest: tiny-int8.tflite in litert")
     assert lines[-3:] == [
-        "smallest: tiny-int8-heatmap.tflite",
+        "smallest: tiny-int8.tflite",
         "",
-        str(out / "tiny-int8-heatmap.tflite"),
+        str(out / "tiny-int8.tflite"),
     ]
     assert "converting to int8" in result.stderr
-    assert names(out) == ["export.json", "tiny-int8-heatmap.tflite"]
+    assert names(out) == ["export.json", "tiny-int8.tflite"]
     # Validation is read again for the images that each runtime runs; train, to choose images.
     assert (image_counts, reads) == ([8], {"validation": 2, "test": 1, "train": 2})
-    flatbuffer, info, model_card = read_model(out / "tiny-int8-heatmap.tflite")
+    flatbuffer, info, model_card = read_model(out / "tiny-int8.tflite")
     assert {"QUANTIZE", "DEQUANTIZE"} <= operator_versions(flatbuffer).keys()
     assert (info.run["float_layers"], info.heatmap, info.grid) == ([layer], True, (2, 2))
     assert model_card.endswith(f"\n- Layers in float32: {layer}.\n")
@@ -353,10 +357,22 @@ def test_public_function_exports_strings(run, tmp_path):
     assert file.path.is_file()
 
 
+def test_exports_a_network_without_a_heatmap(run, tmp_path, monkeypatch):
+    def refuse(model):
+        raise InputError("tiny ends in Flatten and Dense.")
+
+    monkeypatch.setattr(variants, "with_heatmap", refuse)
+    result = invoke(run, "--out", tmp_path / "out", "--format", "float32", *LENIENT)
+    assert result.exit_code == 0, result.output
+    assert "without a heat map: tiny ends in Flatten and Dense.\n" in result.stderr
+    _, info, _ = read_model(tmp_path / "out" / "tiny-float32.tflite")
+    assert (info.heatmap, info.grid) == (False, None)
+
+
 def test_public_function_refuses_unknown_names(run, tmp_path):
     with pytest.raises(InputError, match=r"^format: 'int4' is not one of 'float32', "):
         pack.export_run(run, tmp_path, ["int4"])
-    with pytest.raises(InputError, match=r"^variant: 'rgba' is not one of 'grey', 'heatmap', "):
+    with pytest.raises(InputError, match=r"^variant: 'rgba' is not one of 'grey', 'plain', "):
         pack.export_run(run, tmp_path, variant="rgba")
 
 

@@ -260,4 +260,4 @@ def test_command_refuses_formats_without_rgb(run, tmp_path):
     )
     result = CliRunner().invoke(export, [*arguments[:4], "bgr"])
     assert result.exit_code == 2
-    assert "'bgr' is not one of 'grey', 'heatmap', 'rgb'." in result.stderr
+    assert "'bgr' is not one of 'grey', 'plain', 'rgb'." in result.stderr

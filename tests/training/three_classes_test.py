@@ -107,14 +107,12 @@ def test_exported_file_predicts_as_keras(run, dataset, phantom, tmp_path):
     scores = score(model, dataset, "test")
     assert scores.logits.shape == (40, 3)
     measured = run_folder.read_metrics(run)
-    for file in export_run(
-        run, tmp_path, ("float32", "int8"), limits=Limits(1, 0), variant="heatmap"
-    ):
+    for file in export_run(run, tmp_path, ("float32", "int8"), limits=Limits(1, 0)):
         for split, found in file.comparisons.items():
             assert found.auc_keras == pytest.approx(measured[split]["auc"]["value"], abs=1e-6)
             assert found.auc == pytest.approx(found.auc_keras, abs=0.1)
     for kind, tolerance in (("float32", 1e-4), ("int8", 0.1)):
-        classifier = Classifier(tmp_path / f"three-{kind}-heatmap.tflite")
+        classifier = Classifier(tmp_path / f"three-{kind}.tflite")
         assert (classifier.labels, classifier.info.threshold) == (LABELS, None)
         assert (classifier.info.heatmap, classifier.info.grid) == (True, (2, 2))
         calibrated = probabilities(scores.logits / classifier.info.temperature)

@@ -131,7 +131,7 @@ def test_writes_heatmaps_of_a_folder(heated, spot, tmp_path, infer):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("plain", "The model has no heatmap. Export it with: cxr-export --variant heatmap"),
+        ("plain", "The model has no heat map. Export its run again with: cxr-export RUN --out "),
         ("heated", "is not empty. Choose"),
     ],
 )
