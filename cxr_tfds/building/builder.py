@@ -42,6 +42,7 @@ from cxr_tfds.sources import (
     kaggle,
     read_source,
 )
+from cxr_tfds.sources.origin import ORIGIN_TEXTS, describe_origin, parse_readme, read_origin
 from cxr_tfds.sources.patients import EXAMPLES
 
 _BEAM_LOG = "log"  # folder in the incomplete dataset to which Beam workers write
@@ -229,7 +230,19 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
             self.scan, source, dl_manager, self.KAGGLE, self.MANUAL_DOWNLOAD_INSTRUCTIONS
         )
         self.check_links(source, listing.images)
+        self.info.metadata["origin"] = self._find_origin(source, listing.images)
         return listing
+
+    def _find_origin(self, source: Path, images: Sequence[SourceImage]) -> dict[str, Any]:
+        """Returns where the images come from, see `cxr_tfds.sources.origin.describe_origin`."""
+        origin = read_origin(source, images)
+        if self.HOMEPAGE and not origin.get("drawn"):  # a published dataset
+            origin = parse_readme((self.pkg_dir_path / "README.md").read_text(encoding="utf-8"))
+        config = self.builder_config
+        # The description of a listed config is about the config.
+        names = ORIGIN_TEXTS if config.name not in self.builder_configs else ORIGIN_TEXTS[1:]
+        given = {name: value for name in names if (value := getattr(config, name))}
+        return describe_origin(origin | given)
 
     def _generate_examples(self, images: Sequence[SourceImage]) -> Any:
         """Returns the `(image_id, example)` pairs of a split: an iterator or a Beam transform."""

@@ -16,6 +16,7 @@ from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import check_fit
 from cxr_tfds.reading.names import config_option, named_settings
 from cxr_tfds.sources import ReaderSettings
+from cxr_tfds.sources.origin import ORIGIN_TEXTS
 
 SPLIT_POLICIES = ("patient", "source")
 FOLD = re.compile(r"fold:(\d+)/(\d+)")  # the split policy "fold:0/5"
@@ -46,6 +47,9 @@ class RadiographConfig(tfds.core.BuilderConfig):
       window: Center and width of the source values to show, or lung, mediastinum or bone.
       percentile: Percentiles of each image that become black and white. Of bits, window and
         percentile at most one is given, see `cxr_tfds.imaging.grey_levels.GreyLevels`.
+      licence: The licence of the images. None reads it, like the setting `description`, from a
+        README next to the images.
+      population: Whom the images show, such as "adults of one hospital". None reads the README.
 
     Raises:
       InputError: A value is not allowed, or contradicts the name, see `named_settings`.
@@ -60,11 +64,13 @@ class RadiographConfig(tfds.core.BuilderConfig):
     bits: int | None = None
     window: Any = None
     percentile: Any = None
+    licence: str | None = None
+    population: str | None = None
 
     def __new__(cls, *args: Any, **settings: Any) -> RadiographConfig:
         """Checks the names of the settings, for better messages than Python's."""
         known = [field.name for field in dataclasses.fields(cls)]
-        ours = [name for name in known if name not in _TFDS_FIELDS]
+        ours = [*(name for name in known if name not in _TFDS_FIELDS), "description"]
         if unknown := ", ".join(sorted(settings.keys() - set(known))):
             raise InputError(
                 f"Unknown config setting {unknown}; expected any of {', '.join(ours)}."
@@ -96,6 +102,9 @@ class RadiographConfig(tfds.core.BuilderConfig):
         for name, policies in allowed.items():
             if (value := getattr(self, name)) not in policies:
                 raise InputError(f"{name}={value!r}; expected one of {', '.join(policies)}.")
+        for name in ORIGIN_TEXTS:
+            if not isinstance(value := getattr(self, name), str | None):
+                raise InputError(f"{name}={value!r}; expected text.")
         fold = FOLD.fullmatch(self.split) if isinstance(self.split, str) else None
         if self.split not in SPLIT_POLICIES and not (fold and int(fold[1]) < int(fold[2]) > 1):
             raise InputError(

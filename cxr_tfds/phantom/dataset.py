@@ -21,6 +21,14 @@ ROOT = "chest_xray"
 _SETTINGS_FILE = "phantom.json"
 _NORMAL_SHARE = 0.4  # of the images; the original test split has 0.375
 _BACTERIA_SHARE = 0.6  # of the pneumonia patients; 0.65 of the original images
+_README = """\
+Phantoms: chest radiographs drawn by cxr-tfds to try the software. They show nobody. A model trained
+on them proves that the software works, nothing else.
+
+- **Licence**: Apache 2.0
+- **Population**: none; no patient was X-rayed
+- **Drawn**: true
+"""
 _PATIENT, _IMAGE, _PLAN = range(3)  # random streams of one seed
 
 
@@ -44,7 +52,8 @@ def write_dataset(
     """Draws `out`/chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg, named as on Kaggle.
 
     The images appear in `out` when all are drawn, so an interrupted run leaves `out` unchanged.
-    `out`/phantom.json holds the settings; other files in `out` are kept.
+    `out`/phantom.json holds the settings, and `out`/chest_xray/README.md states that the images are
+    drawn. Other files in `out` are kept.
 
     Args:
       out: The folder to write to.
@@ -77,6 +86,7 @@ def write_dataset(
             _write_image(temporary / ROOT / image.path, image, seed)
             if progress:
                 progress(1)
+        (temporary / ROOT / "README.md").write_text(_README, encoding="utf-8")
         settings = {"drawn_by": f"cxr-tfds {__version__}", "seed": seed, "images": counts}
         write_json(temporary / _SETTINGS_FILE, settings)
         out.mkdir(exist_ok=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading import POLICIES, Shard
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
+from cxr_tfds.sources.origin import describe_origin
 from cxr_tfds.task import Task
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class BuiltDataset:
       uncertain: What an uncertain finding is trained as: "ignore", "positive" or "negative".
       unknown: What an unknown finding means in every split: "ignore", "positive" or "negative".
       reader: The settings that were given to read the source, see `cxr_tfds.sources.settings`.
+      origin: Where the images come from: "description", "licence" and "population", which may be
+        "not described", and "drawn", whether a program drew them.
     """
 
     name: str
@@ -62,6 +65,7 @@ class BuiltDataset:
     uncertain: str = "ignore"
     unknown: str = "ignore"
     reader: dict[str, Any] = dataclasses.field(default_factory=dict)
+    origin: dict[str, Any] = dataclasses.field(default_factory=lambda: describe_origin(None))
 
     @property
     def task(self) -> Task:
@@ -287,6 +291,7 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
         grey_levels={name: metadata[name] for name in _GREY_LEVELS if name in metadata},
         target=_STATES if metadata.get("several_findings") else "label",
         reader=metadata.get("reader", {}),
+        origin=describe_origin(metadata.get("origin")),
     )
 
 
