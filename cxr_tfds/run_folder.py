@@ -25,9 +25,9 @@ REPORT, CARD, PICTURES, CHECKPOINT = "report.html", "MODEL_CARD.md", "pictures",
 TENSORBOARD = "tensorboard"
 # What `cxr_tfds.report` writes to the folder of pictures.
 _OWN_PICTURES = (
-    "confusion", "correct-[0-9]*", "errors", "false-negatives", "false-negatives-[0-9]*",
-    "false-positives", "false-positives-[0-9]*", "loss", "metrics", "precision-recall",
-    "reliability", "roc", "scores", "stress", "thresholds",
+    "accuracy", "confusion", "correct-[0-9]*", "errors", "false-negatives",
+    "false-negatives-[0-9]*", "false-positives", "false-positives-[0-9]*", "loss", "metrics",
+    "precision-recall", "reliability", "roc", "scores", "stress", "thresholds",
 )  # fmt: skip
 
 History = list[dict[str, Any]]
@@ -162,7 +162,8 @@ def best_epoch(history: History) -> int:
 def write_history(run: Path, history: History) -> None:
     """Writes `history.csv`, one row per epoch."""
     with complete_file(run / HISTORY) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        # The first epochs of a resumed run may be from a version with fewer columns.
+        writer = csv.DictWriter(file, fieldnames=list(history[-1]))
         writer.writeheader()
         writer.writerows(history)
 

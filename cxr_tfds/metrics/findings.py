@@ -78,7 +78,7 @@ def evaluate_findings(
     for k, name in enumerate(names):
         if name in summaries:
             table = summaries[name].table(drawn[name])
-            del table["classes"]
+            del table["classes"], table["averages"]
             positives = table["confusion_matrix"]["fn"] + table["confusion_matrix"]["tp"]
             tables[name] = {**table, "positives": positives}
         else:

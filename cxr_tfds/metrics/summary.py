@@ -43,7 +43,7 @@ def evaluate_split(
       probabilities: Of the finding (N,), or of each class (N, K).
       threshold: Decides two classes. None for K > 2: the most probable class is predicted.
       patients: Patient ids (N,), resampled together; "" where unknown. None resamples images.
-      class_names: The negative class first. None leaves `classes` out.
+      class_names: The negative class first. None leaves `classes` and `averages` out.
       findings: Finding of each image (N,), such as "bacteria"; "" where unknown. None leaves
         `findings` out.
       ranking_scores: Scores (N,) that rank the images of two classes for `auc` and
@@ -58,6 +58,8 @@ def evaluate_split(
       summed over the classes) and ece (K > 2: of the predicted class); for two classes also
       average_precision, sensitivity, specificity, ppv, npv and f1.
       `classes`: precision, recall, f1 and `support` of each class, for K > 2 also auc.
+      `averages`: the means of precision, recall and f1 over the classes, `macro` with equal
+        weights and `weighted` by the number of images.
       `findings`, if the positive images have at least two: `sensitivity` (predicted as any class
       but the first) and number of `images` of each.
       `confusion_matrix`: `{"tn", "fp", "fn", "tp"}`, or for K > 2 a row for each true class and a
@@ -74,7 +76,7 @@ def evaluate_split(
     drawn = [summary.measure(weights) for weights in bootstrap_weights(groups, resamples, seed)]
     table = summary.table(drawn)
     if not class_names:
-        del table["classes"]
+        del table["classes"], table["averages"]
     return table
 
 
@@ -149,6 +151,8 @@ class SplitMetrics:
 def _reason(key: _Key, names: Sequence[str], missing: str) -> str:
     """Returns why a metric is undefined; `missing` names the classes without images."""
     *path, metric = key
+    if path[:1] == ["averages"]:
+        return "undefined for a class"
     if metric in ("auc", "average_precision", "balanced_accuracy"):
         name = missing
     else:
@@ -202,15 +206,33 @@ def _measure_classes(
         metrics["brier"] = divide(weights @ squares, total)
         metrics["ece"] = divide(np.abs(weights @ gaps).sum(axis=1), total)
         rates = {"precision": precision, "recall": recall, "f1": f1}
+        averages = {
+            ("averages", kind, rate): mean
+            for rate, of in rates.items()
+            for kind, mean in _average(of, actual).items()
+        }
         if not two:
             rates["auc"] = aucs
-        return {(name,): metric for name, metric in metrics.items()} | {
-            ("classes", name, rate): metric[:, k]
-            for k, name in enumerate(names)
-            for rate, metric in rates.items()
-        }
+        return (
+            {(name,): metric for name, metric in metrics.items()}
+            | {
+                ("classes", name, rate): metric[:, k]
+                for k, name in enumerate(names)
+                for rate, metric in rates.items()
+            }
+            | averages
+        )
 
     return measure
+
+
+def _average(rates: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the means (R,) of a rate (R, K) of classes with so many images (R, K)."""
+    weighted = np.where(images > 0, rates * images, 0)
+    return {
+        "macro": rates.mean(axis=1),
+        "weighted": divide(weighted.sum(axis=1), images.sum(axis=1)),
+    }
 
 
 def _members(labels: np.ndarray, findings: Sequence[str]) -> dict[str, np.ndarray]:

@@ -249,34 +249,43 @@ def _plot_confusion(counts: Any, labels: tuple[str, ...]) -> Picture:
 
 
 def plot_training(history: History) -> list[Picture]:
-    """Returns pictures of the loss and of the validation metrics, if `history` has them."""
+    """Returns pictures of loss, accuracy and other validation metrics, if `history` has them."""
     names = set.intersection(*map(set, history)) if history else set()
     if not {"epoch", "loss", "val_loss"} <= names:
         return []
     columns = {name: [row[name] for row in history] for name in history[0] if name in names}
-    losses = {"training": columns["loss"], "validation": columns["val_loss"]}
-    caption = "Training images are augmented, validation images are not."
-    figure = _plot_epochs(columns["epoch"], losses, "loss")
-    pictures = [render_picture(figure, "loss", "Loss", caption)]
+    has_best = bool(names & {"val_auc", "val_accuracy"})
+    best = best_epoch(history) if has_best else None
+    marks = " The dotted line marks the best epoch. Its weights are kept." if has_best else ""
+    pictures = []
+    for name, note in (("loss", ""), ("accuracy", " At a probability of 0.5.")):
+        if not {name, f"val_{name}"} <= names:
+            continue
+        series = {"training": columns[name], "validation": columns.pop(f"val_{name}")}
+        figure = _plot_epochs(columns["epoch"], series, name, best)
+        caption = f"Training images are augmented, validation images are not.{note}{marks}"
+        pictures.append(render_picture(figure, name, name.capitalize(), caption))
     metrics = {
         metric_label(name.removeprefix("val_")): values
         for name, values in columns.items()
-        if name.startswith("val_") and name != "val_loss"
+        if name.startswith("val_")
     }
-    if names & {"val_auc", "val_accuracy"}:
-        figure = _plot_epochs(columns["epoch"], metrics, "validation split")
-        figure.axes[0].axvline(best_epoch(history), color=MUTED, linestyle=":", linewidth=1.2)
-        caption = "The dotted line marks the best epoch. Its weights are kept."
-        pictures.append(render_picture(figure, "metrics", "Validation metrics", caption))
+    if metrics:
+        figure = _plot_epochs(columns["epoch"], metrics, "validation split", best)
+        pictures.append(render_picture(figure, "metrics", "Validation metrics", marks.lstrip()))
     return pictures
 
 
-def _plot_epochs(epochs: list[float], series: dict[str, list[float]], y: str) -> Any:
+def _plot_epochs(
+    epochs: list[float], series: dict[str, list[float]], y: str, best: int | None
+) -> Any:
     figure, axes = new_figure("epoch", y, left=0.16)
     colours = (ACCENT, SECOND, *CLASS_COLOURS[2:])
     marker = "o" if len(epochs) < 40 else None
     for colour, (name, values) in zip(colours, series.items(), strict=False):
         axes.plot(epochs, values, color=colour, label=name, marker=marker, markersize=3)
     axes.xaxis.get_major_locator().set_params(integer=True)
+    if best is not None:
+        axes.axvline(best, color=MUTED, linestyle=":", linewidth=1.2)
     axes.legend(loc="best")
     return figure

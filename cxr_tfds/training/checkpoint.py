@@ -85,9 +85,9 @@ class Checkpoint:
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """Validates and saves an epoch, counted from 0, and returns its row of the history."""
-        loss = self.learner.take_loss()
+        accuracy, loss = self.learner.accuracy(), self.learner.take_loss()
         self._check_finite(epoch, "The training loss", np.array([loss]))
-        row: dict[str, Any] = {"epoch": epoch + 1, "loss": loss}
+        row: dict[str, Any] = {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy}
         if self.devices.is_chief:
             self.model.set_weights(self.learner.result_weights())
             scores = score(self.model, self.dataset, "validation")
@@ -145,7 +145,7 @@ def _read_history(run: Path) -> History:
 
 
 def validation_metrics(scores: Scores) -> dict[str, float]:
-    """Returns `val_loss`, and `val_auc` for two classes or `val_accuracy` for more.
+    """Returns `val_loss`, `val_accuracy` at a probability of 0.5, and `val_auc` for two classes.
 
     For several findings `val_auc` is the mean over those that are present and absent.
     """
@@ -154,7 +154,11 @@ def validation_metrics(scores: Scores) -> dict[str, float]:
         return _validation_metrics_of_findings(scores)
     if logits.ndim == 1:
         signed = np.where(labels == 1, logits, -logits).astype(np.float64)
-        return {"val_loss": float(np.logaddexp(0, -signed).mean()), "val_auc": auc(labels, logits)}
+        return {
+            "val_loss": float(np.logaddexp(0, -signed).mean()),
+            "val_auc": auc(labels, logits),
+            "val_accuracy": float(((logits > 0) == (labels == 1)).mean()),
+        }
     true_probability = scores.probabilities[np.arange(len(labels)), labels]
     loss = float(-np.log(np.maximum(true_probability, 1e-12)).mean())
     return {"val_loss": loss, "val_accuracy": float((logits.argmax(axis=1) == labels).mean())}
@@ -162,6 +166,7 @@ def validation_metrics(scores: Scores) -> dict[str, float]:
 
 def _validation_metrics_of_findings(scores: Scores) -> dict[str, float]:
     alone = [scores.of_finding(number)[1] for number in range(scores.logits.shape[1])]
+    correct = np.concatenate([(each.logits > 0) == (each.labels == 1) for each in alone])
     losses = [
         np.logaddexp(0, np.where(each.labels == 1, -each.logits, each.logits).astype(np.float64))
         for each in alone
@@ -170,4 +175,5 @@ def _validation_metrics_of_findings(scores: Scores) -> dict[str, float]:
     return {
         "val_loss": float(np.concatenate(losses).mean()),
         "val_auc": float(np.mean(aucs)),
+        "val_accuracy": float(correct.mean()),
     }

@@ -17,7 +17,7 @@ from cxr_tfds.augmentation.augment import Augment, mix
 from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.training.distributed import Devices
-from cxr_tfds.training.objective import LossFunction
+from cxr_tfds.training.objective import LossFunction, count_correct
 from cxr_tfds.training.optimizers import Rate, make_optimizer, plateau_factor
 from cxr_tfds.training.phases import Phase, iterate_layers, phase_of, set_trainable_layers
 from cxr_tfds.training.settings import TrainSettings
@@ -39,7 +39,7 @@ class Learner:
         steps: int,
     ) -> None:
         self.settings, self.devices, self.loss, self.steps = settings, devices, loss, steps
-        self.policy = policy
+        self.policy, self.task = policy, dataset.task
         self.phase: Phase | None = None
         keras.utils.set_random_seed(settings.seed)
         keras.config.set_dtype_policy(policy)
@@ -54,6 +54,7 @@ class Learner:
                 averaged = self.model.weights if settings.average else []
                 self.averages = [tf.Variable(w.numpy(), trainable=False) for w in averaged]
                 self.loss_sum, self.loss_count = _sum_variable(), _sum_variable()
+                self.correct_sum = _sum_variable()
         finally:
             keras.config.set_dtype_policy("float32")
         if devices.replicas > 1:
@@ -117,7 +118,8 @@ class Learner:
         def on_device(inputs: Any, targets: tf.Tensor) -> None:
             context = tf.distribute.get_replica_context()
             with tf.GradientTape() as tape:
-                loss_sum, counted = self.loss(targets, self.trainer(inputs, training=True))
+                logits = self.trainer(inputs, training=True)
+                loss_sum, counted = self.loss(targets, logits)
                 total = counted
                 if replicas > 1:
                     total = context.all_reduce(tf.distribute.ReduceOp.SUM, counted)
@@ -134,6 +136,7 @@ class Learner:
             self._update_averages()
             self.loss_sum.assign_add(loss_sum)
             self.loss_count.assign_add(counted)
+            self.correct_sum.assign_add(count_correct(self.task, targets, logits))
 
         if self._uses_xla():
             on_device = tf.function(
@@ -164,11 +167,16 @@ class Learner:
             average.assign_sub((1 - decay) * (average - weight.value))
         self.average_steps.assign_add(1)
 
+    def accuracy(self) -> float:
+        """Returns the fraction that is predicted correctly since the last `take_loss`."""
+        return float(self.correct_sum.read_value()) / max(float(self.loss_count.read_value()), 1)
+
     def take_loss(self) -> float:
         """Returns the mean loss per image, or per finding that counts, since the last call."""
         loss = float(self.loss_sum.read_value()) / max(float(self.loss_count.read_value()), 1)
         self.loss_sum.assign(0.0)
         self.loss_count.assign(0.0)
+        self.correct_sum.assign(0.0)
         return loss
 
     def learning_rate(self) -> float:

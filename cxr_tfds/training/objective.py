@@ -77,6 +77,18 @@ def make_loss(task: Task, weights: np.ndarray, smoothing: float) -> LossFunction
     return loss
 
 
+def count_correct(task: Task, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Returns how many values are predicted correctly at a probability of 0.5, float32.
+
+    Multiclass: images whose most probable class is right. Mixed labels count as the larger part.
+    """
+    if task is Task.MULTICLASS:
+        correct = tf.argmax(logits, axis=-1) == tf.argmax(targets, axis=-1)
+    else:
+        correct = tf.logical_not(tf.math.is_nan(targets)) & ((logits > 0) == (targets > 0.5))
+    return tf.reduce_sum(tf.cast(correct, tf.float32))
+
+
 def _softmax_loss(weights: np.ndarray, smoothing: float) -> LossFunction:
     def loss(targets: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         smooth = targets * (1 - smoothing) + smoothing / len(weights)

@@ -25,7 +25,7 @@ TWO_CLASSES = {
 }
 
 
-NOT_METRICS = {"confusion_matrix", "threshold", "images"}
+NOT_METRICS = {"averages", "confusion_matrix", "threshold", "images"}
 
 
 def evaluate(labels, probabilities, threshold=0.5, **options):
@@ -112,6 +112,28 @@ def test_values_by_hand():
         "ece": (5 * abs(0.2 - 2 / 5) + 5 * abs(0.8 - 4 / 5)) / 10,
     }
     assert {name: table[name]["value"] for name in expected} == pytest.approx(expected)
+
+
+def test_averages_over_classes_agree_with_scikit_learn():
+    generator = np.random.default_rng(0)
+    labels, predicted = generator.integers(0, 3, 60), generator.integers(0, 3, 60)
+    table = evaluate_split(labels, np.eye(3)[predicted], None, class_names="abc", resamples=20)
+    report = sklearn.classification_report(labels, predicted, output_dict=True)
+    for kind in ("macro", "weighted"):
+        expected = report[f"{kind} avg"]
+        for rate, name in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+            found = table["averages"][kind][rate]
+            assert found["value"] == pytest.approx(expected[name])
+            assert found["low"] < found["value"] < found["high"]
+
+
+def test_average_is_undefined_where_a_class_is():
+    """A class without images has no recall, but no weight either."""
+    table = evaluate_split([0, 0, 1], np.eye(3)[[0, 1, 1]], None, class_names="abc", resamples=5)
+    macro, weighted = table["averages"]["macro"], table["averages"]["weighted"]
+    assert macro["recall"]["value"] is None
+    assert macro["recall"]["undefined"] == "undefined for a class"
+    assert weighted["recall"]["value"] == pytest.approx((0.5 * 2 + 1) / 3)
 
 
 def test_confusion_matrix_of_three_classes_has_a_row_for_each_true_class():

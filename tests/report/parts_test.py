@@ -161,6 +161,14 @@ def test_limitations_without_warnings_and_test_split():
             ["loss", "metrics"],
         ),
         ("epoch,loss,val_loss\n1,0.5,0.6\n", ["loss"]),
+        (
+            "epoch,loss,accuracy,val_loss,val_auc,val_accuracy\n1,0.5,0.6,0.6,0.7,0.5\n",
+            ["loss", "accuracy", "metrics"],
+        ),
+        (
+            "epoch,loss,accuracy,val_loss,val_accuracy\n1,0.5,0.6,0.6,0.5\n",
+            ["loss", "accuracy"],
+        ),
         ("epoch,loss,val_loss\n1,0.5,cut", []),
     ],
 )

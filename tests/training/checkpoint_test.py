@@ -26,9 +26,13 @@ from cxr_tfds.training.settings import TrainSettings
         (
             [1, 0],
             [2.0, 1.0],
-            {"val_loss": (math.log1p(math.exp(-2)) + math.log1p(math.exp(1))) / 2, "val_auc": 1.0},
+            {
+                "val_loss": (math.log1p(math.exp(-2)) + math.log1p(math.exp(1))) / 2,
+                "val_auc": 1.0,
+                "val_accuracy": 0.5,
+            },
         ),
-        ([1, 0], [-1000.0, 1000.0], {"val_loss": 1000.0, "val_auc": 0.0}),
+        ([1, 0], [-1000.0, 1000.0], {"val_loss": 1000.0, "val_auc": 0.0, "val_accuracy": 0.0}),
         (
             [0, 2],
             [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]],
@@ -75,6 +79,7 @@ def epochs(tiny_model, tmp_path, monkeypatch):
             devices=Devices(tf.distribute.get_strategy()),
             settings=SimpleNamespace(model=tiny_model),
             take_loss=lambda: 1.0,
+            accuracy=lambda: 0.5,
             learning_rate=lambda: 0.1,
             result_weights=lambda: [
                 np.full(weight.shape, wanted["value"]) for weight in model.weights

@@ -183,6 +183,8 @@ def test_validation_metrics_leave_out_what_does_not_count():
     signed = np.where(scores.labels[known] == 1, -1, 1) * scores.logits[known]
     found = validation_metrics(scores)
     assert found["val_loss"] == pytest.approx(np.log1p(np.exp(signed)).mean(), rel=1e-5)
+    correct = (scores.labels[known] == 1) == (scores.logits[known] > 0)
+    assert found["val_accuracy"] == pytest.approx(correct.mean())
     first = known[:, 0]
     assert found["val_auc"] == auc(scores.labels[first, 0].astype(int), scores.logits[first, 0])
 

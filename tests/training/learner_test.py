@@ -83,6 +83,7 @@ def test_steps_equal_those_of_fit(images, labels):
         ours.step(stream)
     for mine, theirs in zip(ours.model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    assert 0 < ours.accuracy() < 1
     assert ours.take_loss() == pytest.approx(history.history["loss"][0], rel=1e-5)
 
 
@@ -94,7 +95,7 @@ def test_take_loss_starts_again_each_epoch(images, labels):
         stream = batches(images, labels)
         for _ in range(STEPS):
             ours.step(stream)
-        taken.append(ours.take_loss())
+        taken.append((ours.accuracy(), ours.take_loss()))
     assert taken[1] == pytest.approx(taken[0], rel=1e-4)
 
 

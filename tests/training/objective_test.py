@@ -8,7 +8,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.task import Task
-from cxr_tfds.training.objective import class_weights, make_loss
+from cxr_tfds.training.objective import class_weights, count_correct, make_loss
 
 LOGITS = np.array([[2.0, -1.0, 0.5], [0.1, 0.2, 0.3], [-3.0, 1.0, 0.0]], np.float32)
 NAN = np.nan
@@ -83,6 +83,19 @@ def test_gradient_is_zero_where_a_finding_does_not_count():
         total, _ = loss(tf.constant([[1.0, np.nan]]), logits)
     gradient = tape.gradient(total, logits).numpy()[0]
     np.testing.assert_allclose(gradient, [1 / (1 + np.exp(-0.5)) - 0.95, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "targets", "logits", "correct"),
+    [
+        (Task.BINARY, [[1], [0], [0.6], [0]], [[2], [-1], [-3], [1]], 2),
+        (Task.FINDINGS, [[1, NAN, 0], [NAN, NAN, 1]], [[1, 5, 5], [1, 1, 1]], 2),
+        (Task.MULTICLASS, [[0, 1, 0], [0.6, 0.4, 0]], [[0, 1, 2], [3, 1, 2]], 1),
+    ],
+)
+def test_counts_correct_values(task, targets, logits, correct):
+    found = count_correct(task, tf.constant(targets, tf.float32), tf.constant(logits, tf.float32))
+    assert float(found) == correct
 
 
 def test_class_weights_agree_with_scikit_learn():

@@ -76,7 +76,7 @@ def test_run_has_no_threshold_and_a_complete_report(run):
         assert {"auc", "accuracy", "balanced_accuracy"} <= set(table)
         assert table["brier"]["low"] < table["brier"]["high"]
     history = (run / "history.csv").read_text(encoding="utf-8")
-    assert history.startswith("epoch,loss,val_loss,val_accuracy,learning_rate\n")
+    assert history.startswith("epoch,loss,accuracy,val_loss,val_accuracy,learning_rate\n")
     report = (run / "report.html").read_text(encoding="utf-8")
     assert "NORMAL / BACTERIA / VIRUS" in report
     assert "is predicted from a probability" not in report
