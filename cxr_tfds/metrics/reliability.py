@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 BINS = 15
+_Z = 1.959964  # half the width of a 95% interval, in standard deviations
 
 
 class ReliabilityCurve(NamedTuple):
@@ -21,15 +23,22 @@ class ReliabilityCurve(NamedTuple):
 
 def reliability_curve(probabilities: np.ndarray, outcomes: np.ndarray) -> ReliabilityCurve:
     """Returns the curve of probabilities (N,) and outcomes, 0 or 1 (N,)."""
-    bins = _bin_numbers(probabilities)
-    counts = np.bincount(bins, minlength=BINS)
+    counts, positives = count_outcomes(probabilities, outcomes)
     filled = np.flatnonzero(counts)
-    images = counts[filled]
-    predicted = np.bincount(bins, weights=probabilities)[filled] / images
-    positives = np.bincount(bins, weights=outcomes)[filled]
+    images, positives = counts[filled], positives[filled]
+    sums = np.bincount(_bin_numbers(probabilities), weights=probabilities)[filled]
     return ReliabilityCurve(
-        predicted, positives / images, *wilson_interval(positives, images), counts
+        sums / images, positives / images, *wilson_interval(positives, images), counts
     )
+
+
+def count_outcomes(
+    probabilities: np.ndarray, outcomes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the images and those with the outcome in each bin: two int64 (15,)."""
+    bins = _bin_numbers(probabilities)
+    images = np.bincount(bins, minlength=BINS)
+    return images, np.bincount(bins[np.asarray(outcomes) > 0], minlength=BINS)
 
 
 def reliability_gaps(probabilities: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
@@ -42,11 +51,18 @@ def reliability_gaps(probabilities: np.ndarray, outcomes: np.ndarray) -> np.ndar
 
 def wilson_interval(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns both ends (N,) of the 95% interval of a rate (Wilson 1927); trials are positive."""
-    z = 1.959964
-    rate = successes / trials
+    z, rate = _Z, successes / trials
     middle = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * np.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2))
     return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+
+
+def trials_needed(rate: float) -> int | None:
+    """Returns how many trials must all succeed for a 95% interval from `rate` to 1.
+
+    None if no number is enough, because `rate` is 1.
+    """
+    return None if rate >= 1 else math.ceil(_Z**2 * rate / (1 - rate))
 
 
 def _bin_numbers(probabilities: np.ndarray) -> np.ndarray:

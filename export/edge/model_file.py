@@ -58,6 +58,8 @@ class ModelInfo:
     dataset: dict[str, Any] = dataclasses.field(default_factory=dict)  # name, version, fingerprint
     run: dict[str, Any] = dataclasses.field(default_factory=dict)  # name, model and environment
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)  # AUC and accuracy by split
+    # By class or finding: validation images and positive ones in equal bins of the probability.
+    reliability: dict[str, Any] = dataclasses.field(default_factory=dict)
     # Of the dataset, see `GreyLevels.to_metadata`.
     grey_levels: dict[str, Any] = dataclasses.field(default_factory=dict)
     # How the source of the dataset was read, see `cxr_tfds.sources.settings`.
@@ -81,6 +83,13 @@ class ModelInfo:
         GreyLevels.from_metadata(self.grey_levels)
         if not isinstance(self.reader, dict):
             raise InputError(f"reader={self.reader!r}; expected an object.")
+        if not isinstance(self.reliability, dict) or not all(
+            name in self.labels and _are_counts(counts) for name, counts in self.reliability.items()
+        ):
+            raise InputError(
+                f"reliability={self.reliability!r}; expected counts of images and positives by "
+                "class."
+            )
         if self.several_findings:
             self._check_findings()
             return
@@ -112,6 +121,20 @@ class ModelInfo:
 
 def _is_probability(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _are_counts(counts: Any) -> bool:
+    """Returns whether these are `images` and at most as many `positives` in the same bins."""
+    if not isinstance(counts, dict):
+        return False
+    images, positives = counts.get("images"), counts.get("positives")
+    return (
+        isinstance(images, list)
+        and isinstance(positives, list)
+        and 0 < len(images) == len(positives)
+        and all(type(x) is int for x in [*images, *positives])
+        and all(0 <= y <= x for x, y in zip(images, positives, strict=True))
+    )
 
 
 def _is_temperature(value: Any) -> bool:

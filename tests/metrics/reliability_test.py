@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from cxr_tfds.metrics.reliability import BINS, reliability_curve, reliability_gaps, wilson_interval
+from cxr_tfds.metrics.reliability import (
+    BINS,
+    count_outcomes,
+    reliability_curve,
+    reliability_gaps,
+    trials_needed,
+    wilson_interval,
+)
 
 
 def test_bins_include_their_lower_end():
@@ -33,6 +40,12 @@ def test_counts_contain_empty_bins():
     assert reliability_curve(np.array([0.01]), np.array([0])).counts.tolist() == [1, *[0] * 14]
 
 
+def test_counts_by_hand():
+    images, positives = count_outcomes(np.array([0.01, 0.03, 0.98]), np.array([0, 1, 1]))
+    assert images.tolist() == [2, *[0] * 13, 1]
+    assert positives.tolist() == [1, *[0] * 13, 1]
+
+
 def test_curve_agrees_with_scikit_learn():
     generator = np.random.default_rng(0)
     values = generator.random(500)
@@ -48,3 +61,13 @@ def test_wilson_interval_by_hand():
     assert low.tolist() == pytest.approx([0, 10 / 13.8415, 0.2366], abs=1e-4)
     assert high.tolist() == pytest.approx([3.8415 / 13.8415, 1, 0.7634], abs=1e-4)
     assert low[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("rate", "needed"), [(0, 0), (0.5, 4), (0.98, 189), (1, None), (1.01, None)]
+)
+def test_trials_needed(rate, needed):
+    assert trials_needed(rate) == needed
+    if needed:
+        low, _ = wilson_interval(np.array([needed, needed - 1]), np.array([needed, needed - 1]))
+        assert low[0] >= rate > low[1]

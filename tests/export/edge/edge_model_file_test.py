@@ -38,6 +38,22 @@ def test_round_trip_of_the_model_card(tmp_path, info, described):
         assert archive.getinfo("MODEL_CARD.md").compress_type == zipfile.ZIP_STORED
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [],
+        {"COVID": {"images": [1], "positives": [1]}},
+        {"PNEUMONIA": {"images": [1], "positives": [2]}},
+        {"PNEUMONIA": {"images": [1, 1], "positives": [1]}},
+        {"PNEUMONIA": {"images": ["1"], "positives": [1]}},
+        {"PNEUMONIA": [1, 1]},
+    ],
+)
+def test_refuses_impossible_reliability_counts(info, counts):
+    with pytest.raises(InputError, match="expected counts of images and positives by class"):
+        dataclasses.replace(info, reliability=counts)
+
+
 def test_refuses_a_long_model_card(info):
     with pytest.raises(InputError, match=r"^MODEL_CARD\.md has more than 1,048,576 bytes\."):
         append_model_info(FLATBUFFER, info, "a" * (2**20 + 1))
