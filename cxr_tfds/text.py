@@ -5,6 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+DISCLAIMER = (
+    "Not a medical device. For research and teaching only. Not for diagnosis, screening or "
+    "treatment."
+)
+
+_MAX_DIGITS = 15  # after the decimal point: float64 has no more
+
 
 def did_you_mean(value: str, allowed: Sequence[str]) -> str:
     """Returns a sentence that rejects `value`, lists the allowed values and suggests one."""
@@ -13,6 +20,31 @@ def did_you_mean(value: str, allowed: Sequence[str]) -> str:
     near = containing or difflib.get_close_matches(value.casefold(), spelling, n=1, cutoff=0.45)
     hint = f" Did you mean {spelling[near[0]]!r}?" if near else ""
     return f"{value!r} is not one of {', '.join(map(repr, allowed))}.{hint}"
+
+
+def percent(value: float, digits: int = 0) -> str:
+    """Returns a probability as text: `16 %`. Only 0 is `0 %`, and only 1 is `100 %`."""
+    smallest = 10**-digits
+    text = f"{100 * value:.{digits}f}"
+    if value > 0 and float(text) == 0:
+        return f"<{smallest:.{digits}f} %"
+    if value < 1 and float(text) == 100:
+        return f">{100 - smallest:.{digits}f} %"
+    return f"{text} %"
+
+
+def percents_in_order(value: float, threshold: float) -> tuple[str, str]:
+    """Returns a probability and a threshold as text.
+
+    They get more digits if rounding makes a probability below the threshold look equal to it.
+    """
+    digits = 0
+    while value < threshold and digits < _MAX_DIGITS:
+        texts = f"{100 * value:.{digits}f}", f"{100 * threshold:.{digits}f}"
+        if texts[0] != texts[1]:
+            break
+        digits += 1
+    return percent(value, digits), percent(threshold, digits)
 
 
 def text_table(rows: Iterable[Sequence[object]], align: str = "") -> str:

@@ -10,11 +10,8 @@ from cxr_tfds.plotting import TIMES
 from cxr_tfds.report.dataset import DatasetSummary
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.task import Task
+from cxr_tfds.text import DISCLAIMER
 
-DISCLAIMER = (
-    "Not a medical device. For research and teaching only. Not for diagnosis, screening or "
-    "treatment."
-)
 _METRICS = (
     "auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "ece",
 )  # fmt: skip

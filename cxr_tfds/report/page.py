@@ -15,17 +15,20 @@ from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS
 from cxr_tfds.evaluation.scoring import ImageSample, Scores
 from cxr_tfds.files import complete_file
+from cxr_tfds.models.weights import IMAGENET, NEW
 from cxr_tfds.plotting import TIMES, Picture, class_colour, plot_style
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report.dataset import summarize_dataset
 from cxr_tfds.report.finding_plots import plot_findings
 from cxr_tfds.report.gallery import collect_examples, data_url
-from cxr_tfds.report.model_card import DISCLAIMER, metric_label, write_sections
+from cxr_tfds.report.model_card import metric_label, write_sections
 from cxr_tfds.report.plots import plot_scores, plot_training
 from cxr_tfds.report.stress_plot import plot_stress
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.task import Task
+from cxr_tfds.text import DISCLAIMER
 
+_LOCAL = ("data_dir", "cache_dir", "data_service")  # settings that name places of a machine
 _HEADLINES = {
     Task.BINARY: ("auc", "accuracy", "sensitivity", "specificity"),
     Task.MULTICLASS: ("auc", "accuracy", "balanced_accuracy"),
@@ -65,8 +68,10 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
     sections = write_sections(config, results.model, split, metrics, stress, data)
     context = {
         "run": run.resolve().name,
-        "path": shlex.quote(str(run.resolve())),
+        "shell_run": shlex.quote(run.resolve().name),
         "config": config,
+        "settings": _public_settings(config),
+        "anonymous": bool(config.settings.get("anonymous")),
         "split": split,
         "metrics": metrics,
         "all_metrics": results.metrics,
@@ -109,6 +114,14 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
         with complete_file(run / name) as temporary:
             temporary.write_text(template.render(context), encoding="utf-8")
     _write_pictures(run, [*score_pictures, *training_pictures, stress_picture, *sheets])
+
+
+def _public_settings(config: RunConfig) -> dict[str, Any]:
+    """Returns the settings without folders, files and addresses of this machine."""
+    settings = {name: value for name, value in config.settings.items() if name not in _LOCAL}
+    if settings.get("weights", NEW) not in (NEW, IMAGENET):
+        settings["weights"] = "a file"
+    return settings
 
 
 def _describe_counts(config: RunConfig, metrics: dict[str, Any]) -> str:
