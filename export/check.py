@@ -15,6 +15,7 @@ import numpy as np
 
 from cxr_tfds.metrics.logits import decisions, logit, probabilities, sigmoid
 from cxr_tfds.metrics.ranking import auc
+from cxr_tfds.metrics.reliability import trials_needed, wilson_interval
 from cxr_tfds.metrics.temperature import fit_temperature
 from cxr_tfds.metrics.thresholds import best_threshold
 
@@ -60,6 +61,9 @@ class Comparison:
     accuracy: float | None
     max_difference: float  # of the probabilities, both at temperature 1
     mean_difference: float
+    # 95% interval of the agreement; None for several findings together, which depend on each other.
+    agreement_low: float | None = None
+    agreement_high: float | None = None
     findings: dict[str, Comparison] = dataclasses.field(default_factory=dict)
 
 
@@ -74,15 +78,19 @@ def compare(
     decided = decisions(probabilities(logits, temperature), threshold)
     difference = np.abs(probabilities(keras.logits) - probabilities(logits))
     counted, labels = keras.counted, keras.known_labels
+    equal = expected == decided
+    low, high = wilson_interval(equal.sum(keepdims=True), np.array([len(equal)]))
     return Comparison(
         images=len(expected),
-        agreement=float((expected == decided).mean()),
+        agreement=float(equal.mean()),
         auc_keras=_auc(labels, keras.logits[counted], keras.temperature),
         auc=_auc(labels, logits[counted], temperature),
         accuracy_keras=_share(expected[counted] == labels),
         accuracy=_share(decided[counted] == labels),
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
+        agreement_low=float(low[0]),
+        agreement_high=float(high[0]),
     )
 
 
@@ -229,7 +237,36 @@ def explain_failure(
         return f"its AUC is {auc:.4f}, {keras:.4f} in Keras; at most {max_auc_drop} may be lost"
     if agreement < min_agreement:
         return (
-            f"it makes {agreement:.2%} of the Keras model's decisions; "
+            f"it makes {describe_agreement(comparison)} of the Keras model's decisions; "
             f"expected at least {min_agreement:.2%}"
         )
     return None
+
+
+def describe_agreement(comparison: Comparison) -> str:
+    """Returns the agreement with its interval, such as "93.75% (95% CI 71.67% to 98.89%)"."""
+    low, high = comparison.agreement_low, comparison.agreement_high
+    interval = "" if low is None else f" (95% CI {low:.2%} to {high:.2%})"
+    return f"{comparison.agreement:.2%}{interval}"
+
+
+def find_doubts(
+    comparisons: Mapping[str, Comparison], max_auc_drop: float, min_agreement: float
+) -> list[str]:
+    """Returns why a file that stays within the limits on validation may still be worse.
+
+    The test split chooses nothing, neither temperature nor threshold: it can only raise a doubt.
+    """
+    doubts, images = [], comparisons["validation"].images
+    needed = trials_needed(min_agreement)
+    if needed is not None and images < needed:
+        low = wilson_interval(np.array([images]), np.array([images]))[0][0]
+        doubts.append(
+            f"validation has {images} images. Even if all of their decisions agree, only an "
+            f"agreement of {low:.1%} is certain (95% CI); {needed} images would show "
+            f"{min_agreement:.1%}."
+        )
+    test = comparisons.get("test")
+    if test and (failure := explain_failure(test, max_auc_drop, min_agreement)):
+        doubts.append(f"on test ({test.images} images) {failure}.")
+    return doubts

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from cxr_tfds.commands import options
-from cxr_tfds.commands.base import Command, NearestChoice
+from cxr_tfds.commands.base import Command, NearestChoice, paint
 from cxr_tfds.files import check_new_folder
 from cxr_tfds.native import load_tensorflow
+from cxr_tfds.sources.paths import join_names
 
 from .formats import FORMATS
 
@@ -21,7 +23,7 @@ from .formats import FORMATS
     groups={
         "Files": ("out", "formats", "variant", "overwrite"),
         "Quantization": ("representative_images", "keep_float"),
-        "Check": ("max_auc_drop", "min_agreement", "runtime", "data_dir"),
+        "Check": ("max_auc_drop", "min_agreement", "strict", "runtime", "data_dir"),
     },
 )
 @options.run
@@ -75,6 +77,12 @@ from .formats import FORMATS
     "validation.",
 )
 @click.option(
+    "--strict",
+    is_flag=True,
+    help="Publish nothing if validation has too few images to show --min-agreement, or if a file "
+    "misses a limit on the test split. Without this option a warning says so.",
+)
+@click.option(
     "--runtime",
     type=NearestChoice(("all", "litert")),
     default="all",
@@ -96,6 +104,7 @@ def export(
     keep_float: tuple[str, ...],
     max_auc_drop: float,
     min_agreement: float,
+    strict: bool,
     runtime: str,
     overwrite: bool,
 ) -> None:
@@ -118,10 +127,13 @@ def export(
         data_dir=data_dir,
         variant=variant,
         representative=representative_images,
-        limits=Limits(max_auc_drop, min_agreement, runtimes),
+        limits=Limits(max_auc_drop, min_agreement, runtimes, strict),
         keep_float=tuple(dict.fromkeys(keep_float)),
         say=lambda line: click.echo(line, err=True),
     )
     click.echo(to_text(files) + "\n")
     for file in files:
         click.echo(f"{file.path}")
+    for warning in dict.fromkeys(warning for file in files for warning in file.warnings):
+        names = join_names([file.path.name for file in files if warning in file.warnings])
+        click.echo(f"{paint('Warning:', 'yellow', sys.stderr)} {names}: {warning}", err=True)

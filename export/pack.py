@@ -18,7 +18,7 @@ from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.sources.paths import join_names
 from cxr_tfds.text import did_you_mean, text_table
 
-from .check import Reference, Verdict, explain_failure, judge, judge_findings
+from .check import Reference, Verdict, explain_failure, find_doubts, judge, judge_findings
 from .convert import to_tflite
 from .edge.model_file import append_model_info
 from .edge.runtime import RUNTIMES
@@ -26,6 +26,7 @@ from .formats import FORMATS, RGB_FORMATS
 from .inference import litert_predictor, pick_images, predict_split
 from .measure import run_in_runtimes, sample_numbers
 from .opened import OpenRun, make_model_info, open_run
+from .reliability import count_reliability
 from .representative import representative_images
 from .results import Exported, RuntimeResult, file_model_card, to_json
 from .rgb import with_probabilities
@@ -46,6 +47,7 @@ class Limits:
     max_auc_drop: float = 0.005  # of the validation AUC
     min_agreement: float = 0.98  # share of the Keras model's decisions on validation
     runtimes: tuple[str, ...] = tuple(RUNTIMES)  # that must run the file
+    strict: bool = False  # whether too few validation images or a worse test split prevent it
 
 
 def export_run(
@@ -80,7 +82,8 @@ def export_run(
     Raises:
       MissingData: The run, its model or its dataset does not exist.
       InputError: A format or variant is unknown or they do not fit each other, a layer cannot stay
-        float32, or a file exceeds the limits or does not run in a runtime it must run in.
+        float32, or a file exceeds the limits or does not run in a runtime it must run in. Nothing
+        is published then.
     """
     if variant not in set(Variant):
         raise InputError(f"variant: {did_you_mean(variant, [one.value for one in Variant])}")
@@ -130,6 +133,11 @@ def export_run(
             can_keep_float = FORMATS[name].can_keep_float
             layers = _explain_layers(opened.model, chosen) if can_keep_float else ""
             raise InputError(f"{path.name} was not published: {failure}.{layers}")
+        doubts = find_doubts(verdict.comparisons, limits.max_auc_drop, limits.min_agreement)
+        if doubts and limits.strict:
+            raise InputError(
+                f"{path.name} was not published because of --strict: {' '.join(doubts)}"
+            )
         if verdict.not_judged:
             say(
                 f"{name}: not checked, because validation does not have both present and absent "
@@ -138,10 +146,17 @@ def export_run(
         elif verdict.comparisons["validation"].auc is None:
             say(f"{name}: a class has no validation image, so the AUC was not checked")
         float_layers = keep_float if FORMATS[name].can_keep_float else ()
-        info = make_model_info(opened, variant, name, verdict, refused, float_layers, model)
-        model_card = file_model_card(opened.model_card, info, verdict.comparisons)
+        counts = count_reliability(
+            keras["validation"],
+            logits[name]["validation"],
+            verdict.temperature,
+            opened.config.labels,
+        )
+        info = make_model_info(opened, variant, name, verdict, refused, float_layers, model, counts)
+        model_card = file_model_card(opened.model_card, info, verdict.comparisons, doubts)
         content = append_model_info(flatbuffer, info, model_card)
-        files.append((Exported(path, name, len(content), *verdict, ran, refused), content))
+        exported = Exported(path, name, len(content), *verdict, ran, refused, doubts)
+        files.append((exported, content))
     return _publish(out, files)
 
 

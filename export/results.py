@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cxr_tfds.text import text_table
 
-from .check import Comparison
+from .check import Comparison, describe_agreement
 from .edge.model_file import ModelInfo
 
 
@@ -35,6 +35,7 @@ class Exported(NamedTuple):
     comparisons: dict[str, Comparison]  # by split, in LiteRT
     ran: list[RuntimeResult]
     refused: dict[str, str]  # by runtime, the reason why it cannot run the file
+    warnings: list[str]  # see `check.find_doubts`
 
 
 def to_json(files: Sequence[Exported], kept: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -70,7 +71,10 @@ def smallest(files: Sequence[Exported]) -> str:
 
 
 def file_model_card(
-    run_card: str | None, info: ModelInfo, comparisons: Mapping[str, Comparison]
+    run_card: str | None,
+    info: ModelInfo,
+    comparisons: Mapping[str, Comparison],
+    warnings: Sequence[str] = (),
 ) -> str | None:
     """Returns the run's model card with a section about the file; None if the run has none."""
     if run_card is None:
@@ -96,13 +100,14 @@ def file_model_card(
         lines += [f"{split}, {name}: {_describe(each)}." for name, each in table.findings.items()]
     if kept := info.run.get("float_layers"):
         lines.append(f"Layers in float32: {', '.join(kept)}.")
+    lines += [f"**Warning:** {warning}" for warning in warnings]
     section = "".join(f"- {line}\n" for line in lines)
     return f"{run_card.rstrip()}\n\n## This file\n\n{section}"
 
 
 def _describe(table: Comparison) -> str:
     """Returns a comparison as a phrase."""
-    parts = [f"{table.agreement:.2%} decided as by the Keras model"]
+    parts = [f"{describe_agreement(table)} decided as by the Keras model"]
     rates = []
     if table.auc is not None:
         rates.append(f"AUC {table.auc:.4f} (Keras {table.auc_keras:.4f})")
@@ -119,27 +124,41 @@ def to_text(files: Sequence[Exported]) -> str:
         for file in files
         for runtime, reason in file.refused.items()
     ]
-    lines = [_comparison_table(files), "", _runtime_table(files), *refused, ""]
+    tables = [_agreement_table(files), "", _metric_table(files), "", _runtime_table(files)]
+    lines = [*tables, *refused, ""]
     return "\n".join([*lines, f"fastest: {best}", f"smallest: {smallest(files)}"])
 
 
-def _comparison_table(files: Sequence[Exported]) -> str:
-    header = "format, KB, split, agreement, AUC, Keras, accuracy, Keras, difference, mean"
+def _agreement_table(files: Sequence[Exported]) -> str:
+    rows: list[Sequence[object]] = [("format", "KB", "split", "images", "agreement", "95% CI")]
+    for file in files:
+        size = f"{file.size_bytes / 1000:.0f}"
+        for name, table in _comparison_rows(file):
+            low, high = table.agreement_low, table.agreement_high
+            interval = "-" if low is None else f"{low:.2%} to {high:.2%}"
+            agreement = f"{table.agreement:.2%}"
+            rows.append((file.quantization, size, name, table.images, agreement, interval))
+    return text_table(rows, "<><>>>")
+
+
+def _metric_table(files: Sequence[Exported]) -> str:
+    header = "format, split, AUC, Keras, accuracy, Keras, difference, mean"
     rows: list[Sequence[object]] = [header.split(", ")]
     for file in files:
-        for split, table in file.comparisons.items():
-            size = f"{file.size_bytes / 1000:.0f}"
-            rows.append((file.quantization, size, split, *_comparison_cells(table)))
-            for name, each in table.findings.items():
-                rows.append(("", "", f"- {name}", *_comparison_cells(each)))
-    return text_table(rows, "<><" + ">" * 7)
+        for name, table in _comparison_rows(file):
+            rates = (table.auc, table.auc_keras, table.accuracy, table.accuracy_keras)
+            numbers = (*rates, table.max_difference, table.mean_difference)
+            cells = ("-" if number is None else f"{number:.4f}" for number in numbers)
+            rows.append((file.quantization, name, *cells))
+    return text_table(rows, "<<" + ">" * 6)
 
 
-def _comparison_cells(table: Comparison) -> list[str]:
-    rates = (table.auc, table.auc_keras, table.accuracy, table.accuracy_keras)
-    differences = (table.max_difference, table.mean_difference)
-    numbers = ["-" if rate is None else f"{rate:.4f}" for rate in (*rates, *differences)]
-    return [f"{table.agreement:.2%}", *numbers]
+def _comparison_rows(file: Exported) -> Iterator[tuple[str, Comparison]]:
+    """Yields each split, and below it each of several findings, with its comparison."""
+    for split, table in file.comparisons.items():
+        yield split, table
+        for name, each in table.findings.items():
+            yield f"- {name}", each
 
 
 def _runtime_table(files: Sequence[Exported]) -> str:

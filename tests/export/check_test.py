@@ -10,6 +10,7 @@ from cxr_tfds.export.check import (
     Reference,
     compare,
     explain_failure,
+    find_doubts,
     judge,
     judge_findings,
     matching_threshold,
@@ -24,6 +25,9 @@ def test_comparison_of_two_classes():
     keras = reference([0, 0, 1, 1], [-2, 1, -1, 2], 0.5)  # probabilities 0.12, 0.73, 0.27, 0.88
     found = compare(keras, np.array([-2, -1, -1, 0], np.float32), 0.5)
     assert (found.images, found.agreement) == (4, 0.75)
+    # Wilson: (0.75 + z2 / 8 -+ z * sqrt(0.75 * 0.25 / 4 + z2 / 64)) / (1 + z2 / 4), z2 = 3.8415
+    interval = (found.agreement_low, found.agreement_high)
+    assert interval == (pytest.approx(0.3006, abs=1e-4), pytest.approx(0.9544, abs=1e-4))
     assert (found.accuracy_keras, found.accuracy) == (0.5, 0.75)
     assert (found.auc_keras, found.auc) == (0.75, 0.875)
     assert found.max_difference == pytest.approx(0.4621172)  # sigmoid(1) - sigmoid(-1)
@@ -134,6 +138,11 @@ _GOOD = Comparison(100, 0.98, 0.9, 0.9, 0.8, 0.8, 0.1, 0.01)
             {"agreement": 0.9799},
             "it makes 97.99% of the Keras model's decisions; expected at least 98.00%",
         ),
+        (
+            {"agreement": 0.9, "agreement_low": 0.825, "agreement_high": 0.945},
+            "it makes 90.00% (95% CI 82.50% to 94.50%) of the Keras model's decisions; expected "
+            "at least 98.00%",
+        ),
         ({"auc": None, "auc_keras": None}, None),
     ],
 )
@@ -174,6 +183,52 @@ def test_judge_decides_at_the_fitted_temperature():
     assert odds == pytest.approx(0.25 ** (1 / verdict.temperature))
     assert verdict.threshold > 1 / (1 + np.exp(1))
     assert verdict.comparisons["test"].agreement == verdict.comparisons["test"].accuracy == 1
+
+
+def agreeing(images, equal):
+    """Returns the comparison of `images` decisions, of which `equal` agree."""
+    labels = [0, 1] * images
+    keras = reference(labels[:images], [-1, 1] * (images // 2) + [-1] * (images % 2), 0.5)
+    logits = keras.logits.copy()
+    logits[equal:] *= -1
+    return compare(keras, logits, 0.5)
+
+
+def test_doubts_about_few_validation_images_and_a_worse_test_split():
+    few, worse = find_doubts({"validation": agreeing(19, 19), "test": agreeing(16, 15)}, 1, 0.98)
+    assert few == (
+        "validation has 19 images. Even if all of their decisions agree, only an agreement of "
+        "83.2% is certain (95% CI); 189 images would show 98.0%."
+    )
+    assert worse == (
+        "on test (16 images) it makes 93.75% (95% CI 71.67% to 98.89%) of the Keras model's "
+        "decisions; expected at least 98.00%."
+    )
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "min_agreement", "begins"),
+    [
+        ((189, 189), (50, 49), 0.98, []),
+        ((188, 188), (50, 49), 0.98, ["validation has 188 images"]),
+        ((189, 189), (50, 48), 0.98, ["on test (50 images)"]),
+        ((19, 19), (16, 15), 0, []),
+        ((19, 19), (16, 16), 1, []),  # no number of images would do
+        ((189, 189), None, 0.98, []),
+    ],
+)
+def test_doubts(validation, test, min_agreement, begins):
+    tables = {"validation": agreeing(*validation)} | ({"test": agreeing(*test)} if test else {})
+    doubts = find_doubts(tables, 1, min_agreement)
+    assert len(doubts) == len(begins)
+    assert all(doubt.startswith(begin) for doubt, begin in zip(doubts, begins, strict=True))
+
+
+def test_a_lower_auc_on_test_is_a_doubt():
+    (doubt,) = find_doubts(
+        {"validation": agreeing(189, 189), "test": agreeing(50, 49)}, 0.005, 0.98
+    )
+    assert doubt.startswith("on test (50 images) its AUC is 0.9")
 
 
 NAN = np.nan
@@ -230,7 +285,8 @@ def test_the_worst_finding_decides(keras_findings):
     assert table.findings["b"].agreement == 0.75
     assert table.agreement == pytest.approx((1 + 0.75 + 1) / 3)
     assert explain_failure(table, 1.0, 0.9) == (
-        "for b it makes 75.00% of the Keras model's decisions; expected at least 90.00%"
+        "for b it makes 75.00% (95% CI 46.77% to 91.11%) of the Keras model's decisions; "
+        "expected at least 90.00%"
     )
     assert explain_failure(table, 0.005, 0.5).startswith("for b its AUC is 0.5")
     assert explain_failure(table, 1.0, 0.7) is None

@@ -83,6 +83,8 @@ def test_model_info_and_model_card(exported, run, kind):
     assert (info.runtimes, info.heatmap, info.grid) == (("litert", "tflite-runtime"), True, (2, 2))
     assert info.dataset == config.dataset
     assert info.run == {"name": "tiny", "model": "edge", "environment": config.environment}
+    images = info.reliability["PNEUMONIA"]["images"]
+    assert sum(images) == table["comparisons"]["validation"]["images"]
     for split in ("validation", "test"):
         assert info.metrics[split] == {
             name: table["comparisons"][split][name] for name in ("auc", "accuracy")
@@ -92,8 +94,12 @@ def test_model_info_and_model_card(exported, run, kind):
     lines = of_file.splitlines()
     assert lines[1].startswith(f"- Format {kind}, grey input, for litert and tflite-runtime. ")
     assert f"- PNEUMONIA is predicted from a probability of {info.threshold:.3f}." in lines
-    agreement = table["comparisons"]["test"]["agreement"]
-    assert f"- test: 40 images, {agreement:.2%} decided as by the Keras model; " in of_file
+    agreement, low, high = (
+        f"{table['comparisons']['test'][name]:.2%}"
+        for name in ("agreement", "agreement_low", "agreement_high")
+    )
+    written = f"{agreement} (95% CI {low} to {high})"
+    assert f"- test: 40 images, {written} decided as by the Keras model; " in of_file
     assert table["path"] == f"tiny-{kind}.tflite"
     assert table["size_bytes"] == (exported / table["path"]).stat().st_size
     assert table["refused"] == {}
@@ -269,8 +275,8 @@ def test_keeps_the_rows_of_files_that_stay(run, tmp_path):
     [
         (
             {"min_agreement": 1.01},
-            r"on validation it makes \d+\.\d\d% of the Keras model's decisions; expected at least "
-            r"101\.00%\.",
+            r"on validation it makes \d+\.\d\d% \(95% CI .*\) of the Keras model's decisions; "
+            r"expected at least 101\.00%\.",
         ),
         (
             {"max_auc_drop": -1.0},
@@ -282,6 +288,49 @@ def test_refuses_a_format_that_loses_too_much(run, tmp_path, limits, message):
     out = tmp_path / "out"
     with pytest.raises(InputError, match=rf"^tiny-float32\.tflite was not published: {message}$"):
         pack.export_run(run, out, ("float32",), limits=Limits(**limits))
+    assert not out.exists()
+
+
+@pytest.fixture
+def worse_on_test(monkeypatch):
+    """Makes every sixteenth decision of the exported model on test differ from Keras."""
+    compare = check.compare
+
+    def compare_with_errors(keras, logits, threshold, temperature=1.0):
+        if len(logits) == 40:  # the test split
+            logits = logits.copy()
+            logits[::16] *= -1
+        return compare(keras, logits, threshold, temperature)
+
+    monkeypatch.setattr(check, "compare", compare_with_errors)
+
+
+def test_warns_of_few_validation_images_and_a_worse_test_split(run, tmp_path, worse_on_test):
+    out = tmp_path / "out"
+    result = invoke(run, "--out", out, "--format", "float32", "--max-auc-drop", 1)
+    assert result.exit_code == 0, result.output
+    few, worse = result.stderr.splitlines()[-2:]
+    begin = "Warning: tiny-float32.tflite: "
+    assert few.startswith(f"{begin}validation has ")
+    assert few.endswith("189 images would show 98.0%.")
+    assert worse.startswith(
+        f"{begin}on test (40 images) it makes 92.50% (95% CI 80.14% to 97.42%) "
+    )
+    row = files_of(out)["float32"]
+    assert [f"{begin}{warning}" for warning in row["warnings"]] == [few, worse]
+    card = read_model(out / "tiny-float32.tflite").card
+    for warning in row["warnings"]:
+        assert f"- **Warning:** {warning}\n" in card
+    assert "80.14% to 97.42%" in result.stdout
+
+
+def test_strict_publishes_nothing_in_doubt(run, tmp_path, worse_on_test):
+    out = tmp_path / "out"
+    result = invoke(run, "--out", out, "--format", "float32", "--max-auc-drop", 1, "--strict")
+    assert result.exit_code == 1
+    begin = "Error: tiny-float32.tflite was not published because of --strict: validation has "
+    assert begin in result.stderr
+    assert "on test (40 images) it makes 92.50% " in result.stderr
     assert not out.exists()
 
 
@@ -391,7 +440,7 @@ def test_fastest_by_runtime(latencies, expected):
                 results.RuntimeResult(runtime, "1", latency, None, 1, 1.0)
                 for runtime, latency in zip(expected, row, strict=True)
             ],
-            {},
+            {}, [],
         )
         for name, row in zip("ab", latencies, strict=True)
     ]  # fmt: skip
