@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.pixels import DecodeResult
+from cxr_tfds.reading.raw_image import RawImage
 from cxr_tfds.sources import SourceImage
 
 UNKNOWN = -1  # TFDS's value for "no label"
@@ -36,10 +37,8 @@ def make_features(
     if config.size is None:
         image = tfds.features.Tensor(shape=(), dtype=np.object_, doc="The source file.")
     else:
-        image = tfds.features.Tensor(
+        image = RawImage(
             shape=(config.size, config.size, config.channels),
-            dtype=np.uint8,
-            encoding=tfds.features.Encoding.BYTES,
             doc="Greyscale, 0 to 255, bone is bright (MONOCHROME2).",
         )
     features = {

@@ -248,6 +248,8 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
         )
     import tensorflow_datasets as tfds
 
+    import cxr_tfds.reading.raw_image  # noqa: F401  TFDS then shows the images
+
     folder /= version
     rebuild = f"Remove {folder} and build it again:\n  {build_line(name, data_dir)}"
     try:
