@@ -6,9 +6,10 @@ on the device, bit for bit, as in training.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import NamedTuple
 
@@ -123,18 +124,49 @@ def radiograph(
       InputError: Size, fit or channels are out of range.
     """
     check_fit(size, channels, fit)
+    upright = _decode_upright(data, size, levels)
+    with _as_bad_image(upright.format):
+        pixels = _array(_fit(upright.grey, size, fit), channels)
+        count = _count_levels(upright.grey) if count_levels else None
+    _, height, width, form, mode, quantization = upright
+    return Radiograph(pixels, height, width, form, mode, quantization, count)
+
+
+def upright_grey(data: bytes, longest: int, *, levels: GreyLevels = _DEFAULT_LEVELS) -> Image.Image:
+    """Returns an image file as the network sees it, but in its own shape: upright, in mode L.
+
+    Its longer side has at most `longest` pixels. Raises BadImage like `radiograph`.
+    """
+    upright = _decode_upright(data, longest, levels)
+    with _as_bad_image(upright.format):
+        scale = min(1, longest / max(upright.grey.size))
+        width, height = (max(1, round(scale * side)) for side in upright.grey.size)
+        return upright.grey.resize((width, height), Image.Resampling.BILINEAR)
+
+
+class _Upright(NamedTuple):
+    """A decoded file, before it is fitted."""
+
+    grey: Image.Image  # mode L, loaded; a JPEG at a reduced size that still covers the fitted one
+    height: int  # of the source, upright
+    width: int
+    format: str
+    mode: str
+    quantization: Sequence[int] = ()
+
+
+def _decode_upright(data: bytes, size: int, levels: GreyLevels) -> _Upright:
+    """Returns the image upright and grey, both sides of at least `size` if the source has them."""
     if is_dicom(data):
         shown = Image.fromarray(dicom_grey(data, MAX_PIXELS, levels))
         grey = shown.convert("L")
         if shown.mode != "L" and levels.percentile is not None:
             grey = Image.fromarray(levels.stretch(np.asarray(grey)))
-        pixels = _array(_fit(grey, size, fit), channels)
-        count = _count_levels(grey) if count_levels else None
-        return Radiograph(pixels, shown.height, shown.width, "DICOM", shown.mode, grey_levels=count)
+        return _Upright(grey, shown.height, shown.width, "DICOM", shown.mode)
     image = open_image(data)
     width, height = image.size
     form, mode, tables = image.format or "", image.mode, getattr(image, "quantization", {})
-    try:
+    with _as_bad_image(form):
         orientation = image.getexif().get(_ORIENTATION, 1)
         # A JPEG is decoded at the smallest eighth that still covers S: several times faster, and
         # the inverse DCT at reduced size is an area average, so nothing aliases.
@@ -147,17 +179,23 @@ def radiograph(
         grey = image if plain else ImageOps.exif_transpose(_grey(image, data, levels))
         if not mode.startswith("I") and levels.applies_to_8_bits:
             grey = Image.fromarray(levels.stretch(np.asarray(grey)))
-        pixels = _array(_fit(grey, size, fit), channels)
-        count = _count_levels(grey) if count_levels else None
-    except BadImage:
-        raise
-    except _DECODER_ERRORS as err:
-        raise BadImage(f"cannot be decoded as {form}: {str(err) or type(err).__name__}") from err
+        grey.load()
     if not drafted:
         width, height = grey.size  # Pillow itself rotates a TIFF, before or while it loads it
     elif orientation in (5, 6, 7, 8):
         width, height = height, width
-    return Radiograph(pixels, height, width, form, mode, tables.get(0, ()), count)
+    return _Upright(grey, height, width, form, mode, tables.get(0, ()))
+
+
+@contextlib.contextmanager
+def _as_bad_image(form: str) -> Iterator[None]:
+    """Turns errors of Pillow's decoders into BadImage."""
+    try:
+        yield
+    except BadImage:
+        raise
+    except _DECODER_ERRORS as err:
+        raise BadImage(f"cannot be decoded as {form}: {str(err) or type(err).__name__}") from err
 
 
 def _count_levels(grey: Image.Image) -> int:

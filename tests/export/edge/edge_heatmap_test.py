@@ -15,7 +15,6 @@ from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import append_model_info
 from cxr_tfds.export.edge.predict import HeatmapFolder
-from cxr_tfds.imaging.overlay import overlay
 
 pytestmark = pytest.mark.slow
 
@@ -87,24 +86,6 @@ def test_heatmap_of_the_label_for_three_classes(models, monkeypatch):
     prediction = model.predict(np.zeros((32, 32, 3), np.uint8))
     assert prediction.label == "BACTERIA"
     np.testing.assert_array_equal(prediction.heatmap, maps[..., 1])
-
-
-def test_overlay_by_hand():
-    pixels = np.full((4, 4, 1), 100, np.uint8)
-    drawn = np.asarray(overlay(pixels, np.array([[-5.0]], np.float32)))
-    assert drawn.shape == (4, 4, 3)
-    assert (drawn == 100).all()  # no evidence for the class
-    drawn = np.asarray(overlay(pixels, np.array([[2.0]], np.float32)))
-    assert (drawn == 0.4 * 100 + 0.6 * 255).all()  # white where it is largest
-    drawn = np.asarray(overlay(pixels, np.array([[3.0, 0.0]], np.float32)))
-    assert drawn[0, 0].sum() > drawn[0, 1].sum() > drawn[0, 3].sum() == 300
-    drawn = np.asarray(
-        overlay(np.zeros((2, 2, 1), np.uint8), np.array([[1, 1 / 3], [2 / 3, 0]], np.float32))
-    )
-    assert drawn.tolist() == [
-        [[153, 153, 153], [51, 0, 0]],
-        [[102, 102, 0], [0, 0, 0]],
-    ]  # white, red, yellow
 
 
 def test_writes_heatmaps_of_a_folder(heated, spot, tmp_path, infer):
