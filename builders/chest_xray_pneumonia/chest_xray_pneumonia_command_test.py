@@ -76,7 +76,7 @@ def test_a_failed_build_exits_with_1_and_a_message(source: Path, tmp_path: Path)
     assert failed.returncode == 1
     assert failed.stdout.endswith(
         f"1 unusable file:\n  {path}: empty file (0 bytes)\n"
-        "Nothing was built. Replace or remove these files and build again, or leave them out with "
-        '--config \'{"name": "224-skip", "on_bad_image": "skip"}\'.\n'
+        "Nothing was built. Replace or remove these files and build again, or leave them out: "
+        '--config \'{"name": "224-mine", "on_bad_image": "skip"}\'\n'
     )
     assert not published(tmp_path / "data")

@@ -15,6 +15,7 @@ from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import Listing, SourceImage, check_links, find_root
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.ieee8023 import (
     FINDINGS,
     TABLE,
@@ -35,7 +36,7 @@ Expected layout:
 _NORMALS = """\
 Put the folder chest_xray of a Kaggle pneumonia set into the folder of metadata.csv or next to it:
   kaggle datasets download paultimothymooney/chest-xray-pneumonia
-or give its path: --config '{"name": "224-mine", "normals": "/path/to/it"}'"""
+or give its path:"""
 _FINDING = "COVID-19"
 
 
@@ -153,7 +154,8 @@ You do not have to extract the zip."""
         folders = [source, source.absolute().parent / "chest_xray"]
         if config.normals is not None:
             folders = [Path(config.normals).expanduser()]
-        self._normals_folder, found = find_normals(folders, _NORMALS)
+        hint = f"{_NORMALS} {propose_config(normals='/path/to/it')}"
+        self._normals_folder, found = find_normals(folders, hint)
         drawn = draw_normals(found, count, config.seed)
         patients = len({image.patient_id or image.image_id for image in drawn})
         notes = [

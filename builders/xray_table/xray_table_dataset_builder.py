@@ -25,8 +25,8 @@ class Builder(RadiographBuilder):
     HOMEPAGE = ""
     PATIENT_NAMES = 'the column given as "patient"'
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
-Build it: tfds build xray_table --imports cxr_tfds.builders --manual_dir FOLDER \\
-    --config '{"name": "224-mine", "table": "labels.csv"}'
+Build it: tfds build xray_table --imports cxr_tfds.builders --manual_dir FOLDER --config SETTINGS
+SETTINGS are JSON and name the table: {"name": "224-mine", "table": "labels.csv"}
 FOLDER, or an archive of it, has the table and the images, in any folders."""
 
     def scan(self, source: Path) -> Listing:

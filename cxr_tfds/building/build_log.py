@@ -9,6 +9,7 @@ from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.pixels import DecodeResult
 from cxr_tfds.sources import SourceImage
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import printable
 
 
@@ -42,8 +43,7 @@ class BuildLog:
         if self.bad:
             raise InputError(
                 f"{self._list_bad()}\nNothing was built. Replace or remove these files and build "
-                'again, or leave them out with --config \'{"name": "224-skip", "on_bad_image": '
-                '"skip"}\'.'
+                f"again, or leave them out: {propose_config(on_bad_image='skip')}"
             )
 
     def check_classes_remain(self) -> None:

@@ -42,6 +42,7 @@ from cxr_tfds.sources import (
     kaggle,
     read_source,
 )
+from cxr_tfds.sources.config_json import propose_config, repeat_settings
 from cxr_tfds.sources.origin import ORIGIN_TEXTS, describe_origin, parse_readme, read_origin
 from cxr_tfds.sources.patients import EXAMPLES
 
@@ -94,9 +95,11 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         if isinstance(config, RadiographConfig) and (
             self.builder_configs.get(config.name, config) is not config
         ):
+            with repeat_settings(config.list_given()):
+                option = propose_config()
             raise InputError(
                 f"The name {config.name!r} belongs to a listed config with its own settings. "
-                "Choose another name, such as 224-mine."
+                f"Choose another name: {option}"
             )
         self._identical: list[Sequence[str]] = []
         self._log = BuildLog()
@@ -134,6 +137,14 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         return info
 
     def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+    ) -> None:
+        with repeat_settings(self.builder_config.list_given()):
+            self._build_checked(dl_manager, download_config)
+
+    def _build_checked(
         self,
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,

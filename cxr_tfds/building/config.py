@@ -14,9 +14,11 @@ import tensorflow_datasets as tfds
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import check_fit
-from cxr_tfds.reading.names import config_option, named_settings
+from cxr_tfds.reading.names import DEFAULT_CONFIG, config_option, named_settings
 from cxr_tfds.sources import ReaderSettings
+from cxr_tfds.sources.config_json import repeat_settings
 from cxr_tfds.sources.origin import ORIGIN_TEXTS
+from cxr_tfds.sources.settings import list_changed
 
 SPLIT_POLICIES = ("patient", "source")
 FOLD = re.compile(r"fold:(\d+)/(\d+)")  # the split policy "fold:0/5"
@@ -118,10 +120,19 @@ class RadiographConfig(tfds.core.BuilderConfig):
             )
         for setting, named in named_settings(self.name).items():
             if (value := getattr(self, setting)) != named:
+                with repeat_settings(self.list_given()):
+                    option = config_option(self.name)
                 raise InputError(
                     f"Config {self.name!r} has {setting}={value!r}. Use the settings of its name, "
-                    f"{config_option(self.name)}, or choose another name."
+                    f"{option}, or choose another name."
                 )
+
+    def list_given(self) -> dict[str, Any]:
+        """Returns the settings that differ from the defaults, as JSON holds them."""
+        own = {"name", "description"}
+        # The name and the description of the listed config are not the user's.
+        hidden = _TFDS_FIELDS | own if self.name == DEFAULT_CONFIG else _TFDS_FIELDS - own
+        return {name: value for name, value in list_changed(self).items() if name not in hidden}
 
     def reader_settings(self, dataset: ReaderSettings) -> ReaderSettings:
         """Returns the settings of the dataset; `SourceConfig` replaces those that are given."""

@@ -18,6 +18,7 @@ from cxr_tfds.imaging.grey_levels import FEW_LEVELS, GreyLevels
 from cxr_tfds.imaging.pixels import MAX_PIXELS, open_image
 from cxr_tfds.parallel import all_cores, ordered_map
 from cxr_tfds.sources import SourceImage, SourcePath
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import join_names, printable
 
 _HEAD_BYTES = 132  # contain the depth of a PNG and the magic numbers of TIFF and DICOM
@@ -26,7 +27,7 @@ _STEPS_BITS = 4  # the range ends at a multiple of a 16th of the next power of t
 _EXTREME_SHARE = 0.98  # of almost black or white pixels, from which an image shows nothing
 _ADVICE = (
     "Exclude files that are not radiographs, or set how source values become grey values, with "
-    'bits, window or percentile: --config \'{"name": "224-levels", "percentile": [0.5, 99.5]}\'.'
+    "bits, window or percentile:"
 )
 
 
@@ -147,7 +148,7 @@ def check_grey_levels(images: Iterable[SourceImage], stats: Mapping[str, FileSta
         classes = ", ".join(f"{label} ({poor[label]:,} of {totals[label]:,})" for label in lost)
         raise InputError(
             "\n".join([f"Most images of a class have lost their grey levels: {classes}.", *notes])
-            + f"\n{_ADVICE}"
+            + f"\n{_ADVICE} {propose_config('bits', 'window', percentile=[0.5, 99.5])}"
         )
     return notes
 

@@ -13,13 +13,13 @@ from cxr_tfds.building.file_stats import FileStats, compute_checksum
 from cxr_tfds.building.fitting import FitSettings, fit_file
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.sources import SourceImage, SourcePath
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.layout import content_key
 from cxr_tfds.sources.paths import NEW_ROW, join_names
 
 Groups = Sequence[Sequence[str]]  # ids of images that are identical
 _TRIAL_SIZE = 8
 _END_BYTES = 16_384  # radiographs of equal length differ within this distance of an end
-_LEAVE_OUT = 'leave them out: --config \'{"name": "224-mine", "on_conflict": "leave_out"}\''
 
 
 def find_identical_files(images: Sequence[SourceImage]) -> Groups:
@@ -127,7 +127,8 @@ def _report(
     count = f"{len(groups)} {'group' if len(groups) == 1 else 'groups'} of identical images"
     if on_conflict == "error":
         raise InputError(
-            f"{count} {problem}:\n  {join_names(rows, NEW_ROW)}\n{remedy}, or {_LEAVE_OUT}."
+            f"{count} {problem}:\n  {join_names(rows, NEW_ROW)}\n{remedy}, or leave them out: "
+            f"{propose_config(on_conflict='leave_out')}"
         )
     notes.append(f"Left out: {count} {problem} ({join_names(rows[:3])}).")
 

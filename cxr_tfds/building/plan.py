@@ -19,6 +19,7 @@ from cxr_tfds.building.splits import (
 )
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import Listing, SourceImage
+from cxr_tfds.sources.config_json import propose_config
 
 
 class Plan(NamedTuple):
@@ -78,10 +79,8 @@ def plan_splits(
         _list_cut_splits(images, splits, cuts_test or fold is not None),
     )
     notes += describe_splits(images, splits)
-    source_config = '--config \'{"name": "224-source", "split": "source"}\''
-    check_no_shared_patients(
-        splits, f"Remove them from one split, or keep the source's splits: {source_config}"
-    )
+    remedy = "Remove them from one split, or keep the source's splits:"
+    check_no_shared_patients(splits, f"{remedy} {propose_config(split='source')}")
     unknown = sum(not image.patient_id for image in images)
     return Plan(_remove_empty(splits), notes, unknown, conflicting)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import SourceImage
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.image import State
 from cxr_tfds.sources.paths import NEW_ROW, join_names
 
@@ -248,8 +247,7 @@ def _propose_others(classes: Sequence[str], name: str) -> str:
     others = [other for other in classes if other != name]
     if len(others) < 2:
         return ""
-    config = json.dumps({"name": "224-mine", "classes": others}, ensure_ascii=False)
-    return f" Or leave the class out: --config {shlex.quote(config)}."
+    return f" Or leave the class out: {propose_config(classes=others)}"
 
 
 def check_cut(splits: Splits, classes: Sequence[str], cut: Sequence[str]) -> None:

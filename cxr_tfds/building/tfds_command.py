@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from absl import app, flags
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.sources.config_json import explain_invalid_json
 
 
 class _PlainErrors(app.ExceptionHandler):
@@ -26,21 +27,13 @@ class _PlainErrors(app.ExceptionHandler):
     def handle(self, exc: Exception) -> None:
         message = str(exc)
         if isinstance(exc, json.JSONDecodeError):  # TFDS parses --config before it calls us
-            message = explain_invalid_json(exc)
+            message = explain_invalid_json(exc.doc, f": {exc}")
         sys.excepthook = lambda *_: sys.stderr.write(f"Error: {message}\n")
 
 
 def install_error_handler() -> None:
     """Lets absl commands such as `tfds build` print our errors without traceback."""
     app.install_exception_handler(_PlainErrors())
-
-
-def explain_invalid_json(err: json.JSONDecodeError) -> str:
-    """Returns a message for a `--config` that is not valid JSON."""
-    return (
-        f"Invalid JSON {err.doc!r}: {err}. Expected settings such as "
-        '--config \'{"name": "224-mine"}\', with names and texts in double quotes.'
-    )
 
 
 def is_absl_command() -> bool:

@@ -198,7 +198,8 @@ def preview(
 
 
 def _scan(source: Path, dataset: str | None, config: str) -> ScannedSource:
-    from cxr_tfds.looking.survey import parse_config, scan_source
+    from cxr_tfds.looking.survey import scan_source
+    from cxr_tfds.sources.config_json import parse_config
 
     settings = parse_config(config)
     if dataset is not None:

@@ -6,7 +6,6 @@ TensorFlow is loaded only if a dataset's builder reads the source.
 from __future__ import annotations
 
 import importlib
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,10 +30,11 @@ from cxr_tfds.building.grey_range import check_grey_levels, resolve_levels
 from cxr_tfds.building.identical import find_identical_pixels
 from cxr_tfds.building.plan import plan_splits
 from cxr_tfds.building.splits import source_splits
-from cxr_tfds.building.tfds_command import explain_invalid_json, hide_tfds_warnings
+from cxr_tfds.building.tfds_command import hide_tfds_warnings
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.reading.names import buildable_datasets
 from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, is_junk, read_source
+from cxr_tfds.sources.config_json import name_config, propose_config, repeat_settings
 from cxr_tfds.sources.image import get_labels
 from cxr_tfds.text import text_table
 
@@ -80,9 +80,15 @@ def scan_source(source: Path, dataset: str | None, config: Mapping[str, Any]) ->
       MissingData: There are no radiographs.
       InputError: The source or a setting cannot be used.
     """
-    if dataset is not None:
-        return _scan_with_builder(source, dataset, config)
-    settings = SourceConfig(**{"name": "survey", **config})
+    named = {"name": name_config(config), **config}
+    with repeat_settings(config):
+        if dataset is None:
+            return _scan_folder(source, named)
+        return _scan_with_builder(source, dataset, named if config else {})
+
+
+def _scan_folder(source: Path, config: Mapping[str, Any]) -> ScannedSource:
+    settings = SourceConfig(**config)
     try:
         listing = read_source(source, settings.reader_settings(ReaderSettings()))
     except MissingData as err:
@@ -101,7 +107,7 @@ def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) ->
 
     importlib.import_module(f"{buildable_datasets()[dataset]}.{dataset}_dataset_builder")
     builder_class = tfds.builder_cls(dataset)
-    settings = builder_class.builder_config_cls(**{"name": "survey", **config}) if config else None
+    settings = builder_class.builder_config_cls(**config) if config else None
     with tempfile.TemporaryDirectory() as empty, hide_tfds_warnings():
         builder = builder_class(data_dir=empty, config=settings)
         listing = builder.scan(source)
@@ -109,27 +115,15 @@ def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) ->
     return ScannedSource(source, listing, builder.builder_config, builder.CUTS_TEST)
 
 
-def parse_config(text: str) -> dict[str, Any]:
-    """Returns the settings given with `--config`.
-
-    Raises:
-      InputError: `text` is not a JSON object.
-    """
-    try:
-        config = json.loads(text)
-    except json.JSONDecodeError as err:
-        raise InputError(explain_invalid_json(err)) from err
-    if not isinstance(config, dict):
-        raise InputError(
-            f'--config {text!r}; expected settings such as \'{{"negative": "clear"}}\'.'
-        )
-    return config
-
-
 def survey_source(
     scanned: ScannedSource, progress: Callable[[int], object] | None = None
 ) -> Survey:
     """Reads every image once and calls `progress` with 1 after each."""
+    with repeat_settings(scanned.config.list_given()):
+        return _survey_source(scanned, progress)
+
+
+def _survey_source(scanned: ScannedSource, progress: Callable[[int], object] | None) -> Survey:
     log = BuildLog()
     histograms: dict[str, np.ndarray] = {}
     by_class: dict[str, list[FileStats]] = {name: [] for name in scanned.listing.classes}
@@ -190,8 +184,8 @@ def _plan_build(scanned: ScannedSource, log: BuildLog) -> dict[str, Any]:
         if log.bad and scanned.config.on_bad_image == "error":
             raise InputError(
                 f"{len(log.bad):,} unusable {'file' if len(log.bad) == 1 else 'files'}, see above. "
-                "Replace or remove these files, or leave them out: --config "
-                '\'{"name": "224-skip", "on_bad_image": "skip"}\'.'
+                "Replace or remove these files, or leave them out: "
+                f"{propose_config(on_bad_image='skip')}"
             )
         log.splits = planned
         log.check_classes_remain()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from cxr_tfds.models import reference
 from cxr_tfds.models.backbones import backbone_model
 from cxr_tfds.models.edge import edge
 from cxr_tfds.models.weights import IMAGENET, NEW, check_weights, load_weights
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.text import did_you_mean, text_table
 
 Shape = tuple[int, int, int]
@@ -102,10 +102,10 @@ def check_shape(name: str, shape: Shape) -> None:
     if wanted == 3:
         config = {"name": f"{size}-rgb", "size": size, "channels": 3}
     # 224 is the default config; TFDS refuses a custom config with its name.
-    option = "(the config 224)" if config["name"] == "224" else f"--config '{json.dumps(config)}'"
+    option = "the config 224" if config["name"] == "224" else propose_config(**config)
     raise InputError(
         f"Model {name} takes images of {expected}; the dataset has {side} x {side} x {channels}. "
-        f"Build a suitable one with: tfds build … {option}, or, if it holds "
+        f"Build a suitable one with your other settings and {option}, or, if it holds "
         f"source files (config original), add --size {size} --channels {wanted}."
     )
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import os
 import re
 import shlex
 from pathlib import Path
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.sources.config_json import propose_config
 
 _ENTRY_POINTS = "cxr_tfds.datasets"
 _NAME = re.compile(
     r"(?P<dataset>[a-z][a-z0-9_]*)/(?P<config>[^/:]+)(?::(?P<version>\d+\.\d+\.\d+))?"
 )
-_DEFAULT_CONFIG = "224"
+DEFAULT_CONFIG = "224"
 # Words in the name of a config and the settings they stand for.
 _NAME_WORDS: dict[str, tuple[str, int | str | None]] = {
     "original": ("size", None),
@@ -50,7 +50,7 @@ class DatasetName:
         Raises:
           InputError: `text` has another form.
         """
-        match = _NAME.fullmatch(text if "/" in text else f"{text}/{_DEFAULT_CONFIG}")
+        match = _NAME.fullmatch(text if "/" in text else f"{text}/{DEFAULT_CONFIG}")
         if match is None:
             raise InputError(
                 f"Invalid dataset name {text!r}; expected DATASET/CONFIG such as "
@@ -96,9 +96,9 @@ def named_settings(config: str) -> dict[str, int | str | None]:
 
 def config_option(config: str) -> str:
     """Returns the option of `tfds build` that selects a config; "" for the default one."""
-    if config == _DEFAULT_CONFIG:
+    if config == DEFAULT_CONFIG:
         return ""
-    return f"--config {shlex.quote(json.dumps({'name': config} | named_settings(config)))}"
+    return propose_config(name=config, **named_settings(config))
 
 
 def build_line(name: DatasetName, data_dir: Path) -> str:

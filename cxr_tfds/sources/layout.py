@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.dicom import is_dicom
 from cxr_tfds.sources.archives import SourcePath
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.masks import EXCLUDED, MASKS, FileFilter, is_mask_folder
 from cxr_tfds.sources.opening import find_root
@@ -25,7 +26,6 @@ from cxr_tfds.sources.paths import (
     printable,
     summarize_folder,
 )
-from cxr_tfds.sources.settings import ReaderSettings, propose_config
 from cxr_tfds.sources.walking import content_key, has_image_suffix, walk_files
 
 _log = logging.getLogger(__name__)
@@ -204,10 +204,11 @@ def list_checked_images(
             )
     if missing := set(layout.classes) - set(class_folders):
         names = [name for name in layout.classes if name not in missing]
+        select = propose_config(classes=names)
         raise InputError(
             f"{folder} has no folder {join_names(layout.describe(sorted(missing)))}.\n"
             f"Found there: {summarize_folder(folder)}\n{layout}"
-            + (f"\nTo do without the class everywhere, select the others: {_select(names)}")
+            + f"\nTo do without the class everywhere, select the others: {select}"
             * (layout.nested and len(names) > 1)
         )
     images = list_class_images(folder, layout, files, split)
@@ -234,10 +235,6 @@ def _leave_out_folder(
             f"{printable(path)} is not one of the classes {join_names(layout.classes)}. "
             "Rename or remove it; otherwise its images would be left out."
         )
-
-
-def _select(names: Sequence[str]) -> str:
-    return f"--config {propose_config(ReaderSettings(), classes=list(names))}"
 
 
 def find_named_folders(folder: SourcePath, names: Mapping[str, str]) -> dict[str, SourcePath]:

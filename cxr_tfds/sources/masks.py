@@ -14,6 +14,7 @@ from PIL import Image
 
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.sources.archives import SourcePath
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.paths import join_names
 
@@ -131,8 +132,8 @@ def find_unnamed_masks(images: Sequence[SourceImage]) -> set[str]:
             masks = [image.image_id for image in images if image.label == empty[0]]
             raise InputError(
                 f"All images of {empty[0]} look like masks: two grey levels, and the name and size "
-                f"of another file ({join_names(masks)}). If they are radiographs, read them with "
-                '--config \'{"name": "224-mine", "include": ["*"]}\'.'
+                f"of another file ({join_names(masks)}). If they are radiographs, read them with: "
+                f"{propose_config(include=['*'])}"
             )
     return found
 

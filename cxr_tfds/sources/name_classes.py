@@ -9,11 +9,12 @@ from pathlib import Path
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.archives import SourcePath
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.masks import FileFilter
 from cxr_tfds.sources.opening import open_source
 from cxr_tfds.sources.paths import SPLIT_NAMES, fold_name, join_names
-from cxr_tfds.sources.settings import MOST_CLASSES, ReaderSettings, propose_config
+from cxr_tfds.sources.settings import MOST_CLASSES, ReaderSettings
 from cxr_tfds.sources.walking import walk_files
 
 NO_MATCH = "names that class_pattern does not match"
@@ -108,7 +109,7 @@ def _check_classes(
         raise InputError(
             f"{pattern} finds {len(names):,} classes, such as {join_names(names[:3])}; expected at "
             f"most {MOST_CLASSES}. Put the part of the name with the class in parentheses: "
-            f"--config {propose_config(settings, class_pattern='^([a-z]+)_')}"
+            f"{propose_config(class_pattern='^([a-z]+)_')}"
         )
     by_key: dict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -117,5 +118,5 @@ def _check_classes(
         chosen = [max(own, key=lambda name: counts[name]) for own in by_key.values()]
         raise InputError(
             f"{pattern} finds {join_names(alike)}, which differ only in case. Read them as one "
-            f"class: --config {propose_config(settings, classes=chosen)}"
+            f"class: {propose_config(classes=chosen)}"
         )

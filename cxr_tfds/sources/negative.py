@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from cxr_tfds.errors import InputError, Undecided
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import fold_name, join_names
 
 # Compared without case, spaces and punctuation, and without the words of _GENERIC.
@@ -69,9 +70,8 @@ def order_classes(
         candidates = f" Candidates: {join_names(found)}." if len(found) > 1 else ""
         raise Undecided(
             f"Which of the classes {join_names(names)} is the negative class, without the finding?"
-            f"{candidates} Add its name: "
-            '--config \'{"name": "224-mine", "negative": "NAME"}\'. '
-            'If no class is negative, add "negative": "".',
+            f'{candidates} Add its name, or "" if no class is negative: '
+            f"{propose_config(negative='NAME')}",
             "negative",
             names,
         )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,16 +97,7 @@ class ReaderSettings:
 
     def to_config(self) -> dict[str, Any]:
         """Returns the settings that differ from their defaults, as JSON holds them."""
-        config = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Mapping):
-                value = dict(value)
-            elif isinstance(value, tuple):
-                value = list(value)
-            if value != field.default and value != []:
-                config[field.name] = value
-        return config
+        return list_changed(self)
 
     def _check_classes(self) -> None:
         classes = self.classes
@@ -166,10 +155,19 @@ class ReaderSettings:
                 raise InputError(f"{name}={getattr(self, name)!r} {kind}. Remove one of the two.")
 
 
-def propose_config(settings: ReaderSettings, **changes: object) -> str:
-    """Returns the settings with some changes, quoted for the option `--config`."""
-    config = {"name": "224-mine"} | settings.to_config() | changes
-    return shlex.quote(json.dumps(config, ensure_ascii=False))
+def list_changed(settings: Any) -> dict[str, Any]:
+    """Returns the fields of a dataclass that differ from their defaults, as JSON holds them."""
+    values = {
+        field.name: (_to_json(getattr(settings, field.name)), _to_json(field.default))
+        for field in dataclasses.fields(settings)
+    }
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _is_list_of_texts(value: Any) -> bool:

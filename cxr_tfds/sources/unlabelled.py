@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources.archives import SourcePath
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.masks import EXCLUDED, NOT_IMAGES, FileFilter
 from cxr_tfds.sources.negative import sounds_negative
 from cxr_tfds.sources.paths import (
@@ -24,7 +23,7 @@ from cxr_tfds.sources.paths import (
     printable,
     summarize_folder,
 )
-from cxr_tfds.sources.settings import MOST_CLASSES, ReaderSettings, propose_config
+from cxr_tfds.sources.settings import MOST_CLASSES, ReaderSettings
 from cxr_tfds.sources.walking import walk_files
 
 _MANY_FOLDERS = 10  # of one file each: fewer may be classes of a first try
@@ -110,8 +109,7 @@ def _check_have_no_splits(folders: Sequence[SourcePath]) -> None:
         raise InputError(
             f"{join_names(names)} contain splits: {join_names(list_subfolders(folders[0]))}. "
             f"Expected train/{names[0]}/…, test/{names[0]}/…: move the folders. Or ignore these "
-            f"splits by listing the classes: --config "
-            f"{propose_config(ReaderSettings(), classes=names)}"
+            f"splits by listing the classes: {propose_config(classes=names)}"
         )
 
 
@@ -137,8 +135,7 @@ def explain_no_classes(
         counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
         remedy = "Change the settings include and exclude."
         if EXCLUDED not in reasons:
-            proposed = propose_config(settings, include=["*"])
-            remedy = f"If these are radiographs, read them with --config {proposed}."
+            remedy = f"If these are radiographs, read them with: {propose_config(include=['*'])}"
         return type(error)(f"{error}\nFiles that were left out: {counted}. {remedy}")
     if settings.classes is not None:
         return type(error)(
@@ -155,22 +152,22 @@ def explain_no_classes(
         if "train" in by_split:
             table = by_split
         hint = f"The labels seem to be in {join_names([path.name for path in tables])}."
-        config: dict[str, object] = {"name": "224-mine", "table": table}
+        config = propose_config("patient", table=table)
         dataset = "xray_table"
     elif any(map(_NAME_CLASS.search, names)):
         hint = f"The labels seem to be in the file names: {join_names(names[:3])}."
-        config = {"name": "224-mine", "class_pattern": "_([01])[.]"}
+        config = propose_config(class_pattern="_([01])[.]")
         dataset = "xray_folder"
     elif len({match[1] for match in map(_NAME_WORD.search, names) if match}) > 1:
         hint = f"The labels may be in the file names: {join_names(names[:3])}."
-        config = {"name": "224-mine", "class_pattern": r"^([^\W\d_]+)"}
+        config = propose_config(class_pattern=r"^([^\W\d_]+)")
         dataset = "xray_folder"
     else:
         hint = "No table with labels was found. Make a folder for each class, or add a table."
-        config = {"name": "224-mine", "table": "labels.csv"}
+        config = propose_config("patient", table="labels.csv")
         dataset = "xray_table"
     return type(error)(
-        f"{error}\n{hint} Settings to read them:\n  --config {shlex.quote(json.dumps(config))}\n"
+        f"{error}\n{hint} Settings to read them:\n  {config}\n"
         f"with cxr-data summary, cxr-data preview, or tfds build {dataset}."
     )
 

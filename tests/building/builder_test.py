@@ -129,7 +129,8 @@ def test_lists_all_bad_files_and_publishes_nothing(source: Path, tmp_path: Path)
     first, *rows, last = str(caught.value).splitlines()
     assert first == f"{len(bad) + 1} unusable files:"
     assert last.startswith(
-        "Nothing was built. Replace or remove these files and build again, or leave them out with "
+        "Nothing was built. Replace or remove these files and build again, or leave them out: "
+        """--config '{"name": "32", "size": 32, "on_bad_image": "skip"}'"""
     )
     assert len(rows) == len(bad) + 1
     for path, (_, reason) in bad.items():
@@ -242,7 +243,7 @@ def test_refuses_shared_patients_unless_configured(source: Path, tmp_path: Path)
     ) as caught:
         build(Builder, source, tmp_path / "data")
     (option,) = re.findall(r"--config '(.*)'", str(caught.value))
-    builder = build(Builder, source, tmp_path / "data", size=224, **json.loads(option))
+    builder = build(Builder, source, tmp_path / "data", **json.loads(option))
     assert read_report(builder)["patients"]["in_two_splits"] == {"bacteria-1": ["train", "test"]}
 
 

@@ -37,7 +37,7 @@ def run_build(*args: str | Path, cwd: Path) -> str:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ('{"size": 8,}', "Error: Invalid JSON '{\"size\": 8,}': "),
+        ('{"size": 8,}', "Error: --config '{\"size\": 8,}' is not a JSON object: "),
         ('{"name": "x", "size": 0}', "Error: size=0; expected a whole number of pixels"),
         ("512", "Error: chest_xray_pneumonia lists no config '512'. Give its settings:\n"),
     ],

@@ -276,7 +276,7 @@ def test_preview_shows_augmented_images(phantom: Path, tmp_path: Path) -> None:
             2,
             "Did you mean 'chest_xray_pneumonia'?",
         ),
-        (["nowhere", "--config", "{"], 1, "Invalid JSON '{': "),
+        (["nowhere", "--config", "{"], 1, "--config '{' is not a JSON object: "),
         (["nowhere", "--config", "[]"], 1, "expected settings such as"),
         (
             ["nowhere", "--config", '{"colour": 3}'],

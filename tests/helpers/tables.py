@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.sources.config_json import repeat_settings
 from cxr_tfds.sources.image import Listing, State
 from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.tables.reader import list_table_images
@@ -30,7 +31,9 @@ def table(folder: Path, *lines: str, name: str = "t.csv") -> Path:
 
 
 def read(source: Path, **settings: Any) -> Listing:
-    return list_table_images(source, ReaderSettings(**{"table": "t.csv", **settings}))
+    settings = {"table": "t.csv", **settings}
+    with repeat_settings(settings):
+        return list_table_images(source, ReaderSettings(**settings))
 
 
 def labels(listing: Listing) -> dict[str, str]:

@@ -121,21 +121,21 @@ def test_multiply_adds_worked_by_hand():
             "edge",
             (31, 31, 1),
             "Model edge takes images of at least 32 x 32 pixels; the dataset has 31 x 31 x 1. "
-            "Build a suitable one with: tfds build … (the config 224), or, if it holds source "
-            "files (config original), add --size 224 --channels 1.",
+            "Build a suitable one with your other settings and the config 224, or, if it holds "
+            "source files (config original), add --size 224 --channels 1.",
         ),
         (
             "xray-cnn5",  # the published size
             (64, 64, 1),
             "at least 94 x 94 pixels and 1 channel; the dataset has 64 x 64 x 1. Build a suitable "
-            """one with: tfds build … --config '{"name": "500", "size": 500}', or, if it """
-            "holds source files (config original), add --size 500 --channels 1.",
+            """one with your other settings and --config '{"name": "500", "size": 500}', or, """
+            "if it holds source files (config original), add --size 500 --channels 1.",
         ),
         (
             "covid-cnn4",  # the size it has
             (128, 128, 1),
             "at least 32 x 32 pixels and 3 channels; the dataset has 128 x 128 x 1. Build a "
-            "suitable one with: tfds build … "
+            "suitable one with your other settings and "
             """--config '{"name": "128-rgb", "size": 128, "channels": 3}', or, if it holds """
             "source files (config original), add --size 128 --channels 3.",
         ),

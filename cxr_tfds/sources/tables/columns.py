@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import join_names, printable
-from cxr_tfds.sources.settings import ReaderSettings, propose_config
+from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.tables.files import SourceFiles, clean_name
 from cxr_tfds.sources.tables.table import Table
 from cxr_tfds.text import did_you_mean
@@ -69,7 +70,7 @@ def find_columns(table: Table, settings: ReaderSettings, files: SourceFiles) -> 
             names = [table.columns[i] for i in found]
             raise InputError(
                 f"{table.name}: which of the columns {join_names(names)} has the patient? "
-                f"Name it: --config {propose_config(settings, patient=names[0])}"
+                f"Name it: {propose_config(patient=names[0])}"
             )
         if len(found) != 1:
             return None
@@ -158,7 +159,6 @@ def _explain(
         lines.append(f"  and {len(table.columns) - _MAX_COLUMNS} more")
     proposed = table.columns[labels[0]] if labels else _propose_labels(table, image)
     config = propose_config(
-        settings,
         image=settings.image or ("IMAGE_COLUMN" if image is None else table.columns[image]),
         label=settings.label or proposed,
     )
@@ -166,7 +166,7 @@ def _explain(
         f"{table.name}: which column has the {' and which the '.join(unknown)}? "
         "Its columns and first values:",
         *lines,
-        f"Name the columns: --config {config}",
+        f"Name the columns: {config}",
     ])  # fmt: skip
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import NEW_ROW, join_names
-from cxr_tfds.sources.settings import ReaderSettings, propose_config
+from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.tables.files import SourceFile
 from cxr_tfds.sources.tables.labels import NO_LABEL, Labels, Meaning, combine_rows
 from cxr_tfds.sources.tables.rows import Row
@@ -55,12 +56,12 @@ def combine_rows_of_images(
         else:
             images[position] = LabelledImage(meaning, patient, split)
     if conflicts and settings.on_conflict == "error":
-        config = propose_config(settings, repeated_rows="any")
-        hint = f"\nOr take a finding as present if any row states it: --config {config}"
+        config = propose_config(repeated_rows="any")
+        hint = f"\nOr take a finding as present if any row states it: {config}"
         raise InputError(
             f"{len(conflicts):,} {CONFLICT}:\n  {join_names(list(conflicts.values()), NEW_ROW)}\n"
-            "Correct the rows, or leave such images out: --config "
-            f"{propose_config(settings, on_conflict='leave_out')}"
+            "Correct the rows, or leave such images out: "
+            f"{propose_config(on_conflict='leave_out')}"
             f"{hint if settings.repeated_rows == 'same' else ''}"
         )
     left_out.setdefault(CONFLICT, []).extend(conflicts)

@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.image import State
 from cxr_tfds.sources.negative import order_classes, sounds_negative
 from cxr_tfds.sources.paths import fold_name, join_names
-from cxr_tfds.sources.settings import ReaderSettings, propose_config
+from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.text import did_you_mean
 
 Cells = tuple[str, ...]  # what a row states: one cell, or one for each column with a finding
@@ -183,8 +184,8 @@ def _check_names(names: Sequence[str], settings: ReaderSettings) -> None:
     if settings.classes is None and "-1" in names and {*names} <= {"-1", "0", "1"}:
         raise InputError(
             f"The label column has the values {join_names(names)}. To read 1, 0 and -1 as present, "
-            f"absent and uncertain, give a list of columns: --config "
-            f"{propose_config(settings, label=[settings.label or 'LABEL_COLUMN'])}"
+            "absent and uncertain, give a list of columns: "
+            f"{propose_config(label=[settings.label or 'LABEL_COLUMN'])}"
         )
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.masks import NOT_IMAGES, FileFilter
 from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, check_links, join_names, printable
 from cxr_tfds.sources.patients import find_patient
-from cxr_tfds.sources.settings import ReaderSettings, propose_config
+from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.tables.columns import Columns, find_columns
 from cxr_tfds.sources.tables.files import SourceFile, SourceFiles, clean_name, walk_source
 from cxr_tfds.sources.tables.images import combine_rows_of_images
@@ -84,7 +85,7 @@ def list_table_images(
     tables = [open_table(file.path, file.inner_path, wanted) for _, file in found.tables]
     tables = [edit(table) for table in tables] if edit else tables
     columns = [find_columns(table, settings, found.images) for table in tables]
-    reader = RowReader(found.images, found.excluded, settings)
+    reader = RowReader(found.images, found.excluded)
     for (split, file), table, own in zip(found.tables, tables, columns, strict=True):
         reader.read(table, own, file.inner_path.rpartition("/")[0], split)
     reader.accept_loose_matches()
@@ -228,8 +229,8 @@ def _check_missing(reason: str, names: Sequence[str], settings: ReaderSettings) 
     if names and settings.on_missing == "error":
         raise InputError(
             f"{len(names):,} {reason}:\n  {join_names(names, NEW_ROW)}\n"
-            f"Add the images, or leave such {reason.split()[0]} out: --config "
-            f"{propose_config(settings, on_missing='leave_out')}"
+            f"Add the images, or leave such {reason.split()[0]} out: "
+            f"{propose_config(on_missing='leave_out')}"
         )
 
 

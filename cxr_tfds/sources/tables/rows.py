@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import NEW_ROW, join_names
-from cxr_tfds.sources.settings import ReaderSettings, propose_config
 from cxr_tfds.sources.tables.columns import Columns
 from cxr_tfds.sources.tables.files import SourceFiles, clean_name
 from cxr_tfds.sources.tables.table import Table
@@ -35,14 +35,11 @@ class Row(NamedTuple):
 class RowReader:
     """Reads tables and finds the images of their rows."""
 
-    def __init__(
-        self, images: SourceFiles, excluded: SourceFiles, settings: ReaderSettings
-    ) -> None:
+    def __init__(self, images: SourceFiles, excluded: SourceFiles) -> None:
         self.rows: list[Row] = []  # whose image exists
         self.missing: list[Row] = []  # whose image does not exist
         self._images = images
         self._excluded = excluded
-        self._settings = settings
         self._unclear: list[str] = []
         self._loose: list[Row] = []
         self._accepted: dict[str, int] = {}  # name to position, of loose matches
@@ -127,5 +124,5 @@ class RowReader:
                 "Rows for which two or more images match:\n  "
                 f"{join_names(self._unclear, NEW_ROW)}\n"
                 "Write the path of the image in the table, or leave a folder out with the setting "
-                f"exclude: --config {propose_config(self._settings, exclude=['FOLDER/*'])}"
+                f"exclude: {propose_config(exclude=['FOLDER/*'])}"
             )
