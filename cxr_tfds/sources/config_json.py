@@ -51,8 +51,8 @@ def repeat_settings(settings: Mapping[str, Any]) -> Iterator[None]:
 def propose_config(*removed: str, **changes: Any) -> str:
     """Returns the option `--config` with the settings that the user gave and some changes.
 
-    Patterns in `exclude` are added to the patterns of the user. A list of `classes` selects from a mapping
-    that the user gave.
+    New patterns in `exclude` join the patterns of the user. A list of `classes` selects from a
+    mapping that the user gave.
 
     Args:
       removed: Settings that contradict the changes.
