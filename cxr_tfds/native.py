@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from cxr_tfds.text import say
 
 
 @contextlib.contextmanager
@@ -27,7 +30,12 @@ def suppress_native_stderr() -> Iterator[None]:
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow quietly; commands call this before they import modules that use it."""
+    """Imports TensorFlow without its log lines, after a line on stderr, because it takes seconds.
+
+    Commands call this before they import modules that use it, and after the checks that do not.
+    """
+    if "tensorflow" not in sys.modules:
+        say("Loading TensorFlow …")
     # By default C++ code logs its search for GPUs and every conversion.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with suppress_native_stderr():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 
 DISCLAIMER = (
@@ -11,6 +12,12 @@ DISCLAIMER = (
 )
 
 _MAX_DIGITS = 15  # after the decimal point: float64 has no more
+
+
+def say(line: str) -> None:
+    """Prints a line on stderr."""
+    if sys.stderr is not None:  # None: the process was started without it
+        print(line, file=sys.stderr)  # noqa: T201
 
 
 def did_you_mean(value: str, allowed: Sequence[str]) -> str:

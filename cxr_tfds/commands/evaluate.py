@@ -23,9 +23,16 @@ from cxr_tfds.run_folder import RunConfig
     help="Measure also under JPEG compression, blur, noise, exposure, contrast, shift, rotation "
     "and crop, each at three strengths.",
 )
+@click.option(
+    "--anonymous",
+    is_flag=True,
+    help="Leave the names of images out of the report, so that it can be passed on.",
+)
 @options.as_json
 @options.version
-def evaluate(run: Path, split: str, data_dir: Path | None, stress: bool, as_json: bool) -> None:
+def evaluate(
+    run: Path, split: str, data_dir: Path | None, stress: bool, anonymous: bool, as_json: bool
+) -> None:
     """Measure the model of the run folder RUN on a split, at the threshold of the run.
 
     Updates metrics.json and, with --stress, stress.json. If the report is about this split, also
@@ -37,13 +44,7 @@ def evaluate(run: Path, split: str, data_dir: Path | None, stress: bool, as_json
     from cxr_tfds.metrics.table import format_metrics
     from cxr_tfds.training.finish import evaluate as evaluate_run
 
-    metrics = evaluate_run(
-        run,
-        split,
-        data_dir=data_dir,
-        stress=stress,
-        report=lambda line: click.echo(line, err=True),
-    )
+    metrics = evaluate_run(run, split, data_dir=data_dir, stress=stress, anonymous=anonymous)
     if as_json:
         click.echo(json.dumps(metrics, indent=2))
         return

@@ -12,6 +12,7 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.metrics.findings import evaluate_findings
 from cxr_tfds.metrics.logits import decisions, probabilities
 from cxr_tfds.metrics.summary import evaluate_split
+from cxr_tfds.progress import progress_bar
 from cxr_tfds.reading.datasets import BuiltDataset, DatasetName, open_dataset
 from cxr_tfds.reading.sequential import name_corrupt_shard, read_columns
 from cxr_tfds.run_folder import RunConfig
@@ -110,8 +111,11 @@ def open_run_dataset(config: RunConfig, data_dir: str | Path | None = None) -> B
 
 
 def score(model: Any, dataset: BuiltDataset, split: str, temperature: Temperature = 1.0) -> Scores:
-    """Runs `model` over every image of `split`, without augmentation."""
-    return score_and_sample(model, dataset, split, temperature, sample_bytes=0)[0]
+    """Runs `model` over every image of `split`, without augmentation.
+
+    Prints no line, because training calls this after each epoch.
+    """
+    return score_and_sample(model, dataset, split, temperature, sample_bytes=0, announce=False)[0]
 
 
 def score_and_sample(
@@ -121,14 +125,19 @@ def score_and_sample(
     temperature: Temperature = 1.0,
     *,
     sample_bytes: int = _SAMPLE_BYTES,
+    announce: bool = True,
 ) -> tuple[Scores, ImageSample]:
-    """Runs `score` and also returns images, so that later steps need not read the split again."""
+    """Runs `score` and also returns images, so that later steps need not read the split again.
+
+    For `announce` see `progress_bar`.
+    """
     dataset.check_split(split)
     indices = stratified_sample(dataset, split, sample_bytes // math.prod(dataset.shape))
     columns: dict[str, list[Any]] = {"image_id": [], "patient_id": [], "label": [], "finding": []}
     logits, targets, start = [], [], 0
     images = [np.empty((0, *dataset.shape), np.uint8)]
-    with name_corrupt_shard(dataset):
+    bar = progress_bar(f"scoring {split}", dataset.sizes[split], announce=announce)
+    with name_corrupt_shard(dataset), bar as advance:
         for batch, target, ids in dataset.batches(split, _BATCH, with_ids=True).as_numpy_iterator():
             for field, values in columns.items():
                 values += ids[field].tolist()
@@ -137,6 +146,7 @@ def score_and_sample(
             first, last = np.searchsorted(indices, (start, start + len(batch)))
             images.append(batch[indices[first:last] - start])
             start += len(batch)
+            advance(len(batch))
     several = dataset.task is Task.FINDINGS
     names = (*dataset.findings, "")  # -1 is unknown
     has_findings = dataset.findings and not several
@@ -160,8 +170,15 @@ def stratified_sample(dataset: BuiltDataset, split: str, limit: int) -> np.ndarr
     """
     if not limit or dataset.sizes[split] <= limit:
         return np.arange(min(limit, dataset.sizes[split]))
-    columns = read_columns(dataset, split, "label")
-    labels = np.unique(columns["label"], axis=0, return_inverse=True)[1].ravel()
+    return stratify(read_columns(dataset, split, "label")["label"], limit)
+
+
+def stratify(labels: np.ndarray, limit: int) -> np.ndarray:
+    """Returns sorted indices of `limit` images drawn as `stratified_sample` does.
+
+    `labels` are the classes (N,), or the states of several findings (N, K).
+    """
+    labels = np.unique(labels, axis=0, return_inverse=True)[1].ravel()
     drawn = np.random.default_rng(0).permutation(len(labels))
     order = np.empty(len(labels))  # place of each image in its class, from 0 to 1
     for label in np.unique(labels):

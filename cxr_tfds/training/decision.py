@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import Any
 
 import numpy as np
 
 from cxr_tfds.evaluation.scoring import ImageSample, Scores
-from cxr_tfds.evaluation.stress import score_stressed_copies
+from cxr_tfds.evaluation.stress import score_stressed_copies, within_budget
 from cxr_tfds.metrics.temperature import fit_temperature
 from cxr_tfds.metrics.thresholds import YOUDEN_STRESS, best_threshold, fixed_threshold
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.sources.paths import join_names
+from cxr_tfds.text import say
 
 _FALLBACK_THRESHOLD = 0.5  # of a finding that validation does not have both present and absent
 
@@ -65,7 +65,7 @@ def _fit_findings(model: Any, scores: Scores, sample: ImageSample, config: RunCo
         name for name, is_fitted in zip(config.labels, fitted, strict=True) if not is_fitted
     )
     if not_fitted:
-        _print(
+        say(
             f"warning: validation does not have both present and absent images of "
             f"{join_names(not_fitted)}. Their temperature is 1 and their threshold "
             f"{fixed_threshold(rule) or _FALLBACK_THRESHOLD}."
@@ -81,9 +81,4 @@ def _threshold_images(
     """Returns labels and probabilities from which the rule of the run chooses a threshold."""
     if config.settings["threshold_rule"] != YOUDEN_STRESS:
         return scores.labels, scores.probabilities
-    _print("scoring validation under each condition to choose the threshold")
-    return score_stressed_copies(model, scores, sample)
-
-
-def _print(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201
+    return score_stressed_copies(model, scores, within_budget(model, scores, sample))

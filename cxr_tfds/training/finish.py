@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,12 @@ import keras
 from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import MODERATE
 from cxr_tfds.evaluation.scoring import measure, open_run_dataset, score_and_sample
-from cxr_tfds.evaluation.stress import run_stress_test
+from cxr_tfds.evaluation.stress import run_stress_test, within_budget
 from cxr_tfds.files import write_json
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report.page import RunResults, write_report
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.text import say
 from cxr_tfds.training.decision import fit_decision
 
 
@@ -41,15 +40,15 @@ def finish_run(
     stress = run_stress_test(
         model,
         scores,
-        sample,
+        within_budget(model, scores, sample, (MODERATE,)),
         config.threshold,
         (MODERATE,),
-        report=_print,
         labels=config.labels,
     )
     config.write(run)
     write_json(run / run_folder.METRICS, metrics)
     write_json(run / run_folder.STRESS, {split: stress})
+    say("writing the report")
     write_report(run, config, RunResults(dataset, model, split, scores, sample, metrics, stress))
     run_folder.save_model(model, run)  # last: a run folder with a model is a finished run
     shutil.rmtree(run / run_folder.CHECKPOINT)
@@ -62,7 +61,7 @@ def evaluate(
     *,
     data_dir: str | Path | None = None,
     stress: bool = False,
-    report: Callable[[str], None] = lambda line: None,
+    anonymous: bool = False,
 ) -> dict[str, Any]:
     """Measures a finished run on a split and updates its metrics, and its report for that split.
 
@@ -71,7 +70,7 @@ def evaluate(
       split: Split of the dataset of the run.
       data_dir: Folder that contains the dataset; the one used for training by default.
       stress: Whether to measure under stress too, at every strength.
-      report: Takes a line of progress.
+      anonymous: Whether the report leaves out the names of images, as with the setting of the run.
 
     Returns:
       The metrics of the split; with `stress` also those under stress, as "stress".
@@ -82,6 +81,8 @@ def evaluate(
     """
     run = Path(run)
     config = RunConfig.read(run)
+    if anonymous:
+        config.settings["anonymous"] = True
     for name in (run_folder.METRICS, run_folder.STRESS):
         run_folder.read_metrics(run, name)  # reports a corrupt file before minutes of scoring
     dataset = open_run_dataset(config, data_dir)
@@ -91,15 +92,15 @@ def evaluate(
     metrics = measure(scores, config)
     all_metrics = _update(run, run_folder.METRICS, split, metrics)
     if stress:
-        stressed = run_stress_test(
-            model, scores, sample, config.threshold, report=report, labels=config.labels
-        )
+        few = within_budget(model, scores, sample)
+        stressed = run_stress_test(model, scores, few, config.threshold, labels=config.labels)
         all_stress = _update(run, run_folder.STRESS, split, stressed)
     else:
         all_stress = run_folder.read_metrics(run, run_folder.STRESS)
     if split == ("test" if dataset.sizes.get("test") else "validation"):
         stress_table = all_stress.get(split)
         results = RunResults(dataset, model, split, scores, sample, all_metrics, stress_table)
+        say("writing the report")
         write_report(run, config, results)
     return {**metrics, "stress": stressed} if stress else metrics
 
@@ -112,7 +113,3 @@ def _update(run: Path, name: str, split: str, table: dict[str, Any]) -> dict[str
     tables = run_folder.read_metrics(run, name) | {split: table}
     write_json(run / name, tables)
     return tables
-
-
-def _print(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201

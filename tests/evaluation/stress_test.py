@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cxr_tfds.evaluation import stress
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS
 from cxr_tfds.evaluation.scoring import ImageSample, Scores
 from cxr_tfds.evaluation.stress import (
@@ -11,6 +12,7 @@ from cxr_tfds.evaluation.stress import (
     run_stress_test,
     score_stressed_copies,
     stressed_logits,
+    within_budget,
 )
 from cxr_tfds.metrics.ranking import auc
 from cxr_tfds.metrics.resampling import bootstrap_weights
@@ -104,17 +106,15 @@ def test_row_holds_metrics_of_the_changed_images(table):
 def test_measures_only_the_given_strengths():
     pixels, labels = images(12)
     model = Brightness()
-    said = []
     found = run_stress_test(
         model,
         scored(model, pixels, labels),
         ImageSample(np.arange(12), pixels),
         0.5,
         (MODERATE,),
-        said.append,
     )
     assert {row["strength"] for row in found["rows"]} == {MODERATE}
-    assert len(found["rows"]) == len(CONDITIONS) == len(said)
+    assert len(found["rows"]) == len(CONDITIONS)
 
 
 def test_measures_only_the_sample():
@@ -127,6 +127,29 @@ def test_measures_only_the_sample():
     assert found["clean"]["auc"] == auc(
         labels[places], model.predict_on_batch(pixels[places])[:, 0]
     )
+
+
+def test_a_slow_model_is_tested_with_a_sample(monkeypatch, capsys):
+    pixels, labels = images(100)
+    labels = np.where(np.arange(100) < 20, 1, 0)
+    model = Brightness()
+    scores, everything = scored(model, pixels, labels), ImageSample(np.arange(100), pixels)
+    monkeypatch.setattr(stress, "multiply_adds", lambda model: 100)
+    assert within_budget(model, scores, everything) is everything
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(stress, "multiply_adds", lambda model: 7.99e9)  # 0.2 s an image
+    few = within_budget(model, scores, everything, (MODERATE,))
+    assert len(few.images) == 60
+    assert labels[few.indices].sum() == 12
+    np.testing.assert_array_equal(few.images, pixels[few.indices])
+    assert capsys.readouterr().err == (
+        "stress test with 60 of 100 images, drawn at random by class: more would take longer than "
+        "about 2 minutes on 2 cores\n"
+    )
+    assert len(within_budget(model, scores, everything).images) == 40  # the fewest
+    found = run_stress_test(model, scores, few, 0.5, (MODERATE,))
+    assert (found["images"], found["split_images"]) == (60, 100)
+    assert "Measured on 60 of 100 images, drawn at random by class" in found["verdict"]
 
 
 class Corner:
