@@ -38,7 +38,7 @@ class RunConfig:
     """The content of `config.json`: everything needed to repeat a run and to use its model."""
 
     settings: dict[str, Any]  # see `cxr_tfds.training.settings.TrainSettings`
-    dataset: dict[str, str]  # "name" (with version) and "fingerprint"
+    dataset: dict[str, Any]  # "name" (with version), "fingerprint" and "origin"
     labels: tuple[str, ...]  # class names, the negative class first; or the findings
     shape: tuple[int, int, int]  # (S, S, C) of the images
     fit: str  # how source images are fitted to S x S

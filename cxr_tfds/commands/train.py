@@ -99,7 +99,9 @@ def _setting_option(field: dataclasses.Field[Any]) -> Callable:
     options["show_default"] = setting.unset or True
     if field.default is not dataclasses.MISSING:
         options["default"] = field.default
-    if setting.choices:
+    if value_type(field) == "bool":
+        options |= {"is_flag": True, "show_default": False}
+    elif setting.choices:
         options["type"] = NearestChoice([str(choice) for choice in setting.choices])
     elif setting.interval is not None:
         low, high, open_low, open_high = setting.interval
@@ -120,7 +122,7 @@ def _setting_options(command: Callable) -> Callable:
 
 
 _GROUPS = {
-    "Run": ("out", "recipe", "config", "resume", "overwrite"),
+    "Run": ("out", "recipe", "config", "resume", "overwrite", "anonymous"),
     "Data": ("dataset", "data_dir", "target", "uncertain", "unknown", "size", "channels"),
     "Model": ("model", "list_models", "weights", "freeze_epochs", "freeze", "precision"),
     "Training": (

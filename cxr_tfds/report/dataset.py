@@ -35,7 +35,7 @@ class DatasetSummary(NamedTuple):
     """Contents and origin of a dataset; texts are "" if unknown."""
 
     splits: dict[str, SplitSummary]
-    description: str
+    origin: dict[str, Any]  # see `cxr_tfds.sources.origin.describe_origin`
     source: str
     label_source: str
     warnings: list[str]  # shortcuts, and patients or images in two splits
@@ -52,14 +52,15 @@ def summarize_dataset(dataset: BuiltDataset) -> DatasetSummary:
         match["name"].lower(): " ".join(match["text"].split())
         for match in _BULLET.finditer(description)
     }
-    has_prose = not description.lstrip().startswith(("-", "#"))
+    if dataset.origin["drawn"]:  # the texts are about the published dataset
+        texts = {}
     build = _read(folder / _BUILD_REPORT)
     warnings = _build_warnings(build)
     if shortcuts := texts.get("known shortcuts"):
         warnings.append(shortcuts)
     return DatasetSummary(
         splits,
-        " ".join(description.split("\n\n")[0].split()) if has_prose else "",
+        dataset.origin,
         texts.get("source", ""),
         texts.get("label source", ""),
         warnings,

@@ -9,6 +9,7 @@ from cxr_tfds.models import MODELS, multiply_adds
 from cxr_tfds.plotting import TIMES
 from cxr_tfds.report.dataset import DatasetSummary
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.sources.origin import ORIGIN_TEXTS
 from cxr_tfds.task import Task
 from cxr_tfds.text import DISCLAIMER
 
@@ -29,6 +30,12 @@ _POLICIES = {
     "negative": "count as absent",
 }
 _PREVALENCES = (0.01, 0.1)
+
+
+DRAWN = (
+    "The images are drawn by a program and show no patient. The metrics prove that the software "
+    "works, nothing else."
+)
 
 
 class Section(NamedTuple):
@@ -153,7 +160,8 @@ def _finding_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _data(config: RunConfig, data: DatasetSummary) -> list[str]:
-    lines = [data.description] if data.description else []
+    lines = [DRAWN] if data.origin["drawn"] else []
+    lines += [f"{name.capitalize()}: {data.origin[name].rstrip('.')}." for name in ORIGIN_TEXTS]
     if data.source:
         lines.append(f"Source: {data.source}")
     if data.label_source:

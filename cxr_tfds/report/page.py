@@ -21,7 +21,7 @@ from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report.dataset import summarize_dataset
 from cxr_tfds.report.finding_plots import plot_findings
 from cxr_tfds.report.gallery import collect_examples, data_url
-from cxr_tfds.report.model_card import metric_label, write_sections
+from cxr_tfds.report.model_card import DRAWN, metric_label, write_sections
 from cxr_tfds.report.plots import plot_scores, plot_training
 from cxr_tfds.report.stress_plot import plot_stress
 from cxr_tfds.run_folder import RunConfig
@@ -87,6 +87,7 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
         "data": data,
         "sections": sections,
         "disclaimer": DISCLAIMER,
+        "drawn": DRAWN,
         "score_pictures": score_pictures,
         "groups": groups,
         "training_pictures": training_pictures,

@@ -236,7 +236,11 @@ def _run_config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> 
     versions = {"python": platform.python_version(), "platform": platform.platform()}
     return RunConfig(
         settings=dataclasses.asdict(settings),
-        dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
+        dataset={
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "origin": dataset.origin,
+        },
         labels=dataset.labels,
         shape=dataset.shape,
         fit=dataset.fit,
@@ -254,10 +258,12 @@ def _check_resumable(run: Path, config: RunConfig) -> None:
             f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}"
         )
     before, now = ({**c.settings, "dtype policy": c.precision} for c in (old, config))
-    different = [name for name, value in now.items() if before.get(name) != value]
+    different = [
+        name for name, value in now.items() if before.get(name) != value and name != "anonymous"
+    ]
     if different == ["epochs"] and now["epochs"] == finished_epochs(run):
         different = []  # the run ends with the epochs it has
-    if different or old.dataset != config.dataset:
+    if different or old.dataset["fingerprint"] != config.dataset["fingerprint"]:
         what = ", ".join(f"{name} {before.get(name)!r}, now {now[name]!r}" for name in different)
         raise InputError(
             f"{run} was started with different settings: "

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 from cxr_tfds.errors import InputError
 from cxr_tfds.text import did_you_mean
 
-_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
-_TYPE_NAMES = {"int": "a whole number", "float": "a number", "str": "text"}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)
+}  # fmt: skip
+_TYPE_NAMES = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
 
 
 class Interval(NamedTuple):
@@ -65,7 +67,7 @@ def check_value(field: dataclasses.Field[Any], value: Any) -> None:
     if value is None and field.default is None:
         return
     kind = value_type(field)
-    has_type: bool = isinstance(value, _TYPES[kind]) and not isinstance(value, bool)
+    has_type: bool = isinstance(value, _TYPES[kind]) and isinstance(value, bool) == (kind == "bool")
     if not has_type:
         raise InputError(f"{field.name}={value!r}; expected {_TYPE_NAMES[kind]}.")
     if setting.choices and value not in setting.choices:

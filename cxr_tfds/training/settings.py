@@ -16,7 +16,7 @@ from cxr_tfds.models import MODELS
 from cxr_tfds.reading import CACHES, POLICIES
 from cxr_tfds.reading.service import check_address
 from cxr_tfds.text import did_you_mean
-from cxr_tfds.training.setting import Interval, Setting, check_value, describe
+from cxr_tfds.training.setting import Interval, Setting, check_value, describe, value_type
 
 DEFAULT_RULE = "youden-stress"
 _CLASS_WEIGHTS = ("none", "balanced")
@@ -213,6 +213,10 @@ class TrainSettings:
         0, "Seed of the weights, the image order and the augmentation.", Interval(0, 2**31 - 1)
     )
 
+    anonymous: bool = describe(
+        False, "Leave the names of images out of the report, so that it can be passed on."
+    )
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if field.name != "augment_changes":
@@ -256,6 +260,9 @@ def settings_table() -> str:
         option = setting.option or field.name.replace("_", "-")
         required = field.default is dataclasses.MISSING
         default = setting.unset or ("required" if required else f"`{field.default}`")
+        if value_type(field) == "bool":
+            rows.append(f"| `--{option}` | not given | no value | {setting.help} |")
+            continue
         allowed = str(setting.interval or "") or ", ".join(
             f"`{value}`" for value in setting.choices or str(setting.metavar).split("|")
         )

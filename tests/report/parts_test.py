@@ -1,5 +1,6 @@
 """Parts of the report: dataset summary, model card, plots and layer table."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,8 +18,21 @@ from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.report import model_card, page
 from cxr_tfds.report.dataset import DatasetSummary, SplitSummary, summarize_dataset
 from cxr_tfds.report.gallery import collect_examples
+from cxr_tfds.report.model_card import DRAWN
 from cxr_tfds.report.plots import plot_scores, plot_training
 from cxr_tfds.run_folder import RunConfig, read_history
+from cxr_tfds.sources.origin import describe_origin
+
+CONFIG = RunConfig(
+    settings={"model": "unlisted"},
+    dataset={"name": "d", "fingerprint": "f"},
+    labels=("NORMAL", "PNEUMONIA"),
+    shape=(64, 64, 1),
+    fit="stretch",
+    precision="float32",
+    environment={},
+    threshold=0.5,
+)
 
 
 def test_layer_table_of_edge():
@@ -55,10 +69,36 @@ def test_summary_counts_every_split(dataset):
     assert train.images == dataset.sizes["train"] == sum(train.classes.values())
     assert sum(train.findings.values()) == train.classes["PNEUMONIA"]
     assert train.without_patient == 0
-    assert summary.description.startswith("Frontal chest radiographs of children")
+
+
+def published(dataset):
+    """The same dataset, as if its images were not drawn."""
+    return dataclasses.replace(dataset, origin=describe_origin(None))
+
+
+def test_summary_has_the_texts_of_a_published_dataset(dataset):
+    summary = summarize_dataset(published(dataset))
     assert "Kermany" in summary.source
     assert "physicians" in summary.label_source
     assert any("aspect ratio" in warning for warning in summary.warnings)
+
+
+def test_drawn_images_do_not_get_the_texts_of_the_published_dataset(dataset):
+    summary = summarize_dataset(dataset)
+    assert (summary.source, summary.label_source) == ("", "")
+    lines = data_lines(summary)
+    assert lines[:2] == [DRAWN, f"Description: {dataset.origin['description']}"]
+    assert "show nobody" in lines[1]
+
+
+def test_what_nobody_described_is_not_described(dataset):
+    summary = summarize_dataset(published(dataset))._replace(source="", label_source="")
+    texts = ["Description", "Licence", "Population"]
+    assert data_lines(summary)[:3] == [f"{name}: not described." for name in texts]
+
+
+def data_lines(summary):
+    return model_card._data(CONFIG, summary)
 
 
 def test_summary_has_warnings_of_the_build_report(dataset):
@@ -75,6 +115,7 @@ def test_summary_has_warnings_of_the_build_report(dataset):
         "groups of identical files in two splits: 2",
     ]
     assert summary.searched_for_shortcuts
+    assert "Dataset warning: JPEG quality alone tells." in limitations(summary)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +128,8 @@ def test_model_card_without_build_report_and_description(dataset, content):
     if content is not None:
         (folder / "build_report.json").write_text(content, encoding="utf-8")
     (folder / "dataset_info.json").write_text("{}", encoding="utf-8")
-    summary = summarize_dataset(dataset)
-    assert (summary.description, summary.source, summary.warnings) == ("", "", [])
+    summary = summarize_dataset(published(dataset))
+    assert (summary.source, summary.warnings) == ("", [])
     assert not summary.searched_for_shortcuts
     lines = limitations(summary)
     assert (
@@ -98,16 +139,6 @@ def test_model_card_without_build_report_and_description(dataset, content):
 
 
 def limitations(summary, split="test", **changes):
-    config = RunConfig(
-        settings={"model": "unlisted"},
-        dataset={"name": "d", "fingerprint": "f"},
-        labels=("NORMAL", "PNEUMONIA"),
-        shape=(64, 64, 1),
-        fit="stretch",
-        precision="float32",
-        environment={},
-        threshold=0.5,
-    )
     table = {
         "sensitivity": {"value": 0.9},
         "specificity": {"value": 0.9},
@@ -115,10 +146,10 @@ def limitations(summary, split="test", **changes):
         "images": 20,
         **changes,
     }
-    return model_card._limitations(config, split, table, summary)
+    return model_card._limitations(CONFIG, split, table, summary)
 
 
-NOTHING = DatasetSummary({}, "", "", "", [], True)
+NOTHING = DatasetSummary({}, describe_origin(None), "", "", [], True)
 
 
 def test_positive_predictions_where_the_finding_is_rare():
