@@ -6,12 +6,12 @@ import numpy as np
 from PIL import Image
 
 _MAX_OPACITY = 0.6  # of the colour at the maximum of the heatmap
-_UNSEEN_BRIGHTNESS = 0.35  # of what the fit "crop" cuts off
+_DARKNESS = (0, 0, 0, 166)  # over what the fit "crop" cuts off: 35 % of its brightness remain
 _BILINEAR = Image.Resampling.BILINEAR
-# By level of the heatmap, from none to its maximum: 0 is transparent, then red, yellow, white.
+# Red, green, blue and opacity by level of the heatmap, from none to its maximum.
 _LEVELS = np.arange(256)[:, np.newaxis] / 255
-_COLOURS = np.rint(np.clip(3 * _LEVELS - np.arange(3), 0, 1) * 255).astype(np.uint8)
-_OPACITIES = np.rint(_MAX_OPACITY * 255 * _LEVELS[:, 0]).astype(np.uint8)
+_COLOURS = np.clip(3 * _LEVELS - np.arange(3), 0, 1)  # black, red, yellow, white
+_TABLE = np.rint(255 * np.hstack([_COLOURS, _MAX_OPACITY * _LEVELS])).astype(np.uint8)
 
 
 def overlay(pixels: np.ndarray, heatmap: np.ndarray, fit: str = "stretch") -> Image.Image:
@@ -25,31 +25,35 @@ def overlay(pixels: np.ndarray, heatmap: np.ndarray, fit: str = "stretch") -> Im
         `cxr_tfds.imaging.pixels.radiograph`. What "crop" cuts off is dark.
     """
     grey = Image.fromarray(pixels if pixels.ndim == 2 else pixels[..., 0])
-    short, long = min(grey.size), max(grey.size)
-    if fit == "crop" and short < long:
-        left, top = ((side - short) // 2 for side in grey.size)
-        seen = grey.crop((left, top, left + short, top + short))
-        picture = grey.point(lambda value: round(_UNSEEN_BRIGHTNESS * value)).convert("RGB")
-        picture.paste(_colour(seen, heatmap), (left, top))
-        return picture
-    # The part of the square that the radiograph fills.
-    width, height = (side / long if fit == "pad" else 1 for side in grey.size)
-    return _colour(grey, heatmap, width, height)
+    picture, colours = grey.convert("RGB"), colour_layer(grey.size, heatmap, fit)
+    picture.paste(colours, (0, 0), colours)
+    return picture
+
+
+def colour_layer(size: tuple[int, int], heatmap: np.ndarray, fit: str = "stretch") -> Image.Image:
+    """Returns the colours of `overlay` alone, for a radiograph of a width and height, in RGBA."""
+    (width, height), long, short = size, max(size), min(size)
+    if fit == "pad":
+        return _colour(size, heatmap, width / long, height / long)
+    if fit == "crop":
+        layer = Image.new("RGBA", size, _DARKNESS)
+        square = _colour((short, short), heatmap)
+        layer.paste(square, ((width - short) // 2, (height - short) // 2))
+        return layer
+    return _colour(size, heatmap)
 
 
 def _colour(
-    grey: Image.Image, heatmap: np.ndarray, width: float = 1, height: float = 1
+    size: tuple[int, int], heatmap: np.ndarray, width: float = 1, height: float = 1
 ) -> Image.Image:
-    """Returns the image in the colours of the centre of a heatmap, `width` and `height` of it."""
+    """Returns the colours of the centre of a heatmap, `width` and `height` of its sides."""
     rows, columns = heatmap.shape
     left, top = columns * (1 - width) / 2, rows * (1 - height) / 2
     box = (left, top, columns - left, rows - top)
-    large = Image.fromarray(heatmap.astype(np.float32)).resize(grey.size, _BILINEAR, box)
+    large = Image.fromarray(heatmap.astype(np.float32)).resize(size, _BILINEAR, box)
     most = max(float(heatmap.max()), 1e-6)
     levels = np.rint(np.clip(np.asarray(large), 0, most) * (255 / most)).astype(np.uint8)
-    # Pillow mixes bytes; mixing floats would take four times the memory.
-    colours, mask = Image.fromarray(_COLOURS[levels]), Image.fromarray(_OPACITIES[levels])
-    return Image.composite(colours, grey.convert("RGB"), mask)
+    return Image.fromarray(_TABLE[levels])
 
 
 def colour_scale(width: int, height: int) -> Image.Image:
