@@ -1,7 +1,7 @@
 """Decodes the JPEG kinds in DICOM that Pillow does not read: Lossless, Extended with 12 bits, LS.
 
 imagecodecs (BSD) provides the decoders. GDCM ends the process on corrupt JPEG-LS, and
-pylibjpeg-libjpeg is under the GPL. A corrupt JPEG-LS frame can take 20 seconds (CharLS 2.4).
+pylibjpeg-libjpeg is under the GPL.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ _LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 _EXTENDED = "1.2.840.10008.1.2.4.51"
 _LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _START_OF_SCAN = 0xDA
+_END_OF_IMAGE = b"\xff\xd9"
 # Markers of frame headers: ITU-T T.81, table B.1, and T.87, C.1.1 (SOF55).
 _FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 
@@ -48,7 +49,8 @@ def decode_frame(frame: bytes, syntax: str, shape: tuple[int, ...]) -> np.ndarra
         )
     try:
         if syntax in _LS:
-            return np.asarray(imagecodecs.jpegls_decode(frame))
+            # Without an end, CharLS 2.4 looks for it in a truncated frame for 17 seconds.
+            return np.asarray(imagecodecs.jpegls_decode(frame + _END_OF_IMAGE))
         return np.asarray(imagecodecs.jpeg8_decode(frame))
     except (imagecodecs.JpeglsError, imagecodecs.Jpeg8Error, ValueError, MemoryError) as err:
         raise BadImage("corrupt compressed pixel data in a DICOM file") from err

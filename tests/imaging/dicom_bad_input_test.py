@@ -16,7 +16,14 @@ import pytest
 from helpers.sources import dicom_file, dicom_lut
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1
+from pydicom.uid import (
+    UID,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+)
 
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.dicom import dicom_grey, is_dicom
@@ -239,6 +246,15 @@ def test_corrupt_lossless_frames_end_in_bad_image_or_pixels() -> None:
             values = decode_frame(bytes(changed), JPEGLosslessSV1, TWELVE.shape)
             assert values is not None
             assert values.shape == TWELVE.shape
+
+
+def test_truncated_jpeg_ls_ends_in_bad_image() -> None:
+    frame = imagecodecs.jpegls_encode(TWELVE)
+    for size in range(2, len(frame) - 20, 10):  # CharLS alone takes 10 seconds for each
+        with pytest.raises(BadImage):
+            decode_frame(frame[:size], JPEGLSLossless, TWELVE.shape)
+    complete = decode_frame(frame + b"\0", JPEGLSLossless, TWELVE.shape)  # DICOM pads odd lengths
+    assert np.array_equal(complete, TWELVE)
 
 
 PYDICOM_FILES = sorted(
