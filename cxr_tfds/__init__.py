@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.errors import BadImage, InputError, MissingData
+from cxr_tfds.keras_hook import register_with_keras
 
 if TYPE_CHECKING:
     from cxr_tfds.augmentation.augment import Augment
@@ -77,3 +78,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+register_with_keras()
