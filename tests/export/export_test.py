@@ -105,6 +105,18 @@ def test_model_info_and_model_card(exported, run, kind):
     assert table["refused"] == {}
 
 
+def test_files_contain_the_origin_and_no_place_of_the_machine(exported, run, built, phantom):
+    _, info, model_card = read_model(exported / "tiny-int8.tflite")
+    assert info.dataset["origin"]["drawn"] is True
+    assert info.dataset["origin"]["licence"] == "Apache 2.0"
+    assert "drawn by a program" in model_card
+    images = [path.name for path in phantom.rglob("*.jpeg")]
+    for path in exported.iterdir():
+        content = path.read_bytes()
+        for place in (run.parent, built, phantom, Path.home(), *images):
+            assert str(place).encode() not in content, (path.name, place)
+
+
 @pytest.mark.parametrize("kind", ["int8", "float32"])
 def test_every_installed_runtime_ran_the_file(exported, dataset, kind):
     table = files_of(exported)[kind]
