@@ -17,7 +17,6 @@ class Builder(RadiographBuilder):
     BUILDER_CONFIGS = [SourceConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
     builder_config: SourceConfig
     CUTS_TEST = True
-    HOMEPAGE = ""
     PATIENT_NAMES = f'{EXAMPLES}; others with a pattern: "patient": "^(p[0-9]+)_"'
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Build it: tfds build xray_folder --imports cxr_tfds.builders --manual_dir FOLDER

@@ -22,7 +22,6 @@ class Builder(RadiographBuilder):
     builder_config: SourceConfig
     CUTS_TEST = True
     SEVERAL_FINDINGS = True
-    HOMEPAGE = ""
     PATIENT_NAMES = 'the column given as "patient"'
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 Build it: tfds build xray_table --imports cxr_tfds.builders --manual_dir FOLDER --config SETTINGS

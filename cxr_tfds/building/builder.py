@@ -46,6 +46,7 @@ from cxr_tfds.sources.config_json import propose_config, repeat_settings
 from cxr_tfds.sources.origin import ORIGIN_TEXTS, describe_origin, parse_readme, read_origin
 from cxr_tfds.sources.patients import EXAMPLES
 
+_PROJECT_PAGE = "https://github.com/cxr-tfds/cxr-tfds"
 _BEAM_LOG = "log"  # folder in the incomplete dataset to which Beam workers write
 
 install_error_handler()
@@ -64,7 +65,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
     FINDINGS: Sequence[str] = ()
     READER: ClassVar[ReaderSettings] = ReaderSettings()
     SEVERAL_FINDINGS: ClassVar[bool] = False  # whether an image may have several findings
-    HOMEPAGE: ClassVar[str]
+    HOMEPAGE: ClassVar[str] = ""  # of a published dataset
     PATIENT_NAMES: ClassVar[str] = EXAMPLES  # where patients are recognized, for a warning
     KAGGLE: ClassVar[str] = ""  # OWNER/NAME on Kaggle, downloaded if no images are found
     CUTS_TEST: ClassVar[bool] = False  # whether to cut a test split if the source has none
@@ -129,7 +130,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
                 has_states=self.SEVERAL_FINDINGS,
             ),
             supervised_keys=("image", "label"),
-            homepage=self.HOMEPAGE,
+            homepage=self.HOMEPAGE or _PROJECT_PAGE,  # TFDS would name a page of its catalog
             metadata=tfds.core.MetadataDict(self.builder_config.stored()),
         )
         # TFDS's bucket holds none of these datasets; each look leaves a temporary folder behind.

@@ -109,7 +109,7 @@ def test_a_dataset_without_licence_citation_and_homepage(
     load(folder, caplog)
     assert described["license"] == "the licence of your images."
     assert described["citeAs"]
-    assert "url" not in described
+    assert described["url"] == builder.info.homepage == "https://github.com/cxr-tfds/cxr-tfds"
 
 
 def test_several_findings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
