@@ -46,7 +46,7 @@ def test_contains_all_code_and_templates_and_nothing_else(wheel):
     expected = {
         f"{target}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, target in PACKAGES.items()
-        for pattern in ("*.py", "*.j2", "py.typed")
+        for pattern in ("*.py", "*.j2", "*.css", "py.typed")
         for path in (ROOT / folder).rglob(pattern)
     }
     expected |= {
@@ -64,7 +64,7 @@ def test_metadata_names_authors_and_urls(wheel):
     assert metadata["Author"] == "cxr-tfds contributors"
     urls = dict(url.split(", ") for url in metadata.get_all("Project-URL"))
     assert {"Documentation", "Changelog", "Issues"} <= set(urls)
-    assert {"train", "edge", "dev", "docs"} <= set(metadata.get_all("Provides-Extra"))
+    assert {"train", "edge", "app", "dev", "docs"} <= set(metadata.get_all("Provides-Extra"))
 
 
 def test_code_comes_from_the_wheel(installed, tmp_path):
@@ -75,7 +75,7 @@ def test_code_comes_from_the_wheel(installed, tmp_path):
 
 
 def test_commands_print_their_help(installed, tmp_path):
-    for command in ("cxr-data", "cxr-train", "cxr-evaluate", "cxr-export", "cxr-infer"):
+    for command in ("cxr-data", "cxr-train", "cxr-evaluate", "cxr-export", "cxr-infer", "cxr-app"):
         done = run(installed / command, "--help", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"Usage: {command}")

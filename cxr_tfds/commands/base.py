@@ -30,6 +30,7 @@ _EXTRAS = {
     "pyarrow": "train",
     "pydicom": "dicom",
     "array_record": "arrayrecord",
+    "streamlit": "app",
 }
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-_MAX_OPACITY = 0.6  # of the colour at the maximum of the heatmap
+OPACITY = 0.6  # of the colour at the maximum of the heatmap
 _DARKNESS = (0, 0, 0, 166)  # over what the fit "crop" cuts off: 35 % of its brightness remain
 _BILINEAR = Image.Resampling.BILINEAR
 # Red, green, blue and opacity by level of the heatmap, from none to its maximum.
 _LEVELS = np.arange(256)[:, np.newaxis] / 255
 _COLOURS = np.clip(3 * _LEVELS - np.arange(3), 0, 1)  # black, red, yellow, white
-_TABLE = np.rint(255 * np.hstack([_COLOURS, _MAX_OPACITY * _LEVELS])).astype(np.uint8)
+_TABLE = np.rint(255 * np.hstack([_COLOURS, OPACITY * _LEVELS])).astype(np.uint8)
 
 
 def overlay(pixels: np.ndarray, heatmap: np.ndarray, fit: str = "stretch") -> Image.Image:

@@ -1,0 +1,1 @@
+"""The page of `cxr-app`: predicts radiographs in a browser, without TensorFlow."""
