@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
 
 DISCLAIMER = (
     "Not a medical device. For research and teaching only. Not for diagnosis, screening or "
@@ -54,20 +57,79 @@ def percents_in_order(value: float, threshold: float) -> tuple[str, str]:
     return percent(value, digits), percent(threshold, digits)
 
 
-def text_table(rows: Iterable[Sequence[object]], align: str = "") -> str:
+def screen_width(stream: TextIO | None = None) -> int | None:
+    """Returns the columns of the terminal that shows `stream` (stdout); None for a file or pipe."""
+    stream = sys.stdout if stream is None else stream
+    is_terminal = stream is not None and stream.isatty()
+    return shutil.get_terminal_size().columns if is_terminal else None
+
+
+def fold_text(text: str, width: int | None, indent: int = 0) -> str:
+    """Returns text whose lines are broken between words to fit the width, if any.
+
+    Lines after the first of a line begin with `indent` spaces. Lines that fit are unchanged.
+    """
+    if width is None:
+        return text
+    return "\n".join(
+        line if len(line) <= width else _wrap(line, width, subsequent_indent=" " * indent)
+        for line in text.split("\n")
+    )
+
+
+def _wrap(text: str, width: int, **options: str) -> str:
+    """Returns lines of at most `width` characters, except for longer words."""
+    return textwrap.fill(
+        text, max(width, 1), break_long_words=False, break_on_hyphens=False, **options
+    )
+
+
+def text_table(
+    rows: Iterable[Sequence[object]],
+    align: str = "",
+    *,
+    keys: int = 1,
+    indent: str = "",
+    width: int | None = None,
+) -> str:
     """Returns rows as text with aligned columns, two spaces apart.
+
+    Columns that do not fit on the screen follow in a second table below the first. A column that is
+    too wide alone is wrapped between words.
 
     Args:
       rows: The header, if any, and the rows; every cell is printed with `str`. Rows may be shorter
         than the longest one.
       align: One letter a column: "<" left (the default for columns not named) or ">" right.
+      keys: Number of columns at the start that name a row. Each table has them.
+      indent: Spaces before each line.
+      width: Columns of the screen; by default those of the terminal, or no limit without one.
     """
-    return "\n".join("  ".join(row).rstrip() for row in _pad_cells(rows, align))
+    width = width or screen_width()
+    room = None if width is None else width - len(indent)
+    tables = _split_columns(_pad_cells(rows, align), keys, room, gap=2)
+    lines = []
+    for number, table in enumerate(tables):
+        lines += [""] if number else []
+        for row in table if room is None else _wrap_last_column(table, room):
+            lines.append((indent + "  ".join(row)).rstrip())
+    return "\n".join(lines)
 
 
-def markdown_table(rows: Iterable[Sequence[object]]) -> str:
-    """Returns rows as a Markdown table with aligned columns; the first row is the header."""
-    header, *body = _pad_cells(rows, "")
+def markdown_table(
+    rows: Iterable[Sequence[object]], *, keys: int = 1, width: int | None = None
+) -> str:
+    """Returns rows as a Markdown table with aligned columns; the first row is the header.
+
+    With a `width`, columns that do not fit follow in a second table, see `text_table`.
+    """
+    room = None if width is None else width - 4  # "| " and " |"
+    tables = _split_columns(_pad_cells(rows, ""), keys, room, gap=3)
+    return "\n\n".join(map(_draw_markdown, tables))
+
+
+def _draw_markdown(cells: list[list[str]]) -> str:
+    header, *body = cells
     rule = "|".join("-" * (len(cell) + 2) for cell in header)
     return "\n".join(
         [f"| {' | '.join(header)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in body)]
@@ -77,9 +139,41 @@ def markdown_table(rows: Iterable[Sequence[object]]) -> str:
 def _pad_cells(rows: Iterable[Sequence[object]], align: str) -> list[list[str]]:
     cells = [[str(cell) for cell in row] for row in rows]
     columns = max(map(len, cells), default=0)
-    widths = [max(len(row[i]) for row in cells if i < len(row)) for i in range(columns)]
+    cells = [row + [""] * (columns - len(row)) for row in cells]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     align = align.ljust(columns, "<")
     return [
         [f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=False)]
         for row in cells
     ]
+
+
+def _split_columns(
+    cells: list[list[str]], keys: int, room: int | None, *, gap: int
+) -> list[list[list[str]]]:
+    """Returns tables that fit in `room`, each with the first columns; padded cells, `gap` apart."""
+    widths = [len(cell) for cell in cells[0]] if cells else []
+    if room is None or sum(widths) + gap * (len(widths) - 1) <= room:
+        return [cells]
+    tables, start = [], keys
+    while start < len(widths):
+        end, used = start + 1, sum(widths[:keys]) + gap * keys + widths[start]
+        while end < len(widths) and used + gap + widths[end] <= room:
+            used += gap + widths[end]
+            end += 1
+        tables.append([row[:keys] + row[start:end] for row in cells])
+        start = end
+    return tables
+
+
+def _wrap_last_column(table: list[list[str]], room: int) -> Iterator[list[str]]:
+    """Yields the rows, with further rows where the last cell does not fit beside the others."""
+    for *others, last in table:
+        left = room - sum(len(cell) + 2 for cell in others)
+        if len(last.rstrip()) <= left:
+            yield [*others, last]
+            continue
+        lines = _wrap(last, left).splitlines()
+        yield [*others, lines[0]]
+        for line in lines[1:]:
+            yield [*(" " * len(cell) for cell in others), line]

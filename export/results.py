@@ -138,7 +138,7 @@ def _agreement_table(files: Sequence[Exported]) -> str:
             interval = "-" if low is None else f"{low:.2%} to {high:.2%}"
             agreement = f"{table.agreement:.2%}"
             rows.append((file.quantization, size, name, table.images, agreement, interval))
-    return text_table(rows, "<><>>>")
+    return text_table(rows, "<><>>>", keys=3)
 
 
 def _metric_table(files: Sequence[Exported]) -> str:
@@ -150,7 +150,7 @@ def _metric_table(files: Sequence[Exported]) -> str:
             numbers = (*rates, table.max_difference, table.mean_difference)
             cells = ("-" if number is None else f"{number:.4f}" for number in numbers)
             rows.append((file.quantization, name, *cells))
-    return text_table(rows, "<<" + ">" * 6)
+    return text_table(rows, "<<" + ">" * 6, keys=2)
 
 
 def _comparison_rows(file: Exported) -> Iterator[tuple[str, Comparison]]:
@@ -168,4 +168,4 @@ def _runtime_table(files: Sequence[Exported]) -> str:
             peak = "-" if run.peak_mb is None else f"{run.peak_mb:.0f}"
             numbers = (f"{run.agreement:.2%}", f"{run.latency_ms:.2f}", peak)
             rows.append((file.quantization, run.runtime, run.version, *numbers))
-    return text_table(rows, "<<<>>>")
+    return text_table(rows, "<<<>>>", keys=2)

@@ -48,7 +48,7 @@ from cxr_tfds.building.shortcuts import (
 )
 from cxr_tfds.building.splits import find_shared_patients, source_splits
 from cxr_tfds.sources.image import get_labels
-from cxr_tfds.text import markdown_table
+from cxr_tfds.text import fold_text, markdown_table
 
 if TYPE_CHECKING:
     from etils import epath
@@ -179,6 +179,7 @@ def format_report(
     max_rows: int | None = None,
     *,
     bad_title: str = "Unusable files, left out",
+    width: int | None = None,
 ) -> str:
     """Returns the report as Markdown.
 
@@ -186,13 +187,14 @@ def format_report(
       report: As `build_report` returns it.
       max_rows: Limit of entries in each list, if any.
       bad_title: Title of the list of unusable files.
+      width: Columns of the screen, if it is not for a file.
     """
-    parts = [format_counts(report["splits"])]
+    parts = [format_counts(report["splits"], width)]
     if limit := report["max_examples_per_split"]:
         parts.append(f"Incomplete: built with --max_examples_per_split {limit}.")
     parts += report["notes"]
     parts.append(_format_shortcuts(report["shortcuts"]))
-    if pixels := _format_pixels(report["pixels"]):
+    if pixels := _format_pixels(report["pixels"], width):
         parts.append(f"Medians of the pixels, 0 to 255:\n\n{pixels}")
     duplicates, patients = report["duplicates"], report["patients"]
     if count := duplicates["groups"]:
@@ -215,11 +217,11 @@ def format_report(
     ):
         if listed := list(rows):
             parts.append(_format_list(title, listed, max_rows))
-    return "\n\n".join(parts)
+    return fold_text("\n\n".join(parts), width)
 
 
-def format_counts(splits: Mapping[str, Any]) -> str:
-    """Returns the counts of all splits as a Markdown table."""
+def format_counts(splits: Mapping[str, Any], width: int | None = None) -> str:
+    """Returns the counts of all splits as a Markdown table for a screen of `width`, if any."""
     classes = list(dict.fromkeys(name for counts in splits.values() for name in counts["classes"]))
     findings = sorted({name for counts in splits.values() for name in counts["findings"]})
     if findings == sorted(classes):  # the source states no more than the class
@@ -230,10 +232,10 @@ def format_counts(splits: Mapping[str, Any]) -> str:
         by_finding = (counts["findings"].get(name, 0) for name in findings)
         patients = (counts["patients"], counts["images_without_patient"])
         rows.append([split, counts["images"], *by_class, *by_finding, *patients])
-    return markdown_table(rows)
+    return markdown_table(rows, width=width)
 
 
-def _format_pixels(pixels: Mapping[str, Any]) -> str:
+def _format_pixels(pixels: Mapping[str, Any], width: int | None) -> str:
     rows = [
         (split, label, *statistics.values())
         for split, classes in pixels.items()
@@ -241,7 +243,7 @@ def _format_pixels(pixels: Mapping[str, Any]) -> str:
     ]
     names = next((list(s) for classes in pixels.values() for s in classes.values()), [])
     header = ("split", "class", *(name.replace("_", " ") for name in names))
-    return markdown_table([header, *rows]) if rows else ""
+    return markdown_table([header, *rows], keys=2, width=width) if rows else ""
 
 
 def _format_shortcuts(shortcuts: Sequence[Mapping[str, Any]] | None) -> str:

@@ -45,6 +45,7 @@ from cxr_tfds.sources import (
 from cxr_tfds.sources.config_json import propose_config, repeat_settings
 from cxr_tfds.sources.origin import ORIGIN_TEXTS, describe_origin, parse_readme, read_origin
 from cxr_tfds.sources.patients import EXAMPLES
+from cxr_tfds.text import screen_width
 
 _PROJECT_PAGE = "https://github.com/cxr-tfds/cxr-tfds"
 _BEAM_LOG = "log"  # folder in the incomplete dataset to which Beam workers write
@@ -316,4 +317,5 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         names = self.CLASSES if self.info.metadata["several_findings"] else ()
         write_croissant(self.info, Path(self.data_path), names)
         # Blank lines separate it from the progress bars.
-        sys.stderr.write(f"\n\n{format_report(report, SCREEN_ROWS)}\n\n")
+        text = format_report(report, SCREEN_ROWS, width=screen_width(sys.stderr))
+        sys.stderr.write(f"\n\n{text}\n\n")

@@ -17,7 +17,7 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder, complete_file
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.names import buildable_datasets
-from cxr_tfds.text import did_you_mean, text_table
+from cxr_tfds.text import did_you_mean, screen_width, text_table
 
 if TYPE_CHECKING:
     from cxr_tfds.looking.contact_sheet import BatchFunction
@@ -96,7 +96,8 @@ def summary(
             raise InputError(
                 f"{source / JSON_FILE} is corrupt: {err}. Build the dataset again with --overwrite."
             ) from err
-        click.echo(json.dumps(report, indent=2) if as_json else format_report(report))
+        text = format_report(report, width=screen_width())
+        click.echo(json.dumps(report, indent=2) if as_json else text)
         return
     scanned = _scan(source, dataset, config)
     images = len(scanned.listing.images)

@@ -270,4 +270,4 @@ def format_stress_table(table: dict[str, Any]) -> str:
             for name in ("auc", "accuracy", "sensitivity", "specificity")
         )
         rows.append((row["condition"], row["strength"], row["written"], auc, change, *rates))
-    return f"{text_table(rows, '<<<>>>>>')}\n\n{table['verdict']}"
+    return f"{text_table(rows, '<<<>>>>>', keys=3)}\n\n{table['verdict']}"

@@ -36,7 +36,7 @@ from cxr_tfds.reading.names import buildable_datasets
 from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, is_junk, read_source
 from cxr_tfds.sources.config_json import name_config, propose_config, repeat_settings
 from cxr_tfds.sources.image import get_labels
-from cxr_tfds.text import text_table
+from cxr_tfds.text import fold_text, screen_width, text_table
 
 
 class ScannedSource(NamedTuple):
@@ -239,14 +239,15 @@ def format_survey(report: Mapping[str, Any]) -> str:
             for key in ("modes", "formats")
         ]
         rows.append([name, f"{files['images']:,}", f"{files['megabytes']:,.1f}", *ranges, *kinds])
-    parts = [format_report(report, bad_title="UNUSABLE FILES"), text_table(rows)]
+    width = screen_width()
+    parts = [format_report(report, bad_title="UNUSABLE FILES", width=width), text_table(rows)]
     if error := report["build"].get("error"):
         parts.append(f"A BUILD WOULD FAIL:\n{error}")
     else:
-        parts.append(f"Splits of a build:\n\n{format_counts(report['build']['splits'])}")
+        parts.append(f"Splits of a build:\n\n{format_counts(report['build']['splits'], width)}")
     if junk := report["junk_files"]:
         parts.append(f"Ignored junk such as .DS_Store: {junk} {'file' if junk == 1 else 'files'}.")
-    return "\n\n".join(parts)
+    return fold_text("\n\n".join(parts), width)
 
 
 def _format_range(values: Mapping[str, float] | None) -> str:

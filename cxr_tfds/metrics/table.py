@@ -1,8 +1,10 @@
-"""Metrics as text for people. No imports but the standard library's."""
+"""Metrics as text for people. Loads no NumPy."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from cxr_tfds.text import fold_text, screen_width, text_table
 
 _ORDER = (
     "accuracy", "auc", "balanced_accuracy", "average_precision", "sensitivity", "specificity",
@@ -26,7 +28,8 @@ def format_metrics(table: dict[str, Any]) -> str:
         rows.append(("threshold", f"{table['threshold']:.4f}  (chosen on validation)"))
     rows.append(("images", str(table["images"])))
     width = max(18, *(len(name) for name, _ in rows))
-    return "\n".join(f"  {name:<{width}} {text}" for name, text in rows)
+    lines = "\n".join(f"  {name:<{width}} {text}" for name, text in rows)
+    return fold_text(lines, screen_width(), width + 3)
 
 
 def _format_findings(table: dict[str, Any]) -> str:
@@ -39,12 +42,7 @@ def _format_findings(table: dict[str, Any]) -> str:
         rows.append((name, *texts, f"{metrics['threshold']:.3f}", *counts))
     means = (format_metric(table[key], 3) for key in _FINDING_COLUMNS)
     rows.append(("mean", *means, "", "", f"{table['images']:,}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  "
-        + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return text_table(rows, indent="  ")
 
 
 def class_and_finding_rows(table: dict[str, Any], digits: int = 4) -> list[tuple[str, str]]:

@@ -75,7 +75,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
         cells = ("-" if row.get(name) is None else f"{row[name]:.2f}" for name in _TIMES)
         name = f"{row['runtime']} {row.get('version', '')}"
         table.append((name, row["threads"], *cells, row.get("error", "")))
-    return text_table(table, "<" + ">" * (1 + len(_TIMES)))
+    return text_table(table, "<" + ">" * (1 + len(_TIMES)), keys=2)
 
 
 def main() -> None:
