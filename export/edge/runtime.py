@@ -43,7 +43,10 @@ class Session:
         self.output = OUTPUT if OUTPUT in self._details else PROBABILITIES
         # (1, S, S, C)
         self.shape = tuple(int(side) for side in image["shape"])
-        self._table = make_quantization_table(image["dtype"], *image["quantization"])
+        # Scale and zero point; the scale is 0 if a tensor is not quantized.
+        self.input_type, self.input_quantization = image["dtype"], image["quantization"]
+        self.output_quantization = self._details[self.output]["quantization"]
+        self._table = make_quantization_table(self.input_type, *self.input_quantization)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Returns logits or probabilities float32 (K,) of pixels uint8 (1, S, S, C), 0 to 255."""
