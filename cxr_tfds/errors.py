@@ -7,10 +7,18 @@ defect and keeps its traceback.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class InputError(ValueError):
-    """A value, file or folder that cannot be used."""
+    """A value, file or folder that cannot be used.
+
+    Attributes:
+      proposal: What seems to read the source instead, see
+        `cxr_tfds.sources.unlabelled.Proposal`; None if nothing does.
+    """
+
+    proposal: Any = None
 
 
 class MissingData(InputError, FileNotFoundError):

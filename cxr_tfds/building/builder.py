@@ -81,8 +81,20 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         cls.pkg_dir_path = Path(inspect.getfile(cls)).parent
         super().__init_subclass__(**kwargs)
 
-    def __init__(self, *, config: str | RadiographConfig | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        config: str | RadiographConfig | None = None,
+        progress: Callable[[int, int], object] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Creates a builder; see `tfds.core.DatasetBuilder`.
+
+        Args:
+          config: Name of a listed config, or a config of its own.
+          progress: Called with the number of images that were read, and of all images. Without it,
+            the build report is printed to stderr.
+          kwargs: For TFDS.
 
         Raises:
           InputError: `config` names no listed config, or is another one with the name of a listed
@@ -106,6 +118,9 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         self._identical: list[Sequence[str]] = []
         self._log = BuildLog()
         super().__init__(config=config, **kwargs)
+        self._progress = progress
+        self._arguments["progress"] = progress
+        self._read = 0
         self.builder_config.reader_settings(self.READER)  # checks them
 
     def scan(self, source: Path) -> Listing:
@@ -227,6 +242,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         self.info.metadata["grey_range"] = self._levels.to_metadata()["grey_range"]
         self.info.metadata["conflicting_images"] = plan.conflicting_images
         self._log.splits, self._notes = plan.splits, plan.notes + notes
+        self._read = 0
         return {
             split: self._generate_examples(images) for split, images in self._log.splits.items()
         }
@@ -277,8 +293,12 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         make: Callable[..., dict[str, Any] | None],
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         results = fit_all([image.path for image in images], settings)
+        total = sum(len(all_of[: self._max_examples]) for all_of in self._log.splits.values())
         for image, result in zip(images, results, strict=True):
             self._log.add(image.image_id, result)
+            self._read += 1
+            if self._progress:
+                self._progress(self._read, total)
             if (example := make(image, result)) is not None:
                 yield image.image_id, example
 
@@ -316,6 +336,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         write_report(report, self.data_path)
         names = self.CLASSES if self.info.metadata["several_findings"] else ()
         write_croissant(self.info, Path(self.data_path), names)
-        # Blank lines separate it from the progress bars.
-        text = format_report(report, SCREEN_ROWS, width=screen_width(sys.stderr))
-        sys.stderr.write(f"\n\n{text}\n\n")
+        if self._progress is None:
+            # Blank lines separate it from the progress bars.
+            text = format_report(report, SCREEN_ROWS, width=screen_width(sys.stderr))
+            sys.stderr.write(f"\n\n{text}\n\n")

@@ -12,12 +12,12 @@ import click
 from cxr_tfds.augmentation.presets import PRESETS
 from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Group, LocalPath, NearestChoice
+from cxr_tfds.commands.data_build import build
 from cxr_tfds.commands.data_export import export
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder, complete_file
 from cxr_tfds.native import load_tensorflow
-from cxr_tfds.reading.names import buildable_datasets
-from cxr_tfds.text import did_you_mean, screen_width, text_table
+from cxr_tfds.text import screen_width, text_table
 
 if TYPE_CHECKING:
     from cxr_tfds.looking.contact_sheet import BatchFunction
@@ -34,16 +34,10 @@ def cli() -> None:
     """Inspect folders of chest radiographs, draw one, or export a built dataset."""
 
 
-def _check_dataset(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and value not in (known := list(buildable_datasets())):
-        raise click.BadParameter(did_you_mean(value, known), ctx, param)
-    return value
-
-
 _source = click.argument("source", type=LocalPath(path_type=Path))
 _dataset = click.option(
     "--dataset",
-    callback=_check_dataset,
+    callback=options.check_dataset,
     shell_complete=options.complete_dataset,
     show_default="class folders, with or without splits",
     help="Read SOURCE as the builder of this dataset does.",
@@ -278,4 +272,5 @@ def phantom(out: Path, train: int, test: int, seed: int, overwrite: bool) -> Non
     click.echo(out / ROOT)
 
 
+cli.add_command(build)
 cli.add_command(export)

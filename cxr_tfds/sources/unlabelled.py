@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any, NamedTuple
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources.archives import SourcePath
@@ -41,6 +42,22 @@ _CONTAINER_WORDS = {
 } | set(SPLIT_NAMES)  # fmt: skip
 _NAME_CLASS = re.compile(r"_([01])\.[^.]+$")
 _NAME_WORD = re.compile(r"^([^\W\d_]+)[ _(-]*\d")
+
+
+class Proposal(NamedTuple):
+    """What seems to read the labels of a source that has no class folders.
+
+    Attributes:
+      dataset: Name of the builder.
+      settings: The settings that it needs.
+      reason: A sentence for people: where the labels seem to be.
+      is_certain: Whether a build may use it without asking.
+    """
+
+    dataset: str
+    settings: dict[str, Any]
+    reason: str
+    is_certain: bool = False
 
 
 def check_are_classes(
@@ -142,34 +159,41 @@ def explain_no_classes(
             f"{error}\nNo folder is in the setting classes={settings.classes!r}. Name folders of "
             f"the source, such as {summarize_folder(tops[-1])}."
         )
+    proposal = _propose(tables, names)
+    # A pattern in the path of a class folder is no column of a table.
+    removed = ["patient"] if "table" in proposal.settings else []
+    explained = type(error)(
+        f"{error}\n{proposal.reason} Settings to read them:\n"
+        f"  {propose_config(*removed, **proposal.settings)}\n"
+        f"with cxr-data summary, cxr-data preview, cxr-data build or tfds build {proposal.dataset}."
+    )
+    explained.proposal = proposal
+    return explained
+
+
+def _propose(tables: Sequence[SourcePath], names: Sequence[str]) -> Proposal:
+    """Returns what seems to read the labels, from the tables and some image names of a source."""
     if tables:
-        table: str | dict[str, str] = tables[0].name
+        listed = [path.name for path in tables]
+        reason = f"The labels seem to be in {join_names(listed)}."
         by_split = {
-            SPLIT_NAMES[stem]: path.name
-            for path in tables
-            if (stem := PurePath(path.name).stem.casefold()) in SPLIT_NAMES
+            SPLIT_NAMES[stem]: name
+            for name in listed
+            if (stem := PurePath(name).stem.casefold()) in SPLIT_NAMES
         }
         if "train" in by_split:
-            table = by_split
-        hint = f"The labels seem to be in {join_names([path.name for path in tables])}."
-        config = propose_config("patient", table=table)
-        dataset = "xray_table"
-    elif any(map(_NAME_CLASS.search, names)):
-        hint = f"The labels seem to be in the file names: {join_names(names[:3])}."
-        config = propose_config(class_pattern="_([01])[.]")
-        dataset = "xray_folder"
-    elif len({match[1] for match in map(_NAME_WORD.search, names) if match}) > 1:
-        hint = f"The labels may be in the file names: {join_names(names[:3])}."
-        config = propose_config(class_pattern=r"^([^\W\d_]+)")
-        dataset = "xray_folder"
-    else:
-        hint = "No table with labels was found. Make a folder for each class, or add a table."
-        config = propose_config("patient", table="labels.csv")
-        dataset = "xray_table"
-    return type(error)(
-        f"{error}\n{hint} Settings to read them:\n  {config}\n"
-        f"with cxr-data summary, cxr-data preview, or tfds build {dataset}."
-    )
+            return Proposal("xray_table", {"table": by_split}, reason, is_certain=True)
+        is_certain = len(listed) == 1 or not _LABEL_TABLES.search(listed[1])
+        return Proposal("xray_table", {"table": listed[0]}, reason, is_certain)
+    if numbered := sum(bool(_NAME_CLASS.search(name)) for name in names):
+        reason = f"The labels seem to be in the file names: {join_names(names[:3])}."
+        settings = {"class_pattern": "_([01])[.]"}
+        return Proposal("xray_folder", settings, reason, is_certain=numbered == len(names))
+    if len({match[1] for match in map(_NAME_WORD.search, names) if match}) > 1:
+        reason = f"The labels may be in the file names: {join_names(names[:3])}."
+        return Proposal("xray_folder", {"class_pattern": r"^([^\W\d_]+)"}, reason)
+    reason = "No table with labels was found. Make a folder for each class, or add a table."
+    return Proposal("xray_table", {"table": "labels.csv"}, reason)
 
 
 def _find_tables(tops: Sequence[SourcePath]) -> list[SourcePath]:
