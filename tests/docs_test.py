@@ -44,7 +44,7 @@ SMALL = {
     "epochs=30": "epochs=1, steps_per_epoch=2, batch_size=8",
     'formats=["int8"]': 'formats=["int8"], limits=Limits(1, 0)',
     "import cxr_tfds as cxr": "import cxr_tfds as cxr; from cxr_tfds.export.pack import Limits",
-    "steps_per_epoch=100": "steps_per_epoch=2",
+    "epochs=10": "epochs=1",
     "IMAGES, SIZE, EPOCHS = 400, 224, 5": "IMAGES, SIZE, EPOCHS = 40, 64, 1",
     "../demo/phantom/export/run-int8.tflite": "models/first-int8.tflite",
     "../demo/phantom/source/chest_xray/test": "images/chest_xray/test",

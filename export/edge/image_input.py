@@ -84,7 +84,7 @@ def _advise(array: np.ndarray) -> str:
 def _encode_pillow(image: Image.Image) -> bytes:
     """Returns the file that an image was opened from, or its pixels as a TIFF file.
 
-    Only the file tells the bits, the photometric interpretation and, of a JPEG, how it is decoded
+    Only the file states the bits, the photometric interpretation and, of a JPEG, how it is decoded
     at a reduced size.
     """
     try:
