@@ -140,4 +140,5 @@ def show_pictures(classifier: Classifier, result: uploads.Result) -> None:
     st.html(markup.gallery([coloured] if view == _BLENDED else [original, coloured]))
 
 
-main()
+if __name__ == "__main__":  # as Streamlit runs it
+    main()
