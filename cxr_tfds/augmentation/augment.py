@@ -139,7 +139,8 @@ def _compiled(function: Callable) -> Callable:
         return function
     import tensorflow as tf
 
-    return tf.function(function, jit_compile=True)
+    # Without autograph, which would take seconds and find no control flow to convert.
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def draw_matrix(settings: AugmentSettings, shape: tuple, seeds: keras.random.SeedGenerator) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
 import re
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading import POLICIES, Shard
+from cxr_tfds.reading.description import read_description
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
 from cxr_tfds.sources.origin import describe_origin
 from cxr_tfds.task import Task
@@ -246,17 +246,15 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
             f"{name} is not built in {data_dir}{hint}. Build it with:\n"
             f"  {build_line(name, data_dir)}"
         )
-    import tensorflow_datasets as tfds
-
-    import cxr_tfds.reading.raw_image  # noqa: F401  TFDS then shows the images
-
     folder /= version
     rebuild = f"Remove {folder} and build it again:\n  {build_line(name, data_dir)}"
     try:
-        info = tfds.builder_from_directory(folder).info
-        metadata = info.metadata or {}
-    except Exception as err:  # TFDS, protobuf and json each raise their own
+        description = read_description(folder)
+    except FileNotFoundError as err:
+        raise MissingData(f"{err.filename} is missing. {rebuild}") from err
+    except (OSError, ValueError, LookupError, TypeError) as err:  # also wrong JSON
         raise InputError(f"Cannot read {folder} as a dataset: {err}\n{rebuild}") from err
+    metadata = description.metadata
     if "fingerprint" not in metadata:
         raise InputError(
             f"{folder} was not built by cxr-tfds: its metadata has no fingerprint. {rebuild}"
@@ -265,31 +263,29 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
         logging.getLogger(__name__).warning(
             "%s holds only %d examples of each split (--max_examples_per_split).", folder, limit
         )
-    splits = {s: info.splits[s] for s in SPLITS if s in info.splits}
-    shards = {split: [str(path) for path in splits[split].filepaths] for split in splits}
-    # Without the class names TFDS would use "0" and "1".
-    for path in itertools.chain([str(folder / "label.labels.txt")], *shards.values()):
-        if not Path(path).is_file():
-            raise MissingData(f"{path} is missing. {rebuild}")
-    for split, paths in shards.items():
-        found = sum(Path(path).stat().st_size for path in paths)
-        expected = splits[split].num_bytes + RECORD_BYTES * splits[split].num_examples
+    splits = {s: description.splits[s] for s in SPLITS if s in description.splits}
+    for split, stored in splits.items():
+        for path in stored.paths:
+            if not Path(path).is_file():
+                raise MissingData(f"{path} is missing. {rebuild}")
+        found = sum(Path(path).stat().st_size for path in stored.paths)
+        expected = stored.bytes + RECORD_BYTES * sum(stored.sizes)
         if found != expected:
             raise InputError(
                 f"Incomplete copy: the shards of {split} in {folder} have {found:,} bytes; "
                 f"expected {expected:,}. {rebuild}"
             )
-    encoded = info.features["image"].shape == ()
+    encoded = description.image_shape == ()
     return BuiltDataset(
         name=f"{name.dataset}/{name.config}:{version}",
-        shape=(_FITTED_SIZE, _FITTED_SIZE, 1) if encoded else tuple(info.features["image"].shape),
-        labels=tuple(info.features["label"].names),
+        shape=(_FITTED_SIZE, _FITTED_SIZE, 1) if encoded else description.image_shape,
+        labels=description.labels,
         fit=metadata["fit"],
         fingerprint=metadata["fingerprint"],
-        shards=shards,
-        shard_sizes={split: list(splits[split].shard_lengths) for split in splits},
+        shards={split: stored.paths for split, stored in splits.items()},
+        shard_sizes={split: stored.sizes for split, stored in splits.items()},
         encoded=encoded,
-        findings=tuple(info.features["finding"].names) if "finding" in info.features else (),
+        findings=description.findings,
         grey_levels={name: metadata[name] for name in _GREY_LEVELS if name in metadata},
         target=_STATES if metadata.get("several_findings") else "label",
         reader=metadata.get("reader", {}),

@@ -23,6 +23,7 @@ from cxr_tfds.sources.image import State
 from cxr_tfds.task import Task
 
 _pool = functools.cache(all_cores)
+_COLUMN_BATCH = 256  # records that are parsed at a time for their small fields
 _ID_FIELDS = ("image_id", "patient_id", "label", "finding")
 _READ_ERRORS = tf.errors.DataLossError, tf.errors.FailedPreconditionError, tf.errors.NotFoundError
 # Part of TensorFlow's message if a data service loses examples.
@@ -102,14 +103,18 @@ def field_batches(
     """
     dataset.check_split(split)
     return (
-        tf.data.Dataset.from_tensor_slices(dataset.shards[split])
-        .flat_map(shard_reader)
-        # TensorFlow accepts a shard that was cut between two records.
-        .apply(tf.data.experimental.assert_cardinality(dataset.sizes[split]))
+        _stored_records(dataset, split)
         .batch(batch_size)
         .map(lambda records: parse(records, dataset, fields), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def _stored_records(dataset: BuiltDataset, split: str) -> tf.data.Dataset:
+    """Returns the serialized examples of a split in stored order."""
+    # TensorFlow accepts a shard that was cut between two records.
+    exact = tf.data.experimental.assert_cardinality(dataset.sizes[split])
+    return shard_reader(dataset.shards[split]).apply(exact)
 
 
 def evaluation_batches(
@@ -135,8 +140,11 @@ def read_columns(dataset: BuiltDataset, split: str, *fields: str) -> dict[str, n
     Raises:
       InputError: The split does not exist or is empty, or a shard is corrupt.
     """
+    dataset.check_split(split)
+    records = _stored_records(dataset, split).batch(_COLUMN_BATCH).prefetch(tf.data.AUTOTUNE)
     with name_corrupt_shard(dataset):
-        batches = list(field_batches(dataset, split, fields, batch_size=1024).as_numpy_iterator())
+        # Parsed outside of the dataset, because tracing a `map` takes longer than small splits.
+        batches = [parse(batch, dataset, fields) for batch in records]
     columns = {field: np.concatenate([batch[field] for batch in batches]) for field in fields}
     for field in set(TEXT_FIELDS).intersection(fields):
         columns[field] = np.array([text.decode() for text in columns[field]])

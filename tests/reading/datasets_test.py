@@ -10,6 +10,7 @@ import pytest
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.description import read_description
 from cxr_tfds.reading.names import (
     DatasetName,
     build_line,
@@ -222,3 +223,22 @@ def test_metadata_is_plain_json(built: Path) -> None:
         "fit": "stretch",
         "split": "patient",
     }.items() <= metadata.items()
+
+
+@pytest.mark.slow
+def test_reads_the_same_as_tfds(built: Path, findings_data: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    for folder in (*built.glob("*/64/1.0.0"), *findings_data.glob("*/64/1.0.0")):
+        info = tfds.builder_from_directory(folder).info
+        description = read_description(folder)
+        assert list(description.splits) == list(info.splits)
+        for name, split in description.splits.items():
+            expected = info.splits[name]
+            assert split.paths == [str(path) for path in expected.filepaths]
+            assert (split.sizes, split.bytes) == (expected.shard_lengths, expected.num_bytes)
+        assert description.image_shape == info.features["image"].shape
+        assert description.labels == tuple(info.features["label"].names)
+        names = info.features["finding"].names if "finding" in info.features else ()
+        assert description.findings == tuple(names)
+        assert description.metadata == info.metadata
