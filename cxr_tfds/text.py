@@ -67,13 +67,15 @@ def screen_width(stream: TextIO | None = None) -> int | None:
 def fold_text(text: str, width: int | None, indent: int = 0) -> str:
     """Returns text whose lines are broken between words to fit the width, if any.
 
-    Lines after the first of a line begin with `indent` spaces. Lines that fit are unchanged.
+    Lines after the first of a line begin with `indent` spaces. Lines that fit are unchanged, and so
+    are lines with an option of a command: a person may copy them.
     """
     if width is None:
         return text
+    stay = [len(line) <= width or " --" in line for line in text.split("\n")]
     return "\n".join(
-        line if len(line) <= width else _wrap(line, width, subsequent_indent=" " * indent)
-        for line in text.split("\n")
+        line if stays else _wrap(line, width, subsequent_indent=" " * indent)
+        for line, stays in zip(text.split("\n"), stay, strict=True)
     )
 
 

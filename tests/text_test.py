@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from cxr_tfds.text import markdown_table, text_table
+from cxr_tfds.text import fold_text, markdown_table, text_table
 
 
 def test_text_table_aligns_columns_of_uneven_rows() -> None:
@@ -44,6 +44,13 @@ def test_tables_keep_every_word_within_the_width(width: int) -> None:
 def test_a_word_longer_than_the_screen_is_not_broken() -> None:
     address = "https://example.org/" + "x" * 80
     assert address in text_table([("model", "source"), ("edge", address)], width=80)
+
+
+def test_folds_sentences_but_not_commands() -> None:
+    command = "Build it with: tfds build xray_folder --data_dir data"
+    text = fold_text(f"- one two three four\nshort\n{command}", 12, indent=2)
+    assert text == f"- one two\n  three four\nshort\n{command}"
+    assert fold_text(text, None) == text
 
 
 def test_tables_fit_the_terminal_and_files_have_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from cxr_tfds.metrics.ranking import rank_classes
 from cxr_tfds.metrics.resampling import bootstrap_interval, bootstrap_weights, number_groups
 from cxr_tfds.models.cost import multiply_adds
 from cxr_tfds.progress import progress_bar
-from cxr_tfds.text import say, text_table
+from cxr_tfds.text import fold_text, say, screen_width, text_table
 
 _BATCH = 64
 _RESAMPLES = 500
@@ -256,8 +256,8 @@ def _verdict(table: dict[str, Any]) -> str:
 
 def format_stress_table(table: dict[str, Any]) -> str:
     """Returns a line for each condition and strength, then the verdict."""
-    head = ("condition", "strength", "amount", "AUC", "drop (95% CI)", "accuracy", "sensitivity")
-    rows = [(*head, "specificity")]
+    head = ("condition", "strength", "AUC", "drop (95% CI)", "accuracy", "sensitivity")
+    rows = [(*head, "specificity", "amount")]
     clean = {"condition": "original images", "strength": "", "written": "", **table["clean"]}
     for row in (clean, *table["rows"]):
         drop, change = row.get("drop"), ""
@@ -269,5 +269,6 @@ def format_stress_table(table: dict[str, Any]) -> str:
             "-" if row[name] is None else f"{row[name]:.4f}"
             for name in ("auc", "accuracy", "sensitivity", "specificity")
         )
-        rows.append((row["condition"], row["strength"], row["written"], auc, change, *rates))
-    return f"{text_table(rows, '<<<>>>>>', keys=3)}\n\n{table['verdict']}"
+        rows.append((row["condition"], row["strength"], auc, change, *rates, row["written"]))
+    verdict = fold_text(table["verdict"], screen_width())
+    return f"{text_table(rows, '<<>>>>>', keys=2)}\n\n{verdict}"

@@ -251,9 +251,10 @@ def test_text_has_a_line_for_each_row(table):
     for cells, row in zip(rows, table["rows"], strict=True):
         drop = row["drop"]
         assert " ".join(cells) == (
-            f"{row['condition']} {row['strength']} {row['written']} {row['auc']:.4f} "
+            f"{row['condition']} {row['strength']} {row['auc']:.4f} "
             f"{drop['value']:+.4f} ({drop['low']:+.4f} to {drop['high']:+.4f}) "
-            f"{row['accuracy']:.4f} {row['sensitivity']:.4f} {row['specificity']:.4f}"
+            f"{row['accuracy']:.4f} {row['sensitivity']:.4f} {row['specificity']:.4f} "
+            f"{row['written']}"
         )
 
 
