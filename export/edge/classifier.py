@@ -17,52 +17,7 @@ from cxr_tfds.metrics.logits import probabilities
 from . import runtime as runtimes
 from .input_files import read_named_file
 from .model_file import read_model
-
-
-@dataclasses.dataclass(frozen=True)
-class FindingPrediction:
-    """The prediction about one of several findings.
-
-    Attributes:
-      name: Name of the finding.
-      probability: That the finding is present.
-      threshold: The finding is predicted from this probability.
-      is_present: Whether the finding is predicted.
-      heatmap: float32 (h, w), or None if the model has none: what each place adds to the logit of
-        the finding.
-    """
-
-    name: str
-    probability: float
-    threshold: float
-    is_present: bool
-    heatmap: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The prediction for one radiograph.
-
-    Attributes:
-      probability: Two classes: of the positive class, whatever the label. More classes: of the
-        label. Several findings: of the most probable finding.
-      label: Name of the predicted class. Several findings: the names of the predicted findings,
-        separated by "|"; "" if none is predicted.
-      threshold: Two classes: the positive class is predicted from this probability. Otherwise
-        None.
-      probabilities: Of each class, in class order, or of each finding.
-      heatmap: float32 (h, w), or None if the model has none: what each place adds to the logit of
-        the positive class or, for more than two classes, of the label. Its mean is that logit
-        minus the bias of the last layer. None for several findings: each has its own.
-      findings: The prediction about each finding, if an image may have several; otherwise empty.
-    """
-
-    probability: float
-    label: str
-    threshold: float | None
-    probabilities: tuple[float, ...]
-    heatmap: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
-    findings: tuple[FindingPrediction, ...] = ()
+from .prediction import FindingPrediction, Prediction
 
 
 class Classifier:
@@ -151,24 +106,26 @@ class Classifier:
             values = np.array([1 - positive, positive])
         elif self.info.input == "grey":
             (values,) = probabilities(values[np.newaxis], self.info.temperature)
-        scores, threshold = tuple(values.tolist()), self.info.threshold
+        scores, threshold = values.tolist(), self.info.threshold
+        by_name = dict(zip(self.labels, scores, strict=True))
         if not isinstance(threshold, int | float):
             best = int(np.argmax(values))
-            return Prediction(scores[best], self.labels[best], None, scores)
+            return Prediction(scores[best], self.labels[best], None, by_name)
         label = self.labels[int(scores[1] >= threshold)]
-        return Prediction(scores[1], label, threshold, scores)
+        return Prediction(scores[1], label, threshold, by_name)
 
     def _interpret_findings(self, values: np.ndarray) -> Prediction:
         if self.info.input == "grey":
             values = probabilities(values, self.info.temperature, several_findings=True)
-        scores = tuple(values.tolist())
+        scores = values.tolist()
         thresholds: Any = self.info.threshold
         findings = tuple(
             FindingPrediction(name, score, threshold, score >= threshold)
             for name, score, threshold in zip(self.labels, scores, thresholds, strict=True)
         )
         label = "|".join(finding.name for finding in findings if finding.is_present)
-        return Prediction(max(scores), label, None, scores, findings=findings)
+        by_name = dict(zip(self.labels, scores, strict=True))
+        return Prediction(max(scores), label, None, by_name, findings=findings)
 
 
 def _with_heatmaps(prediction: Prediction, heatmaps: np.ndarray) -> Prediction:

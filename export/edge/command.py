@@ -19,8 +19,9 @@ from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.native import suppress_native_stderr
 
 if TYPE_CHECKING:
-    from .classifier import Classifier, Prediction
+    from .classifier import Classifier
     from .input_files import InputFile
+    from .prediction import Prediction
 
 RUNTIMES = ("auto", "litert", "tflite-runtime")
 _MIN_FOR_PROGRESS = 9  # images
@@ -70,8 +71,8 @@ def cli() -> None:
     "--csv",
     "as_csv",
     is_flag=True,
-    help="Print CSV: file,label,probability,threshold,error; or for a model of several findings, a "
-    "row for each: file,finding,present,probability,threshold,error.",
+    help="Print CSV with a column for the probability of each class; or for a model of several "
+    "findings, a row for each: file,finding,present,probability,threshold,error.",
 )
 @click.option(
     "--heatmap-dir",
@@ -91,12 +92,13 @@ def predict(
 ) -> None:
     """Predict radiographs and print each result at once; - reads standard input.
 
-    For two classes, the probability belongs to the positive class, whatever the label. A model of
-    several findings prints a row for each finding. Folders are searched recursively. Files that are
-    not radiographs are reported, and the exit code is then 1.
+    Each row names the class of the probability, the rule and the label, such as PNEUMONIA 16 %
+    (predicted from 47 %) -> NORMAL. A model of several findings prints a row for each finding.
+    Folders are searched recursively. Files that are not radiographs are reported, and the exit code
+    is then 1.
     """
     from .input_files import STDIN, list_files
-    from .output import STYLES, write_rows
+    from .output import make_style, write_rows
     from .predict import HeatmapFolder, predict_files
 
     if as_json and as_csv:
@@ -104,9 +106,8 @@ def predict(
     _check_images(images)
     classifier = _load(model, runtime, threads)
     heatmaps = None if heatmap_dir is None else HeatmapFolder(heatmap_dir, classifier)
-    style = "json" if as_json else "csv" if as_csv else "table"
-    several_findings = classifier.info.several_findings
-    format_row, frame = STYLES["findings-csv" if as_csv and several_findings else style]
+    name = "json" if as_json else "csv" if as_csv else "text"
+    style = make_style(name, classifier.info)
     on_screen = _is_screen(sys.stdout)
     counts = {"images": 0, "failed": 0}
 
@@ -119,14 +120,12 @@ def predict(
             counts["images"] += 1
             if isinstance(result, BadImage):
                 counts["failed"] += 1
-                if style != "table" or not on_screen:  # the table shows errors
+                if name != "text" or not on_screen:  # the text shows errors
                     _report(file, result)
-            yield format_row(file.name, result, classifier.labels)
+            yield style.format(file.name, result)
 
-    write_rows(format_rows(), *frame)
-    if style == "table":
-        if len(classifier.labels) == 2 and not several_findings:
-            click.echo(f"Probabilities refer to {classifier.labels[1]}. ", nl=False, err=True)
+    write_rows(format_rows(), *style.frame)
+    if name == "text":
         click.echo("Not a medical device.", err=True)
     if counts["failed"]:
         raise InputError(f"{counts['failed']} of {counts['images']} images could not be read.")

@@ -17,9 +17,9 @@ from cxr_tfds.sources.image import State
 from cxr_tfds.sources.paths import fold_name, join_names
 from cxr_tfds.text import did_you_mean
 
-from .classifier import Prediction
 from .input_files import InputFile
 from .model_file import ModelInfo
+from .prediction import Prediction
 
 _READER_SETTINGS = tuple(field.name for field in dataclasses.fields(ReaderSettings))
 # Settings of a dataset config that do not concern the labels: the model determines the pixels.
@@ -118,7 +118,7 @@ def measure(
             skipped.append({"file": str(image.path), "error": result.reason})
         else:
             images.append(image)
-            rows.append(result.probabilities)
+            rows.append(tuple(result.probabilities.values()))
     found = {image.label for image in images}
     if empty := [name for name in labelled.classes if name not in found]:
         raise InputError(f"No readable radiograph of {join_names(empty)} was found.")

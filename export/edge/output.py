@@ -10,14 +10,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cxr_tfds.errors import BadImage, InputError
 
 if TYPE_CHECKING:
-    from .classifier import Prediction
+    from .model_file import ModelInfo
+    from .prediction import Prediction
+
+
+_THEN = "(then  50 %)"  # without the name of the class
 
 
 class OutputError(InputError):
@@ -72,7 +77,7 @@ def format_fields(fields: dict[str, Any], prefix: str = "") -> str:
     return "\n".join(rows)
 
 
-def format_json(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
+def format_json(name: str, result: Prediction | BadImage) -> str:
     """Returns a JSON object."""
     row: dict[str, Any] = {"file": name}
     if isinstance(result, BadImage):
@@ -87,33 +92,11 @@ def format_json(name: str, result: Prediction | BadImage, labels: tuple[str, ...
             for finding in result.findings
         }
     else:
-        row.update(label=result.label, probability=result.probability, threshold=result.threshold)
-        if result.threshold is None:
-            row["probabilities"] = dict(zip(labels, result.probabilities, strict=True))
+        rule: dict[str, Any] = {"most_probable": True}
+        if result.positive is not None:
+            rule = {"class": result.positive, "threshold": result.threshold}
+        row.update(label=result.label, probabilities=result.probabilities, rule=rule)
     return json.dumps(row)
-
-
-def format_csv(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
-    """Returns a line of CSV."""
-    if isinstance(result, BadImage):
-        return _csv_line(name, "", "", "", result.reason)
-    return _csv_line(name, result.label, result.probability, result.threshold, "")
-
-
-def format_findings_csv(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
-    """Returns a line of CSV for each finding."""
-    if isinstance(result, BadImage):
-        return _csv_line(name, "", "", "", "", result.reason)
-    return "".join(
-        _csv_line(name, x.name, int(x.is_present), x.probability, x.threshold, "")
-        for x in result.findings
-    )
-
-
-def _csv_line(name: str, *cells: Any) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow((_printable(name), *cells))
-    return line.getvalue()
 
 
 def format_text(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
@@ -121,26 +104,80 @@ def format_text(name: str, result: Prediction | BadImage, labels: tuple[str, ...
     name, width = _printable(name), max(map(len, labels))
     if isinstance(result, BadImage):
         return f"{'?':<{width}}  {name}: {result.reason}\n"
-    if result.findings:
-        return "".join(
-            f"{x.name:<{width}}  {'present' if x.is_present else 'absent':<7}  "
-            f"{x.probability:.3f} (threshold {x.threshold:.3f})  {name}\n"
-            for x in result.findings
-        )
-    threshold = "" if result.threshold is None else f" (threshold {result.threshold:.3f})"
-    return f"{result.label:<{width}}  {result.probability:.3f}{threshold}  {name}\n"
+    statements = result.statements()
+    rules = [f"({x.rule})" for x in statements]
+    # Another class may come second in the next row.
+    rule_width = max(map(len, rules)) if result.positive or result.findings else width + len(_THEN)
+    outcome_width = len("present") if result.findings else width
+    # Of two classes, every row begins with the same one.
+    name_width = width if result.positive is None else len(result.positive)
+    return "".join(
+        f"{x.name:<{name_width}} {x.probability:>5} {rule:<{rule_width}} {_arrow()} "
+        f"{x.outcome:<{outcome_width}}  {name}\n"
+        for x, rule in zip(statements, rules, strict=True)
+    )
 
 
-# By style: the function that formats a row, then the arguments of `write_rows` after the rows.
-STYLES = {
-    "json": (format_json, ("[\n", ",\n", "\n]\n")),
-    "csv": (format_csv, ("file,label,probability,threshold,error\n",)),
-    "findings-csv": (
-        format_findings_csv,
-        ("file,finding,present,probability,threshold,error\n",),
-    ),
-    "table": (format_text, ()),
-}
+def _arrow() -> str:
+    """Returns an arrow that the encoding of standard output has."""
+    try:
+        "→".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return "->"
+    return "→"
+
+
+class Style(NamedTuple):
+    """How results are printed."""
+
+    format: Callable[[str, Prediction | BadImage], str]  # one result
+    frame: tuple[str, ...] = ()  # arguments of `write_rows` after the rows
+
+
+def make_style(name: str, info: ModelInfo) -> Style:
+    """Returns the style "json", "csv" or "text" for the results of a model."""
+    if name == "json":
+        return Style(format_json, ("[\n", ",\n", "\n]\n"))
+    if name == "text":
+        return Style(partial(format_text, labels=info.labels))
+    if info.several_findings:
+        columns = ["file", "finding", "present", "probability", "threshold", "error"]
+        return Style(partial(_format_findings_csv, columns), (_csv_line(columns),))
+    columns = ["file", "label", *(f"probability_{label}" for label in info.labels)]
+    if info.threshold is not None:
+        columns.append(f"threshold_{info.labels[1]}")
+    columns.append("error")
+    return Style(partial(_format_csv, columns), (_csv_line(columns),))
+
+
+def _format_csv(columns: Sequence[str], name: str, result: Prediction | BadImage) -> str:
+    """Returns a line of CSV."""
+    if isinstance(result, BadImage):
+        return _csv_error(columns, name, result)
+    threshold = [] if result.threshold is None else [result.threshold]
+    return _csv_line(
+        [_printable(name), result.label, *result.probabilities.values(), *threshold, ""]
+    )
+
+
+def _format_findings_csv(columns: Sequence[str], name: str, result: Prediction | BadImage) -> str:
+    """Returns a line of CSV for each finding."""
+    if isinstance(result, BadImage):
+        return _csv_error(columns, name, result)
+    return "".join(
+        _csv_line([_printable(name), x.name, int(x.is_present), x.probability, x.threshold, ""])
+        for x in result.findings
+    )
+
+
+def _csv_error(columns: Sequence[str], name: str, error: BadImage) -> str:
+    return _csv_line([_printable(name), *[""] * (len(columns) - 2), error.reason])
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
 
 
 @contextlib.contextmanager

@@ -17,8 +17,9 @@ from cxr_tfds.imaging.overlay import overlay
 from cxr_tfds.imaging.pixels import DecodeResult
 from cxr_tfds.parallel import all_cores, ordered_map
 
-from .classifier import Classifier, Prediction
+from .classifier import Classifier
 from .input_files import InputFile, read_bytes
+from .prediction import Prediction
 
 _MAX_NAME_BYTES = 207  # with the suffix below 255, the limit of most file systems
 _MAX_FINDING_LETTERS = 40

@@ -79,7 +79,8 @@ def test_predict_agrees_with_the_export(exported, phantom, tmp_path, quantizatio
     truths = np.array([path.parent.name == "PNEUMONIA" for path in predictions])
     decided = np.array([one["label"] == "PNEUMONIA" for one in predictions.values()])
     for one in predictions.values():
-        assert (one["probability"] >= one["threshold"]) == (one["label"] == "PNEUMONIA")
+        is_positive = one["probabilities"]["PNEUMONIA"] >= one["rule"]["threshold"]
+        assert is_positive == (one["label"] == one["rule"]["class"] == "PNEUMONIA")
     files = {
         file["quantization"]: file
         for file in json.loads((exported / "export.json").read_text())["files"]

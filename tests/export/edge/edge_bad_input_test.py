@@ -43,7 +43,7 @@ def test_predicts_unusual_images(models, tmp_path, draw, infer_apart):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     (row,) = json.loads(done.stdout)
-    assert row["probability"] == pytest.approx(
+    assert row["probabilities"]["PNEUMONIA"] == pytest.approx(
         1 / (1 + np.exp(-10)), abs=1e-4
     )  # grey 200: logit 10
 

@@ -21,8 +21,10 @@ def test_prediction_by_hand(models, draw):
     assert prediction.probability == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-5)
     assert prediction.threshold == 0.5
     assert prediction.probabilities == pytest.approx(
-        (1 - prediction.probability, prediction.probability)
+        {"NORMAL": 1 - prediction.probability, "PNEUMONIA": prediction.probability}
     )
+    assert prediction.positive == "PNEUMONIA"
+    assert str(prediction) == "PNEUMONIA 88 % (predicted from 50 %) → PNEUMONIA"
     assert (model.labels, model.info.size) == (("NORMAL", "PNEUMONIA"), 32)
     assert model.runtime in ("litert", "tflite-runtime")
 
@@ -59,13 +61,16 @@ def test_decision_at_the_threshold(models, logit, label):
 def test_three_classes(models, draw, grey, label):
     prediction = Classifier(models["three"])(draw("x.png", grey))
     assert (prediction.label, prediction.threshold) == (label, None)
-    assert prediction.probability == max(prediction.probabilities)
-    assert sum(prediction.probabilities) == pytest.approx(1)
+    assert prediction.positive is None
+    assert prediction.probability == prediction.probabilities[label]
+    assert prediction.probability == max(prediction.probabilities.values())
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
 
 
 def test_softmax_of_large_logits(models):
     prediction = Classifier(models["three"]).interpret(np.array([1e4, 1e4, -1e4], np.float32))
-    assert prediction.probabilities == (0.5, 0.5, 0.0)
+    assert prediction.probabilities == {"NORMAL": 0.5, "BACTERIA": 0.5, "VIRUS": 0.0}
+    assert str(prediction) == "NORMAL 50 % (then BACTERIA 50 %) → NORMAL"
     assert prediction.label == "NORMAL"
 
 

@@ -40,18 +40,28 @@ def mixed(tmp_path, draw):
 def test_one_file(models, draw, infer):
     path = draw("x.png", 120)
     done = infer("predict", "--model", models["float32"], path)
-    assert (done.exit_code, done.stdout) == (0, f"PNEUMONIA  0.881 (threshold 0.500)  {path}\n")
-    assert done.stderr == "Probabilities refer to PNEUMONIA. Not a medical device.\n"
+    row = f"PNEUMONIA  88 % (predicted from 50 %) → PNEUMONIA  {path}\n"
+    assert (done.exit_code, done.stdout) == (0, row)
+    assert done.stderr == "Not a medical device.\n"
+    path = draw("y.png", 80)
+    done = infer("predict", "--model", models["float32"], path)
+    assert done.stdout == f"PNEUMONIA  12 % (predicted from 50 %) → NORMAL     {path}\n"
 
 
 def test_three_classes(models, draw, infer):
     path = draw("x.png", 220)
     done = infer("predict", "--model", models["three"], path)
-    assert done.stdout == f"VIRUS     1.000  {path}\n"
+    assert done.stdout == f"VIRUS    >99 % (then BACTERIA <1 %) → VIRUS     {path}\n"
     assert done.stderr == "Not a medical device.\n"
     (row,) = json.loads(infer("predict", "--model", models["three"], path, "--json").stdout)
-    assert row["threshold"] is None
+    assert set(row) == {"file", "label", "probabilities", "rule"}
+    assert row["rule"] == {"most_probable": True}
     assert list(row["probabilities"]) == ["NORMAL", "BACTERIA", "VIRUS"]
+    done = infer("predict", "--model", models["three"], path, "--csv")
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    columns = ["probability_NORMAL", "probability_BACTERIA", "probability_VIRUS"]
+    assert list(row) == ["file", "label", *columns, "error"]
+    assert float(row["probability_VIRUS"]) > 0.99
 
 
 def test_sorts_folders_and_ignores_other_files(models, mixed, infer):
@@ -72,13 +82,13 @@ def test_json_agrees_with_classifier(models, mixed, draw, infer):
     path = draw("dark.png", 30)
     done = infer("predict", "--model", models["int8"], mixed, path, "--json")
     rows = json.loads(done.stdout)
-    assert [set(row) for row in rows] == [{"file", "label", "probability", "threshold"}] * 5
+    assert [set(row) for row in rows] == [{"file", "label", "probabilities", "rule"}] * 5
     prediction = Classifier(models["int8"])(path)
     assert rows[-1] == {
         "file": str(path),
         "label": "NORMAL",
-        "probability": prediction.probability,
-        "threshold": 0.5,
+        "probabilities": prediction.probabilities,
+        "rule": {"class": "PNEUMONIA", "threshold": 0.5},
     }
 
 
@@ -211,4 +221,5 @@ def test_threshold_of_the_info_decides_the_label(flatbuffers, info, draw, tmp_pa
     strict.write_bytes(
         append_model_info(flatbuffers["int8"], dataclasses.replace(info, threshold=0.99))
     )
-    assert infer("predict", "--model", strict, draw("x.png", 120)).stdout.startswith("NORMAL")
+    done = infer("predict", "--model", strict, draw("x.png", 120))
+    assert done.stdout.startswith("PNEUMONIA  88 % (predicted from 99 %) → NORMAL ")

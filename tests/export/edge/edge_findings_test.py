@@ -66,8 +66,14 @@ def test_one_prediction_a_finding(findings_model, draw):
     prediction = Classifier(findings_model)(draw("x.png", 80))
     assert [finding.name for finding in prediction.findings] == list(FINDINGS)
     expected = 1 / (1 + np.exp([-2, -3 / 2, 2]))
-    assert prediction.probabilities == pytest.approx(expected, abs=0.02)
-    assert prediction.probability == max(prediction.probabilities)
+    assert list(prediction.probabilities) == list(FINDINGS)
+    assert list(prediction.probabilities.values()) == pytest.approx(expected, abs=0.02)
+    assert prediction.probability == max(prediction.probabilities.values())
+    assert str(prediction).splitlines() == [
+        f"{x.name} {100 * x.probability:.0f} % (predicted from {100 * x.threshold:.0f} %) → "
+        f"{'present' if x.is_present else 'absent'}"
+        for x in prediction.findings
+    ]
     assert [finding.threshold for finding in prediction.findings] == [0.5, 0.99, 0.5]
     assert [finding.is_present for finding in prediction.findings] == [True, False, False]
     assert (prediction.label, prediction.threshold, prediction.heatmap) == ("Dark", None, None)
@@ -90,7 +96,7 @@ def test_an_rgb_model_gives_probabilities(flatbuffers, findings_info, monkeypatc
     rgb = dataclasses.replace(findings_info, input="rgb")
     model = Classifier(append_model_info(flatbuffers["three"], rgb))
     prediction = model.interpret(np.array([0.5, 0.9, 0.1], np.float32))
-    assert prediction.probabilities == pytest.approx((0.5, 0.9, 0.1))
+    assert list(prediction.probabilities.values()) == pytest.approx((0.5, 0.9, 0.1))
     assert prediction.label == "Dark"
 
 
@@ -103,12 +109,11 @@ def test_table(findings_model, draw, infer):
     path = draw("x.png", 120)
     done = infer("predict", "--model", findings_model, path)
     lines = done.stdout.splitlines()
-    assert [line.split()[:2] for line in lines] == [
-        ["Dark", "absent"],
-        ["Always", "absent"],
-        ["Bright", "present"],
+    assert lines == [
+        f"Dark    13 % (predicted from 50 %) → absent   {path}",
+        f"Always  82 % (predicted from 99 %) → absent   {path}",
+        f"Bright  88 % (predicted from 50 %) → present  {path}",
     ]
-    assert lines[2].endswith(f"(threshold 0.500)  {path}")
     assert done.stderr == "Not a medical device.\n"
 
 
@@ -172,7 +177,7 @@ def test_evaluate_measures_each_finding(findings_model, source, infer):
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
     model, nan = Classifier(findings_model), np.nan
-    probabilities = [model(source / "images" / name).probabilities for name in ROWS]
+    probabilities = [list(model(source / "images" / name).probabilities.values()) for name in ROWS]
     targets = [[1, 1, 0], [0, 1, 1], [0, nan, 1], [1, nan, 0], [1, 1, 0]]
     expected = evaluate_findings(
         targets, probabilities, model.info.threshold, list("abcde"), names=FINDINGS

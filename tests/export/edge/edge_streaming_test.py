@@ -195,7 +195,7 @@ def test_rows_are_complete_after_an_interrupt(models, many, form, command_line):
         count = len(rows)
     else:
         assert all(
-            re.fullmatch(r"PNEUMONIA  0\.\d{3} \(threshold 0\.500\)  .*\.png", x)
+            re.fullmatch(r"PNEUMONIA  .. % \(predicted from 50 %\) → PNEUMONIA  .*\.png", x)
             for x in text.splitlines()
         )
         count = len(text.splitlines())
@@ -264,7 +264,7 @@ def test_reports_a_disk_that_fills_up(models, many, tmp_path, command_line):
     assert done.returncode == 1
     assert done.stderr == "Error: Standard output cannot be written: File too large.\n"
     head, *rows = (tmp_path / "rows.csv").read_text().splitlines()
-    assert head == "file,label,probability,threshold,error"
+    assert head.startswith("file,label,probability_NORMAL,probability_PNEUMONIA,")
     assert len(rows) > 2
     assert all(row.endswith(",0.5,") for row in rows[:-1])
 
