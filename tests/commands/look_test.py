@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -213,8 +214,22 @@ def test_preview_sample_depends_on_the_seed(phantom: Path, tmp_path: Path) -> No
         )
         pages.append(out.read_text(encoding="utf-8"))
     assert pages[0] == pages[1] != pages[2]
-    assert pages[0].count("<figure>") == 3 * 2 * 2
+    assert pages[0].count("<figure ") == 3 * 2 * 2
     assert "train \N{MIDDLE DOT} NORMAL \N{MIDDLE DOT} 2 of 24" in pages[0]
+
+
+def test_preview_page_is_for_phones_and_dark_mode_and_enlarges_images(
+    phantom: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    assert run("preview", phantom, "-o", page, "--each", "1", "--size", "16").exit_code == 0
+    text = page.read_text(encoding="utf-8")
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    assert "prefers-color-scheme: dark" in text
+    assert "<script" not in text
+    links = set(re.findall(r'href="#([^"]+)"', text))
+    assert links == set(re.findall(r' id="([^"]+)"', text))
+    assert len(links) == 2 * 3 * 2
 
 
 def test_preview_marks_unusable_files_and_escapes_names(odd: Path, tmp_path: Path) -> None:
