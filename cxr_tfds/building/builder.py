@@ -28,7 +28,7 @@ from cxr_tfds.building.engines import fit_all
 from cxr_tfds.building.examples import make_example, make_features
 from cxr_tfds.building.fitting import FitSettings
 from cxr_tfds.building.grey_range import check_grey_levels, resolve_levels
-from cxr_tfds.building.identical import find_identical_pixels
+from cxr_tfds.building.identical import find_identical_files, find_identical_pixels
 from cxr_tfds.building.plan import find_contradiction, plan_splits
 from cxr_tfds.building.tfds_command import install_error_handler
 from cxr_tfds.errors import InputError
@@ -228,7 +228,10 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         for feature, names in (("label", self.CLASSES), ("finding", self.FINDINGS)):
             self.info.features[feature].names = list(names)
         plan = plan_splits(
-            listing, self.builder_config, cuts_test=self.CUTS_TEST, identical=self._identical
+            listing,
+            self.builder_config,
+            cuts_test=self.CUTS_TEST,
+            identical=[*find_identical_files(listing.images), *self._identical],
         )
         if plan.images_without_patient:
             logging.warning(

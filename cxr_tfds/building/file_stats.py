@@ -35,10 +35,11 @@ class FileStats(NamedTuple):
     @classmethod
     def from_image(cls, image: Radiograph) -> FileStats:
         """Returns the statistics of the file that `image` was decoded from."""
-        quality = jpeg_quality(image.quantization) if len(image.quantization) else None
+        quality = jpeg_quality(tuple(image.quantization)) if len(image.quantization) else None
         size = (image.file_size, image.height, image.width)
         file = cls(image.checksum, image.pixel_checksum, *size, image.format, image.mode, quality)
         measured = image.statistics._asdict() if image.statistics else {}
+        measured.pop("counts", None)
         return file._replace(**measured, grey_levels=image.grey_levels)
 
 

@@ -21,6 +21,7 @@ from cxr_tfds.sources import SourceImage, SourcePath
 from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import join_names, printable
 
+_PATHS_PER_TASK = 64
 _HEAD_BYTES = 132  # contain the depth of a PNG and the magic numbers of TIFF and DICOM
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STEPS_BITS = 4  # the range ends at a multiple of a 16th of the next power of two
@@ -56,9 +57,9 @@ def find_range(paths: Sequence[SourcePath]) -> GreyRange | None:
     Raises:
       InputError: As `map_files`.
     """
+    parts = [paths[i : i + _PATHS_PER_TASK] for i in range(0, len(paths), _PATHS_PER_TASK)]
     with all_cores() as executor:
-        deep = list(ordered_map(_may_be_deep, paths, executor))
-    candidates = [path for path, is_deep in zip(paths, deep, strict=True) if is_deep]
+        candidates = [x for found in ordered_map(_select_deep, parts, executor) for x in found]
     results = zip(candidates, map_files(candidates, measure_file), strict=True)
     measured = [(path, found) for path, found in results if found is not None]
     if not measured:
@@ -93,6 +94,10 @@ def resolve_levels(
 def _round_up(value: float) -> float:
     step = 2.0 ** max(0, int(value - 1).bit_length() - _STEPS_BITS) if value > 1 else 1.0
     return -(-value // step) * step
+
+
+def _select_deep(paths: Sequence[SourcePath]) -> list[SourcePath]:
+    return [path for path in paths if _may_be_deep(path)]
 
 
 def _may_be_deep(path: SourcePath) -> bool:

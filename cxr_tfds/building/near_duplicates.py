@@ -22,7 +22,9 @@ from cxr_tfds.imaging.pixel_stats import HASH_SIDE
 _BITS = HASH_SIDE**2
 MOST_DIFFERENT = 8  # bits in which two near-duplicates differ
 MOST_PAIRS = 10_000  # frames of a film are all near-duplicates of each other
-_ROWS = 1024  # compared at once with all others
+_BITS_OF_BYTE = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1).sum(
+    axis=1, dtype=np.uint8
+)
 
 
 def find_near_duplicates(stats: Mapping[str, FileStats]) -> list[tuple[str, str]]:
@@ -36,9 +38,8 @@ def find_near_duplicates(stats: Mapping[str, FileStats]) -> list[tuple[str, str]
             identical.setdefault(stats[image_id].pixel_checksum, []).append(image_id)
     groups = list(identical.values())
     hashes = b"".join(bytes.fromhex(stats[ids[0]].difference_hash) for ids in groups)
-    bits = np.unpackbits(np.frombuffer(hashes, np.uint8).reshape(-1, _BITS // 8), axis=1)
     pairs: set[tuple[str, str]] = set()
-    for first, second in _find_pairs(bits):
+    for first, second in _find_pairs(np.frombuffer(hashes, np.uint8).reshape(-1, _BITS // 8)):
         for one in groups[first]:
             for other in groups[second]:
                 pairs.add((min(one, other), max(one, other)))
@@ -47,24 +48,33 @@ def find_near_duplicates(stats: Mapping[str, FileStats]) -> list[tuple[str, str]
     return sorted(pairs)
 
 
-def _find_pairs(bits: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yields the rows of uint8 (N, 256) bits that differ in few; a pair may come again."""
-    for members in _find_equal_bands(bits):
-        signs = bits[members].astype(np.float32) * 2 - 1
-        for first in range(0, len(members), _ROWS):
-            # The product of two rows of +1 and -1 is the number of equal bits less the others.
-            products = signs[first : first + _ROWS] @ signs[first:].T
-            for row, column in np.argwhere(products >= _BITS - 2 * MOST_DIFFERENT):
-                if row < column:
-                    yield members[first + row], members[first + column]
+def _find_pairs(hashes: np.ndarray) -> list[tuple[int, int]]:
+    """Returns the pairs of rows of uint8 (N, 32) hashes that differ in few bits, each once."""
+    found = np.empty(0, np.int64)
+    for first, second in _find_equal_bands(hashes):
+        different = _BITS_OF_BYTE[hashes[first] ^ hashes[second]].sum(axis=1)
+        near = different <= MOST_DIFFERENT
+        if near.any():
+            pairs = np.sort([first[near], second[near]], axis=0)
+            found = np.union1d(found, pairs[0] * len(hashes) + pairs[1])
+        if len(found) >= MOST_PAIRS:
+            break
+    return [divmod(int(pair), len(hashes)) for pair in found]
 
 
-def _find_equal_bands(bits: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields the rows, int (M,), that have equal bits in a band; at least two."""
+def _find_equal_bands(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields pairs of rows with an equal band: int (M,) first rows, and as many second rows."""
+    bits = np.unpackbits(hashes, axis=1)
     # Neighbouring bits are often equal, as in a black border. A band has bits from everywhere.
     order = np.random.default_rng(0).permutation(_BITS)
     for band in np.array_split(order, MOST_DIFFERENT + 1):
         values = bits[:, band].astype(np.int64) @ (1 << np.arange(len(band)))
-        by_value = np.argsort(values, kind="stable")
-        ends = np.flatnonzero(np.diff(values[by_value])) + 1
-        yield from (rows for rows in np.split(by_value, ends) if len(rows) > 1)
+        rows = np.argsort(values, kind="stable")
+        values = values[rows]
+        starts = np.arange(len(rows))
+        for step in range(1, len(rows)):  # to the next row with an equal value, the one after it, …
+            starts = starts[starts + step < len(rows)]
+            starts = starts[values[starts] == values[starts + step]]
+            if not len(starts):
+                break
+            yield rows[starts], rows[starts + step]

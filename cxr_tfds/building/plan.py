@@ -39,7 +39,7 @@ class Plan(NamedTuple):
 
 
 def plan_splits(
-    listing: Listing, config: RadiographConfig, *, cuts_test: bool, identical: Groups = ()
+    listing: Listing, config: RadiographConfig, *, cuts_test: bool, identical: Groups | None = None
 ) -> Plan:
     """Returns the splits of a dataset and notes for the build report.
 
@@ -47,7 +47,7 @@ def plan_splits(
       listing: The images of the source.
       config: Its `split` and `on_conflict` are used.
       cuts_test: Whether to cut a test split if the source has none.
-      identical: Ids of images with identical pixels. Identical files are found here.
+      identical: Ids of images that are identical. None finds identical files.
 
     Raises:
       InputError: Identical images contradict each other, a fold does not exist, a class has too
@@ -55,7 +55,7 @@ def plan_splits(
     """
     images, notes = resolve_identical(
         listing.images,
-        [*find_identical_files(listing.images), *identical],
+        find_identical_files(listing.images) if identical is None else identical,
         on_conflict=config.on_conflict,
         keeps_source_splits=config.split == "source",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 
 # Luminance table that libjpeg scales by quality, row by row; rows are vertical frequencies.
 # Source: ITU-T T.81, table K.1.
@@ -21,7 +21,8 @@ STANDARD_TABLE = (
 _CLIPPED = 255  # largest value of a baseline table; the value before clipping is unknown
 
 
-def jpeg_quality(table: Sequence[int]) -> int:
+@functools.lru_cache  # a source has few tables
+def jpeg_quality(table: tuple[int, ...]) -> int:
     """Returns the libjpeg quality, 1 to 100, nearest to a luminance table (64 values, by row)."""
     pairs = [pair for pair in zip(table, STANDARD_TABLE, strict=True) if pair[0] < _CLIPPED]
     if not pairs:

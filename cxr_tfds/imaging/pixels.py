@@ -36,7 +36,7 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 rotate by 90 degrees
 _DEFAULT_LEVELS = GreyLevels()
-_SAMPLE_SIDE = 256  # at most so many rows and columns are sampled to count grey levels
+_SAMPLE_SIDE = 128  # at most so many rows and columns are sampled to count grey levels
 # Pillow promises OSError for corrupt bytes, but its decoders raise all of these.
 _DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError,
@@ -199,7 +199,7 @@ def _as_bad_image(form: str) -> Iterator[None]:
 
 
 def _count_levels(grey: Image.Image) -> int:
-    """Returns the number of grey values in a grid of at most 256 x 256 pixels."""
+    """Returns the number of grey values in a grid of at most 128 x 128 pixels."""
     sides = min(grey.width, _SAMPLE_SIDE), min(grey.height, _SAMPLE_SIDE)
     return sum(map(bool, grey.resize(sides, Image.Resampling.NEAREST).histogram()))
 
