@@ -7,6 +7,7 @@ from PIL import Image
 
 OPACITY = 0.6  # of the colour at the maximum of the heatmap
 _DARKNESS = (0, 0, 0, 166)  # over what the fit "crop" cuts off: 35 % of its brightness remain
+_MAX_FLOAT_SIDE = 512  # pixels; a heatmap is enlarged further in bytes, which take less memory
 _BILINEAR = Image.Resampling.BILINEAR
 # Red, green, blue and opacity by level of the heatmap, from none to its maximum.
 _LEVELS = np.arange(256)[:, np.newaxis] / 255
@@ -50,10 +51,11 @@ def _colour(
     rows, columns = heatmap.shape
     left, top = columns * (1 - width) / 2, rows * (1 - height) / 2
     box = (left, top, columns - left, rows - top)
-    large = Image.fromarray(heatmap.astype(np.float32)).resize(size, _BILINEAR, box)
+    limited = [min(side, _MAX_FLOAT_SIDE) for side in size]
+    smooth = Image.fromarray(heatmap.astype(np.float32)).resize(limited, _BILINEAR, box)
     most = max(float(heatmap.max()), 1e-6)
-    levels = np.rint(np.clip(np.asarray(large), 0, most) * (255 / most)).astype(np.uint8)
-    return Image.fromarray(_TABLE[levels])
+    levels = np.rint(np.clip(np.asarray(smooth), 0, most) * (255 / most)).astype(np.uint8)
+    return Image.fromarray(_TABLE[np.asarray(Image.fromarray(levels).resize(size, _BILINEAR))])
 
 
 def colour_scale(width: int, height: int) -> Image.Image:
