@@ -108,9 +108,9 @@ def read_notes(out: Path, name: str) -> dict[str, Any]:
 
 def export_sizes(run: Path) -> dict[str, int]:
     """Returns the number of parameters and the bytes of the exported model by format."""
-    from cxr_tfds.evaluation.scoring import open_run_dataset
     from cxr_tfds.export.convert import to_tflite
     from cxr_tfds.export.representative import representative_images
+    from cxr_tfds.reading.run_data import open_run_dataset
 
     model = run_folder.load_model(run)
     dataset = open_run_dataset(run_folder.RunConfig.read(run))

@@ -116,14 +116,28 @@ def save_model(model: Any, run: Path) -> None:
         model.save(path)
 
 
-def load_model(run: Path) -> Any:
-    """Returns the trained Keras model, float32."""
+def check_finished(run: Path) -> Path:
+    """Returns the path of the trained model; raises MissingData if there is none."""
     path = run / MODEL
     if not path.is_file():
         raise MissingData(
             f"{path} does not exist because the run is not finished. Continue it with: "
             f"cxr-train --out {run} --resume"
         )
+    return path
+
+
+def check_unfinished(run: Path) -> None:
+    """Raises an InputError if a run cannot be resumed because it is finished."""
+    if (run / MODEL).is_file():
+        raise InputError(
+            f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}"
+        )
+
+
+def load_model(run: Path) -> Any:
+    """Returns the trained Keras model, float32."""
+    path = check_finished(run)
     import keras
 
     try:

@@ -11,6 +11,8 @@ from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command, NearestChoice, paint
 from cxr_tfds.files import check_new_folder
 from cxr_tfds.native import load_tensorflow
+from cxr_tfds.reading.run_data import open_run_dataset
+from cxr_tfds.run_folder import RunConfig, check_finished
 from cxr_tfds.sources.paths import join_names
 
 from .formats import FORMATS
@@ -113,7 +115,12 @@ def export(
     Each file is run on validation and test. It is published only if it stays within --max-auc-drop
     and --min-agreement.
     """
+    # What the user may have to correct, before TensorFlow takes seconds to load. The run comes
+    # first, because RUN and --out may have been swapped.
+    config = RunConfig.read(run)
     check_new_folder(out, overwrite=overwrite)
+    check_finished(run)
+    open_run_dataset(config, data_dir)
     load_tensorflow()
     from .edge.runtime import RUNTIMES
     from .pack import Limits, export_run

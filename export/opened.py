@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import open_run_dataset
 from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import CARD, RunConfig, load_model
 from cxr_tfds.task import Task
 

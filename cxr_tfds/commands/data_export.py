@@ -90,10 +90,10 @@ def export(
     ):
         raise click.UsageError(f"--file-size does not apply to --to {form}. Leave it out.")
     check_new_folder(out, overwrite=overwrite)
+    opened = open_dataset(dataset, data_dir)
     load_tensorflow()
     from cxr_tfds.conversion.convert import convert_dataset
 
-    opened = open_dataset(dataset, data_dir)
     total = sum(opened.sizes.values())
     with click.progressbar(length=total, label="Exporting", file=sys.stderr) as bar:
         counts = convert_dataset(

@@ -10,7 +10,8 @@ import click
 from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command
 from cxr_tfds.native import load_tensorflow
-from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.reading.run_data import open_run_dataset
+from cxr_tfds.run_folder import RunConfig, check_finished
 
 
 @click.command(cls=Command, example="cxr-evaluate runs/first --stress")
@@ -38,7 +39,10 @@ def evaluate(
     Updates metrics.json and, with --stress, stress.json. If the report is about this split, also
     updates report.html, MODEL_CARD.md and pictures/. Changes nothing else in RUN.
     """
-    RunConfig.read(run)  # reports a missing run before TensorFlow is loaded
+    # What the user may have to correct, before TensorFlow takes seconds to load.
+    config = RunConfig.read(run)
+    check_finished(run)
+    open_run_dataset(config, data_dir).check_split(split)
     load_tensorflow()
     from cxr_tfds.evaluation.stress import format_stress_table
     from cxr_tfds.metrics.table import format_metrics

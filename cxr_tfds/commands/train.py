@@ -21,9 +21,10 @@ from cxr_tfds.files import check_new_folder
 from cxr_tfds.models import list_models
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.names import DatasetName, default_data_dir, known_datasets, named_settings
-from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.run_folder import RunConfig, check_unfinished
 from cxr_tfds.text import did_you_mean
 from cxr_tfds.training.cluster import read_cluster
+from cxr_tfds.training.data import open_training_data
 from cxr_tfds.training.recipes import RECIPES
 from cxr_tfds.training.setting import Setting, value_type
 from cxr_tfds.training.settings import TrainSettings
@@ -193,6 +194,10 @@ def train(ctx: click.Context, out: Path, resume: bool, overwrite: bool, **_: Any
     if is_chief:
         check_new_folder(out, overwrite=overwrite, resume=resume)
     settings = _choose_settings(ctx)
+    # What the user may have to correct, before TensorFlow takes seconds to load.
+    if resume and is_chief:
+        check_unfinished(out)
+    open_training_data(settings)
     load_tensorflow()
     from cxr_tfds.metrics.table import format_metrics
     from cxr_tfds.training.checkpoint import finished_epochs

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxr_tfds.errors import InputError
 from cxr_tfds.metrics.findings import evaluate_findings
 from cxr_tfds.metrics.logits import decisions, probabilities
 from cxr_tfds.metrics.summary import evaluate_split
 from cxr_tfds.progress import progress_bar
-from cxr_tfds.reading.datasets import BuiltDataset, DatasetName, open_dataset
+from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.sequential import name_corrupt_shard, read_columns
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.task import Task
@@ -86,28 +84,6 @@ class ImageSample(NamedTuple):
 
     indices: np.ndarray  # int64 (M,), sorted: their places in the split
     images: np.ndarray  # uint8 (M, S, S, C)
-
-
-def open_run_dataset(config: RunConfig, data_dir: str | Path | None = None) -> BuiltDataset:
-    """Opens the dataset a run was trained on, as the run read it.
-
-    `data_dir` is the folder of the dataset if it was moved. Raises MissingData if the dataset does
-    not exist, and InputError if its examples have changed since.
-    """
-    folder = Path(data_dir or config.settings["data_dir"])
-    dataset = open_dataset(DatasetName.parse(config.dataset["name"]), folder)
-    if dataset.fingerprint != config.dataset["fingerprint"]:
-        raise InputError(
-            f"{dataset.name} in {folder} has other examples than the run was trained on. Train "
-            "again, or use --data-dir to name the folder of the original dataset."
-        )
-    dataset = dataset.targeted(config.settings.get("target", "label")).labelled(
-        uncertain=config.settings.get("uncertain", "ignore"),
-        unknown=config.settings.get("unknown", "ignore"),
-    )
-    if dataset.encoded:
-        return dataset.fitted(config.shape[0], channels=config.shape[2], fit=config.fit)
-    return dataset
 
 
 def score(model: Any, dataset: BuiltDataset, split: str, temperature: Temperature = 1.0) -> Scores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import zipfile
 from pathlib import Path
@@ -40,10 +41,15 @@ class Checkpoint:
         self.devices = learner.devices
         self.folder = run / run_folder.CHECKPOINT
         self.history: History = []
-        # A float32 model, so that validation measures exactly the model that is saved. The weights
-        # of a model in mixed precision are float32 already.
-        name = learner.settings.model
-        self.model: keras.Model = build_model(name, dataset.shape, dataset.outputs)
+
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """A float32 model, so that validation measures exactly the model that is saved.
+
+        The weights of a model in mixed precision are float32 already.
+        """
+        shape, outputs = self.dataset.shape, self.dataset.outputs
+        return build_model(self.learner.settings.model, shape, outputs)
 
     @property
     def val_losses(self) -> list[float]:

@@ -10,10 +10,11 @@ import keras
 
 from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import MODERATE
-from cxr_tfds.evaluation.scoring import measure, open_run_dataset, score_and_sample
+from cxr_tfds.evaluation.scoring import measure, score_and_sample
 from cxr_tfds.evaluation.stress import run_stress_test, within_budget
 from cxr_tfds.files import write_json
 from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.report.page import RunResults, write_report
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.text import say

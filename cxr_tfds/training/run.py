@@ -16,16 +16,17 @@ import tensorflow as tf
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder
-from cxr_tfds.models import check_shape, check_weights
 from cxr_tfds.reading import Shard
-from cxr_tfds.reading.datasets import BuiltDataset, open_dataset
+from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.names import default_data_dir
 from cxr_tfds.reading.pipeline import check_batch_size, with_mixup
 from cxr_tfds.reading.sequential import name_corrupt_shard
 from cxr_tfds.reading.service import served_batches
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.task import Task
+from cxr_tfds.text import say
 from cxr_tfds.training.checkpoint import Checkpoint, finished_epochs
+from cxr_tfds.training.data import open_training_data
 from cxr_tfds.training.distributed import Devices, explain_lost_worker, open_devices
 from cxr_tfds.training.finish import finish_run
 from cxr_tfds.training.labels import check_labels
@@ -34,7 +35,7 @@ from cxr_tfds.training.objective import class_weights, make_loss
 from cxr_tfds.training.optimizers import should_stop
 from cxr_tfds.training.phases import phase_of
 from cxr_tfds.training.progress import Progress, write_scalars
-from cxr_tfds.training.settings import DEFAULT_RULE, TrainSettings
+from cxr_tfds.training.settings import TrainSettings
 
 _PACKAGES = ("cxr-tfds", "tensorflow", "keras", "tensorflow-datasets", "numpy", "Pillow")
 
@@ -105,6 +106,9 @@ def run_training(
     devices = devices or open_devices()
     with explain_lost_worker(devices):
         dataset = open_training_data(settings)
+        if devices.is_chief:
+            images = ", ".join(f"{count:,} in {split}" for split, count in dataset.sizes.items())
+            say(f"training {settings.model} on {dataset.name}, images: {images}")
         counts = check_labels(dataset)
         check_batch_size(dataset, "train", settings.batch_size)
         devices.check_batch_size(settings.batch_size)
@@ -130,28 +134,6 @@ def run_training(
             checkpoint = Checkpoint(run, learner, dataset)
             _fit(checkpoint)
         return finish_run(checkpoint.best_model(), dataset, run, config) if devices.is_chief else {}
-
-
-def open_training_data(settings: TrainSettings) -> BuiltDataset:
-    """Opens the dataset of a run and checks that the model can learn from it."""
-    dataset = (
-        open_dataset(settings.dataset, settings.data_dir)
-        .targeted(settings.target)
-        .labelled(uncertain=settings.uncertain, unknown=settings.unknown)
-    )
-    if settings.size is not None or settings.channels is not None:
-        dataset = dataset.fitted(
-            settings.size or dataset.shape[0], channels=settings.channels or dataset.shape[2]
-        )
-    if dataset.task is Task.MULTICLASS and settings.threshold_rule != DEFAULT_RULE:
-        raise InputError(
-            f"--threshold-rule {settings.threshold_rule} needs two classes, but {dataset.name} has "
-            f"{len(dataset.labels)} ({', '.join(dataset.labels)}) and predicts the most probable. "
-            "Omit the option."
-        )
-    check_shape(settings.model, dataset.shape)
-    check_weights(settings.model, settings.weights)
-    return dataset
 
 
 def resolve_precision(precision: str) -> str:
@@ -183,9 +165,11 @@ def _fit(checkpoint: Checkpoint) -> None:
     dataset, learner = checkpoint.dataset, checkpoint.learner
     settings, devices, steps = learner.settings, learner.devices, learner.steps
     first_epoch = checkpoint.restore()
-    batches = iter(devices.distribute(_batches(settings, dataset, devices, first_epoch * steps)))
     progress = Progress(first_epoch, settings.epochs, steps, silent=not devices.is_chief)
     with name_corrupt_shard(dataset), progress:
+        # After the bar appears, because reading a large split into memory takes long.
+        batches = _batches(settings, dataset, devices, first_epoch * steps)
+        iterator = iter(devices.distribute(batches))
         for epoch in range(first_epoch, settings.epochs):
             phase = phase_of(settings, epoch)
             losses = checkpoint.val_losses[phase.first_epoch :]
@@ -197,7 +181,7 @@ def _fit(checkpoint: Checkpoint) -> None:
                 break
             learner.begin_epoch(epoch, checkpoint.val_losses)
             for _ in range(steps):
-                learner.step(batches)
+                learner.step(iterator)
                 progress.advance()
             row = checkpoint.end_epoch(epoch)
             progress.print_epoch(row)
@@ -253,10 +237,7 @@ def _run_config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> 
 
 def _check_resumable(run: Path, config: RunConfig) -> None:
     old = RunConfig.read(run)
-    if (run / run_folder.MODEL).is_file():
-        raise InputError(
-            f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}"
-        )
+    run_folder.check_unfinished(run)
     before, now = ({**c.settings, "dtype policy": c.precision} for c in (old, config))
     different = [
         name for name, value in now.items() if before.get(name) != value and name != "anonymous"

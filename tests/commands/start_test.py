@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.run_folder import FORMAT
 
 DATASET = "chest_xray_pneumonia/64"
@@ -16,6 +17,7 @@ COMMANDS = {
     "cxr-evaluate": "cxr_tfds.commands.evaluate:evaluate",
     "cxr-export": "cxr_tfds.export.command:export",
 }
+DATA = "cxr_tfds.commands.data:cli"
 
 
 def run_python(code, *args):
@@ -50,12 +52,36 @@ finally:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("cxr-train", ("--dataset", DATASET, "--data-dir", "nowhere", "--out", "run")),
+        ("cxr-train", ("--out", "nowhere", "--resume")),
+        ("cxr-evaluate", ("nowhere",)),
+        ("cxr-export", ("nowhere", "--out", "out")),
+        ("cxr-data", ("export", DATASET, "--data-dir", "nowhere", "--to", "folder", "--out", "f")),
+    ],
+)
+def test_reports_what_is_missing_before_it_loads_tensorflow(name, args, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = f"""{_COMMAND}
+try:
+    command(prog_name={name!r})
+finally:
+    assert "tensorflow" not in sys.modules
+"""
+    done = run_python(code, (COMMANDS | {"cxr-data": DATA})[name], *args)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert "nowhere" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "module"),
     [
         *((name, "tensorflow") for name in COMMANDS),
-        ("cxr-train", "tensorflow_datasets"),
         ("cxr-train", "jinja2"),
     ],
 )
@@ -67,7 +93,10 @@ def test_reports_a_missing_extra(name, module, built, tmp_path):
         run.mkdir()
         config = {
             "settings": {"data_dir": str(built)},
-            "dataset": {"name": DATASET, "fingerprint": ""},
+            "dataset": {
+                "name": DATASET,
+                "fingerprint": open_dataset(DATASET, built).fingerprint,
+            },
             "labels": ["NORMAL", "PNEUMONIA"],
             "shape": [64, 64, 1],
             "fit": "stretch",
@@ -76,6 +105,7 @@ def test_reports_a_missing_extra(name, module, built, tmp_path):
             "format": FORMAT,
         }
         (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        (run / "model.keras").touch()
         args = [run] if name == "cxr-evaluate" else [run, "--out", tmp_path / "out"]
     code = f"{_COMMAND}\nsys.modules[{module!r}] = None\ncommand(prog_name={name!r})"
     done = run_python(code, COMMANDS[name], *args)

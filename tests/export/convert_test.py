@@ -9,7 +9,6 @@ from helpers.splits import load_split
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import open_run_dataset
 from cxr_tfds.export import convert
 from cxr_tfds.export.edge.runtime import installed_runtimes
 from cxr_tfds.export.formats import FORMATS
@@ -18,6 +17,7 @@ from cxr_tfds.export.measure import run_in_process
 from cxr_tfds.export.operators import explain_too_new, operator_versions
 from cxr_tfds.export.selective import SelectiveQuantizer
 from cxr_tfds.models import MODELS, build_model
+from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ from helpers.splits import load_split
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import open_run_dataset, score
+from cxr_tfds.evaluation.scoring import score
 from cxr_tfds.export import check, inference, pack, results, variants
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
@@ -23,6 +23,7 @@ from cxr_tfds.export.inference import run_in_litert
 from cxr_tfds.export.operators import operator_versions
 from cxr_tfds.export.pack import Limits
 from cxr_tfds.metrics.logits import probabilities
+from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
 
 pytestmark = pytest.mark.slow

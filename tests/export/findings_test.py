@@ -12,7 +12,7 @@ from helpers.findings import COUNTS, FINDINGS
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import measure, open_run_dataset, score
+from cxr_tfds.evaluation.scoring import measure, score
 from cxr_tfds.export import pack
 from cxr_tfds.export.command import export
 from cxr_tfds.export.edge.classifier import Classifier
@@ -21,6 +21,7 @@ from cxr_tfds.export.edge.model_file import read_model
 from cxr_tfds.export.edge.runtime import installed_runtimes
 from cxr_tfds.export.inference import predict_split
 from cxr_tfds.export.pack import Limits, export_run
+from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
 
 pytestmark = pytest.mark.slow

@@ -9,11 +9,11 @@ from helpers.splits import load_split
 
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import open_run_dataset
 from cxr_tfds.export import convert
 from cxr_tfds.export.edge.runtime import installed_runtimes, load
 from cxr_tfds.export.variants import with_heatmap
 from cxr_tfds.models import build_model
+from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
 
 pytestmark = pytest.mark.slow

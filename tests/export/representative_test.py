@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from helpers.splits import load_split
 
-from cxr_tfds.evaluation.scoring import open_run_dataset
 from cxr_tfds.export import representative
 from cxr_tfds.export.representative import representative_images
+from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
 
 pytestmark = pytest.mark.slow

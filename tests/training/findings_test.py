@@ -12,11 +12,12 @@ from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
 from cxr_tfds.commands.train import train as train_command
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation.scoring import ImageSample, Scores, open_run_dataset, score
+from cxr_tfds.evaluation.scoring import ImageSample, Scores, score
 from cxr_tfds.metrics.ranking import auc
 from cxr_tfds.metrics.temperature import fit_temperature
 from cxr_tfds.metrics.thresholds import best_threshold
 from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.task import Task
 from cxr_tfds.training.checkpoint import validation_metrics

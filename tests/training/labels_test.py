@@ -8,9 +8,9 @@ import pytest
 from helpers.splits import load_split
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.evaluation import scoring as evaluation
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
+from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import labels
 from cxr_tfds.training import run as training
@@ -137,5 +137,5 @@ def test_run_on_findings_is_measured_on_findings(built, tiny_model, tmp_path):
     assert measured["test"]["images"] == 40
     config = RunConfig.read(tmp_path)
     assert config.labels == ("NORMAL", "bacteria", "virus")
-    view = evaluation.open_run_dataset(config)
+    view = open_run_dataset(config)
     assert (view.target, view.labels) == ("finding", config.labels)

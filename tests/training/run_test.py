@@ -18,10 +18,11 @@ import tensorflow as tf
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.evaluation import scoring as evaluation
-from cxr_tfds.evaluation.scoring import open_run_dataset, score
+from cxr_tfds.evaluation.scoring import score
 from cxr_tfds.export.pack import export_run
 from cxr_tfds.reading import sequential
 from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import checkpoint, finish
 from cxr_tfds.training import run as training
@@ -107,7 +108,6 @@ def test_config_repeats_the_run(run, built):
 
 
 def test_reads_the_images_of_test_once_and_last(run, reads):
-    assert reads[:3] == [(split, ("label",)) for split in ("train", "validation", "test")]
     of_images = [split for split, fields in reads if "image" in fields and split != "train"]
     assert of_images == ["validation"] * 3 + ["test"]  # two epochs, then the end
 
