@@ -153,11 +153,11 @@ def evaluate(
     """
     from cxr_tfds.metrics.table import format_metrics
 
-    from .evaluate import find_labelled_images, measure, parse_config
+    from .evaluate import find_labelled_images, measure, parse_settings
     from .output import write
     from .predict import predict_files
 
-    settings = None if config is None else parse_config(config)
+    settings = None if config is None else parse_settings(config)
     classifier = _load(model, runtime, threads)
     labelled = find_labelled_images(source, classifier.info, settings)
     for note in labelled.notes:

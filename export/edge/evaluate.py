@@ -13,6 +13,7 @@ from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.metrics.findings import evaluate_findings
 from cxr_tfds.metrics.summary import evaluate_split
 from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, read_source
+from cxr_tfds.sources.config_json import parse_config, propose_config, repeat_settings
 from cxr_tfds.sources.image import State
 from cxr_tfds.sources.paths import fold_name, join_names
 from cxr_tfds.text import did_you_mean
@@ -43,18 +44,9 @@ class LabelledImages(NamedTuple):
         return [InputFile(str(image.path), path=image.path) for image in self.images]
 
 
-def parse_config(text: str) -> dict[str, Any]:
+def parse_settings(text: str) -> dict[str, Any]:
     """Returns the settings given with `--config`. Raises InputError if they are invalid."""
-    try:
-        config = json.loads(text)
-    except json.JSONDecodeError as err:
-        config = err
-    if not isinstance(config, dict):
-        problem = f": {config}" if isinstance(config, ValueError) else ""
-        raise InputError(
-            f"--config {text!r} is not a JSON object{problem}. Expected settings such as "
-            '--config \'{"table": "labels.csv"}\', with names and texts in double quotes.'
-        )
+    config = parse_config(text)
     known = (*_READER_SETTINGS, *BUILD_SETTINGS)
     for name in config:
         if name not in known:
@@ -70,13 +62,20 @@ def find_labelled_images(
     Args:
       folder: Folder or archive. If it has splits, its test split is taken.
       info: Its classes select the class folders, and its dataset gives the settings.
-      config: Settings from `parse_config`, used in place of the settings of the model's dataset.
+      config: Settings from `parse_settings`, used in place of the settings of the model's dataset.
 
     Raises:
       MissingData: There are no labelled images.
       InputError: The source or a setting cannot be used, or the source has splits but no test.
     """
     given = info.reader if config is None else config
+    with repeat_settings(given):
+        return _find_labelled_images(folder, info, given, config)
+
+
+def _find_labelled_images(
+    folder: Path, info: ModelInfo, given: Mapping[str, Any], config: Mapping[str, Any] | None
+) -> LabelledImages:
     reader = ReaderSettings(**{x: value for x, value in given.items() if x in _READER_SETTINGS})
     if info.several_findings:
         settings = _without_negative(reader)
@@ -150,7 +149,7 @@ def _without_negative(settings: ReaderSettings) -> ReaderSettings:
     if settings.table is None:
         raise InputError(
             "The model predicts several findings of an image, so its source needs a table. Name "
-            'it: --config \'{"table": "labels.csv"}\''
+            f"it: {propose_config(table='labels.csv')}"
         )
     if not isinstance(settings.classes, Mapping):
         settings = dataclasses.replace(settings, classes=None)  # the model selects
@@ -242,8 +241,8 @@ def _explain_settings(info: ModelInfo, config: Mapping[str, Any] | None) -> str:
         )
     if info.several_findings:
         return f"The findings of the model are {join_names(info.labels)}."
-    example = json.dumps({"classes": {label: ["NAME"] for label in info.labels}})
+    option = propose_config(classes={label: ["NAME"] for label in info.labels})
     return (
         f"The classes of the model are {join_names(info.labels)}. If they have other names in this "
-        f"source, add: --config '{example}'"
+        f"source, add: {option}"
     )

@@ -105,7 +105,8 @@ def test_refuses_a_missing_class(models, test_set, infer):
     assert f"{test_set} has no folder NORMAL.\nFound there: Pneumonia/, healthy/," in done.stderr
     assert done.stderr.endswith(
         "The classes of the model are NORMAL, PNEUMONIA. If they have other names in this source, "
-        'add: --config \'{"classes": {"NORMAL": ["NAME"], "PNEUMONIA": ["NAME"]}}\'\n'
+        'add: --config \'{"name": "224-mine", "classes": {"NORMAL": ["NAME"], '
+        '"PNEUMONIA": ["NAME"]}}\'\n'
     )
     config = '{"classes": {"NORMAL": ["healthy"], "pneumonia": ["Pneumonia"]}}'
     assert evaluate_json(infer, models["float32"], test_set, "--config", config)["images"] == 24
@@ -295,7 +296,7 @@ def test_several_findings_need_another_model(model_of, draw_names, infer):
     ("config", "message"),
     [
         ("{", "--config '{' is not a JSON object: Expecting"),
-        ("[]", "--config '[]' is not a JSON object. Expected settings such as"),
+        ("[]", "--config '[]' is not a JSON object; expected settings such as"),
         ('{"clases": []}', "Did you mean 'classes'?"),
         ('{"classes": ["NORMAL", "TB"]}', "classes: 'TB'"),
         ('{"classes": "NORMAL"}', "expected a list"),
