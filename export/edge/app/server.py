@@ -55,8 +55,8 @@ def serve(model: Path, host: str, port: int) -> None:
 
     # Larger uploads would be written to a temporary file while they arrive.
     MultiPartParser.spool_max_size = (MAX_MEGABYTES + 1) * 2**20
-    # Streamlit asks a server on the internet for this address if a request has a foreign origin.
-    net_util.get_external_ip = lambda: None
+    # To judge a request from another origin, Streamlit would ask the internet for these addresses.
+    net_util.get_internal_ip = net_util.get_external_ip = lambda: None
     bootstrap.load_config_options(make_options(host, port))
     bootstrap.run(str(_PAGE), False, [str(model)], {})
 

@@ -1,7 +1,7 @@
 """Small models whose output can be computed by hand, in several formats.
 
 They take (1, 32, 32, C) and use only the mean grey value v. Two classes: logit = (v - 100) / 10.
-Three: logits = ((100 - v) / 10, 3, (v - 100) / 10).
+Three: logits = ((100 - v) / 10, 3, (v - 100) / 10). `heatmap` has two classes and a map of 8 x 8.
 
 TensorFlow and tflite-runtime run in separate processes: tflite-runtime 2.14 cannot load a model
 after TensorFlow.
@@ -44,7 +44,7 @@ def info():
 
 @pytest.fixture(scope="session")
 def flatbuffers(tmp_path_factory):
-    """Bytes by name: int8, float32, three (classes, int8), dynamic."""
+    """Bytes by name: int8, float32, three (classes, int8), dynamic, heatmap (float32)."""
     folder = tmp_path_factory.mktemp("flatbuffers")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
@@ -68,6 +68,7 @@ def models(flatbuffers, tmp_path_factory):
             TWO, labels=("NORMAL", "BACTERIA", "VIRUS"), channels=3, threshold=None
         ),
         "dynamic": dataclasses.replace(TWO, quantization="float32"),
+        "heatmap": dataclasses.replace(TWO, quantization="float32", heatmap=True, grid=(8, 8)),
     }
     folder = tmp_path_factory.mktemp("models")
     paths = {}
@@ -75,6 +76,40 @@ def models(flatbuffers, tmp_path_factory):
         paths[name] = folder / f"{name}.tflite"
         paths[name].write_bytes(append_model_info(flatbuffers[name], info))
     return paths
+
+
+# The logit is (mean grey - 100) / 10, and so is each place of the map, less the bias of -10.
+_CONVERT_WITH_MAP = """
+import sys
+from pathlib import Path
+import keras, numpy as np
+from cxr_tfds.export.convert import to_tflite
+from cxr_tfds.export.variants import with_heatmap
+pixels = keras.Input((32, 32, 1))
+maps = keras.layers.Conv2D(2, 4, strides=4, activation="relu")(pixels)
+model = keras.Model(pixels, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(maps)))
+kernel, head = np.full((4, 4, 1, 2), 1 / 16), np.full((2, 1), 0.05)
+model.set_weights([kernel, np.zeros(2), head, np.full(1, -10.0)])
+images = [np.full((32, 32, 1), grey, np.uint8) for grey in range(0, 256, 5)]
+for name in ("float32", "int8"):
+    (Path(sys.argv[1]) / name).write_bytes(to_tflite(with_heatmap(model), name, images))
+"""
+
+
+@pytest.fixture(scope="session")
+def heated(tmp_path_factory, info):
+    """Path by name of a model with a second output."""
+    folder = tmp_path_factory.mktemp("heated")
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", _CONVERT_WITH_MAP, str(folder)]
+    done = subprocess.run(
+        command, env=os.environ | quiet, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for path in folder.iterdir():
+        with_map = dataclasses.replace(info, quantization=path.name, heatmap=True, grid=(8, 8))
+        path.write_bytes(append_model_info(path.read_bytes(), with_map))
+    return {path.name: path for path in folder.iterdir()}
 
 
 @pytest.fixture
@@ -222,13 +257,29 @@ def _convert(model, kind):
         return converter.convert()
 
 
+def _heatmap_model():
+    import keras
+
+    from cxr_tfds.export.variants import with_heatmap
+
+    pixels = keras.Input((SIZE, SIZE, 1))
+    maps = keras.layers.Conv2D(2, 4, strides=4, activation="relu")(pixels)
+    model = keras.Model(pixels, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(maps)))
+    kernel = np.full((4, 4, 1, 2), 1 / 16)
+    model.set_weights([kernel, np.zeros(2), np.full((2, 1), 0.05), np.full(1, -10.0)])
+    return with_heatmap(model)
+
+
 def _write(folder):
+    from cxr_tfds.export.convert import to_tflite
+
     two = _keras_model(channels=1, classes=2)
     flatbuffers = {
         "int8": _convert(two, "int8"),
         "float32": _convert(two, "float32"),
         "three": _convert(_keras_model(channels=3, classes=3), "int8"),
         "dynamic": _convert(_keras_model(channels=1, classes=2, wide=True), "dynamic"),
+        "heatmap": to_tflite(_heatmap_model(), "float32", ()),
     }
     for name, content in flatbuffers.items():
         (folder / f"{name}.tflite").write_bytes(content)
