@@ -5,6 +5,7 @@ Commands import what they need: `--help` loads neither NumPy nor a runtime.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 RUNTIMES = ("auto", "litert", "tflite-runtime")
 _MIN_FOR_PROGRESS = 9  # images
+_CODE_TITLE = "Python that runs the file without cxr-tfds, on an upright image of 8 bits:"
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -55,7 +57,7 @@ def cli() -> None:
     example="cxr-infer predict -m models/first-int8.tflite images --csv",
     groups={
         "Model": ("model", "runtime", "threads"),
-        "Output": ("as_json", "as_csv", "heatmap_dir"),
+        "Output": ("as_json", "as_csv", "heatmap_dir", "html"),
     },
 )
 @_model
@@ -77,7 +79,13 @@ def cli() -> None:
 @click.option(
     "--heatmap-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="New folder for PNG files that show the heatmap over each radiograph.",
+    help="New folder for JPEG files that show the heat map over each radiograph.",
+)
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="New HTML file with a thumbnail, the heat map and the probabilities of each image, about "
+    "13 KB an image.",
 )
 @_runtime
 @_threads
@@ -87,6 +95,7 @@ def predict(
     as_json: bool,
     as_csv: bool,
     heatmap_dir: Path | None,
+    html: Path | None,
     runtime: str,
     threads: int,
 ) -> None:
@@ -99,13 +108,21 @@ def predict(
     """
     from .input_files import STDIN, list_files
     from .output import make_style, write_rows
-    from .predict import HeatmapFolder, predict_files
+    from .predict import predict_files
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other.")
     _check_images(images)
     classifier = _load(model, runtime, threads)
-    heatmaps = None if heatmap_dir is None else HeatmapFolder(heatmap_dir, classifier)
+    heatmaps = page = None
+    if heatmap_dir is not None:
+        from .heatmaps import HeatmapFolder
+
+        heatmaps = HeatmapFolder(heatmap_dir, classifier.info)
+    if html is not None:
+        from .html_page import PredictionPage
+
+        page = PredictionPage(html, classifier.info, model.name)
     name = "json" if as_json else "csv" if as_csv else "text"
     style = make_style(name, classifier.info)
     on_screen = _is_screen(sys.stdout)
@@ -113,10 +130,10 @@ def predict(
 
     # Counting the images would consume standard input. On a screen the rows show the progress.
     shows_progress = not on_screen and STDIN not in images
-    files = _with_progress(lambda: list_files(images), is_shown=shows_progress)
+    files = _with_progress(lambda: list_files(images, heatmap_dir), is_shown=shows_progress)
 
     def format_rows() -> Iterator[str]:
-        for file, result in predict_files(classifier, files, heatmaps):
+        for file, result in predict_files(classifier, files, heatmaps, page):
             counts["images"] += 1
             if isinstance(result, BadImage):
                 counts["failed"] += 1
@@ -124,7 +141,8 @@ def predict(
                     _report(file, result)
             yield style.format(file.name, result)
 
-    write_rows(format_rows(), *style.frame)
+    with page or contextlib.nullcontext():
+        write_rows(format_rows(), *style.frame)
     if name == "text":
         click.echo("Not a medical device.", err=True)
     if counts["failed"]:
@@ -190,12 +208,16 @@ def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
     start to first prediction), median_ms and p95_ms (prediction), decode_ms (decoding and fitting
     an image). peak_mb is the peak memory.
     """
-    from .benchmark import benchmark_runtimes, format_table
+    from .benchmark import benchmark_runtimes, count_rows, format_table
     from .model_file import read_model
     from .output import write
 
     read_model(model)  # reports an invalid file once, not in every row
-    rows = list(benchmark_runtimes(model, images))
+    measured = benchmark_runtimes(model, images)
+    with click.progressbar(
+        measured, length=count_rows(), label="Measuring", file=sys.stderr
+    ) as found:
+        rows = list(found)
     write((json.dumps(rows, indent=2) if as_json else format_table(rows)) + "\n")
     if all("error" in row for row in rows):
         raise InputError("No runtime could run the model.")
@@ -206,15 +228,17 @@ def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--card", "as_card", is_flag=True, help="Print the model card, a text for people.")
 def info(model: Path, as_json: bool, as_card: bool) -> None:
-    """Print the information stored in a model file."""
+    """Print what is stored in a model file, and Python that runs it without cxr-tfds."""
     from dataclasses import asdict
 
+    from .interpreter_code import write_code
     from .model_file import read_model
     from .output import format_fields, write
+    from .runtime import load
 
     if as_json and as_card:
         raise click.UsageError("--json and --card exclude each other.")
-    _, model_info, card = read_model(model)
+    flatbuffer, model_info, card = read_model(model)
     if as_card:
         if card is None:
             raise InputError(
@@ -224,7 +248,15 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
         write(card)
         return
     fields = {"file": str(model), "bytes": model.stat().st_size, **asdict(model_info)}
-    write((json.dumps(fields, indent=2) if as_json else format_fields(fields)) + "\n")
+    try:
+        with suppress_native_stderr():
+            code = write_code(model, model_info, load(flatbuffer))
+    except InputError as err:  # no runtime, or none that can load the model
+        code = f"# {err}\n"
+    if as_json:
+        write(json.dumps({**fields, "python": code}, indent=2) + "\n")
+    else:
+        write(f"{format_fields(fields)}\n\n# {_CODE_TITLE}\n{code}")
 
 
 def _load(model: Path, runtime: str, threads: int) -> Classifier:

@@ -48,20 +48,23 @@ def read_named_file(name: str | PathLike[str], expected: str) -> bytes:
         raise InputError(f"{name} cannot be read: {err.strerror or err}.") from err
 
 
-def list_files(names: Iterable[str]) -> Iterator[InputFile]:
-    """Yields named files, the images in named folders, and standard input for "-"."""
+def list_files(names: Iterable[str], skip: Path | None = None) -> Iterator[InputFile]:
+    """Yields named files, the images in named folders, and standard input for "-".
+
+    `skip` is a folder inside one of them, which a command writes to.
+    """
     for name in names:
         if name == STDIN:
             is_closed = sys.stdin is None
             content = BadImage("closed") if is_closed else sys.stdin.buffer.read()
             yield InputFile(name, content)
         elif Path(name).is_dir():
-            yield from list_images(name)
+            yield from list_images(name, skip)
         else:
             yield InputFile(name)
 
 
-def list_images(folder: str | PathLike[str]) -> Iterator[InputFile]:
+def list_images(folder: str | PathLike[str], skip: Path | None = None) -> Iterator[InputFile]:
     """Yields image files by suffix, sorted, the files of a folder before its subfolders.
 
     Hidden files are ignored. Memory does not grow with the number of files, which may be removed
@@ -73,7 +76,8 @@ def list_images(folder: str | PathLike[str]) -> Iterator[InputFile]:
             is_regular = entry.is_file() or entry.is_symlink()
             yield InputFile(entry.path, None if is_regular else BadImage("not a regular file"))
         for entry in _sorted_entries(folder, _is_folder):
-            yield from list_images(entry.path)
+            if skip is None or not skip.samefile(entry.path):
+                yield from list_images(entry.path, skip)
     except OSError as err:
         yield InputFile(str(folder), BadImage(f"cannot be listed: {err.strerror or err}"))
 

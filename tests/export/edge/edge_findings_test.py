@@ -7,14 +7,15 @@ import json
 
 import numpy as np
 import pytest
+from helpers.sources import encode
 from PIL import Image
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.evaluate import find_labelled_images
+from cxr_tfds.export.edge.heatmaps import HeatmapFolder
 from cxr_tfds.export.edge.model_file import append_model_info
-from cxr_tfds.export.edge.predict import HeatmapFolder
 from cxr_tfds.metrics.findings import evaluate_findings
 
 pytestmark = pytest.mark.slow
@@ -156,17 +157,18 @@ def test_a_heatmap_for_each_finding(findings_model, findings_info, monkeypatch, 
     prediction = model.predict(pixels)
     for number, finding in enumerate(prediction.findings):
         np.testing.assert_array_equal(finding.heatmap, maps[..., number])
-    model.info = dataclasses.replace(findings_info, heatmap=True, grid=(2, 2))
-    folder = HeatmapFolder(tmp_path / "maps", model)
-    folder.write(7, "in/x.png", pixels, prediction)
+    info = dataclasses.replace(findings_info, heatmap=True, grid=(2, 2))
+    folder = HeatmapFolder(tmp_path / "maps", info)
+    data = encode(pixels, "PNG")
+    folder.write(7, "in/x.png", data, prediction)
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
-        f"000007-{name}-x.png.png" for name in sorted(FINDINGS)
+        f"000007-{name}-x.png.jpg" for name in sorted(FINDINGS)
     ]
     renamed = [
         dataclasses.replace(finding, name=name)
         for finding, name in zip(prediction.findings, ("a/b", "A b", "胸" * 99), strict=True)
     ]
-    folder.write(8, "x" * 250, pixels, dataclasses.replace(prediction, findings=tuple(renamed)))
+    folder.write(8, "x" * 250, data, dataclasses.replace(prediction, findings=tuple(renamed)))
     names = [path.name for path in (tmp_path / "maps").iterdir() if path.name.startswith("000008")]
     assert sorted(name[:10] for name in names) == ["000008-1-a", "000008-2-A", "000008-3-胸"]
     assert max(len(name.encode()) for name in names) < 255
@@ -271,5 +273,5 @@ def test_predict_writes_the_heatmaps(
     model.write_bytes(append_model_info(flatbuffers["three"], with_map))
     done = infer("predict", "--model", model, "--heatmap-dir", tmp_path / "maps", draw("x.png", 9))
     assert done.exit_code == 0, done.output
-    with Image.open(tmp_path / "maps" / "000001-Always-x.png.png") as image:
-        assert (image.mode, image.size) == ("RGB", (32, 32))
+    with Image.open(tmp_path / "maps" / "000001-Always-x.png.jpg") as image:
+        assert image.mode == "RGB"

@@ -1,55 +1,20 @@
-"""Heatmaps in `Prediction` and as PNG files of `cxr-infer predict --heatmap-dir`."""
+"""Heatmaps in `Prediction` and as pictures of `cxr-infer predict --heatmap-dir`."""
 
-import dataclasses
 import json
-import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.export.edge import runtime
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.model_file import append_model_info
-from cxr_tfds.export.edge.predict import HeatmapFolder
+from cxr_tfds.export.edge.heatmap_picture import draw_heatmap
+from cxr_tfds.export.edge.heatmaps import HeatmapFolder
+from cxr_tfds.export.edge.prediction import Statement
 
 pytestmark = pytest.mark.slow
-
-# The logit is (mean grey - 100) / 10, and so is each place of the map, less the bias of -10.
-_CONVERT = """
-import sys
-from pathlib import Path
-import keras, numpy as np
-from cxr_tfds.export.convert import to_tflite
-from cxr_tfds.export.variants import with_heatmap
-pixels = keras.Input((32, 32, 1))
-maps = keras.layers.Conv2D(2, 4, strides=4, activation="relu")(pixels)
-model = keras.Model(pixels, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(maps)))
-kernel, head = np.full((4, 4, 1, 2), 1 / 16), np.full((2, 1), 0.05)
-model.set_weights([kernel, np.zeros(2), head, np.full(1, -10.0)])
-images = [np.full((32, 32, 1), grey, np.uint8) for grey in range(0, 256, 5)]
-for name in ("float32", "int8"):
-    (Path(sys.argv[1]) / name).write_bytes(to_tflite(with_heatmap(model), name, images))
-"""
-
-
-@pytest.fixture(scope="module")
-def heated(tmp_path_factory, info):
-    """Path by name of a model with a second output."""
-    folder = tmp_path_factory.mktemp("heated")
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", _CONVERT, str(folder)]
-    done = subprocess.run(
-        command, env=os.environ | quiet, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    for path in folder.iterdir():
-        with_map = dataclasses.replace(info, quantization=path.name, heatmap=True, grid=(8, 8))
-        path.write_bytes(append_model_info(path.read_bytes(), with_map))
-    return {path.name: path for path in folder.iterdir()}
 
 
 @pytest.fixture
@@ -97,16 +62,78 @@ def test_writes_heatmaps_of_a_folder(heated, spot, tmp_path, infer):
     assert done.exit_code == 1  # one file is empty
     assert len(json.loads(done.stdout)) == 3
     assert sorted(path.name for path in out.iterdir()) == [
-        "000002-spot.png.png",
-        "000003-spot.png.png",
+        "000002-spot.png.jpg",
+        "000003-spot.png.jpg",
     ]
-    image = Image.open(out / "000002-spot.png.png")
-    assert (image.mode, image.size) == ("RGB", (32, 32))
-    drawn = np.asarray(image).astype(int)
-    assert drawn[28, 4].sum() > 600
-    assert (
-        drawn[4, 28, 0] - drawn[4, 28, 2] > 10
-    )  # the rest of the map is 1/6 as large: a touch of red
+    drawn = np.asarray(Image.open(out / "000002-spot.png.jpg")).astype(int)
+    assert drawn.shape[1:] == (512, 3)  # a small image is enlarged
+    assert drawn[28 * 16, 4 * 16].sum() > 600
+    # The rest of the map is 1/6 as large: a touch of red.
+    assert drawn[4 * 16, 28 * 16, 0] - drawn[4 * 16, 28 * 16, 2] > 10
+
+
+def test_pictures_have_the_size_of_the_original_up_to_a_limit(heated, tmp_path, infer):
+    for name, size in {"a.png": (700, 600), "b.jpeg": (600, 700), "c.png": (3000, 1500)}.items():
+        exif = Image.Exif()
+        exif[0x0112] = 6 if name == "b.jpeg" else 1  # stored on its side
+        Image.new("L", size, 140).save(tmp_path / name, exif=exif)
+    maps = tmp_path / "maps"
+    done = infer("predict", "--model", heated["int8"], "--heatmap-dir", maps, tmp_path)
+    assert done.exit_code == 0, done.output
+    sizes = [np.asarray(Image.open(path)).shape[1::-1] for path in sorted(maps.iterdir())]
+    assert [width for width, _ in sizes] == [700, 700, 2048]
+    # The caption is below the radiograph.
+    assert [height > least for (_, height), least in zip(sizes, (600, 600, 1024), strict=True)]
+    assert all(height < 1.5 * width for width, height in sizes)
+
+
+def test_pictures_of_an_earlier_image_are_not_predicted(heated, tmp_path, infer):
+    """The folder of the pictures may be inside the folder of the images."""
+    for number in range(40):  # more than are listed ahead
+        Image.new("L", (32, 32), 5 * number).save(tmp_path / f"{number:02}.png")
+    maps = tmp_path / "maps"
+    done = infer("predict", "--model", heated["int8"], "--csv", "--heatmap-dir", maps, tmp_path)
+    assert done.exit_code == 0, done.output
+    assert len(done.stdout.splitlines()) == 41
+    assert len(list(maps.iterdir())) == 40
+
+
+@pytest.mark.parametrize("name", ["肺炎", "\udcff", "Ödem", "x" * 300])
+@pytest.mark.parametrize("size", [(28, 28), (5, 900), (2048, 100)])
+def test_caption_takes_any_name_and_size(name, size):
+    statement = Statement(name, "16 %", "predicted from 47 %", name)
+    picture = draw_heatmap(Image.new("L", size), np.ones((2, 2), np.float32), statement, "pad")
+    caption = np.asarray(picture)[-60:]
+    assert picture.width >= 360
+    assert len(np.unique(caption)) > 10  # letters
+    edge = caption[:, -3:].reshape(-1, 3)
+    assert (edge == edge[0]).all()  # no text reaches the edge
+
+
+def test_caption_says_what_the_colours_mean(monkeypatch):
+    texts = []
+    draw = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda self, *a, **k: texts.append(a[1]) or draw(self, *a, **k)
+    )
+    statement = Statement("Effusion", "81 %", "predicted from 37 %", "present")
+    grey = Image.new("L", (600, 500))
+    draw_heatmap(grey, np.ones((2, 2), np.float32), statement, "stretch")
+    assert texts == [
+        "Effusion present",
+        "Effusion 81 % (predicted from 37 %)",
+        "What speaks for Effusion:",
+        "nothing",
+        "most in this image",
+        "Not a medical device.",
+    ]
+    texts.clear()
+    draw_heatmap(grey, -np.ones((2, 2), np.float32), statement, "crop")
+    assert texts[2:] == [
+        "No region speaks for Effusion.",
+        "The network does not see what is dark.",
+        "Not a medical device.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +162,7 @@ def test_shortens_the_longest_names(heated, spot, tmp_path, infer, kept):
         "predict", "--model", heated["int8"], "--csv", "--heatmap-dir", tmp_path / "maps", tmp_path
     )
     assert done.exit_code == 0, done.output
-    assert [path.name for path in (tmp_path / "maps").iterdir()] == [f"000001-{kept}.png"]
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == [f"000001-{kept}.jpg"]
 
 
 def test_file_names_are_not_kept_in_memory(heated, spot, tmp_path, infer, monkeypatch):
@@ -153,12 +180,12 @@ def test_file_names_are_not_kept_in_memory(heated, spot, tmp_path, infer, monkey
 
 def test_reports_a_heatmap_that_cannot_be_written(heated, spot, tmp_path):
     model = Classifier(heated["int8"])
-    pixels = model.read(spot).pixels
-    heatmaps = HeatmapFolder(tmp_path / "maps", model)
+    data = spot.read_bytes()
+    heatmaps = HeatmapFolder(tmp_path / "maps", model.info)
     (tmp_path / "maps").rmdir()
     (tmp_path / "maps").touch()  # nothing to remove either
-    with pytest.raises(InputError, match=r"000001-x\.png cannot be written: Not a directory\.$"):
-        heatmaps.write(1, "x", pixels, model.predict(pixels))
+    with pytest.raises(InputError, match=r"000001-x\.jpg cannot be written: Not a directory\.$"):
+        heatmaps.write(1, "x", data, model(data))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits here")
@@ -175,5 +202,5 @@ def test_leaves_no_partial_heatmap(heated, spot, tmp_path, infer_apart):
         before=limit,
     )
     assert (done.returncode, json.loads(done.stdout)) == (1, [])
-    assert done.stderr.endswith("000001-spot.png.png cannot be written: File too large.\n")
+    assert done.stderr.endswith("000001-spot.png.jpg cannot be written: File too large.\n")
     assert not list((tmp_path / "maps").iterdir())

@@ -1,0 +1,127 @@
+"""Writes a page of predictions: one HTML file that needs no script, network or other file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from html import escape
+from pathlib import Path
+from types import TracebackType
+
+from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.files import complete_file
+from cxr_tfds.imaging.grey_levels import GreyLevels
+from cxr_tfds.text import DISCLAIMER
+
+from .html_card import NO_FINDING, UNREADABLE, Card, make_card, scale_url
+from .html_style import STYLE
+from .model_file import ModelInfo
+from .prediction import Prediction
+
+# No request leaves the page, whatever a file name contains.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+class PredictionPage:
+    """A new page, written when its `with` block ends; if that fails, there is no file.
+
+    Memory does not grow with the number of images. Each takes about 13 KB of the page.
+    """
+
+    def __init__(self, path: Path, info: ModelInfo, model: str) -> None:
+        """Raises InputError if the file exists. `model` is the name of the model file."""
+        if path.exists():
+            raise InputError(f"{path} exists. Choose another name for the page.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._info, self._model = path, info, model
+        self._levels = GreyLevels.from_metadata(info.grey_levels)
+        self._counts: Counter[str] = Counter()  # of cards, by group
+        self._images = 0
+
+    def __enter__(self) -> PredictionPage:
+        """Opens a temporary file for the cards, because the counts above them come last."""
+        folder = self._path.parent
+        self._cards = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", dir=folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        """Writes the page if the block succeeded."""
+        with self._cards as cards:
+            if kind is not None:
+                return
+            cards.seek(0)
+            with (
+                complete_file(self._path) as temporary,
+                temporary.open("w", encoding="utf-8", errors="replace") as page,
+            ):
+                page.write(self._head())
+                shutil.copyfileobj(cards, page)
+                page.write("</main></body></html>\n")
+
+    def make_card(self, name: str, data: bytes, result: Prediction | BadImage) -> Card:
+        """Returns the card of an image file, given its contents. Threads may share a page."""
+        return make_card(self._info, self._levels, name, data, result)
+
+    def add(self, card: Card) -> None:
+        """Writes a card."""
+        self._images += 1
+        self._counts.update(card.groups)
+        self._cards.write(card.html)
+
+    def _head(self) -> str:
+        info, style = self._info, STYLE
+        groups = [(str(number), name) for number, name in enumerate(info.labels)]
+        groups += [(NO_FINDING, "No finding"), (UNREADABLE, "Not readable")]
+        groups = [(group, name) for group, name in groups if self._counts[group]]
+        filters = _radio("show", "all", f"All {self._images:,}", is_checked=True)
+        for group, name in groups:
+            filters += _radio("show", group, f"{name} {self._counts[group]:,}")
+            style += f"body:has(#show-{group}:checked) .card:not(.g-{group}){{display:none}}\n"
+        maps = ""
+        if info.heatmap:
+            for number, name in enumerate(_list_maps(info)):
+                maps += _radio("map", str(number), name, is_checked=number == 0)
+                style += f"body:has(#map-{number}:checked) .m-{number}{{opacity:1}}\n"
+            maps += _radio("map", "off", "off")
+            maps = (
+                f'<fieldset><legend>Colours: what speaks for</legend>{maps}<span class="scale">'
+                f'nothing <img src="{scale_url()}" alt="grey, red, yellow, white"> most in this '
+                "image</span></fieldset>"
+            )
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta name="color-scheme" content="light dark">'
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+            f"<title>Predictions of {escape(self._model)}</title><style>{style}</style></head>\n"
+            f"<body><header><h1>Predictions of {escape(self._model)}</h1>"
+            f"<p>{escape(_explain_rule(info))}</p><p><strong>{DISCLAIMER}</strong></p></header>\n"
+            f'<form class="bar"><fieldset><legend>Show</legend>{filters}</fieldset>{maps}</form>\n'
+            "<main>\n"
+        )
+
+
+def _list_maps(info: ModelInfo) -> tuple[str, ...]:
+    """Returns what the heat maps of an image are about."""
+    if info.several_findings:
+        return info.labels
+    return (info.labels[1] if len(info.labels) == 2 else "the predicted class",)
+
+
+def _explain_rule(info: ModelInfo) -> str:
+    if info.several_findings:
+        return "Each finding is predicted from a probability of its own, the mark on its bar."
+    if len(info.labels) > 2:
+        return "The most probable class is predicted."
+    return f"{info.labels[1]} is predicted from the mark on its bar, {info.labels[0]} below it."
+
+
+def _radio(group: str, value: str, label: str, *, is_checked: bool = False) -> str:
+    checked = " checked" if is_checked else ""
+    return (
+        f'<label><input type="radio" name="{group}" id="{group}-{value}"{checked}>'
+        f"<span>{escape(label)}</span></label>"
+    )
