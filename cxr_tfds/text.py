@@ -105,7 +105,7 @@ def text_table(
       align: One letter a column: "<" left (the default for columns not named) or ">" right.
       keys: Number of columns at the start that name a row. Each table has them.
       indent: Spaces before each line.
-      width: Columns of the screen; by default those of the terminal, or no limit without one.
+      width: Columns of the screen; by default the columns of the terminal, or no limit without one.
     """
     width = width or screen_width()
     room = None if width is None else width - len(indent)
@@ -169,7 +169,7 @@ def _split_columns(
 
 
 def _wrap_last_column(table: list[list[str]], room: int) -> Iterator[list[str]]:
-    """Yields the rows, with further rows where the last cell does not fit beside the others."""
+    """Yields the rows, with further rows where the last cell does not fit next to the others."""
     for *others, last in table:
         left = room - sum(len(cell) + 2 for cell in others)
         if len(last.rstrip()) <= left:

@@ -258,7 +258,7 @@ def plot_training(history: History) -> list[Picture]:
     best = best_epoch(history) if has_best else None
     marks = " The dotted line marks the best epoch. Its weights are kept." if has_best else ""
     pictures = []
-    for name, note in (("loss", ""), ("accuracy", " At a probability of 0.5.")):
+    for name, note in (("loss", ""), ("accuracy", " Two classes are decided at a probability of 0.5.")):
         if not {name, f"val_{name}"} <= names:
             continue
         series = {"training": columns[name], "validation": columns.pop(f"val_{name}")}
