@@ -257,8 +257,9 @@ def plot_training(history: History) -> list[Picture]:
     has_best = bool(names & {"val_auc", "val_accuracy"})
     best = best_epoch(history) if has_best else None
     marks = " The dotted line marks the best epoch. Its weights are kept." if has_best else ""
+    at_half = " Two classes are decided at a probability of 0.5."
     pictures = []
-    for name, note in (("loss", ""), ("accuracy", " Two classes are decided at a probability of 0.5.")):
+    for name, note in (("loss", ""), ("accuracy", at_half)):
         if not {name, f"val_{name}"} <= names:
             continue
         series = {"training": columns[name], "validation": columns.pop(f"val_{name}")}
