@@ -11,8 +11,9 @@ from pathlib import Path
 import streamlit as st
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.export.edge.app import markup, uploads, wording
+from cxr_tfds.export.edge.app import choices, markup, uploads, wording
 from cxr_tfds.export.edge.classifier import Classifier
+from cxr_tfds.export.edge.model_file import ModelInfo
 
 _SIDE_BY_SIDE, _BLENDED = "Side by side", "Blended"
 _BAR_FROM = 9  # images
@@ -27,7 +28,8 @@ def main() -> None:
     st.html(markup.header(info))
     results = choose_images(classifier)
     if results:
-        show_results(classifier, results)
+        thresholds = choose_thresholds(info)
+        show_results(classifier, [uploads.with_thresholds(x, thresholds) for x in results])
     else:
         st.html(markup.introduction(info, uploads.example_thumbnails()))
     with st.expander("About the model"):
@@ -59,6 +61,17 @@ def choose_images(classifier: Classifier) -> list[uploads.Result]:
         if shows_examples:
             contents = {name: (name, data) for name, data in uploads.draw_examples().items()}
     return predict_new(classifier, contents)
+
+
+def choose_thresholds(info: ModelInfo) -> dict[str, float]:
+    """Returns the thresholds of the operating point that the visitor chooses."""
+    options = choices.list_choices(info)
+    if len(options) < 2:
+        return {}
+    chosen = st.selectbox("Operating point", options, format_func=lambda choice: choice.text)
+    for note in chosen.notes:
+        st.caption(note)
+    return chosen.thresholds
 
 
 def predict_new(

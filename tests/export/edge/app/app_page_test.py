@@ -1,5 +1,6 @@
 """The logic of the page, run by Streamlit without a browser."""
 
+import dataclasses
 import re
 import sys
 
@@ -105,6 +106,18 @@ def test_several_findings(open_page, findings, png):
     assert "What speaks for Bright" in text
     page.selectbox[0].set_value("Dark").run()
     assert "What speaks for Dark" in html(page)
+
+
+def test_another_operating_point_changes_every_decision(open_page, two, png):
+    rates = {"sensitivity": 0.9, "specificity": 0.8, "positives": 10, "negatives": 5}
+    points = {"PNEUMONIA": [{"rule": "youden", "threshold": 0.95, **rates}]}
+    changed = dataclasses.replace(two.info, operating_points=points)
+    page = open_page(type(two)(changed))
+    drop(page, {"a.png": png(120), "b.png": png(60)})
+    assert "2 images: 1 NORMAL, 1 PNEUMONIA" in html(page)
+    page.selectbox[0].select_index(1).run()
+    assert "2 images: 2 NORMAL" in html(page)
+    assert "sensitivity 90.0 % and specificity 80.0 % on validation" in page.caption[0].value
 
 
 def test_many_images_have_a_table_and_a_csv(open_page, two, png):
