@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import io
 import shlex
@@ -16,13 +17,18 @@ from click.testing import CliRunner
 from cxr_tfds.commands.base import Command, NearestChoice, paint
 from cxr_tfds.errors import InputError
 
-PROGRAMS = {
-    "cxr-data": "cxr_tfds.commands.data:cli",
-    "cxr-train": "cxr_tfds.commands.train:train",
-    "cxr-evaluate": "cxr_tfds.commands.evaluate:evaluate",
-    "cxr-export": "cxr_tfds.export.command:export",
-    "cxr-infer": "cxr_tfds.export.edge.command:cli",
-}
+ROOT = Path(__file__).parents[2]
+
+
+def read_programs() -> dict[str, str]:
+    """Returns the commands that an installation has, each with its module and function."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = setup["options.entry_points"]["console_scripts"].split("\n")
+    return dict(line.split(" = ") for line in lines if line)
+
+
+PROGRAMS = read_programs()
 
 
 def load(program: str) -> click.Command:
