@@ -17,7 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.errors import BadImage, InputError, MissingData
-from cxr_tfds.keras_hook import register_with_keras
+from cxr_tfds.import_hook import register_on_import
 
 if TYPE_CHECKING:
     from cxr_tfds.augmentation.augment import Augment
@@ -80,4 +80,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-register_with_keras()
+register_on_import()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+from keras import ops
 
+
+@keras.saving.register_keras_serializable(package="cxr_tfds")
 def findings_loss(targets: Any, logits: Any) -> Any:
     """Returns the binary cross entropy of each image, averaged over the findings that count.
 
@@ -17,8 +21,6 @@ def findings_loss(targets: Any, logits: Any) -> Any:
     Returns:
       float (N,); 0 for an image in which no finding counts.
     """
-    from keras import ops
-
     counted = ops.logical_not(ops.isnan(targets))
     # Replaced before the loss, because the gradient of NaN times 0 is NaN.
     known = ops.where(counted, targets, ops.zeros_like(targets))
