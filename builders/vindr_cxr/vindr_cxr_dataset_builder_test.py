@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from helpers.sources import DrawnSource, build, dicom_file, published, read
+from helpers.sources import DrawnSource, build, dicom_file, draw_image, published, read
 
 from cxr_tfds.builders.vindr_cxr.vindr_cxr_dataset_builder import COLUMNS, Builder, _vote
 from cxr_tfds.errors import InputError, MissingData
@@ -139,6 +139,51 @@ def test_messages_name_the_published_table_and_line(tmp_path: Path) -> None:
         build(Builder, source, tmp_path / "data")
     assert str(e.value).endswith("""'{"name": "32", "size": 32, "on_missing": "leave_out"}'""")
     assert not published(tmp_path / "data")
+
+
+def draw_kaggle(folder: Path, suffix: str = ".png") -> Path:
+    """Draws the Kaggle layout: 12 images, each read by three radiologists, and unlabelled ones."""
+    lines = ["image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"]
+    for i in range(14):
+        name = f"{i:032x}"
+        draw_image(folder / ("train" if i < 12 else "test") / f"{name}{suffix}")
+        readers = [["No finding"]] * 3
+        if i % 2:
+            readers = [["Cardiomegaly", "Cardiomegaly", "ILD"], ["Cardiomegaly"], ["No finding"]]
+        for k, found in enumerate(readers if i < 12 else []):
+            lines += [f"{name},{label},0,R{k},1,2,3,4" for label in found]
+    (folder / "train.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def test_reads_the_kaggle_layout(tmp_path: Path) -> None:
+    source = draw_kaggle(tmp_path / "source" / "vinbigdata")
+    builder = build(Builder, source.parent, tmp_path / "data")
+    assert builder.info.features["label"].names == ["Cardiomegaly", "ILD"]
+    records = read(builder.data_path)
+    assert {split: len(examples) > 0 for split, examples in records.items()} == {
+        "train": True,
+        "validation": True,
+        "test": True,
+    }
+    states = {
+        name: tuple(example["states"]) for own in records.values() for name, example in own.items()
+    }
+    assert len(states) == 12  # the test images have no labels
+    odd = f"vinbigdata/train/{1:032x}.png"
+    assert states[odd] == (1, 0)  # two of three readers, one of three
+    assert states[odd.replace("1.png", "2.png")] == (0, 0)
+    everyone = build(Builder, source, tmp_path / "any", repeated_rows="any")
+    examples = [x for own in read(everyone.data_path).values() for x in own.values()]
+    assert sum(tuple(example["states"]) == (1, 1) for example in examples) == 6
+
+
+def test_refuses_an_unknown_class(tmp_path: Path) -> None:
+    source = draw_kaggle(tmp_path / "source")
+    table = source / "train.csv"
+    table.write_text(table.read_text().replace("Cardiomegaly", "Cardiomegali", 1))
+    with pytest.raises(InputError, match=r"train.csv, line 5: .*Did you mean 'Cardiomegaly'\?"):
+        build(Builder, source, tmp_path / "data")
 
 
 def test_reports_missing_data(source: Path, tmp_path: Path) -> None:
