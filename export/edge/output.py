@@ -15,6 +15,7 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cxr_tfds.commands.base import paint
 from cxr_tfds.errors import BadImage, InputError
 
 if TYPE_CHECKING:
@@ -111,11 +112,16 @@ def format_text(name: str, result: Prediction | BadImage, labels: tuple[str, ...
     outcome_width = len("present") if result.findings else width
     # Of two classes, every row begins with the same one.
     name_width = width if result.positive is None else len(result.positive)
-    return "".join(
-        f"{x.name:<{name_width}} {x.probability:>5} {rule:<{rule_width}} {_arrow()} "
-        f"{x.outcome:<{outcome_width}}  {name}\n"
-        for x, rule in zip(statements, rules, strict=True)
-    )
+    lines = []
+    for x, rule in zip(statements, rules, strict=True):
+        outcome = f"{x.outcome:<{outcome_width}}"
+        if x.outcome == ("present" if result.findings else result.positive):
+            outcome = paint(outcome, "yellow")
+        lines.append(
+            f"{x.name:<{name_width}} {x.probability:>5} {rule:<{rule_width}} {_arrow()} "
+            f"{outcome}  {name}\n"
+        )
+    return "".join(lines)
 
 
 def _arrow() -> str:
