@@ -25,11 +25,15 @@ def say(line: str) -> None:
 
 def did_you_mean(value: str, allowed: Sequence[str]) -> str:
     """Returns a sentence that rejects `value`, lists the allowed values and suggests one."""
+    return f"{value!r} is not one of {', '.join(map(repr, allowed))}.{suggest(value, allowed)}"
+
+
+def suggest(value: str, allowed: Sequence[str]) -> str:
+    """Returns " Did you mean …?" with the allowed value that resembles `value` most, or ""."""
     spelling = {name.casefold(): name for name in allowed}
     containing = [name for name in spelling if value and value.casefold() in name]
     near = containing or difflib.get_close_matches(value.casefold(), spelling, n=1, cutoff=0.45)
-    hint = f" Did you mean {spelling[near[0]]!r}?" if near else ""
-    return f"{value!r} is not one of {', '.join(map(repr, allowed))}.{hint}"
+    return f" Did you mean {spelling[near[0]]!r}?" if near else ""
 
 
 def percent(value: float, digits: int = 0) -> str:

@@ -30,8 +30,9 @@ from cxr_tfds.building.fitting import FitSettings
 from cxr_tfds.building.grey_range import check_grey_levels, resolve_levels
 from cxr_tfds.building.identical import find_identical_files, find_identical_pixels
 from cxr_tfds.building.plan import find_contradiction, plan_splits
+from cxr_tfds.building.source_record import describe_source, explain_other_source
 from cxr_tfds.building.tfds_command import install_error_handler
-from cxr_tfds.errors import InputError
+from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading.names import config_option
 from cxr_tfds.reading.records import read_back
 from cxr_tfds.sources import (
@@ -45,6 +46,7 @@ from cxr_tfds.sources import (
 from cxr_tfds.sources.config_json import propose_config, repeat_settings
 from cxr_tfds.sources.origin import ORIGIN_TEXTS, describe_origin, parse_readme, read_origin
 from cxr_tfds.sources.patients import EXAMPLES
+from cxr_tfds.sources.recognition import propose_builder
 from cxr_tfds.text import screen_width
 
 _PROJECT_PAGE = "https://github.com/cxr-tfds/cxr-tfds"
@@ -135,7 +137,33 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
     def check_stored(self, max_examples: int | None) -> None:
         """Compares the metadata of the dataset on disk with the config."""
         stored = dict(self.info.metadata.items())  # `get` would not read the file
+        for name, value in self._list_origin_settings().items():
+            if (known := stored.get("origin", {}).get(name)) != value:
+                raise InputError(
+                    f"{self.data_path} was built with {name}={known!r}, but this config has "
+                    f"{value!r}. Give the config another name, or build again with --overwrite."
+                )
         self.builder_config.check_metadata(stored, self.data_path, max_examples)
+
+    def check_source(self, source: Path) -> None:
+        """Compares a source with the one from which the dataset on disk was built."""
+        stored = dict(self.info.metadata.items()).get("source")
+        if stored is None:  # built by an earlier version
+            return
+        try:
+            with repeat_settings(self.builder_config.list_given()):
+                listing = self.scan(source)
+        except MissingData:  # the images were moved, or came from Kaggle
+            return
+        if describe_source(listing)["digest"] != stored["digest"]:
+            shards = [str(path) for split in self.info.splits.values() for path in split.filepaths]
+            raise explain_other_source(Path(self.data_path), stored, shards, source, listing)
+
+    def _list_origin_settings(self) -> dict[str, str]:
+        config = self.builder_config
+        # The description of a listed config is about the config.
+        names = ORIGIN_TEXTS if config.name not in self.builder_configs else ORIGIN_TEXTS[1:]
+        return {name: value for name in names if (value := getattr(config, name))}
 
     def _info(self) -> tfds.core.DatasetInfo:
         info = self.dataset_info_from_configs(
@@ -258,23 +286,19 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
             NotADirectoryError,
         ):  # missing or a file: `scan` has better messages
             source = Path(self._manual_dir)
-        source, listing = kaggle.scan_or_download(
-            self.scan, source, dl_manager, self.KAGGLE, self.MANUAL_DOWNLOAD_INSTRUCTIONS
-        )
+        try:
+            source, listing = kaggle.scan_or_download(
+                self.scan, source, dl_manager, self.KAGGLE, self.MANUAL_DOWNLOAD_INSTRUCTIONS
+            )
+        except MissingData as err:
+            raise propose_builder(err, source, self.name) from None
         self.check_links(source, listing.images)
-        self.info.metadata["origin"] = self._find_origin(source, listing.images)
-        return listing
-
-    def _find_origin(self, source: Path, images: Sequence[SourceImage]) -> dict[str, Any]:
-        """Returns where the images come from, see `cxr_tfds.sources.origin.describe_origin`."""
-        origin = read_origin(source, images)
+        self.info.metadata["source"] = describe_source(listing)
+        origin = read_origin(source, listing.images)
         if self.HOMEPAGE and not origin.get("drawn"):  # a published dataset
             origin = parse_readme((self.pkg_dir_path / "README.md").read_text(encoding="utf-8"))
-        config = self.builder_config
-        # The description of a listed config is about the config.
-        names = ORIGIN_TEXTS if config.name not in self.builder_configs else ORIGIN_TEXTS[1:]
-        given = {name: value for name in names if (value := getattr(config, name))}
-        return describe_origin(origin | given)
+        self.info.metadata["origin"] = describe_origin(origin | self._list_origin_settings())
+        return listing
 
     def _generate_examples(self, images: Sequence[SourceImage]) -> Any:
         """Returns the `(image_id, example)` pairs of a split: an iterator or a Beam transform."""

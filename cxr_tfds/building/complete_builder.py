@@ -27,6 +27,9 @@ class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
     def check_stored(self, max_examples: int | None) -> None:
         """Checks that the dataset on disk is what was asked for; subclasses override it."""
 
+    def check_source(self, source: Path) -> None:
+        """Checks that the dataset on disk was built from this source; subclasses override it."""
+
     def is_prepared(self) -> bool:
         """Returns whether the dataset is built, but False under `tfds build --overwrite`.
 
@@ -43,10 +46,11 @@ class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
 
         Raises:
           InputError: The source or a setting cannot be used, the disk is full, another process
-            builds the dataset, or the existing dataset has other settings.
+            builds the dataset, or the existing dataset has other settings or another source.
         """
         config = kwargs.get("download_config") or tfds.download.DownloadConfig()
-        if self.data_path.exists() and not config.download_mode.overwrite_dataset:
+        is_reused = self.data_path.exists() and not config.download_mode.overwrite_dataset
+        if is_reused:
             logging.warning(
                 "%s exists in %s and is reused. Add --overwrite to build it again from the source.",
                 self.info.full_name,
@@ -57,6 +61,8 @@ class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
             with self._explain_failure():
                 self._build(super().download_and_prepare, kwargs)
         self.check_stored(config.max_examples_per_split)
+        if is_reused and config.manual_dir:
+            self.check_source(Path(config.manual_dir))
 
     def _build(self, prepare: Callable[..., None], kwargs: dict[str, Any]) -> None:
         if "://" in self.data_dir:  # not a local file system

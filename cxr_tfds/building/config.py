@@ -19,6 +19,7 @@ from cxr_tfds.sources import ReaderSettings
 from cxr_tfds.sources.config_json import repeat_settings
 from cxr_tfds.sources.origin import ORIGIN_TEXTS
 from cxr_tfds.sources.settings import list_changed
+from cxr_tfds.text import suggest
 
 SPLIT_POLICIES = ("patient", "source")
 FOLD = re.compile(r"fold:(\d+)/(\d+)")  # the split policy "fold:0/5"
@@ -76,6 +77,7 @@ class RadiographConfig(tfds.core.BuilderConfig):
         if unknown := ", ".join(sorted(settings.keys() - set(known))):
             raise InputError(
                 f"Unknown config setting {unknown}; expected any of {', '.join(ours)}."
+                + suggest(unknown, ours)
             )
         if settings and not args and "name" not in settings:
             example = json.dumps({"name": "mine"} | settings, default=str)

@@ -55,6 +55,7 @@ _config = click.option(
 @_source
 @_dataset
 @_config
+@options.sets
 @options.as_json
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to write a plot to."
@@ -64,6 +65,7 @@ def summary(
     source: Path,
     dataset: str | None,
     config: str,
+    sets: dict[str, Any],
     as_json: bool,
     plot: Path | None,
     overwrite: bool,
@@ -93,7 +95,7 @@ def summary(
         text = format_report(report, width=screen_width())
         click.echo(json.dumps(report, indent=2) if as_json else text)
         return
-    scanned = _scan(source, dataset, config)
+    scanned = _scan(source, dataset, config, sets)
     images = len(scanned.listing.images)
     with click.progressbar(length=images, label="Reading", file=sys.stderr) as bar:
         survey = survey_source(scanned, bar.update)
@@ -108,7 +110,7 @@ def summary(
 @cli.command(
     example="cxr-data preview images/chest_xray -o preview.html",
     groups={
-        "Source": ("dataset", "config"),
+        "Source": ("dataset", "config", "sets"),
         "Images": ("each", "size", "fit", "augmented", "seed"),
         "Output": ("out", "overwrite"),
     },
@@ -123,6 +125,7 @@ def summary(
 )
 @_dataset
 @_config
+@options.sets
 @click.option(
     "--each",
     type=click.IntRange(1, 100),
@@ -162,6 +165,7 @@ def preview(
     out: Path,
     dataset: str | None,
     config: str,
+    sets: dict[str, Any],
     each: int,
     size: int,
     fit: str,
@@ -175,7 +179,7 @@ def preview(
 
     _check_new_file(out, FORMATS, overwrite=overwrite)
     augment = _load_augmentation(augmented, seed) if augmented else None
-    scanned = _scan(source, dataset, config)
+    scanned = _scan(source, dataset, config, sets)
     rows = sample_rows(
         scanned.listing.images,
         scanned.listing.classes,
@@ -192,11 +196,11 @@ def preview(
     click.echo(out)
 
 
-def _scan(source: Path, dataset: str | None, config: str) -> ScannedSource:
+def _scan(source: Path, dataset: str | None, config: str, sets: dict[str, Any]) -> ScannedSource:
     from cxr_tfds.looking.survey import scan_source
     from cxr_tfds.sources.config_json import parse_config
 
-    settings = parse_config(config)
+    settings = parse_config(config) | sets
     if dataset is not None:
         load_tensorflow()  # the builder needs it
     return scan_source(source, dataset, settings)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from cxr_tfds import __version__
 from cxr_tfds.commands.base import NearestChoice
+from cxr_tfds.commands.settings import sets
 from cxr_tfds.reading.datasets import SPLITS
 from cxr_tfds.reading.names import buildable_datasets, built_configs, default_data_dir
 from cxr_tfds.text import did_you_mean
+
+__all__ = ["sets"]
 
 
 def complete_dataset(
@@ -31,21 +32,6 @@ def check_dataset(ctx: click.Context, param: click.Parameter, value: str | None)
     return value
 
 
-def parse_sets(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings of `--set NAME=VALUE`; a value that is not JSON is text."""
-    settings = {}
-    for text in values:
-        name, separator, value = text.partition("=")
-        if not (name and separator):
-            message = f"{text!r}; expected NAME=VALUE, such as negative=Clear."
-            raise click.BadParameter(message, ctx, param)
-        try:
-            settings[name.strip()] = json.loads(value)
-        except ValueError:
-            settings[name.strip()] = value
-    return settings
-
-
 def complete_built(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
@@ -59,15 +45,6 @@ data_dir = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     show_default="the folder used for training",
     help="Folder that contains the built dataset (the --data_dir of `tfds build`).",
-)
-sets = click.option(
-    "--set",
-    "sets",
-    metavar="NAME=VALUE",
-    multiple=True,
-    callback=parse_sets,
-    help="One setting of --config without JSON, such as --set size=320 --set negative=Clear. "
-    "Lists and mappings are JSON. May be repeated.",
 )
 run = click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.kermany import parse_name
 from cxr_tfds.sources.opening import open_source
@@ -123,6 +123,21 @@ def recognize_source(source: Path, settings: Mapping[str, Any]) -> Recognition:
         return Recognition(err.proposal.dataset, err.proposal.settings, err.proposal.reason)
     kind = "file names with classes" if given.get("class_pattern") else "class folders"
     return Recognition("xray_folder", {}, f"{kind}: {join_names(listing.classes)}")
+
+
+def propose_builder(error: MissingData, source: Path, dataset: str) -> MissingData:
+    """Returns the error of a builder with the command that reads the source, if there is one."""
+    try:
+        recognized = recognize_source(source, {})
+    except InputError:
+        return error
+    if recognized.dataset == dataset:
+        return error
+    reason = recognized.reason.rstrip(".")
+    return MissingData(
+        f"{error}\n\n{source} is not {dataset}, but {recognized.dataset} reads it ({reason}):\n"
+        f"  cxr-data build {shlex.quote(str(source))}"
+    )
 
 
 def _find_published(source: Path, *, with_kermany: bool) -> dict[str, str]:
