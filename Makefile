@@ -95,7 +95,7 @@ docs: .venv/.done
 	$(make_layout)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 
-# The report page needs chromium (Debian: apt-get install -y chromium); without it that picture stays.
+# Pages need chromium (Debian: apt-get install -y chromium); without it their pictures stay.
 pictures: .venv/.done
 	$(BIN)/python tools/pictures.py --out docs/pictures
 

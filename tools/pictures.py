@@ -1,7 +1,7 @@
 """Draws the pictures of the documentation from the run of `make demo`.
 
 Run: python tools/pictures.py --out docs/pictures (`make pictures`; two minutes after `make demo`).
-The report page needs chromium (Debian: apt-get install -y chromium). Without it, report.png stays.
+Pages need chromium (Debian: apt-get install -y chromium). Without it, report.png and page.png stay.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 from PIL import Image, ImageDraw, ImageFont
 
-from cxr_tfds.imaging.overlay import overlay
 from cxr_tfds.imaging.pixels import radiograph
 from cxr_tfds.plotting import INK, PAPER
 
@@ -32,7 +31,6 @@ BIN = Path(sys.executable).parent
 SIZE = 224
 COLORS, WIDTH = 256, 1100
 CLASSES = ("NORMAL", "PNEUMONIA")
-Case = tuple[Path, str, Any]  # a test image, its label, its prediction
 EXPORTED = "export.txt"  # what cxr-export printed
 COMMANDS = ("tfds build", "cxr-train", "cxr-export", "cxr-infer")
 
@@ -51,6 +49,7 @@ def main() -> None:
             "contact-sheet": draw_contact_sheet,
             "augmentation": draw_augmentation,
             "heatmap": draw_heatmap,
+            "page": draw_page,
             "terminal": draw_terminal,
             "way": draw_way,
         }
@@ -100,14 +99,20 @@ def save_small(path: Path, target: Path) -> None:
 
 def draw_report(work: Path, path: Path) -> bool:
     """Takes a screenshot of the report, unless chromium is missing."""
+    return take_screenshot(work / "runs/first/report.html", path, "1100,1340")
+
+
+def take_screenshot(page: Path, path: Path, size: str) -> bool:
+    """Takes a screenshot of the size "WIDTH,HEIGHT", unless chromium is missing."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         return False
-    page = (work / "runs/first/report.html").as_uri()
-    size = ("--window-size=1100,1340", "--force-device-scale-factor=1")
     options = ("--headless", "--no-sandbox", "--hide-scrollbars", "--disable-gpu")
     subprocess.run(
-        [browser, *options, *size, f"--screenshot={path}", page],
+        [
+            *(browser, *options, f"--window-size={size}", "--force-device-scale-factor=1"),
+            *(f"--screenshot={path}", page.as_uri()),
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -141,37 +146,35 @@ def draw_augmentation(work: Path, path: Path) -> bool:
 
 
 def draw_heatmap(work: Path, path: Path) -> bool:
-    """Draws test images of both classes, with their maps below; wrong predictions come last."""
+    """Draws pictures of `cxr-infer predict --heatmap-dir`; a wrong prediction comes last."""
     import cxr_tfds
 
-    classifier = cxr_tfds.Classifier(work / "models/first-int8.tflite")
-    right: dict[str, list[Case]] = {name: [] for name in CLASSES}
-    wrong: list[Case] = []
+    model = work / "models/first-int8.tflite"
+    classifier = cxr_tfds.Classifier(model)
+    right: dict[str, list[Path]] = {name: [] for name in CLASSES}
+    wrong: list[Path] = []
     for name in CLASSES:
         for file in sorted((work / "images/chest_xray/test" / name).iterdir()):
-            prediction = classifier(file)
-            cases = right[name] if prediction.label == name else wrong
-            cases.append((file, name, prediction))
-    cases = [*right["PNEUMONIA"][:2], *right["NORMAL"][:2], *wrong[:2]]
-    figure, axes = plt.subplots(2, len(cases), figsize=(1.8 * len(cases), 4.2), facecolor=PAPER)
-    for (top, bottom), (file, name, prediction) in zip(axes.T, cases, strict=True):
-        pixels = radiograph(file.read_bytes(), SIZE).pixels
-        show(top, pixels, f"labelled {name}")
-        mark = "predicted" if prediction.label == name else "wrong:"
-        title = f"{mark} {prediction.label}\nprobability {prediction.probability:.2f}"
-        show(bottom, np.asarray(overlay(pixels, prediction.heatmap)), title)
-    draw_legend(figure.add_axes((0.3, 0.0, 0.4, 0.04)))
+            (right[name] if classifier(file).label == name else wrong).append(file)
+    files = [*right["PNEUMONIA"][:2], right["NORMAL"][0], *wrong[:1]]
+    run("cxr-infer", "predict", "-m", model, *files, "--heatmap-dir", "overlays", work=work)
+    figure, axes = plt.subplots(1, len(files), figsize=(3.2 * len(files), 3.2), facecolor=PAPER)
+    pictures = sorted((work / "overlays").iterdir())
+    for axis, file, picture in zip(axes, files, pictures, strict=True):
+        axis.imshow(np.asarray(Image.open(picture)))
+        axis.set_title(f"labelled {file.parent.name}", fontsize=9)
+        axis.axis("off")
     return save_figure(figure, path)
 
 
-def draw_legend(axis: Axes) -> None:
-    """Draws the colours of the maps over mid grey."""
-    ramp = np.repeat(np.linspace(0, 1, SIZE, dtype=np.float32)[np.newaxis], SIZE, axis=0)
-    grey = np.full((SIZE, SIZE, 1), 128, np.uint8)
-    axis.imshow(np.asarray(overlay(grey, ramp)), aspect="auto")
-    axis.set_title("speaks for PNEUMONIA", fontsize=8)
-    axis.set(yticks=[], xticks=[0, SIZE - 1])
-    axis.set_xticklabels(["not at all", "most in this image"], fontsize=8)
+def draw_page(work: Path, path: Path) -> bool:
+    """Takes a screenshot of the page of `cxr-infer predict --html`, unless chromium is missing."""
+    folders = [work / "images/chest_xray/test" / name for name in CLASSES]
+    files = [file for folder in folders for file in sorted(folder.iterdir())[:4]]
+    page = work / "page.html"
+    model = "models/first-int8.tflite"
+    run("cxr-infer", "predict", "-m", model, *files, "--html", page, work=work)
+    return take_screenshot(page, path, "1100,1000")
 
 
 def draw_terminal(work: Path, path: Path) -> bool:
