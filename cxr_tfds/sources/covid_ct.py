@@ -25,6 +25,7 @@ from cxr_tfds.sources.paths import (
     printable,
     summarize_folder,
 )
+from cxr_tfds.sources.tables.opening import read_list
 
 CLASSES = ("NonCOVID", "COVID")
 _SPELLINGS = {
@@ -140,13 +141,8 @@ def _read_lists(tops: Sequence[SourcePath], class_name: str, source: Path) -> di
     names: dict[str, list[str]] = {}
     for split, path in lists.items():
         if path.is_file():
-            try:
-                lines = path.read_bytes().decode("utf-8-sig").splitlines()
-            except UnicodeDecodeError as err:
-                raise InputError(
-                    f"{printable(path)} is not UTF-8. Save it as UTF-8, or download it again."
-                ) from err
-            names[split] = [re.split(r"[/\\]", line.strip())[-1] for line in lines if line.strip()]
+            lines = read_list(path, printable(path))
+            names[split] = [re.split(r"[/\\]", text)[-1] for _, text in lines]
     counts = Counter(name for of_split in names.values() for name in of_split)
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise InputError(
