@@ -156,7 +156,7 @@ def test_refuses_a_split_without_files(tmp_path: Path) -> None:
 
 def test_refuses_a_list_that_is_not_utf8(tmp_path: Path) -> None:
     (flat(tmp_path) / "Data-split" / "COVID" / "trainCT_COVID.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"trainCT_COVID\.txt, line 1: byte 0 \(0xFF\) is not UTF-8"):
+    with pytest.raises(InputError, match=r"trainCT_COVID\.txt, line 1: .* is not UTF-8"):
         scan_slices(tmp_path)
 
 
