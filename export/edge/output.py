@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cxr_tfds.commands.base import paint
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.text import screen_width
 
 if TYPE_CHECKING:
     from .model_file import ModelInfo
     from .prediction import Prediction
 
 
+_NEXT_LINE = "\n    "
 _THEN = "(then  50 %)"  # without the name of the class
 
 
@@ -112,15 +114,14 @@ def format_text(name: str, result: Prediction | BadImage, labels: tuple[str, ...
     outcome_width = len("present") if result.findings else width
     # Of two classes, every row begins with the same one.
     name_width = width if result.positive is None else len(result.positive)
-    lines = []
+    lines, screen = [], screen_width()
     for x, rule in zip(statements, rules, strict=True):
+        start = f"{x.name:<{name_width}} {x.probability:>5} {rule:<{rule_width}} {_arrow()} "
         outcome = f"{x.outcome:<{outcome_width}}"
+        fits = screen is None or len(f"{start}{outcome}  {name}") <= screen
         if x.outcome == ("present" if result.findings else result.positive):
             outcome = paint(outcome, "yellow")
-        lines.append(
-            f"{x.name:<{name_width}} {x.probability:>5} {rule:<{rule_width}} {_arrow()} "
-            f"{outcome}  {name}\n"
-        )
+        lines.append(f"{start}{outcome}{'  ' if fits else _NEXT_LINE}{name}\n")
     return "".join(lines)
 
 

@@ -31,3 +31,16 @@ def test_the_positive_label_is_coloured_on_a_terminal(monkeypatch: pytest.Monkey
     coloured = [format_text("a.png", result, LABELS) for result in (POSITIVE, NEGATIVE)]
     assert coloured[0] != plain[0] == click.unstyle(coloured[0])
     assert coloured[1] == plain[1]
+
+
+def test_a_long_file_name_goes_to_a_line_of_its_own_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "folder/" * 8 + "a.png"
+    assert format_text(name, NEGATIVE, LABELS).count("\n") == 1
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout", Terminal())
+    prediction, file = format_text(name, NEGATIVE, LABELS).splitlines()
+    assert file == f"    {name}"
+    assert prediction.rstrip().endswith("NORMAL")
+    assert format_text("a.png", NEGATIVE, LABELS).count("\n") == 1
