@@ -78,15 +78,19 @@ def fold_text(text: str, width: int | None, indent: int = 0) -> str:
         return text
     stay = [len(line) <= width or " --" in line for line in text.split("\n")]
     return "\n".join(
-        line if stays else _wrap(line, width, subsequent_indent=" " * indent)
+        line if stays else _wrap(line, width, indent)
         for line, stays in zip(text.split("\n"), stay, strict=True)
     )
 
 
-def _wrap(text: str, width: int, **options: str) -> str:
+def _wrap(text: str, width: int, indent: int = 0) -> str:
     """Returns lines of at most `width` characters, except for longer words."""
     return textwrap.fill(
-        text, max(width, 1), break_long_words=False, break_on_hyphens=False, **options
+        text,
+        max(width, 1),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 

@@ -206,7 +206,7 @@ def _measure_classes(
         metrics["brier"] = divide(weights @ squares, total)
         metrics["ece"] = divide(np.abs(weights @ gaps).sum(axis=1), total)
         rates = {"precision": precision, "recall": recall, "f1": f1}
-        averages = {
+        averages: dict[_Key, np.ndarray] = {
             ("averages", kind, rate): mean
             for rate, of in rates.items()
             for kind, mean in _average(of, actual).items()
