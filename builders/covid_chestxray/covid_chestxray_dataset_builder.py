@@ -126,7 +126,7 @@ You do not have to extract the zip."""
             source, _EXPECTED, lambda folder: (folder / TABLE).is_file(), content=TABLE
         )
         check_links(source, [root / TABLE])
-        rows = read_table((root / TABLE).read_bytes())
+        rows = read_table(root / TABLE)
         paths = {
             f"{folder}/{path.name}": path
             for folder in sorted({row.folder for row in rows})

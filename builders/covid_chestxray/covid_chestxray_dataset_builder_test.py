@@ -302,7 +302,7 @@ def test_readme_counts_match_the_real_collection(shared_data: Path) -> None:
         r"of the (\d+) rows in `metadata.csv`, (\d+) rows of (\d+) patients have view PA",
         Builder.get_metadata().description,
     )
-    rows = read_table((source / "metadata.csv").read_bytes())
+    rows = read_table(source / "metadata.csv")
     asked = [
         row
         for row in rows

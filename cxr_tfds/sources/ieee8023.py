@@ -7,8 +7,6 @@ were renamed over time, so they are found by name, never by position.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +16,7 @@ from typing import NamedTuple
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import SourceImage
+from cxr_tfds.sources.tables.opening import open_table
 
 TABLE = "metadata.csv"
 UNLABELLED = "todo"  # value of `finding` until somebody has read the publication
@@ -53,30 +52,19 @@ class Row(NamedTuple):
         return f"{self.folder}/{self.filename}"
 
 
-def read_table(data: bytes) -> list[Row]:
+def read_table(path: SourcePath) -> list[Row]:
     """Returns the rows of `metadata.csv`.
 
     Raises:
-      InputError: The data is not a CSV in UTF-8, lacks a column or has it twice, or a file name
-        points outside its folder.
+      InputError: The file is not a table in UTF-8, has no rows, lacks a column or has it twice, or
+        a file name points outside its folder.
     """
-    try:
-        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        columns = _normalize_columns(next(reader, []))
-        rows = [
-            _parse_row(reader.line_num, dict(zip(columns, map(str.strip, values), strict=False)))
-            for values in reader
-            if any(map(str.strip, values))
-        ]
-    except UnicodeDecodeError as err:
-        raise InputError(
-            f"{TABLE} is not UTF-8 (byte {err.start:,}). Save it as UTF-8, or download it again."
-        ) from err
-    except csv.Error as err:
-        raise InputError(f"{TABLE}, line {reader.line_num}: {err}. Download it again.") from err
-    if not rows:
-        raise InputError(f"{TABLE} has no rows. Download it again.")
-    return rows
+    table = open_table(path, TABLE)
+    columns = _normalize_columns(table.columns)
+    return [
+        _parse_row(line, dict(zip(columns, cells, strict=True)))
+        for line, cells in table.read_columns(range(len(columns)))
+    ]
 
 
 def _normalize_columns(header: Sequence[str]) -> list[str]:
@@ -95,19 +83,17 @@ def _normalize_columns(header: Sequence[str]) -> list[str]:
 
 
 def _parse_row(line: int, values: Mapping[str, str]) -> Row:
-    def get(column: str) -> str:
-        return values.get(column, "")  # rows may be short
-
-    modality = get("modality") or ("CT" if get("view").casefold() in _CT_VIEWS else "X-ray")
-    folder, filename = get("folder") or _DEFAULT_FOLDER, get("filename")
+    view, filename = values["view"], values["filename"]
+    modality = values.get("modality") or ("CT" if view.casefold() in _CT_VIEWS else "X-ray")
+    folder = values.get("folder") or _DEFAULT_FOLDER
     parts = PurePosixPath(folder).parts
     if re.search(r"[/\\\0]|^\.\.?$", filename) or "\\" in folder or {"..", "/"}.intersection(parts):
         raise InputError(
             f"{TABLE}, line {line}: {folder}/{filename} points outside its folder; expected a "
             "plain file name. Do not trust this table. Download it again."
         )
-    patient_id = f"ieee8023-{get('patientid')}" if get("patientid") else ""
-    return Row(line, patient_id, get("finding"), get("view"), modality, "/".join(parts), filename)
+    patient_id = f"ieee8023-{values['patientid']}" if values["patientid"] else ""
+    return Row(line, patient_id, values["finding"], view, modality, "/".join(parts), filename)
 
 
 def split_terms(finding: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,15 @@ def paths(*names: str) -> dict[str, SourcePath]:
     return {f"images/{name}": Path(name) for name in names}
 
 
+def read(data: bytes) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "metadata.csv")
+        path.write_bytes(data)
+        return read_table(path)
+
+
 def table(*rows: str, header: str = NEW) -> list[Row]:
-    return read_table("\r\n".join([header, *rows]).encode())
+    return read("\r\n".join([header, *rows]).encode())
 
 
 def test_finds_columns_by_name() -> None:
@@ -37,7 +45,7 @@ def test_reads_tables_without_modality_and_folder() -> None:
         header="\ufeff" + OLD,
     )
     assert rows == [
-        Row(3, "ieee8023-13", "COVID-19", "PA", "X-ray", "images", "x-PA.jpeg"),
+        Row(2, "ieee8023-13", "COVID-19", "PA", "X-ray", "images", "x-PA.jpeg"),
         Row(4, "ieee8023-17", "COVID-19", "CT", "CT", "images", "y.jpg"),
     ]
 
@@ -52,18 +60,21 @@ def test_reads_short_and_skips_blank_rows() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "has no column patientid, finding, view, filename; it has none"),
+        (b"", "is empty"),
         (b"a,b\n1,2\n", "has no column patientid, .*; it has a, b. Expected the table of ieee8023"),
-        (b"patientid,finding,view\n", "has no column filename; it has patientid, finding, view"),
-        (NEW.encode(), "has no rows"),
-        (b"Finding," + NEW.encode() + b"\n", "has the column 'finding' twice"),
-        (NEW.encode() + b"\n\xff", r"is not UTF-8 \(byte 63\)"),
-        (NEW.encode() + b'\n1,"0,COVID-19', "line 2: unexpected end of data"),
+        (
+            b"patientid,finding,view\n1,2,3",
+            "has no column filename; it has patientid, finding, view",
+        ),
+        (NEW.encode(), r"has a header \(patientid, .* but no rows"),
+        (b"Finding," + NEW.encode() + b"\n1", "has the column 'finding' twice"),
+        (NEW.encode() + b"\n\xff", r"line 2: byte 63 \(0xFF\) is not UTF-8"),
+        (NEW.encode() + b'\n1,"0,COVID-19', "the quotation mark in line 2 is not closed"),
     ],
 )
 def test_refuses_bad_tables(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=rf"^metadata.csv.* ?{message}"):
-        read_table(data)
+        read(data)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +84,6 @@ def test_refuses_bad_tables(data: bytes, message: str) -> None:
         ("images", "/etc/passwd"),
         ("images", ".."),
         ("images", "a\\b.png"),
-        ("images", "a\0.png"),
         ("../images", "a.png"),
         ("/images", "a.png"),
         ("images/../..", "a.png"),
