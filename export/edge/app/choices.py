@@ -18,7 +18,7 @@ class Choice(NamedTuple):
 
     text: str
     thresholds: dict[str, float]  # by class or finding
-    notes: list[str]  # what they achieve on the validation split
+    note: str  # what they achieve on the validation split; "" if the file does not state it
 
 
 def list_choices(info: ModelInfo) -> list[Choice]:
@@ -37,10 +37,12 @@ def list_choices(info: ModelInfo) -> list[Choice]:
 
 def _make_choice(name: str, info: ModelInfo) -> Choice:
     if isinstance(info.threshold, tuple):
-        return Choice(name, dict(zip(info.labels, info.threshold, strict=True)), [])
+        return Choice(name, dict(zip(info.labels, info.threshold, strict=True)), "")
     assert info.threshold is not None
     text = f"{name}: {info.labels[1]} from {percent(info.threshold, 1)}"
-    return Choice(text, {info.labels[1]: info.threshold}, describe_threshold(info))
+    (sentence,) = describe_threshold(info)
+    is_measured = "sensitivity" in sentence
+    return Choice(text, {info.labels[1]: info.threshold}, sentence if is_measured else "")
 
 
 def _name_rule(rule: str) -> str:

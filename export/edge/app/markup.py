@@ -237,6 +237,11 @@ def _kind(prediction: Prediction, info: ModelInfo) -> str:
     return "negative" if prediction.label == negative else "positive"
 
 
+def note(text: str) -> str:
+    """Returns a remark on the field above."""
+    return f'<p class="cxr-note">{escape(text)}</p>'
+
+
 def facts(rows: Iterable[tuple[str, str]]) -> str:
     """Returns a list of names and values."""
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)

@@ -69,8 +69,8 @@ def choose_thresholds(info: ModelInfo) -> dict[str, float]:
     if len(options) < 2:
         return {}
     chosen = st.selectbox("Operating point", options, format_func=lambda choice: choice.text)
-    for note in chosen.notes:
-        st.caption(note)
+    if chosen.note:
+        st.html(markup.note(chosen.note))
     return chosen.thresholds
 
 

@@ -34,6 +34,14 @@ TWO = ModelInfo(
     run={"name": "by-hand"},
     metrics={"test": {"auc": 0.97}},
 )
+_POINT = {
+    "rule": "youden",
+    "threshold": 0.4,
+    "sensitivity": 0.9,
+    "specificity": 0.8,
+    "positives": 40,
+    "negatives": 40,
+}
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +76,14 @@ def models(flatbuffers, tmp_path_factory):
             TWO, labels=("NORMAL", "BACTERIA", "VIRUS"), channels=3, threshold=None
         ),
         "dynamic": dataclasses.replace(TWO, quantization="float32"),
-        "heatmap": dataclasses.replace(TWO, quantization="float32", heatmap=True, grid=(8, 8)),
+        "heatmap": dataclasses.replace(
+            TWO,
+            quantization="float32",
+            heatmap=True,
+            grid=(8, 8),
+            reliability={"PNEUMONIA": {"images": [40, 3, 40], "positives": [1, 2, 39]}},
+            operating_points={"PNEUMONIA": [_POINT]},
+        ),
     }
     folder = tmp_path_factory.mktemp("models")
     paths = {}

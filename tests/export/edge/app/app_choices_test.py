@@ -25,7 +25,8 @@ def test_points_of_two_classes(two, points):
     assert youden.text == "Highest sum of sensitivity and specificity: PNEUMONIA from 60.0 %"
     assert at_least.text == "Sensitivity of at least 90 %: PNEUMONIA from 40.0 %"
     assert [x.thresholds["PNEUMONIA"] for x in (own, youden, at_least)] == [0.3, 0.6, 0.4]
-    assert "sensitivity 90.0 % and specificity 80.0 % on validation" in youden.notes[0]
+    assert "sensitivity 90.0 % and specificity 80.0 % on validation" in youden.note
+    assert own.note == ""
 
 
 def test_points_of_findings_move_together(findings, points):
