@@ -99,7 +99,8 @@ class PredictionPage:
             f"<title>Predictions of {escape(self._model)}</title><style>{style}</style></head>\n"
             f"<body><header><h1>Predictions of {escape(self._model)}</h1>"
             f"<p>{escape(_explain_rule(info))}</p><p><strong>{DISCLAIMER}</strong></p></header>\n"
-            f'<form class="bar"><fieldset><legend>Show</legend>{filters}</fieldset>{maps}</form>\n'
+            '<form class="bar" aria-label="What is shown">'
+            f"<fieldset><legend>Show</legend>{filters}</fieldset>{maps}</form>\n"
             "<main>\n"
         )
 

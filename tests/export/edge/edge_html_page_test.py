@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import re
+import shutil
 import tracemalloc
 from html.parser import HTMLParser
 
@@ -203,3 +204,29 @@ def test_interrupted_command_writes_no_page(models, draw, tmp_path, infer, monke
     done = infer("predict", "--model", models["int8"], "--html", tmp_path / "p.html", tmp_path)
     assert done.exit_code == 1
     assert [each.name for each in tmp_path.iterdir()] == ["x.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_in_a_browser(write_page, tmp_path, theme):
+    playwright = pytest.importorskip("playwright.sync_api")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
+    results = {"x.png": two(0.9, MAP), "y" * 200: two(0.1, MAP), "z.png": BadImage("empty file")}
+    write_page(results, heatmap=True, grid=(2, 2))
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=theme)
+        page.goto((tmp_path / "new" / "page.html").as_uri())
+        assert axe.Axe().run(page).response["violations"] == []
+        assert page.evaluate("document.documentElement.scrollWidth") == 390  # fits a phone
+        cards, heatmap = page.locator("article:visible"), page.locator(".map").first
+        assert (cards.count(), heatmap.evaluate("x => getComputedStyle(x).opacity")) == (3, "1")
+        page.get_by_label("PNEUMONIA 1", exact=True).check()
+        assert cards.locator("h2").all_inner_texts() == ["PNEUMONIA"]
+        page.get_by_label("off", exact=True).focus()
+        page.keyboard.press("Space")
+        assert heatmap.evaluate("x => getComputedStyle(x).opacity") == "0"
+        browser.close()
