@@ -30,20 +30,8 @@ if TYPE_CHECKING:
     default="data",
     help="Folder for the dataset. It gets the subfolder DATASET/CONFIG/VERSION.",
 )
-@click.option(
-    "--dataset",
-    callback=options.check_dataset,
-    shell_complete=options.complete_dataset,
-    show_default="recognized by the layout of SOURCE",
-    help="Build SOURCE as this dataset.",
-)
-@click.option(
-    "--config",
-    metavar="JSON",
-    default="{}",
-    show_default=False,
-    help="Settings, as for `tfds build --config`. Without a name, the settings give one.",
-)
+@options.dataset
+@options.config
 @options.sets
 @click.option("--overwrite", is_flag=True, help="Build the dataset again if it exists.")
 @options.as_json

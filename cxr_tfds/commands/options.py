@@ -46,6 +46,20 @@ data_dir = click.option(
     show_default="the folder used for training",
     help="Folder that contains the built dataset (the --data_dir of `tfds build`).",
 )
+dataset = click.option(
+    "--dataset",
+    callback=check_dataset,
+    shell_complete=complete_dataset,
+    show_default="recognized by the layout of SOURCE",
+    help="Build SOURCE as this dataset.",
+)
+config = click.option(
+    "--config",
+    metavar="JSON",
+    default="{}",
+    show_default=False,
+    help="Settings, as for `tfds build --config`. Without a name, the settings give one.",
+)
 run = click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 split = click.option(
@@ -54,6 +68,14 @@ split = click.option(
     default="test",
     show_default=True,
     help="Split of the dataset to measure.",
+)
+
+threshold_rule = click.option(
+    "--threshold-rule",
+    metavar="RULE",
+    show_default="the threshold of the run",
+    help="Choose the threshold again on the validation split, without training: `youden`, "
+    "`youden-stress`, `sensitivity>=0.95` or a probability such as 0.5.",
 )
 
 
