@@ -88,7 +88,7 @@ def build_source(
         if announce:
             announce(recognized)
         dataset, reason = recognized.dataset, recognized.reason
-        # They are the same for the same source, so the name of the config need not tell them.
+        # They are always equal for the same source, so the name of the config leaves them out.
         unnamed = frozenset(recognized.settings.keys() - settings.keys())
         settings = {**recognized.settings, **settings}
     load_tensorflow()

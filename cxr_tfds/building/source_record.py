@@ -1,11 +1,11 @@
-"""What a built dataset remembers of its source, to tell it from another one.
+"""What a built dataset remembers of its source, to notice a build from another one.
 
 In the metadata under `source`, without a local path:
 
     {"images": 140, "splits": {"train": {"NORMAL": 70, "PNEUMONIA": 70}}, "digest": "3f2a…"}
 
-`digest` is the SHA-256 of the ids, file sizes and labels of all images. `splits` are those of the
-source. A zip and its extracted copy are the same source.
+`digest` is the SHA-256 of the ids, file sizes and labels of all images. `splits` counts the
+source's own splits. A zip and its extracted copy are the same source.
 """
 
 from __future__ import annotations

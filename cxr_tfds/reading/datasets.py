@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading import POLICIES, Shard
 from cxr_tfds.reading.description import read_description
+from cxr_tfds.reading.locating import explain_not_built
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
 from cxr_tfds.sources.origin import describe_origin
 from cxr_tfds.task import Task
@@ -240,12 +241,7 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
     folder = data_dir / name.dataset / name.config
     version = name.version or _newest(folder)
     if version is None or not (folder / version / "dataset_info.json").is_file():
-        others = ", ".join(sorted(path.parent.name for path in folder.glob("*/dataset_info.json")))
-        hint = f" (found {others})" if others else ""
-        raise MissingData(
-            f"{name} is not built in {data_dir}{hint}. Build it with:\n"
-            f"  {build_line(name, data_dir)}"
-        )
+        raise explain_not_built(name, data_dir)
     folder /= version
     rebuild = f"Remove {folder} and build it again:\n  {build_line(name, data_dir)}"
     try:

@@ -104,7 +104,6 @@ def config_option(config: str) -> str:
 def build_line(name: DatasetName, data_dir: Path) -> str:
     """Returns the command that builds `name`."""
     return (
-        f"tfds build {name.dataset} --imports cxr_tfds.builders "
-        f"--data_dir {shlex.quote(str(data_dir))} "
-        f"--manual_dir FOLDER_OF_THE_IMAGES {config_option(name.config)}"
+        f"cxr-data build FOLDER_OF_THE_IMAGES --dataset {name.dataset} "
+        f"--data-dir {shlex.quote(str(data_dir))} {config_option(name.config)}"
     ).rstrip()

@@ -88,7 +88,7 @@ _KERMANY = {
 
 
 def recognize_source(source: Path, settings: Mapping[str, Any]) -> Recognition:
-    """Returns the builder that reads a source: that of a published dataset, or one for own images.
+    """Returns the builder that reads a source: of a published dataset, or of the user's own images.
 
     Args:
       source: Folder or archive.
@@ -205,5 +205,5 @@ def _find_kermany(children: Sequence[SourcePath]) -> dict[str, str]:
                 for path in itertools.islice(list_children(folder), _SAMPLED_NAMES)
             ]
             if sampled and sum(map(bool, sampled)) > len(sampled) / 2:
-                return {dataset: "splits, classes and image names are those of this dataset"}
+                return {dataset: "its splits, classes and image names"}
     return {}

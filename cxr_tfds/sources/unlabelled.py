@@ -160,7 +160,7 @@ def explain_no_classes(
             f"the source, such as {summarize_folder(tops[-1])}."
         )
     proposal = _propose(tables, names)
-    # A pattern in the path of a class folder is no column of a table.
+    # The user's pattern for paths of class folders does not name a column of a table.
     removed = ["patient"] if "table" in proposal.settings else []
     explained = type(error)(
         f"{error}\n{proposal.reason} Settings to read them:\n"

@@ -174,7 +174,7 @@ def test_data_dir_finds_a_moved_dataset(run, built):
     assert result.exit_code == 1
     assert result.stderr.startswith(
         f"Error: {config.dataset['name']} is not built in /nowhere. Build it with:\n"
-        "  tfds build chest_xray_pneumonia "
+        "  cxr-data build FOLDER_OF_THE_IMAGES --dataset chest_xray_pneumonia "
     )
     assert invoke(run, "--data-dir", built).exit_code == 0
 

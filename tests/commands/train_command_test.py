@@ -121,8 +121,10 @@ def test_prints_the_command_that_builds_a_missing_dataset(tmp_path, config, more
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: chest_xray_pneumonia/{config} is not built in {data_dir}. Build it with:\n"
-        f"  tfds build chest_xray_pneumonia --imports cxr_tfds.builders --data_dir {data_dir} "
-        f"--manual_dir FOLDER_OF_THE_IMAGES{more}\n"
+        "  cxr-data build FOLDER_OF_THE_IMAGES --dataset chest_xray_pneumonia "
+        f"--data-dir {data_dir}{more}\n"
+        f"{data_dir} does not exist. If the datasets were moved, give their new folder with "
+        "--data-dir.\n"
     )
     assert not (tmp_path / "run").exists()
 
@@ -131,7 +133,7 @@ def test_build_command_quotes_a_folder_with_a_space(tmp_path):
     result = invoke(
         "--dataset", DATASET, "--data-dir", tmp_path / "my data", "--out", tmp_path / "run"
     )
-    assert f"--data_dir '{tmp_path / 'my data'}' --manual_dir" in result.stderr
+    assert f"--data-dir '{tmp_path / 'my data'}' --config" in result.stderr
 
 
 @pytest.mark.parametrize(

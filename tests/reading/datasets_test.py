@@ -99,14 +99,31 @@ def test_missing_dataset_error_holds_the_build_command(
         open_dataset(DatasetName("chest_xray_pneumonia", config), tmp_path)
     assert str(caught.value) == (
         f"chest_xray_pneumonia/{config} is not built in {tmp_path}. Build it with:\n"
-        f"  tfds build chest_xray_pneumonia --imports cxr_tfds.builders --data_dir {tmp_path} "
-        f"--manual_dir FOLDER_OF_THE_IMAGES{option}"
+        "  cxr-data build FOLDER_OF_THE_IMAGES --dataset chest_xray_pneumonia "
+        f"--data-dir {tmp_path}{option}"
     )
+
+
+@pytest.mark.parametrize("below", ["gone", "chest_xray_pneumonia", "chest_xray_pneumonia/64/1.0.0"])
+def test_proposes_the_folder_above(below: str, built: Path) -> None:
+    with pytest.raises(MissingData, match="not built in") as caught:
+        open_dataset("chest_xray_pneumonia/64", built / below)
+    assert str(caught.value).endswith(f"but in {built}. Add this option:\n  --data-dir {built}")
+
+
+def test_lists_what_is_built_there(built: Path) -> None:
+    with pytest.raises(MissingData, match=r"\nBuilt there: chest_xray_pneumonia/64\.$"):
+        open_dataset("chest_xray_pneumonia/96", built)
+
+
+def test_asks_where_moved_data_are(tmp_path: Path) -> None:
+    with pytest.raises(MissingData, match="If the datasets were moved, give their new folder"):
+        open_dataset("chest_xray_pneumonia/96", tmp_path / "gone")
 
 
 def test_build_command_is_quoted_for_a_shell() -> None:
     line = build_line(DatasetName("a", "it's"), Path("/my data"))
-    assert "--data_dir '/my data' " in line
+    assert "--data-dir '/my data' " in line
     assert line.endswith("""--config '{"name": "it'"'"'s"}'""")
 
 
@@ -157,7 +174,7 @@ def test_names_a_missing_shard(copy: Path) -> None:
     shard.unlink()
     with pytest.raises(
         MissingData,
-        match=r"-test\.tfrecord.* is missing\. Remove .*1\.0\.0 and build it again:\n  tfds",
+        match=r"-test\.tfrecord.* is missing\. Remove .*1\.0\.0 and build it again:\n  cxr-data",
     ):
         open_dataset(NAME, copy)
 
