@@ -136,7 +136,6 @@ def export(
         representative=representative_images,
         limits=Limits(max_auc_drop, min_agreement, runtimes, strict),
         keep_float=tuple(dict.fromkeys(keep_float)),
-        say=lambda line: click.echo(line, err=True),
     )
     click.echo(to_text(files) + "\n")
     for file in files:

@@ -29,17 +29,22 @@ def image_batches(dataset: BuiltDataset, split: str) -> Iterator[tuple[np.ndarra
 
 
 def predict_split(
-    dataset: BuiltDataset, split: str, predict: Callable[[np.ndarray], dict[str, np.ndarray]]
+    dataset: BuiltDataset,
+    split: str,
+    predict: Callable[[np.ndarray], dict[str, np.ndarray]],
+    advance: Callable[[int], object] = lambda count: None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Returns labels of a split as `image_batches` yields them, and logits float32 by model.
 
     The logits are (N,) for two classes, otherwise (N, K). `predict` takes images uint8
-    (B, S, S, C) and returns logits (B, K) by model.
+    (B, S, S, C) and returns logits (B, K) by model. `advance` takes the number of images of each
+    finished batch.
     """
     labels, outputs = [], []
     for images, numbers in image_batches(dataset, split):
         labels.append(numbers)
         outputs.append(predict(images))
+        advance(len(images))
     joined = {name: np.concatenate([batch[name] for batch in outputs]) for name in outputs[0]}
     known = np.concatenate(labels)
     if known.ndim == 2:  # several findings, or one of them

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import numpy as np
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import complete_file, write_json
 from cxr_tfds.metrics.logits import decisions, probabilities
+from cxr_tfds.progress import progress_bar
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.sources.paths import join_names
-from cxr_tfds.text import did_you_mean, text_table
+from cxr_tfds.text import did_you_mean, say, text_table
 
 from .check import Reference, Verdict, explain_failure, find_doubts, judge, judge_findings
 from .convert import to_tflite
@@ -36,8 +37,6 @@ from .variants import Variant
 RESULTS = "export.json"
 _KERAS = "Keras"  # the Keras model, among the formats
 _LAYER_ERROR_IMAGES = 32
-
-Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +59,6 @@ def export_run(
     representative: int = 256,
     limits: Limits | None = None,
     keep_float: Sequence[str] = (),
-    say: Say = lambda line: None,
 ) -> list[Exported]:
     """Converts a run to each format, checks the files and publishes all of them, or none.
 
@@ -74,7 +72,6 @@ def export_run(
       representative: Number of training images that set the quantization ranges.
       limits: `Limits()` if None.
       keep_float: Layers that stay float32 in the int8 formats.
-      say: Receives lines of progress.
 
     Returns:
       The published files, in the order of `formats`.
@@ -94,13 +91,13 @@ def export_run(
     suffix = "" if variant is Variant.GREY else f"-{variant.value}"
     chosen = np.empty((0, *dataset.shape), np.uint8)
     if any(FORMATS[name].quantizes_activations for name in formats):
-        chosen = representative_images(dataset, representative, say)
-    model, flatbuffers = variant.wrap(opened.model, say), {}
+        chosen = representative_images(dataset, representative)
+    model, flatbuffers = variant.wrap(opened.model), {}
     for name in formats:
         say(f"converting to {name}")
         images = variant.prepare(chosen)
         flatbuffers[name] = to_tflite(model, name, images, keep_float, rgb=is_rgb)
-    keras, logits = _predict(opened, variant, flatbuffers, say)
+    keras, logits = _predict(opened, variant, flatbuffers)
     judge_file = judge_findings if opened.several_findings else judge
     numbers = sample_numbers(dataset.sizes["validation"])
     expected = _decisions(keras["validation"])[numbers]
@@ -178,7 +175,7 @@ def _check_formats(formats: Sequence[str], variant: Variant, keep_float: Sequenc
 
 
 def _predict(
-    opened: OpenRun, variant: Variant, flatbuffers: dict[str, bytes], say: Say
+    opened: OpenRun, variant: Variant, flatbuffers: dict[str, bytes]
 ) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Returns the Keras model by split, and logits by format and split. Reads each split once.
 
@@ -194,8 +191,9 @@ def _predict(
 
     for split in ("validation", "test"):
         if count := opened.dataset.sizes.get(split):
-            say(f"running Keras, {', '.join(flatbuffers)} on {split} ({count} images)")
-            labels, outputs = predict_split(opened.dataset, split, predict)
+            label = f"running Keras, {', '.join(flatbuffers)} on {split}"
+            with progress_bar(label, count) as advance:
+                labels, outputs = predict_split(opened.dataset, split, predict, advance)
             keras[split] = _make_reference(opened.config, labels, outputs.pop(_KERAS))
             for name, values in outputs.items():
                 logits[name][split] = values
@@ -262,6 +260,7 @@ def _find_failure(verdict: Verdict, ran: list[RuntimeResult], limits: Limits) ->
 
 def _explain_layers(keras_model: Any, chosen: np.ndarray) -> str:
     """Returns what each layer loses in int8, as text."""
+    say("measuring what each layer loses in int8")
     float_flatbuffer = to_tflite(keras_model, "float32", ())
     quantizer = SelectiveQuantizer(float_flatbuffer, keras_model.name, chosen)
     errors = quantizer.layer_errors(chosen[:_LAYER_ERROR_IMAGES])

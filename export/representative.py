@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
+from cxr_tfds.progress import progress_bar
 from cxr_tfds.reading.datasets import BuiltDataset
 
 from .inference import image_batches, pick_images
@@ -13,9 +12,7 @@ from .inference import image_batches, pick_images
 _SEED = 0  # fixed, so that the same run gives the same file
 
 
-def representative_images(
-    dataset: BuiltDataset, count: int, say: Callable[[str], None] = lambda line: None
-) -> np.ndarray:
+def representative_images(dataset: BuiltDataset, count: int) -> np.ndarray:
     """Returns unaugmented training images, equally many of each class: uint8 (N, S, S, C).
 
     If an image may have several findings, equally many have each finding as their rarest one, and
@@ -29,13 +26,12 @@ def representative_images(
     Args:
       dataset: The dataset whose train split is read, twice, a batch at a time.
       count: Maximum number of images, N; at least one of each class is returned.
-      say: Receives a line of progress.
     """
-    say(f"choosing {count} of {dataset.sizes['train']} training images")
-    parts = [
-        (labels, images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3)))
-        for images, labels in image_batches(dataset, "train")
-    ]
+    parts = []
+    with progress_bar(f"choosing {count} training images", dataset.sizes["train"]) as advance:
+        for images, labels in image_batches(dataset, "train"):
+            parts.append((labels, images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))))
+            advance(len(images))
     labels, darkest, brightest = (np.concatenate(values) for values in zip(*parts, strict=True))
     if labels.ndim == 2:
         labels = _rarest_findings(labels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,6 +10,7 @@ import numpy as np
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.activation import class_activation
+from cxr_tfds.text import say
 
 from .edge.runtime import HEATMAP, OUTPUT
 from .rgb import with_grey
@@ -23,11 +23,8 @@ class Variant(str, enum.Enum):
     PLAIN = "plain"  # grey pixels to logits
     RGB = "rgb"  # RGB pixels to probabilities, with standard metadata; see `rgb`
 
-    def wrap(self, model: Any, say: Callable[[str], None]) -> Any:
-        """Returns the Keras model of this variant, given one from pixels to logits.
-
-        `say` receives the reason if the network has no class activation map.
-        """
+    def wrap(self, model: Any) -> Any:
+        """Returns the Keras model of this variant, given one from pixels to logits."""
         if self is Variant.RGB:
             return with_grey(model)
         if self is Variant.GREY:

@@ -156,18 +156,17 @@ def test_the_worst_finding_prevents_publishing(findings_run, tmp_path, monkeypat
     assert not out.exists()
 
 
-def test_reports_findings_that_cannot_be_judged(findings_run, tmp_path, monkeypatch):
+def test_reports_findings_that_cannot_be_judged(findings_run, tmp_path, monkeypatch, capsys):
     predict = pack.predict_split
 
-    def predict_without_devices(dataset, split, function):
-        labels, outputs = predict(dataset, split, function)
+    def predict_without_devices(*args):
+        labels, outputs = predict(*args)
         labels[:, 2] = np.where(labels[:, 2] == 1, np.nan, labels[:, 2])
         return labels, outputs
 
     monkeypatch.setattr(pack, "predict_split", predict_without_devices)
-    lines = []
-    (file,) = export_run(findings_run, tmp_path, ("int8",), limits=LENIENT, say=lines.append)
-    assert lines[-1] == (
+    (file,) = export_run(findings_run, tmp_path, ("int8",), limits=LENIENT)
+    assert capsys.readouterr().err.splitlines()[-1] == (
         "int8: not checked, because validation does not have both present and absent images: Device"
     )
     assert file.comparisons["validation"].findings["Device"].auc is None
