@@ -26,6 +26,13 @@ _TIMEOUT_S = 300
 _CHILD = ("-m", "cxr_tfds.export.edge.benchmark")  # this module, see `main`
 
 
+def count_rows() -> int:
+    """Returns the number of rows that `benchmark_runtimes` yields."""
+    from .runtime import installed_runtimes
+
+    return max(len(installed_runtimes()), 1) * core_count()
+
+
 def benchmark_runtimes(model: Path, images: Path | None) -> Iterator[dict[str, Any]]:
     """Yields a row for each installed runtime and number of threads, up to the number of cores.
 
