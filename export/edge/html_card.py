@@ -13,7 +13,7 @@ from PIL import Image
 
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.grey_levels import GreyLevels
-from cxr_tfds.imaging.overlay import colour_layer
+from cxr_tfds.imaging.overlay import colour_layer, colour_scale
 from cxr_tfds.imaging.pixels import upright_grey
 from cxr_tfds.text import percent, percents_in_order
 
@@ -103,6 +103,4 @@ def _data_url(image: Image.Image, form: str, **options: int) -> str:
 
 def scale_url() -> str:
     """Returns the scale of the colours as a data: URL."""
-    from cxr_tfds.imaging.overlay import colour_scale
-
     return _data_url(colour_scale(160, 8), "PNG")

@@ -72,44 +72,50 @@ class PredictionPage:
         self._cards.write(card.html)
 
     def _head(self) -> str:
-        info, style = self._info, STYLE
-        groups = [(str(number), name) for number, name in enumerate(info.labels)]
-        groups += [(NO_FINDING, "No finding"), (UNREADABLE, "Not readable")]
-        groups = [(group, name) for group, name in groups if self._counts[group]]
-        filters = _radio("show", "all", f"All {self._images:,}", is_checked=True)
-        for group, name in groups:
-            filters += _radio("show", group, f"{name} {self._counts[group]:,}")
-            style += f"body:has(#show-{group}:checked) .card:not(.g-{group}){{display:none}}\n"
-        maps = ""
-        if info.heatmap:
-            for number, name in enumerate(_list_maps(info)):
-                maps += _radio("map", str(number), name, is_checked=number == 0)
-                style += f"body:has(#map-{number}:checked) .m-{number}{{opacity:1}}\n"
-            maps += _radio("map", "off", "off")
-            maps = (
-                f'<fieldset><legend>Colours: what speaks for</legend>{maps}<span class="scale">'
-                f'nothing <img src="{scale_url()}" alt="grey, red, yellow, white"> most in this '
-                "image</span></fieldset>"
-            )
+        filters, filter_rules = self._make_filters()
+        maps, map_rules = _make_map_choice(self._info) if self._info.heatmap else ("", "")
+        title = f"Predictions of {escape(self._model)}"
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-            f"<title>Predictions of {escape(self._model)}</title><style>{style}</style></head>\n"
-            f"<body><header><h1>Predictions of {escape(self._model)}</h1>"
-            f"<p>{escape(_explain_rule(info))}</p><p><strong>{DISCLAIMER}</strong></p></header>\n"
-            '<form class="bar" aria-label="What is shown">'
-            f"<fieldset><legend>Show</legend>{filters}</fieldset>{maps}</form>\n"
-            "<main>\n"
+            f"<title>{title}</title><style>{STYLE}{filter_rules}{map_rules}</style></head>\n"
+            f"<body><header><h1>{title}</h1><p>{escape(_explain_rule(self._info))}</p>"
+            f"<p><strong>{DISCLAIMER}</strong></p></header>\n"
+            f'<form class="bar" aria-label="What is shown">{filters}{maps}</form>\n<main>\n'
         )
 
+    def _make_filters(self) -> tuple[str, str]:
+        """Returns buttons that show the cards of one label, and the style sheet that does so."""
+        groups = [(str(number), name) for number, name in enumerate(self._info.labels)]
+        groups += [(NO_FINDING, "No finding"), (UNREADABLE, "Not readable")]
+        buttons, rules = _radio("show", "all", f"All {self._images:,}", is_checked=True), ""
+        for group, name in groups:
+            if count := self._counts[group]:
+                buttons += _radio("show", group, f"{name} {count:,}")
+                rules += f"body:has(#show-{group}:checked) .card:not(.g-{group}){{display:none}}\n"
+        return f"<fieldset><legend>Show</legend>{buttons}</fieldset>", rules
 
-def _list_maps(info: ModelInfo) -> tuple[str, ...]:
-    """Returns what the heat maps of an image are about."""
+
+def _make_map_choice(info: ModelInfo) -> tuple[str, str]:
+    """Returns buttons that show one heat map of each image, and the style sheet that does so."""
+    names: tuple[str, ...] = ("the predicted class",)
     if info.several_findings:
-        return info.labels
-    return (info.labels[1] if len(info.labels) == 2 else "the predicted class",)
+        names = info.labels
+    elif len(info.labels) == 2:
+        names = info.labels[1:]
+    buttons = rules = ""
+    for number, name in enumerate(names):
+        buttons += _radio("map", str(number), name, is_checked=number == 0)
+        rules += f"body:has(#map-{number}:checked) .m-{number}{{opacity:1}}\n"
+    buttons += _radio("map", "off", "off")
+    scale = f'<img src="{scale_url()}" alt="grey, red, yellow, white">'
+    return (
+        f"<fieldset><legend>Colours: what speaks for</legend>{buttons}"
+        f'<span class="scale">nothing {scale} most in this image</span></fieldset>',
+        rules,
+    )
 
 
 def _explain_rule(info: ModelInfo) -> str:
