@@ -1,7 +1,7 @@
 """Draws the pictures of the documentation from the run of `make demo`.
 
 Run: python tools/pictures.py --out docs/pictures (`make pictures`; two minutes after `make demo`).
-Pages need chromium (Debian: apt-get install -y chromium). Without it, report.png and page.png stay.
+Pages need chromium (Debian: apt-get install -y chromium). Without it, their pictures stay.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from app_picture import draw_app
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
@@ -50,6 +51,7 @@ def main() -> None:
             "augmentation": draw_augmentation,
             "heatmap": draw_heatmap,
             "page": draw_page,
+            "app": draw_page_of_app,
             "terminal": draw_terminal,
             "way": draw_way,
         }
@@ -119,6 +121,13 @@ def take_screenshot(page: Path, path: Path, size: str) -> bool:
         timeout=120,
     )
     return True
+
+
+def draw_page_of_app(work: Path, path: Path) -> bool:
+    """Takes a screenshot of `cxr-app` with two test images of each class."""
+    folders = [work / "images/chest_xray/test" / name for name in CLASSES]
+    files = [file for folder in folders for file in sorted(folder.iterdir())[:2]]
+    return draw_app(BIN / "cxr-app", work / "models/first-int8.tflite", files, path)
 
 
 def draw_contact_sheet(work: Path, path: Path) -> bool:

@@ -47,7 +47,7 @@ def choose_images(classifier: Classifier) -> list[uploads.Result]:
         accept_multiple_files=True,
         help=f"JPEG, PNG, DICOM and other image files; up to {uploads.MAX_FILES} files of "
         f"{uploads.MAX_MEGABYTES} MB each. They stay in the memory of the machine that serves this "
-        "page, until you remove them or close the page.",
+        "page, and are not written to disk.",
     )
     if len(files) > uploads.MAX_FILES:
         st.warning(
