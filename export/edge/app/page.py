@@ -77,7 +77,7 @@ def choose_thresholds(info: ModelInfo) -> dict[str, float]:
 def predict_new(
     classifier: Classifier, contents: dict[str, tuple[str, bytes]]
 ) -> list[uploads.Result]:
-    """Returns the result of each file, by id; those of the last run are kept."""
+    """Returns the result of each file, by id; known results are kept."""
     known: dict[str, uploads.Result] = st.session_state.get("results", {})
     new = [key for key in contents if key not in known]
     bar = st.progress(0.0, "Predicting") if len(new) >= _BAR_FROM else None

@@ -62,7 +62,7 @@ def serve(model: Path, host: str, port: int) -> None:
 
 
 def make_options(host: str, port: int) -> dict[str, Any]:
-    """Returns the settings of Streamlit, which replace those of the user's own config file."""
+    """Returns the settings of Streamlit, which override the user's own config file."""
     options: dict[str, Any] = {
         "server.address": host,
         "server.port": port,

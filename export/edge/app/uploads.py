@@ -127,7 +127,7 @@ def to_picture(classifier: Classifier, result: Result) -> Image.Image:
 def blend(picture: Image.Image, heatmap: np.ndarray, fit: str, opacity: float) -> Image.Image:
     """Returns a picture of mode L under a heat map, in mode RGB.
 
-    `opacity` is that of the strongest colour, 0 to 1; at `OPACITY` this is an `overlay`.
+    The strongest colour has `opacity`, 0 to 1; with `OPACITY` this is an `overlay`.
     """
     colours = colour_layer(picture.size, heatmap, fit)
     mask = colours.getchannel("A").point(lambda value: min(255, round(value * opacity / OPACITY)))
