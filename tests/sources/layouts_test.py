@@ -19,6 +19,7 @@ from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.building.plan import plan_splits
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources import Listing, ReaderSettings, read_source
+from cxr_tfds.sources.recognition import recognize_source
 
 pytestmark = pytest.mark.slow
 
@@ -181,6 +182,32 @@ def test_reads_the_layout(
     assert sum(map(len, listing.left_out.values())) == left_out
     assert len({image.image_id for image in listing.images}) == len(listing.images)
     assert not any(str(layouts) in image.image_id for image in listing.images)
+
+
+# The layouts that another builder than xray_folder reads, and those that need an answer first.
+RECOGNIZED = {
+    "covid_radiography": "covid19_radiography",
+    "rsna": "rsna_pneumonia",
+    "montgomery": "tb_chest_xray",
+    "covidx": "covidx",
+    "coronahack": "xray_table",
+    "nih": "nih_chest_xray14",
+    "nih_flat": "nih_chest_xray14",
+    "chexpert": "chexpert_small",
+}
+ANSWERS = {name: settings for name, settings, *_ in READ if name in ("fewer_test", "names_three")}
+
+
+@pytest.mark.parametrize("name", sorted({row[0] for row in READ} | RECOGNIZED.keys()))
+def test_recognizes_the_builder(name: str, layouts: Path) -> None:
+    recognized = recognize_source(layouts / name, ANSWERS.get(name, {}))
+    assert recognized.dataset == RECOGNIZED.get(name, "xray_folder")
+
+
+@pytest.mark.parametrize("name", ["fewer_test", "names_three", "many", "copy_folder"])
+def test_recognizes_nothing_without_an_answer(name: str, layouts: Path) -> None:
+    with pytest.raises(InputError):
+        recognize_source(layouts / name, {})
 
 
 @pytest.mark.parametrize("name", ["nih", "nih_flat"])
