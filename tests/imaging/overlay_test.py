@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.sources import encode
+from helpers.sources import dicom_file, encode
 from PIL import Image
 
 from cxr_tfds.imaging.overlay import colour_scale, overlay
@@ -64,6 +64,15 @@ def test_colours_lie_where_the_network_looked(
     bright = np.argwhere(grey > 128).mean(axis=0)
     pixels_per_cell = max(size) / GRID
     assert np.abs(coloured - bright).max() < 0.25 * pixels_per_cell
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_upright_grey_of_dicom_is_what_the_network_sees(photometric: str) -> None:
+    values = np.arange(24 * 40, dtype=np.uint16).reshape(24, 40)
+    data = dicom_file(values, BitsStored=10, PhotometricInterpretation=photometric)
+    grey = np.asarray(upright_grey(data, 2048))
+    assert grey.shape == (24, 40)
+    assert np.array_equal(radiograph(data, 24, fit="crop").pixels[..., 0], grey[:, 8:32])
 
 
 def test_crop_darkens_what_the_network_did_not_see() -> None:
