@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from os import PathLike
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -13,15 +13,16 @@ from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import DecodeResult, Radiograph, decode
 from cxr_tfds.metrics.logits import probabilities
+from cxr_tfds.parallel import all_cores, ordered_map
 
 from . import runtime as runtimes
-from .input_files import read_named_file
+from .image_input import ImageInput, read_image
 from .model_file import read_model
 from .prediction import FindingPrediction, Prediction
 
 
 class Classifier:
-    """Predicts image files: `Classifier("model.tflite")("x.jpg").label`. Threads may share it.
+    """Predicts radiographs: `Classifier("model.tflite")("x.jpg").label`. Threads may share it.
 
     Attributes:
       info: The model info.
@@ -52,22 +53,56 @@ class Classifier:
         self.runtime = self._session.name
         self.version = self._session.version
 
-    def __call__(self, image: str | PathLike[str] | bytes) -> Prediction:
-        """Returns the prediction for an image file, given as path or contents.
+    @property
+    def threshold(self) -> float | tuple[float, ...] | None:
+        """The probability from which the positive class, or each finding, is predicted.
+
+        None for more than two classes: the most probable one is predicted.
+        """
+        return self.info.threshold
+
+    def __repr__(self) -> str:
+        info = self.info
+        return (
+            f"Classifier(labels={self.labels}, threshold={self.threshold}, size={info.size}, "
+            f"input={info.input!r}, quantization={info.quantization!r}, "
+            f"runtime='{self.runtime} {self.version}')"
+        )
+
+    @overload
+    def __call__(self, image: ImageInput) -> Prediction: ...
+
+    @overload
+    def __call__(self, image: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
+
+    def __call__(
+        self, image: ImageInput | list[Any] | tuple[Any, ...]
+    ) -> Prediction | list[Prediction]:
+        """Returns the prediction for an image, or the predictions for a list of images.
+
+        The same image gives the same prediction, however it is given. The exception is an array, or
+        a changed Pillow image, that was decoded from a JPEG file: files are decoded at a reduced
+        size, which changes grey values by a few levels.
+
+        Args:
+          image: A path, or the contents of a file; a Pillow image; or a NumPy array uint8 (0 to
+            255) or uint16 (0 to 65535), of shape (H, W), (H, W, 1) or (H, W, 3), bone is bright
+            (MONOCHROME2). The grey values of uint16 follow the grey levels of the model. A list or
+            tuple holds several images, which are decoded on all cores.
 
         Raises:
           BadImage: The file contains no usable radiograph.
           MissingData: There is no such file.
-          InputError: The file cannot be read, or the model returns NaN.
+          InputError: The file cannot be read, the image is none of these, or the model returns NaN.
         """
+        if isinstance(image, (list, tuple)):
+            with all_cores() as pool:
+                return [self.predict(r.pixels) for r in ordered_map(self.read, image, pool)]
         return self.predict(self.read(image).pixels)
 
-    def read(self, image: str | PathLike[str] | bytes) -> Radiograph:
+    def read(self, image: ImageInput) -> Radiograph:
         """Returns the radiograph as the model takes it. Raises the errors of a call."""
-        if isinstance(image, bytes):
-            data, name = image, None
-        else:
-            data, name = read_named_file(image, "an image file"), str(image)
+        data, name = read_image(image)
         result = self.decode(data)
         if isinstance(result, BadImage):
             raise BadImage(result.reason, name)
