@@ -14,8 +14,8 @@ from cxr_tfds.building.fitting import FitSettings, fit_file
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.sources import SourceImage, SourcePath
 from cxr_tfds.sources.config_json import propose_config
-from cxr_tfds.sources.layout import content_key
 from cxr_tfds.sources.paths import NEW_ROW, join_names
+from cxr_tfds.sources.walking import content_key
 
 Groups = Sequence[Sequence[str]]  # ids of images that are identical
 _TRIAL_SIZE = 8

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources.archives import SourcePath
+from cxr_tfds.sources.copies import check_copy
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.layout import (
     Layout,
-    check_copy,
     find_named_folders,
     list_checked_images,
     list_class_images,

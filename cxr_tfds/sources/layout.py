@@ -12,11 +12,11 @@ from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.dicom import is_dicom
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.config_json import propose_config
+from cxr_tfds.sources.copies import check_copy
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.masks import EXCLUDED, MASKS, FileFilter, is_mask_folder
 from cxr_tfds.sources.opening import find_root
 from cxr_tfds.sources.paths import (
-    NEW_ROW,
     SPLIT_NAMES,
     find_folders,
     fold_name,
@@ -26,13 +26,12 @@ from cxr_tfds.sources.paths import (
     printable,
     summarize_folder,
 )
-from cxr_tfds.sources.walking import content_key, has_image_suffix, walk_files
+from cxr_tfds.sources.walking import has_image_suffix, walk_files
 
 _log = logging.getLogger(__name__)
 UNLABELLED = "images of a split without class folders"
 EMPTY = "splits without images"
 NEXT_TO_SPLITS = "files and folders next to the splits"
-COPIES = "folders that repeat the source"
 UNSELECTED = "folders that are not among the classes"
 _MOST_EXAMPLES = 10  # in a message
 
@@ -291,37 +290,3 @@ def _check_nested_copies(
                 check_copy(root, images, copy, copied, files)
                 holders.append(folder)
     return holders
-
-
-def check_copy(
-    root: SourcePath,
-    images: Sequence[SourceImage],
-    copy: SourcePath,
-    copied: Sequence[SourceImage],
-    files: FileFilter,
-) -> None:
-    """Leaves out a copy; raises InputError if it has an image that `images` has not.
-
-    Args:
-      root: The folder of `images`.
-      images: The images that are read.
-      copy: The folder that looks like a copy.
-      copied: The images in its class folders.
-      files: Decides which files are images.
-    """
-    keys = {image.image_id: content_key(image.path) for image in images}
-    equal = {
-        str(image.path) for image in copied if keys.get(image.image_id) == content_key(image.path)
-    }
-    differing = [
-        path
-        for inner_path, path in walk_files(copy, nested=True)
-        if files.explain(inner_path) is None and str(path) not in equal
-    ]
-    files.leave_out(COPIES, f"{copy.name}/")
-    if differing:
-        raise InputError(
-            f"{copy} looks like a copy of {root}, but {len(differing)} of its images are missing "
-            f"there or differ:\n  {join_names(differing, NEW_ROW)}\n"
-            "Remove one of the two, or give its path."
-        )

@@ -10,6 +10,7 @@ from cxr_tfds.sources.image import Listing, SourceImage, State
 from cxr_tfds.sources.paths import join_names
 from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.tables.files import walk_source
+from cxr_tfds.sources.tables.labels import ORDER_OF_FINDINGS
 from cxr_tfds.sources.tables.reader import list_table_images
 from cxr_tfds.sources.tables.table import EditTable, Rows, Table
 
@@ -34,14 +35,15 @@ def select_findings(listing: Listing, findings: Mapping[str, Sequence[str]]) -> 
     """
     position = {name.casefold(): i for i, name in enumerate(listing.classes)}
     labels = [[label.casefold() for label in own] for own in findings.values()]
-    order = (State.PRESENT, State.UNCERTAIN, State.UNKNOWN, State.ABSENT)
 
     def select(image: SourceImage) -> tuple[State, ...]:
         if not image.states:
             own_label = image.label.casefold()
             return tuple(State.PRESENT if own_label in own else State.ABSENT for own in labels)
         found = ([image.states[position[x]] for x in own if x in position] for own in labels)
-        return tuple(min(states, key=order.index, default=State.ABSENT) for states in found)
+        return tuple(
+            min(states, key=ORDER_OF_FINDINGS.index, default=State.ABSENT) for states in found
+        )
 
     known: dict[tuple[object, ...], tuple[State, ...]] = {}  # many images have equal states
     images = []

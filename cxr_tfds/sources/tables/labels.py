@@ -27,7 +27,7 @@ _STATES = (
 )
 # The first state that any row of an image, or any of the merged findings, has.
 _ORDER_OF_ROWS = (State.PRESENT, State.UNCERTAIN, State.ABSENT, State.UNKNOWN)
-_ORDER_OF_FINDINGS = (State.PRESENT, State.UNCERTAIN, State.UNKNOWN, State.ABSENT)
+ORDER_OF_FINDINGS = (State.PRESENT, State.UNCERTAIN, State.UNKNOWN, State.ABSENT)
 _MAX_CLASSES = 1000  # more are names or measurements
 
 
@@ -75,7 +75,7 @@ def read_state_columns(
         states = [_parse_state(*pair, place) for pair in zip(cells, columns, strict=True)]
         if any(states[positions[key]] == State.PRESENT for key in negatives):
             states = [State.ABSENT if state == State.UNKNOWN else state for state in states]
-        found = (min((states[i] for i in own), key=_ORDER_OF_FINDINGS.index) for own in merged)
+        found = (min((states[i] for i in own), key=ORDER_OF_FINDINGS.index) for own in merged)
         meanings[cells] = Meaning(states=tuple(found))
     left = join_names([columns[positions[key]] for key in negatives])
     note = f"{left} is not a finding: if it is 1, empty cells mean absent."
