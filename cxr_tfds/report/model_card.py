@@ -9,7 +9,7 @@ from cxr_tfds.models import MODELS, multiply_adds
 from cxr_tfds.plotting import TIMES
 from cxr_tfds.report.dataset import DatasetSummary
 from cxr_tfds.run_folder import RunConfig
-from cxr_tfds.sources.origin import ORIGIN_TEXTS
+from cxr_tfds.sources.origin import DRAWN, ORIGIN_TEXTS
 from cxr_tfds.task import Task
 from cxr_tfds.text import DISCLAIMER
 
@@ -30,12 +30,6 @@ _POLICIES = {
     "negative": "count as absent",
 }
 _PREVALENCES = (0.01, 0.1)
-
-
-DRAWN = (
-    "The images are drawn by a program and show no patient. The metrics prove that the software "
-    "works, nothing else."
-)
 
 
 class Section(NamedTuple):

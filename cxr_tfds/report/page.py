@@ -21,10 +21,11 @@ from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report.dataset import summarize_dataset
 from cxr_tfds.report.finding_plots import plot_findings
 from cxr_tfds.report.gallery import collect_examples, data_url
-from cxr_tfds.report.model_card import DRAWN, metric_label, write_sections
+from cxr_tfds.report.model_card import metric_label, write_sections
 from cxr_tfds.report.plots import plot_scores, plot_training
 from cxr_tfds.report.stress_plot import plot_stress
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.sources.origin import DRAWN
 from cxr_tfds.task import Task
 from cxr_tfds.text import DISCLAIMER
 

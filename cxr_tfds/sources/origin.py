@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 ORIGIN_TEXTS = ("description", "licence", "population")
 NOT_DESCRIBED = "not described"
+DRAWN = (
+    "The images are drawn by a program and show no patient. The metrics prove that the software "
+    "works, nothing else."
+)
 _KEYS = {"license": "licence"} | {name: name for name in (*ORIGIN_TEXTS, "drawn")}
 _README = re.compile(r"readme(\.md|\.txt)*", re.IGNORECASE)
 _LINE = re.compile(

@@ -18,10 +18,9 @@ from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.report import model_card, page
 from cxr_tfds.report.dataset import DatasetSummary, SplitSummary, summarize_dataset
 from cxr_tfds.report.gallery import collect_examples
-from cxr_tfds.report.model_card import DRAWN
 from cxr_tfds.report.plots import plot_scores, plot_training
 from cxr_tfds.run_folder import RunConfig, read_history
-from cxr_tfds.sources.origin import describe_origin
+from cxr_tfds.sources.origin import DRAWN, describe_origin
 
 CONFIG = RunConfig(
     settings={"model": "unlisted"},
