@@ -231,6 +231,8 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
     """Print what is stored in a model file, and Python that runs it without cxr-tfds."""
     from dataclasses import asdict
 
+    from cxr_tfds.sources.origin import DRAWN, describe_origin
+
     from .interpreter_code import write_code
     from .model_file import read_model
     from .output import format_fields, write
@@ -247,7 +249,9 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
             )
         write(card)
         return
+    origin = describe_origin(model_info.dataset.get("origin"))
     fields = {"file": str(model), "bytes": model.stat().st_size, **asdict(model_info)}
+    fields["dataset"] = {**model_info.dataset, "origin": origin}
     try:
         with suppress_native_stderr():
             code = write_code(model, model_info, load(flatbuffer))
@@ -256,6 +260,8 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
     if as_json:
         write(json.dumps({**fields, "python": code}, indent=2) + "\n")
     else:
+        if origin["drawn"]:
+            click.echo(DRAWN, err=True)
         write(f"{format_fields(fields)}\n\n# {_CODE_TITLE}\n{code}")
 
 
