@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from cxr_tfds.export.edge.command import cli
+from cxr_tfds.export.edge.model_file import ModelInfo, append_model_info
 from cxr_tfds.export.edge.output import format_text
 from cxr_tfds.export.edge.prediction import Prediction
+from cxr_tfds.sources.origin import DRAWN
 
 LABELS = ("NORMAL", "PNEUMONIA")
 POSITIVE = Prediction(0.9, "PNEUMONIA", 0.5, {"NORMAL": 0.1, "PNEUMONIA": 0.9})
@@ -44,3 +50,28 @@ def test_a_long_file_name_goes_to_a_line_of_its_own_on_a_terminal(
     assert file == f"    {name}"
     assert prediction.rstrip().endswith("NORMAL")
     assert format_text("a.png", NEGATIVE, LABELS).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("origin", "described", "drawn"),
+    [
+        ({}, "not described", False),
+        ({"origin": {"description": "Phantoms.", "drawn": True}}, "Phantoms.", True),
+    ],
+)
+def test_info_states_the_origin_of_the_images(
+    flatbuffers: dict[str, bytes],
+    info: ModelInfo,
+    tmp_path: Path,
+    origin: dict[str, object],
+    described: str,
+    drawn: bool,
+) -> None:
+    changed = dataclasses.replace(info, dataset={"name": "phantom", **origin})
+    model = tmp_path / "model.tflite"
+    model.write_bytes(append_model_info(flatbuffers["int8"], changed))
+    result = CliRunner().invoke(cli, ["info", "-m", str(model)])
+    assert result.exit_code == 0, result.output
+    assert f"dataset.origin.description: {described}\n" in result.stdout
+    assert "dataset.origin.population: not described\n" in result.stdout
+    assert (DRAWN in result.stderr) == drawn
