@@ -14,6 +14,7 @@ from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig, check_finished
 from cxr_tfds.sources.paths import join_names
+from cxr_tfds.training.threshold_rule import check_threshold_rule
 
 from .formats import FORMATS
 
@@ -24,6 +25,7 @@ from .formats import FORMATS
     example="cxr-export runs/first -o models --format int8",
     groups={
         "Files": ("out", "formats", "variant", "overwrite"),
+        "Decision": ("threshold_rule",),
         "Quantization": ("representative_images", "keep_float"),
         "Check": ("max_auc_drop", "min_agreement", "strict", "runtime", "data_dir"),
     },
@@ -50,8 +52,10 @@ from .formats import FORMATS
     default="grey",
     help="What the file takes and gives: `grey` takes a grey image and gives logits and the class "
     "activation map; `plain` gives the logits alone; `rgb` takes an RGB image, gives "
-    "probabilities and carries the metadata that MediaPipe Tasks needs.",
+    "probabilities of which 0.5 is the threshold, and carries the metadata that MediaPipe Tasks "
+    "needs.",
 )
+@options.threshold_rule
 @options.data_dir
 @click.option(
     "--representative-images",
@@ -101,6 +105,7 @@ def export(
     out: Path,
     formats: tuple[str, ...],
     variant: str,
+    threshold_rule: str | None,
     data_dir: Path | None,
     representative_images: int,
     keep_float: tuple[str, ...],
@@ -120,6 +125,8 @@ def export(
     config = RunConfig.read(run)
     check_new_folder(out, overwrite=overwrite)
     check_finished(run)
+    if threshold_rule is not None:
+        check_threshold_rule(config, threshold_rule)
     open_run_dataset(config, data_dir)
     load_tensorflow()
     from .edge.runtime import RUNTIMES
@@ -133,6 +140,7 @@ def export(
         tuple(dict.fromkeys(formats)),
         data_dir=data_dir,
         variant=variant,
+        threshold_rule=threshold_rule,
         representative=representative_images,
         limits=Limits(max_auc_drop, min_agreement, runtimes, strict),
         keep_float=tuple(dict.fromkeys(keep_float)),

@@ -18,6 +18,7 @@ from cxr_tfds.progress import progress_bar
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.sources.paths import join_names
 from cxr_tfds.text import did_you_mean, say, text_table
+from cxr_tfds.training.decision import with_threshold_rule
 
 from .check import Reference, Verdict, explain_failure, find_doubts, judge, judge_findings
 from .convert import to_tflite
@@ -27,10 +28,11 @@ from .formats import FORMATS, RGB_FORMATS
 from .inference import litert_predictor, pick_images, predict_split
 from .measure import run_in_runtimes, sample_numbers
 from .opened import OpenRun, make_model_info, open_run
+from .operating_points import collect_points
 from .reliability import count_reliability
 from .representative import representative_images
 from .results import Exported, RuntimeResult, file_model_card, to_json
-from .rgb import with_probabilities
+from .rgb import choose_shift, with_probabilities
 from .selective import SelectiveQuantizer
 from .variants import Variant
 
@@ -56,6 +58,7 @@ def export_run(
     *,
     data_dir: str | Path | None = None,
     variant: str | Variant = Variant.GREY,
+    threshold_rule: str | None = None,
     representative: int = 256,
     limits: Limits | None = None,
     keep_float: Sequence[str] = (),
@@ -69,6 +72,8 @@ def export_run(
       formats: Keys of `FORMATS`.
       data_dir: Folder of the dataset if it was moved.
       variant: "grey", "plain" or "rgb", see `Variant`.
+      threshold_rule: Chooses the threshold again on validation, see `cxr_tfds.metrics.thresholds`;
+        None keeps the threshold of the run. The run folder is not changed.
       representative: Number of training images that set the quantization ranges.
       limits: `Limits()` if None.
       keep_float: Layers that stay float32 in the int8 formats.
@@ -87,6 +92,9 @@ def export_run(
     out, limits, variant = Path(out), limits or Limits(), Variant(variant)
     _check_formats(formats, variant, keep_float)
     opened = open_run(Path(run), data_dir)
+    if threshold_rule is not None:
+        config = with_threshold_rule(opened.model, opened.dataset, opened.config, threshold_rule)
+        opened = opened._replace(config=config)
     dataset, is_rgb = opened.dataset, variant is Variant.RGB
     suffix = "" if variant is Variant.GREY else f"-{variant.value}"
     chosen = np.empty((0, *dataset.shape), np.uint8)
@@ -106,6 +114,7 @@ def export_run(
     for name, flatbuffer in flatbuffers.items():
         path = out / f"{opened.name}-{name}{suffix}.tflite"
         verdict = judge_file(keras, logits[name])
+        shift = choose_shift(verdict.threshold) if is_rgb else 0.0
         if is_rgb:
             flatbuffer = with_probabilities(
                 flatbuffer,
@@ -113,6 +122,7 @@ def export_run(
                 opened.config.labels,
                 opened.name,
                 several_findings=opened.several_findings,
+                shift=shift,
             )
         say(f"running {name} in each runtime")
         outputs, refused = run_in_runtimes(flatbuffer, images)
@@ -143,13 +153,15 @@ def export_run(
         elif verdict.comparisons["validation"].auc is None:
             say(f"{name}: a class has no validation image, so the AUC was not checked")
         float_layers = keep_float if FORMATS[name].can_keep_float else ()
-        counts = count_reliability(
+        measured = (
             keras["validation"],
             logits[name]["validation"],
             verdict.temperature,
             opened.config.labels,
         )
+        counts = count_reliability(*measured)
         info = make_model_info(opened, variant, name, verdict, refused, float_layers, model, counts)
+        info = dataclasses.replace(info, operating_points=collect_points(*measured), shift=shift)
         model_card = file_model_card(opened.model_card, info, verdict.comparisons, doubts)
         content = append_model_info(flatbuffer, info, model_card)
         exported = Exported(path, name, len(content), *verdict, ran, refused, doubts)
@@ -235,7 +247,8 @@ def _agreement(outputs: np.ndarray, verdict: Verdict, expected: np.ndarray, is_r
         outputs = probabilities(outputs, verdict.temperature, several_findings=several)
     elif verdict.threshold is not None and not several:
         outputs = outputs[:, 1]
-    equal = decisions(outputs, verdict.threshold) == expected
+    threshold = 0.5 if is_rgb and verdict.threshold is not None else verdict.threshold
+    equal = decisions(outputs, threshold) == expected
     if not several:
         return float(equal.mean())
     findings = verdict.comparisons["validation"].findings

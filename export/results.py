@@ -95,6 +95,12 @@ def file_model_card(
         lines.append(f"Temperature {info.temperature:.3f}, fitted on validation for this file.")
     if isinstance(info.threshold, int | float):
         lines.append(f"{info.labels[1]} is predicted from a probability of {info.threshold:.3f}.")
+    if info.shift:
+        lines.append(
+            "The file shifts its probabilities so that 0.5, and the most probable class, is the "
+            "decision. They are therefore not the probabilities of the report; "
+            "`cxr_tfds.Classifier` restores those."
+        )
     for split, table in comparisons.items():
         lines.append(f"{split}: {table.images:,} images, {_describe(table)}.")
         lines += [f"{split}, {name}: {_describe(each)}." for name, each in table.findings.items()]

@@ -3,6 +3,10 @@
 A convolution of one pixel in front of the network computes grey. Behind it, float32 operators turn
 logits into probabilities in every format, because quantizing the sigmoid makes 194 of 624 scores
 exactly 0. The network between them is quantized and judged as in the other variants.
+
+Programs such as MediaPipe Tasks take the most probable class or a probability above 0.5. The
+operators therefore shift the logit so that the threshold of the file becomes 0.5. The probabilities
+are then not the ones of temperature scaling, which `edge.classifier` restores.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from cxr_tfds.metrics.logits import logit
+
 from .edge.runtime import INPUT, PROBABILITIES
 from .flatbuffer import METADATA, classifier_metadata, pack
 
@@ -22,6 +28,8 @@ from .flatbuffer import METADATA, classifier_metadata, pack
 # before both are rounded, by 1 afterwards. float16, which rounds the weights, adds 0.1.
 GREY = np.array([65, 127, 25], np.float64) / 217
 GREY_LAYER = "grey"
+# A probability equal to the threshold is positive, but of equal classes programs take the first.
+_TIE = 1e-6
 _EMPTY = 0  # the buffer of tensors without content
 
 
@@ -35,6 +43,21 @@ def with_grey(model: Any) -> Any:
     return keras.Model(pixels, outputs, name=model.name)
 
 
+def choose_shift(threshold: float | tuple[float, ...] | None) -> float | tuple[float, ...]:
+    """Returns what to subtract from logit / temperature so that 0.5 is the threshold.
+
+    Of several findings, each has its own. More than two classes have none: 0.
+    """
+    if isinstance(threshold, tuple):
+        return tuple(_choose_shift(value) for value in threshold)
+    return 0.0 if threshold is None else _choose_shift(threshold)
+
+
+def _choose_shift(threshold: float) -> float:
+    place = float(logit(threshold, 1e-9))
+    return float(np.float32(place - _TIE * max(1.0, abs(place))))
+
+
 def with_probabilities(
     flatbuffer: bytes,
     temperature: float | tuple[float, ...],
@@ -42,11 +65,13 @@ def with_probabilities(
     name: str,
     *,
     several_findings: bool = False,
+    shift: float | tuple[float, ...] = 0.0,
 ) -> bytes:
     """Returns the flatbuffer with probabilities float32 (1, K) instead of logits, and metadata.
 
     The flatbuffer gives logits float32, (1, 1) for K = 2 classes or (1, K). `labels` are classes,
-    or the findings that an image may combine, each with its own temperature.
+    or the findings that an image may combine, each with its own temperature. For `shift` see
+    `choose_shift`; more than two classes have none.
     """
     model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
     (graph,), (signature,) = model.subgraphs, model.signatureDefs
@@ -60,13 +85,20 @@ def with_probabilities(
     probabilities = _add_tensor(graph, PROBABILITIES, (1, len(labels)))
     _add_operator(model, "MUL", [logits, factor], scaled, schema.MulOptionsT())
     if is_binary or several_findings:
-        _add_operator(model, "LOGISTIC", [scaled], probabilities)
+        offsets = -signs * np.array(shift, np.float32)
+        place = _add_buffer(model, offsets.astype(np.float32).tobytes())
+        offset = _add_tensor(graph, "offset", offsets.shape, place)
+        shifted = _add_tensor(graph, "shifted", (1, len(labels)))
+        _add_operator(model, "ADD", [scaled, offset], shifted, schema.AddOptionsT())
+        _add_operator(model, "LOGISTIC", [shifted], probabilities)
     else:
         _add_operator(model, "SOFTMAX", [scaled], probabilities, schema.SoftmaxOptionsT(beta=1.0))
     graph.outputs = np.array([probabilities], np.int32)
     signature.outputs[0].name = PROBABILITIES
     signature.outputs[0].tensorIndex = probabilities
     description = f"Probability of {', '.join(labels)} in a radiograph."
+    if np.any(shift):
+        description += " Shifted: 0.5 is the decision threshold."
     buffer = _add_buffer(model, classifier_metadata(name, description))
     model.metadata = [*(model.metadata or []), schema.MetadataT(name=METADATA, buffer=buffer)]
     return pack(model)

@@ -12,6 +12,7 @@ from cxr_tfds.commands.base import Command
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig, check_finished
+from cxr_tfds.training.threshold_rule import check_threshold_rule
 
 
 @click.command(cls=Command, example="cxr-evaluate runs/first --stress")
@@ -29,26 +30,43 @@ from cxr_tfds.run_folder import RunConfig, check_finished
     is_flag=True,
     help="Leave the names of images out of the report, so that it can be passed on.",
 )
+@options.threshold_rule
 @options.as_json
 @options.version
 def evaluate(
-    run: Path, split: str, data_dir: Path | None, stress: bool, anonymous: bool, as_json: bool
+    run: Path,
+    split: str,
+    data_dir: Path | None,
+    stress: bool,
+    anonymous: bool,
+    threshold_rule: str | None,
+    as_json: bool,
 ) -> None:
     """Measure the model of the run folder RUN on a split, at the threshold of the run.
 
     Updates metrics.json and, with --stress, stress.json. If the report is about this split, also
-    updates report.html, MODEL_CARD.md and pictures/. Changes nothing else in RUN.
+    updates report.html, MODEL_CARD.md and pictures/. Changes nothing else in RUN. With
+    --threshold-rule, only prints: RUN keeps its threshold.
     """
     # What the user may have to correct, before TensorFlow takes seconds to load.
     config = RunConfig.read(run)
     check_finished(run)
+    if threshold_rule is not None:
+        check_threshold_rule(config, threshold_rule)
     open_run_dataset(config, data_dir).check_split(split)
     load_tensorflow()
     from cxr_tfds.evaluation.stress import format_stress_table
     from cxr_tfds.metrics.table import format_metrics
     from cxr_tfds.training.finish import evaluate as evaluate_run
 
-    metrics = evaluate_run(run, split, data_dir=data_dir, stress=stress, anonymous=anonymous)
+    metrics = evaluate_run(
+        run,
+        split,
+        data_dir=data_dir,
+        stress=stress,
+        anonymous=anonymous,
+        threshold_rule=threshold_rule,
+    )
     if as_json:
         click.echo(json.dumps(metrics, indent=2))
         return

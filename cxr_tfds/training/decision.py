@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from cxr_tfds.evaluation.scoring import ImageSample, Scores
+from cxr_tfds.evaluation.scoring import ImageSample, Scores, score_and_sample
 from cxr_tfds.evaluation.stress import score_stressed_copies, within_budget
 from cxr_tfds.metrics.temperature import fit_temperature
 from cxr_tfds.metrics.thresholds import YOUDEN_STRESS, best_threshold, fixed_threshold
+from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.sources.paths import join_names
 from cxr_tfds.text import say
+from cxr_tfds.training.threshold_rule import check_threshold_rule
 
 _FALLBACK_THRESHOLD = 0.5  # of a finding that validation does not have both present and absent
 
@@ -37,6 +39,22 @@ def fit_decision(model: Any, scores: Scores, sample: ImageSample, config: RunCon
     labels, probabilities = _threshold_images(model, scores, sample, config)
     threshold = best_threshold(labels, probabilities, config.settings["threshold_rule"])
     return dataclasses.replace(config, threshold=threshold)
+
+
+def with_threshold_rule(
+    model: Any, dataset: BuiltDataset, config: RunConfig, rule: str
+) -> RunConfig:
+    """Returns the config of a finished run with a threshold chosen by another rule.
+
+    Scores the validation split. The run folder is not changed.
+
+    Raises:
+      InputError: The rule is unknown, or the model has more than two classes.
+    """
+    check_threshold_rule(config, rule)
+    settings = {**config.settings, "threshold_rule": rule}
+    scores, sample = score_and_sample(model, dataset, "validation")
+    return fit_decision(model, scores, sample, dataclasses.replace(config, settings=settings))
 
 
 def _fit_findings(model: Any, scores: Scores, sample: ImageSample, config: RunConfig) -> RunConfig:

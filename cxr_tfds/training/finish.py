@@ -10,7 +10,7 @@ import keras
 
 from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import MODERATE
-from cxr_tfds.evaluation.scoring import measure, score_and_sample
+from cxr_tfds.evaluation.scoring import ImageSample, Scores, measure, score_and_sample
 from cxr_tfds.evaluation.stress import run_stress_test, within_budget
 from cxr_tfds.files import write_json
 from cxr_tfds.reading.datasets import BuiltDataset
@@ -18,7 +18,7 @@ from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.report.page import RunResults, write_report
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.text import say
-from cxr_tfds.training.decision import fit_decision
+from cxr_tfds.training.decision import fit_decision, with_threshold_rule
 
 
 def finish_run(
@@ -63,6 +63,7 @@ def evaluate(
     data_dir: str | Path | None = None,
     stress: bool = False,
     anonymous: bool = False,
+    threshold_rule: str | None = None,
 ) -> dict[str, Any]:
     """Measures a finished run on a split and updates its metrics, and its report for that split.
 
@@ -72,6 +73,8 @@ def evaluate(
       data_dir: Folder that contains the dataset; the one used for training by default.
       stress: Whether to measure under stress too, at every strength.
       anonymous: Whether the report leaves out the names of images, as with the setting of the run.
+      threshold_rule: Measures at the threshold that this rule chooses on validation, and writes
+        nothing: the run keeps its threshold. See `cxr_tfds.metrics.thresholds`.
 
     Returns:
       The metrics of the split; with `stress` also those under stress, as "stress".
@@ -89,12 +92,15 @@ def evaluate(
     dataset = open_run_dataset(config, data_dir)
     dataset.check_split(split)
     model = run_folder.load_model(run)
+    if threshold_rule is not None:
+        config = with_threshold_rule(model, dataset, config, threshold_rule)
     scores, sample = score_and_sample(model, dataset, split, config.temperature)
     metrics = measure(scores, config)
+    if threshold_rule is not None:
+        return {**metrics, "stress": _stress(model, scores, sample, config)} if stress else metrics
     all_metrics = _update(run, run_folder.METRICS, split, metrics)
     if stress:
-        few = within_budget(model, scores, sample)
-        stressed = run_stress_test(model, scores, few, config.threshold, labels=config.labels)
+        stressed = _stress(model, scores, sample, config)
         all_stress = _update(run, run_folder.STRESS, split, stressed)
     else:
         all_stress = run_folder.read_metrics(run, run_folder.STRESS)
@@ -104,6 +110,13 @@ def evaluate(
         say("writing the report")
         write_report(run, config, results)
     return {**metrics, "stress": stressed} if stress else metrics
+
+
+def _stress(
+    model: keras.Model, scores: Scores, sample: ImageSample, config: RunConfig
+) -> dict[str, Any]:
+    few = within_budget(model, scores, sample)
+    return run_stress_test(model, scores, few, config.threshold, labels=config.labels)
 
 
 def _update(run: Path, name: str, split: str, table: dict[str, Any]) -> dict[str, Any]:

@@ -12,33 +12,51 @@ import numpy as np
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import DecodeResult, Radiograph, decode
-from cxr_tfds.metrics.logits import probabilities
+from cxr_tfds.metrics.logits import probabilities, sigmoid
 from cxr_tfds.parallel import all_cores, ordered_map
 
 from . import runtime as runtimes
 from .image_input import ImageInput, read_image
 from .model_file import read_model
+from .operating_point import choose_threshold
 from .prediction import FindingPrediction, Prediction
 
 
 class Classifier:
     """Predicts radiographs: `Classifier("model.tflite")("x.jpg").label`. Threads may share it.
 
+    Args:
+      path: The `.tflite` of cxr-export, or its contents.
+      runtime: "litert", "tflite-runtime", or "auto", which prefers litert.
+      threads: Number of threads of the runtime.
+      threshold: Probability from which the positive class or any finding is predicted, or the rule
+        of an operating point of the file, such as "youden". None keeps the threshold of the file.
+      sensitivity: Takes the most specific operating point of the file that has at least this
+        sensitivity on validation, such as 0.95.
+
     Attributes:
-      info: The model info.
+      info: The model info, with the threshold in use.
       labels: Class names in class order, or names of the findings.
       runtime: Name of the runtime in use, "litert" or "tflite-runtime".
       version: Version of the runtime.
 
     Raises:
       MissingData: There is no such file.
-      InputError: The file is not a model of cxr-export, is corrupt, or no runtime can run it.
+      InputError: The file is not a model of cxr-export, is corrupt, has no such operating point, or
+        no runtime can run it.
     """
 
     def __init__(
-        self, path: str | PathLike[str] | bytes, runtime: str = "auto", threads: int = 1
+        self,
+        path: str | PathLike[str] | bytes,
+        runtime: str = "auto",
+        threads: int = 1,
+        *,
+        threshold: float | str | None = None,
+        sensitivity: float | None = None,
     ) -> None:
-        flatbuffer, self.info, _ = read_model(path)
+        flatbuffer, info, _ = read_model(path)
+        self.info = choose_threshold(info, threshold, sensitivity)
         self.labels = self.info.labels
         self._grey_levels = GreyLevels.from_metadata(self.info.grey_levels)
         name = runtimes.choose_runtime(runtime)
@@ -134,6 +152,8 @@ class Classifier:
                 f"The model returns {values.tolist()}; expected finite {self._session.output}. "
                 "Export it again with cxr-export."
             )
+        if self.info.input == "rgb" and np.any(self.info.shift):
+            values = _undo_shift(values, self.info.shift)
         if self.info.several_findings:
             return self._interpret_findings(values)
         if self.info.input == "grey" and len(values) == 1:
@@ -161,6 +181,25 @@ class Classifier:
         label = "|".join(finding.name for finding in findings if finding.is_present)
         by_name = dict(zip(self.labels, scores, strict=True))
         return Prediction(max(scores), label, None, by_name, findings=findings)
+
+
+def _undo_shift(values: np.ndarray, shift: float | tuple[float, ...]) -> np.ndarray:
+    """Returns the probabilities of an `rgb` model as temperature scaling gives them.
+
+    Args:
+      values: Probabilities (K,) of findings, or (2,) of a negative and a positive class.
+      shift: What the model subtracts from the logit, see `ModelInfo`.
+    """
+    smallest = np.finfo(np.float32).tiny
+    if isinstance(shift, tuple):
+        opposite, positive = 1 - values, values
+    else:
+        opposite, positive = values
+    shifted = np.log(np.maximum(positive, smallest)) - np.log(np.maximum(opposite, smallest))
+    logits = np.atleast_1d(shifted + np.asarray(shift))
+    if isinstance(shift, tuple):
+        return probabilities(logits, several_findings=True)
+    return np.concatenate([sigmoid(-logits), sigmoid(logits)])
 
 
 def _with_heatmaps(prediction: Prediction, heatmaps: np.ndarray) -> Prediction:

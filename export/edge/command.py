@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cxr_tfds import __version__
-from cxr_tfds.commands.base import Group, NearestChoice
+from cxr_tfds.commands.base import Group, LocalPath, NearestChoice
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.native import suppress_native_stderr
 
@@ -28,8 +28,8 @@ RUNTIMES = ("auto", "litert", "tflite-runtime")
 _MIN_FOR_PROGRESS = 9  # images
 _CODE_TITLE = "Python that runs the file without cxr-tfds, on an upright image of 8 bits:"
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FILE = LocalPath(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = LocalPath(exists=True, file_okay=False, path_type=Path)
 _model = click.option("--model", "-m", required=True, type=_FILE, help="The .tflite of cxr-export.")
 _runtime = click.option(
     "--runtime",
@@ -45,6 +45,19 @@ _threads = click.option(
     show_default=True,
     help="Number of threads of the runtime.",
 )
+_threshold = click.option(
+    "--threshold",
+    metavar="VALUE|RULE",
+    help="Probability from which the positive class, or any finding, is predicted; or the rule of "
+    "an operating point that cxr-infer info shows, such as youden.  [default: the threshold of the "
+    "file]",
+)
+_sensitivity = click.option(
+    "--sensitivity",
+    type=click.FloatRange(0, 1),
+    help="Use the most specific operating point of the file that has at least this sensitivity on "
+    "the validation split, such as 0.95.",
+)
 
 
 @click.group(cls=Group, example="cxr-infer predict -m models/first-int8.tflite images")
@@ -57,6 +70,7 @@ def cli() -> None:
     example="cxr-infer predict -m models/first-int8.tflite images --csv",
     groups={
         "Model": ("model", "runtime", "threads"),
+        "Decision": ("threshold", "sensitivity"),
         "Output": ("as_json", "as_csv", "heatmap_dir", "html"),
     },
 )
@@ -66,7 +80,7 @@ def cli() -> None:
     nargs=-1,
     required=True,
     metavar="FILE|FOLDER|-...",
-    type=click.Path(exists=True, allow_dash=True),
+    type=LocalPath(exists=True, allow_dash=True),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: an object for each image.")
 @click.option(
@@ -87,6 +101,8 @@ def cli() -> None:
     help="New HTML file with a thumbnail, the heat map and the probabilities of each image, about "
     "13 KB an image.",
 )
+@_threshold
+@_sensitivity
 @_runtime
 @_threads
 def predict(
@@ -96,6 +112,8 @@ def predict(
     as_csv: bool,
     heatmap_dir: Path | None,
     html: Path | None,
+    threshold: str | None,
+    sensitivity: float | None,
     runtime: str,
     threads: int,
 ) -> None:
@@ -113,7 +131,7 @@ def predict(
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other.")
     _check_images(images)
-    classifier = _load(model, runtime, threads)
+    classifier = _load(model, runtime, threads, threshold, sensitivity)
     heatmaps = page = None
     if heatmap_dir is not None:
         from .heatmaps import HeatmapFolder
@@ -151,17 +169,26 @@ def predict(
 
 @cli.command(example="cxr-infer evaluate -m models/first-int8.tflite images/test")
 @_model
-@click.argument("source", metavar="FOLDER", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", metavar="FOLDER", type=LocalPath(exists=True, path_type=Path))
 @click.option(
     "--config",
     help="Settings that describe how to read FOLDER, in JSON, with the keys of cxr-data --config. "
     "[default: the settings of the model's dataset]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with the metrics as keys.")
+@_threshold
+@_sensitivity
 @_runtime
 @_threads
 def evaluate(
-    model: Path, source: Path, config: str | None, as_json: bool, runtime: str, threads: int
+    model: Path,
+    source: Path,
+    config: str | None,
+    as_json: bool,
+    threshold: str | None,
+    sensitivity: float | None,
+    runtime: str,
+    threads: int,
 ) -> None:
     """Measure a model on FOLDER, a folder or archive of labelled radiographs.
 
@@ -176,7 +203,7 @@ def evaluate(
     from .predict import predict_files
 
     settings = None if config is None else parse_settings(config)
-    classifier = _load(model, runtime, threads)
+    classifier = _load(model, runtime, threads, threshold, sensitivity)
     labelled = find_labelled_images(source, classifier.info, settings)
     for note in labelled.notes:
         click.echo(note, err=True)
@@ -235,6 +262,7 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
 
     from .interpreter_code import write_code
     from .model_file import read_model
+    from .operating_point import format_points
     from .output import format_fields, write
     from .runtime import load
 
@@ -262,14 +290,28 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
     else:
         if origin["drawn"]:
             click.echo(DRAWN, err=True)
-        write(f"{format_fields(fields)}\n\n# {_CODE_TITLE}\n{code}")
+        del fields["operating_points"]  # a table follows
+        points = format_points(model_info)
+        parts = [format_fields(fields), *([points] if points else []), f"# {_CODE_TITLE}\n{code}"]
+        write("\n\n".join(parts))
 
 
-def _load(model: Path, runtime: str, threads: int) -> Classifier:
+def _load(
+    model: Path, runtime: str, threads: int, threshold: str | None, sensitivity: float | None
+) -> Classifier:
+    """Returns the classifier, and reports a threshold that was chosen for it."""
     from .classifier import Classifier
+    from .operating_point import describe_threshold
 
+    if threshold is not None and sensitivity is not None:
+        raise click.UsageError("--threshold and --sensitivity exclude each other.")
     with suppress_native_stderr():
-        return Classifier(model, runtime, threads)
+        classifier = Classifier(
+            model, runtime, threads, threshold=threshold, sensitivity=sensitivity
+        )
+    if threshold is not None or sensitivity is not None:
+        click.echo("\n".join(describe_threshold(classifier.info)), err=True)
+    return classifier
 
 
 def _check_images(names: tuple[str, ...]) -> None:

@@ -60,6 +60,12 @@ class ModelInfo:
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)  # AUC and accuracy by split
     # By class or finding: validation images and positive ones in equal bins of the probability.
     reliability: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # By class or finding: thresholds and what they achieve on validation, see
+    # `cxr_tfds.metrics.operating_points`. Empty in files from before 2026-11.
+    operating_points: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # Of an `rgb` model: what its graph subtracts from logit / temperature, so that a probability of
+    # 0.5 is the threshold. Of each finding its own.
+    shift: float | tuple[float, ...] = 0.0
     # Of the dataset, see `GreyLevels.to_metadata`.
     grey_levels: dict[str, Any] = dataclasses.field(default_factory=dict)
     # How the source of the dataset was read, see `cxr_tfds.sources.settings`.
@@ -70,7 +76,14 @@ class ModelInfo:
 
     def __post_init__(self) -> None:
         """Raises InputError if a field that the device uses has an impossible value."""
-        for name in ("labels", "runtimes", "grid", "threshold", "temperature"):  # lists in JSON
+        for name in (
+            "labels",
+            "runtimes",
+            "grid",
+            "threshold",
+            "temperature",
+            "shift",
+        ):  # JSON lists
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
         # A class may be named like any folder.
@@ -90,6 +103,14 @@ class ModelInfo:
                 f"reliability={self.reliability!r}; expected counts of images and positives by "
                 "class."
             )
+        if not isinstance(self.operating_points, dict) or not all(
+            name in self.labels and isinstance(points, list) and all(map(_is_point, points))
+            for name, points in self.operating_points.items()
+        ):
+            raise InputError(
+                f"operating_points={self.operating_points!r}; expected thresholds with sensitivity "
+                "and specificity by class."
+            )
         if self.several_findings:
             self._check_findings()
             return
@@ -101,6 +122,8 @@ class ModelInfo:
             raise InputError(f"threshold={self.threshold}; expected 0 to 1.")
         if not _is_temperature(self.temperature):
             raise InputError(f"temperature={self.temperature}; expected a positive number.")
+        if not _is_finite(self.shift):
+            raise InputError(f"shift={self.shift}; expected a number.")
 
     def _check_findings(self) -> None:
         count = len(self.labels)
@@ -115,6 +138,9 @@ class ModelInfo:
                 raise InputError(
                     f"{name}={values}; expected {count} numbers, {expected}, one for each finding."
                 )
+        shifts = self.shift if isinstance(self.shift, tuple) else (self.shift,) * count
+        if len(shifts) != count or not all(map(_is_finite, shifts)):
+            raise InputError(f"shift={self.shift}; expected {count} numbers.")
         if self.unknown not in ("ignore", "positive", "negative"):
             raise InputError(f"unknown={self.unknown!r}; expected ignore, positive or negative.")
 
@@ -135,6 +161,16 @@ def _are_counts(counts: Any) -> bool:
         and all(type(x) is int for x in [*images, *positives])
         and all(0 <= y <= x for x, y in zip(images, positives, strict=True))
     )
+
+
+def _is_point(point: Any) -> bool:
+    return isinstance(point, dict) and all(
+        _is_probability(point.get(name)) for name in ("threshold", "sensitivity", "specificity")
+    )
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _is_temperature(value: Any) -> bool:
