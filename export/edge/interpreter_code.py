@@ -23,6 +23,9 @@ def write_code(model: str | PathLike[str], info: ModelInfo, session: Session) ->
     """
     mode, size = ("RGB" if info.input == "rgb" else "L"), (info.size, info.size)
     fitted = _FITS[info.fit].format(f'image.convert("{mode}")', size)
+    note = ""
+    if np.any(info.shift):
+        note = "# The file shifts its probabilities so that 0.5 decides. This line undoes it.\n"
     return f"""\
 import numpy as np
 from PIL import Image{"" if info.fit == "stretch" else ", ImageOps"}
@@ -35,7 +38,7 @@ image.draft("{mode}", {size})  # of JPEG only: decodes it at a reduced size
 pixels = np.asarray({fitted})
 values = {_quantize(session)}
 {session.output} = {_run(info, session)}
-print({_describe(info, session)})
+{note}print({_describe(info, session)})
 """
 
 
@@ -70,14 +73,25 @@ def _shift(expression: str, steps: int) -> str:
 def _describe(info: ModelInfo, session: Session) -> str:
     """Returns the expression of the probabilities by name."""
     names = list(info.labels)
-    if session.output != OUTPUT:
+    if session.output != OUTPUT and not np.any(info.shift):
         return f"dict(zip({names}, {session.output}.tolist()))"
+    if session.output != OUTPUT:  # of two classes or several findings
+        powers = f"np.exp({_format_numbers(0 - np.asarray(info.shift))})"
+        shifted = session.output
+        if not info.several_findings:
+            names, shifted = names[1:], f"{shifted}[1:]"
+        return f"dict(zip({names}, (1 / (1 + (1 / {shifted} - 1) * {powers})).tolist()))"
     if len(names) > 2 and not info.several_findings:
         powers = f"np.exp((logits - logits.max()) / {info.temperature:.9g})"
         return f"dict(zip({names}, ({powers} / {powers}.sum()).tolist()))"
-    temperature = info.temperature
-    if isinstance(temperature, tuple):
-        divisor = f"[{', '.join(f'{value:.9g}' for value in temperature)}]"
-    else:
-        names, divisor = names[1:], f"{temperature:.9g}"
+    if not info.several_findings:
+        names = names[1:]
+    divisor = _format_numbers(np.asarray(info.temperature))
     return f"dict(zip({names}, (1 / (1 + np.exp(-logits / {divisor}))).tolist()))"
+
+
+def _format_numbers(values: np.ndarray) -> str:
+    """Returns a number, or a list of numbers."""
+    if values.ndim == 0:
+        return f"{values:.9g}"
+    return f"[{', '.join(f'{value:.9g}' for value in values)}]"
