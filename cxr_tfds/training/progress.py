@@ -13,6 +13,7 @@ from cxr_tfds import run_folder
 # The metadata that `tf.summary.scalar` writes; that function needs the tensorboard package.
 _SCALAR = tf.compat.v1.SummaryMetadata(data_class=1)
 _SCALAR.plugin_data.plugin_name = "scalars"
+_PRINTED = ("loss", "val_loss", "val_accuracy", "val_auc")
 
 
 class Progress(tqdm):
@@ -35,8 +36,8 @@ class Progress(tqdm):
         self.update()
 
     def print_epoch(self, row: dict[str, float]) -> None:
-        """Prints a row of the history."""
-        values = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "epoch")
+        """Prints the part of a row of the history that fits 80 columns."""
+        values = "  ".join(f"{name} {row[name]:.3g}" for name in _PRINTED if name in row)
         self.print(f"epoch {row['epoch']}/{self.epochs}  {values}")
 
     def print(self, text: str) -> None:
