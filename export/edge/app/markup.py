@@ -17,9 +17,10 @@ from cxr_tfds.imaging.overlay import colour_scale
 from cxr_tfds.text import DISCLAIMER, percent
 
 from ..model_file import ModelInfo
-from ..prediction import Prediction
+from ..prediction import FindingPrediction, Prediction
 from .uploads import Result
 from .wording import (
+    UNKNOWN_MEANING,
     count_outcomes,
     describe_label,
     describe_model,
@@ -141,7 +142,7 @@ def result_card(result: Result, info: ModelInfo) -> str:
         f'<p class="cxr-number">{escape(statement.probability)}</p>'
         f"{_bars(prediction)}"
         f"<p>{escape(explain_rule(statement, info))}</p>"
-        f'<p class="cxr-reading">{escape(reading)}</p></section>'
+        f"{_reading(reading)}</section>"
     )
 
 
@@ -164,14 +165,26 @@ def _findings(prediction: Prediction, info: ModelInfo) -> str:
         f"<b>{escape(statement.probability)} {escape(statement.outcome)}</b>"
         f"{_bar(finding.name, finding.probability, finding.threshold)}"
         f"<small>{escape(explain_rule(statement, info))} "
-        f"{escape(explain_probability(info, finding.name, finding.probability))}</small></li>"
+        f"{escape(_explain_finding(finding, info))}</small></li>"
         for finding, statement in zip(prediction.findings, prediction.statements(), strict=True)
     )
     return (
         '<p class="cxr-label">Predicted</p>'
         f'<p class="cxr-outcome {_kind(prediction, info)}">'
         f'{escape(describe_label(prediction))}</p><ul class="cxr-bars">{rows}</ul>'
+        f"{'' if info.reliability else _reading(UNKNOWN_MEANING)}"
     )
+
+
+def _explain_finding(finding: FindingPrediction, info: ModelInfo) -> str:
+    """Returns what the probability meant; "" if the file states it for no finding."""
+    if not info.reliability:
+        return ""
+    return explain_probability(info, finding.name, finding.probability)
+
+
+def _reading(text: str) -> str:
+    return f'<p class="cxr-reading">{escape(text)}</p>'
 
 
 def _bar(name: str, value: float, threshold: float | None) -> str:
@@ -220,6 +233,13 @@ def _row(result: Result, info: ModelInfo) -> str:
         return f'{name}<td role="cell" class="bad" colspan="2">{escape(prediction.reason)}</td>'
     label = escape(describe_label(prediction))
     statements = prediction.statements()
+    if prediction.findings:  # the ones that are present, or the most probable one
+        best = max(x.probability for x in prediction.findings)
+        statements = [
+            statement
+            for statement, x in zip(statements, prediction.findings, strict=True)
+            if x.is_present or (not prediction.label and x.probability == best)
+        ]
     texts = [f"{escape(x.name)} <b>{escape(x.probability)}</b>" for x in statements]
     bar = ""
     if not prediction.findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ from ..prediction import Prediction, Statement
 from .uploads import Result
 
 TIMES = "\N{MULTIPLICATION SIGN}"
+UNKNOWN_MEANING = (
+    "The model file does not state what such a probability meant on the validation split. Export "
+    "its run again with cxr-export."
+)
 _FEW = 20  # validation images; fewer are named, not turned into "of 100"
 
 
@@ -23,10 +28,7 @@ def explain_probability(info: ModelInfo, name: str, probability: float) -> str:
     """Returns what a probability of class or finding `name` meant on the validation split."""
     counts = info.reliability.get(name)
     if counts is None:
-        return (
-            "The model file does not state what this probability meant on the validation split. "
-            "Export its run again with cxr-export."
-        )
+        return UNKNOWN_MEANING
     bins = len(counts["images"])
     number = min(int(probability * bins), bins - 1)
     images, positives = counts["images"][number], counts["positives"][number]
@@ -46,16 +48,21 @@ def explain_probability(info: ModelInfo, name: str, probability: float) -> str:
 
 
 def count_outcomes(results: Sequence[Result]) -> str:
-    """Returns how many images there are of each outcome, as text."""
-    counts: dict[str, int] = {}
+    """Returns how many images there are of each class or with each finding, as text."""
+    counts: Counter[str] = Counter()
+    unusable = 0
     for result in results:
-        name = "not usable"
-        if not isinstance(result.outcome, BadImage):
-            name = describe_label(result.outcome)
-        counts[name] = counts.get(name, 0) + 1
-    ordered = sorted(counts.items(), key=lambda item: (item[0] == "not usable", -item[1], item[0]))
+        if isinstance(result.outcome, BadImage):
+            unusable += 1
+        elif result.outcome.findings:
+            counts.update(x.name for x in result.outcome.findings if x.is_present)
+        else:
+            counts[result.outcome.label] += 1
     total = "1 image" if len(results) == 1 else f"{len(results)} images"
-    return f"{total}: {', '.join(f'{count} {name}' for name, count in ordered)}"
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{count} {name}" for name, count in ordered]
+    parts += [f"{unusable} not usable"] if unusable else []
+    return f"{total}: {', '.join(parts) or 'no finding'}"
 
 
 def describe_label(prediction: Prediction) -> str:

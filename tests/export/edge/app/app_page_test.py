@@ -103,6 +103,7 @@ def test_several_findings(open_page, findings, png):
     text = html(page).replace("&nbsp;", " ")
     assert "<span>Bright</span><b>88 % present</b>" in text
     assert "<span>Dark</span><b>12 % absent</b>" in text
+    assert text.count("does not state what such a probability meant") == 1
     assert "What speaks for Bright" in text
     page.selectbox[0].set_value("Dark").run()
     assert "What speaks for Dark" in html(page)

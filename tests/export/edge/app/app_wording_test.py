@@ -48,7 +48,7 @@ def test_reading_of_a_single_image(two):
 
 def test_files_from_before_the_counts_have_no_reading(info):
     sentence = wording.explain_probability(info, "PNEUMONIA", 0.9)
-    assert sentence.startswith("The model file does not state what this probability meant")
+    assert sentence.startswith("The model file does not state what such a probability meant")
     assert sentence.endswith("Export its run again with cxr-export.")
 
 
@@ -57,6 +57,14 @@ def test_counts_of_outcomes(two, png):
     results = [uploads.predict(two, *item) for item in images.items()]
     assert wording.count_outcomes(results) == "4 images: 2 PNEUMONIA, 1 NORMAL, 1 not usable"
     assert wording.count_outcomes(results[:1]) == "1 image: 1 PNEUMONIA"
+
+
+def test_counts_of_findings(findings, png):
+    results = [uploads.predict(findings, name, png(grey)) for name, grey in [("a", 120), ("b", 99)]]
+    both = uploads.with_thresholds(results[0], {"Bright": 0.1, "Dark": 0.1})
+    none = uploads.with_thresholds(results[0], {"Bright": 1.0, "Dark": 1.0})
+    assert wording.count_outcomes([both, results[1]]) == "2 images: 2 Dark, 1 Bright"
+    assert wording.count_outcomes([none]) == "1 image: no finding"
 
 
 def test_labels_of_findings(findings, png):
