@@ -128,7 +128,8 @@ def check_finished(run: Path) -> Path:
 
 
 def check_unfinished(run: Path) -> None:
-    """Raises an InputError if a run cannot be resumed because it is finished."""
+    """Raises an InputError if there is no run to resume, or if it is finished."""
+    RunConfig.read(run)
     if (run / MODEL).is_file():
         raise InputError(
             f"{run} is finished; there is nothing to resume. Measure it with: cxr-evaluate {run}"

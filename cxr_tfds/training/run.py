@@ -106,9 +106,6 @@ def run_training(
     devices = devices or open_devices()
     with explain_lost_worker(devices):
         dataset = open_training_data(settings)
-        if devices.is_chief:
-            images = ", ".join(f"{count:,} in {split}" for split, count in dataset.sizes.items())
-            say(f"training {settings.model} on {dataset.name}, images: {images}")
         counts = check_labels(dataset)
         check_batch_size(dataset, "train", settings.batch_size)
         devices.check_batch_size(settings.batch_size)
@@ -122,6 +119,9 @@ def run_training(
         if resume and devices.is_chief:
             _check_resumable(run, config)
         steps = settings.steps_per_epoch or math.ceil(dataset.sizes["train"] / settings.batch_size)
+        if devices.is_chief:
+            images = ", ".join(f"{count:,} in {split}" for split, count in dataset.sizes.items())
+            say(f"training {settings.model} on {dataset.name}, images: {images}")
         weights = class_weights(settings.class_weight, counts, dataset.labels)
         loss = make_loss(dataset.task, weights, settings.label_smoothing)
         with explain_out_of_memory(settings):
