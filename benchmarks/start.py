@@ -2,8 +2,8 @@
 
   python benchmarks/start.py
 
-Each way runs in processes of its own, in turns, and the tables show medians. CPU time, on all cores of
-the process, varies less than the seconds on a machine that does other work.
+Each way runs in processes of its own, in turns, and the tables show medians. CPU time is
+that of the process on all cores. It varies less than the seconds if the machine does other work.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ from .formats import FORMATS
     default="grey",
     help="What the file takes and gives: `grey` takes a grey image and gives logits and the class "
     "activation map; `plain` gives the logits alone; `rgb` takes an RGB image, gives "
-    "probabilities of which 0.5 is the threshold, and carries the metadata that MediaPipe Tasks "
+    "probabilities with the threshold 0.5, and carries the metadata that MediaPipe Tasks "
     "needs.",
 )
 @options.threshold_rule
@@ -86,7 +86,7 @@ from .formats import FORMATS
     "--strict",
     is_flag=True,
     help="Publish nothing if validation has too few images to show --min-agreement, or if a file "
-    "misses a limit on the test split. Without this option a warning says so.",
+    "misses a limit on the test split. Without this option, a warning reports it.",
 )
 @click.option(
     "--runtime",
