@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cxr_tfds.metrics.resampling import bootstrap_interval, bootstrap_weights, number_groups
+from cxr_tfds.metrics.resampling import (
+    RESAMPLES,
+    bootstrap_interval,
+    bootstrap_weights,
+    number_groups,
+)
 from cxr_tfds.metrics.summary import SplitMetrics
 
 _METRICS = (
@@ -25,8 +30,9 @@ def evaluate_findings(
     *,
     names: Sequence[str],
     ranking_scores: ArrayLike | None = None,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> dict[str, Any]:
     """Returns every metric of each finding and their means, as `metrics.json` stores them.
 
@@ -43,6 +49,7 @@ def evaluate_findings(
         probabilities.
       resamples: Number of bootstrap resamples.
       seed: Seed of the resamples.
+      advance: Takes the number of finished resamples since its last call.
 
     Returns:
       `task`: "findings". `findings`: for each name the metrics of two classes, see
@@ -71,7 +78,8 @@ def evaluate_findings(
     }
     columns = [counted[:, k] for k in range(len(names)) if counted[:, k].any()]
     drawn: dict[str, list[Any]] = {name: [] for name in summaries}
-    for weights in bootstrap_weights(number_groups(patients, len(known)), resamples, seed):
+    groups = number_groups(patients, len(known))
+    for weights in bootstrap_weights(groups, resamples, seed, advance):
         for (name, summary), column in zip(summaries.items(), columns, strict=True):
             drawn[name].append(summary.measure(weights[:, column]))
     tables: dict[str, dict[str, Any]] = {}

@@ -5,21 +5,28 @@ Weights are float64 (R, N): how often each of N images counts in each of R resam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+RESAMPLES = 1000  # of the metrics of a split
 PERCENTILES = (2.5, 97.5)  # of a 95% interval
 _MAX_WEIGHTS = 2_000_000  # resamples x images in memory at a time; 16 MB of float64
 _FEWEST_DEFINED = 0.1  # part of the resamples in which a metric with an interval is defined
 
 
-def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def bootstrap_weights(
+    groups: np.ndarray,
+    resamples: int,
+    seed: int,
+    advance: Callable[[int], object] = lambda count: None,
+) -> Iterator[np.ndarray]:
     """Yields weights (R, N) until `resamples` are drawn; R is at most what fits in memory.
 
     Each resample draws as many of the `groups`, numbers (N,) from `number_groups`, as there are,
-    with replacement (Efron 1979). All images of a group get the same weight.
+    with replacement (Efron 1979). All images of a group get the same weight. `advance` takes the
+    number of resamples after they were used.
     """
     generator = np.random.default_rng(seed)
     shares = np.full(groups.max() + 1, 1 / (groups.max() + 1))
@@ -27,6 +34,7 @@ def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator
     for start in range(0, resamples, step):
         drawn = generator.multinomial(len(shares), shares, size=min(step, resamples - start))
         yield drawn[:, groups].astype(np.float64)
+        advance(len(drawn))
 
 
 def bootstrap_interval(value: float, resampled: np.ndarray) -> dict[str, Any]:

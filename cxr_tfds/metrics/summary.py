@@ -12,6 +12,7 @@ from cxr_tfds.metrics.logits import decisions
 from cxr_tfds.metrics.ranking import as_finite, rank_classes
 from cxr_tfds.metrics.reliability import reliability_gaps
 from cxr_tfds.metrics.resampling import (
+    RESAMPLES,
     bootstrap_interval,
     bootstrap_weights,
     confusion_tables,
@@ -33,8 +34,9 @@ def evaluate_split(
     class_names: Sequence[str] | None = None,
     findings: Sequence[str] | None = None,
     ranking_scores: ArrayLike | None = None,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
+    advance: Callable[[int], object] = lambda count: None,
 ) -> dict[str, Any]:
     """Returns every metric of a split, as `metrics.json` stores it.
 
@@ -51,12 +53,14 @@ def evaluate_split(
         None ranks by probability.
       resamples: Number of bootstrap resamples.
       seed: Seed of the resamples.
+      advance: Takes the number of finished resamples since its last call.
 
     Returns:
       Metrics as `{"value", "low", "high"}`, see `cxr_tfds.metrics.resampling.bootstrap_interval`:
       auc (K > 2: mean of each class against the rest), accuracy, balanced_accuracy, brier (K > 2:
       summed over the classes) and ece (K > 2: of the predicted class); for two classes also
       average_precision, sensitivity, specificity, ppv, npv and f1.
+      `rule`: the positive class and its threshold, for two classes with names.
       `classes`: precision, recall, f1 and `support` of each class, for K > 2 also auc.
       `averages`: the means of precision, recall and f1 over the classes, `macro` with equal
         weights and `weighted` by the number of images.
@@ -73,8 +77,11 @@ def evaluate_split(
         labels, probabilities, threshold, class_names, findings=findings, scores=ranking_scores
     )
     groups = number_groups(patients, summary.images)
-    drawn = [summary.measure(weights) for weights in bootstrap_weights(groups, resamples, seed)]
+    resampled = bootstrap_weights(groups, resamples, seed, advance)
+    drawn = [summary.measure(weights) for weights in resampled]
     table = summary.table(drawn)
+    if class_names and threshold is not None:
+        table["rule"] = {"class": class_names[1], "threshold": threshold}
     if not class_names:
         del table["classes"], table["averages"]
     return table

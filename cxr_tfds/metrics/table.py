@@ -11,6 +11,10 @@ _ORDER = (
     "ppv", "npv", "f1", "brier", "ece",
 )  # fmt: skip
 
+# Of two classes, what these metrics are about; all others are about both.
+_OF_POSITIVE = ("average_precision", "sensitivity", "ppv", "f1")
+_OF_NEGATIVE = ("specificity", "npv")
+
 _FINDING_COLUMNS = ("auc", "sensitivity", "specificity")
 
 
@@ -22,14 +26,31 @@ def format_metrics(table: dict[str, Any]) -> str:
     """
     if table.get("task") == "findings":
         return _format_findings(table)
-    rows = [(name, format_metric(table[name])) for name in _ORDER if name in table]
+    rows = [
+        (name + of_class(name, table), format_metric(table[name]))
+        for name in _ORDER
+        if name in table
+    ]
     rows += class_and_finding_rows(table)
     if table["threshold"] is not None:
-        rows.append(("threshold", f"{table['threshold']:.4f}  (chosen on validation)"))
+        positive = table.get("rule", {}).get("class")
+        name = f"threshold ({positive})" if positive else "threshold"
+        rows.append((name, f"{table['threshold']:.4f}"))
     rows.append(("images", str(table["images"])))
     width = max(18, *(len(name) for name, _ in rows))
     lines = "\n".join(f"  {name:<{width}} {text}" for name, text in rows)
     return fold_text(lines, screen_width(), width + 3)
+
+
+def of_class(name: str, table: dict[str, Any]) -> str:
+    """Returns " (PNEUMONIA)" if a metric of two classes is about this one, otherwise ""."""
+    if "rule" not in table:
+        return ""
+    positive = table["rule"]["class"]
+    negative = next(x for x in table["classes"] if x != positive)
+    if name in _OF_POSITIVE:
+        return f" ({positive})"
+    return f" ({negative})" if name in _OF_NEGATIVE else ""
 
 
 def _format_findings(table: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from cxr_tfds.evaluation.scoring import ImageSample, Scores, Threshold
 from cxr_tfds.imaging.overlay import overlay
 from cxr_tfds.metrics.logits import logit
 from cxr_tfds.plotting import CLASS_COLOURS, INK, MUTED, PAPER, Picture
+from cxr_tfds.text import percent
 
 _MAX_ERRORS, _MAX_CORRECT = 8, 4  # images of a group
 _MAX_ERRORS_EACH, _MAX_CORRECT_EACH = 4, 2  # the same, for each of several findings
@@ -162,10 +163,11 @@ def _draw_sheet(group: Group) -> Picture:
     colour, font = MUTED if group.correct else CLASS_COLOURS[1], ImageFont.load_default(15)
     for column, example in enumerate(group.examples):
         left = _GAP + step * column
-        draw.text((left, _HEAD - 24), f"{example.probability:.3f}", fill=colour, font=font)
+        draw.text((left, _HEAD - 24), percent(example.probability), fill=colour, font=font)
         for row, image in enumerate(example.images):
             sheet.paste(image.resize((_SIDE, _SIDE)), (left, _HEAD + step * row))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
-    caption = "Probability above, class activation map below."
+    named = group.positive or "the predicted class"
+    caption = f"Probability of {named} above, class activation map below."
     return Picture(group.name, group.title, caption, Markup(), buffer.getvalue())

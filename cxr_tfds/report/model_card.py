@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from cxr_tfds.metrics.table import class_and_finding_rows, format_metric
+from cxr_tfds.metrics.table import class_and_finding_rows, format_metric, of_class
 from cxr_tfds.models import MODELS, multiply_adds
 from cxr_tfds.plotting import TIMES
 from cxr_tfds.report.dataset import DatasetSummary
@@ -61,9 +61,9 @@ def write_sections(
     ]
 
 
-def metric_label(name: str) -> str:
-    """Returns the name of a metric for people."""
-    return _LABELS.get(name, name.replace("_", " "))
+def metric_label(name: str, table: dict[str, Any] | None = None) -> str:
+    """Returns the name of a metric for people, with the class it is about in a table."""
+    return _LABELS.get(name, name.replace("_", " ")) + of_class(name, table or {})
 
 
 def _intended_use(config: RunConfig) -> list[str]:
@@ -131,7 +131,7 @@ def _performance(metrics: dict[str, Any]) -> list[str]:
     names = [name for name in _METRICS if name in metrics]
     several = metrics.get("task") == "findings"
     mean = "mean " if several else ""
-    rows = [(mean + metric_label(name), format_metric(metrics[name], 3)) for name in names]
+    rows = [(mean + metric_label(name, metrics), format_metric(metrics[name], 3)) for name in names]
     rows += _finding_rows(metrics) if several else class_and_finding_rows(metrics, 3)
     return [
         f"{metrics['images']:,} images. Confidence intervals (CI) are from a bootstrap that "

@@ -8,12 +8,12 @@ import os
 import subprocess
 import venv
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.imaging.pixels import radiograph
+from cxr_tfds.metrics.logits import logit, sigmoid
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +93,8 @@ print(json.dumps({
 
 
 @pytest.mark.parametrize("kind", ["float32", "int8"])
-def test_gives_the_probabilities_of_the_device(mediapipe, exported_rgb, images, kind):
+def test_decides_like_the_device(mediapipe, exported_rgb, images, kind):
+    """The class with the highest score is the decision: the file shifts its probabilities."""
     file = exported_rgb / f"tiny-{kind}-rgb.tflite"
     done = run(mediapipe, "-c", _IMPORT + _CLASSIFY, file, images)
     assert done.returncode == 0, done.stderr
@@ -110,15 +111,17 @@ def test_gives_the_probabilities_of_the_device(mediapipe, exported_rgb, images, 
     scores = []
     for name, categories in facts["probabilities"].items():
         own = model(images / name)
-        assert [label for label, _ in categories] == [
-            model.labels[x] for x in np.argsort(list(own.probabilities.values()))[::-1]
-        ]
-        assert dict(categories) == pytest.approx(own.probabilities, abs=1e-4)
-        scores.append(own.probability)
+        assert categories[0][0] == own.label
+        found = dict(categories)
+        assert (found["PNEUMONIA"] >= 0.5) == (own.label == "PNEUMONIA")
+        shifted = logit(own.probability) - model.info.shift
+        assert found["PNEUMONIA"] == pytest.approx(float(sigmoid(shifted)), abs=1e-4)
+        assert sum(found.values()) == pytest.approx(1, abs=1e-5)
+        scores.append(found["PNEUMONIA"])
     assert min(scores) < 0.5 < max(scores)
 
 
-def test_gives_the_probabilities_of_each_finding(mediapipe, exported_findings, images):
+def test_decides_each_finding_like_the_device(mediapipe, exported_findings, images):
     """They do not add up to 1: an image may have several findings."""
     # Not int8: where kernels round differently, a score is one step away.
     file = exported_findings / "several-float32-rgb.tflite"
@@ -128,6 +131,9 @@ def test_gives_the_probabilities_of_each_finding(mediapipe, exported_findings, i
     assert (facts["file"], facts["kind"]) == ("labels.txt", "TENSOR_AXIS_LABELS")
     model = Classifier(file)
     for name, categories in facts["probabilities"].items():
-        own = {finding.name: finding.probability for finding in model(images / name).findings}
-        assert dict(categories) == pytest.approx(own, abs=1e-4)
-        assert len(own) == 3
+        own, found = model(images / name).findings, dict(categories)
+        assert len(own) == len(found) == 3
+        for finding, shift in zip(own, model.info.shift, strict=True):
+            shifted = logit(finding.probability) - shift
+            assert found[finding.name] == pytest.approx(float(sigmoid(shifted)), abs=1e-4)
+            assert (found[finding.name] >= 0.5) == finding.is_present

@@ -25,7 +25,7 @@ TWO_CLASSES = {
 }
 
 
-NOT_METRICS = {"averages", "confusion_matrix", "threshold", "images"}
+NOT_METRICS = {"averages", "confusion_matrix", "threshold", "rule", "images"}
 
 
 def evaluate(labels, probabilities, threshold=0.5, **options):
@@ -100,6 +100,7 @@ def test_values_by_hand():
     assert table["confusion_matrix"] == {"tn": 3, "fp": 1, "fn": 2, "tp": 4}
     assert {type(count) for count in table["confusion_matrix"].values()} == {int}
     assert (table["threshold"], table["images"]) == (0.5, 10)
+    assert "rule" not in table  # the classes have no names
     expected = {
         "accuracy": 7 / 10,
         "sensitivity": 4 / 6,

@@ -31,15 +31,22 @@ def test_two_classes():
         "bacteria": {"sensitivity": metric(0.5), "images": 12},
         "a long name of a finding": {"sensitivity": UNDEFINED, "images": 3},
     }
-    classes = {"SICK": {"recall": metric(0.5), "support": 9}}
-    table = {"auc": metric(0.5), "accuracy": metric(0.25), "classes": classes}
+    classes = {name: {"recall": metric(0.5), "support": 9} for name in ("WELL", "SICK")}
+    rates = ("auc", "accuracy", "sensitivity", "specificity", "ppv", "npv", "f1")
+    table = {**{name: metric(0.5) for name in rates}, "accuracy": metric(0.25), "classes": classes}
     table |= {"findings": findings, "threshold": 0.61237, "images": 40}
+    table |= {"rule": {"class": "SICK", "threshold": 0.61237}}
     assert format_metrics(table).splitlines() == [
         "  accuracy                                0.2500 (95% CI 0.2500 to 0.7500)",
         "  auc                                     0.5000 (95% CI 0.2500 to 0.7500)",
+        "  sensitivity (SICK)                      0.5000 (95% CI 0.2500 to 0.7500)",
+        "  specificity (WELL)                      0.5000 (95% CI 0.2500 to 0.7500)",
+        "  ppv (SICK)                              0.5000 (95% CI 0.2500 to 0.7500)",
+        "  npv (WELL)                              0.5000 (95% CI 0.2500 to 0.7500)",
+        "  f1 (SICK)                               0.5000 (95% CI 0.2500 to 0.7500)",
         "  sensitivity to bacteria                 0.5000 (95% CI 0.2500 to 0.7500), 12 images",
         "  sensitivity to a long name of a finding undefined: no image is labelled SICK, 3 images",
-        "  threshold                               0.6124  (chosen on validation)",
+        "  threshold (SICK)                        0.6124",
         "  images                                  40",
     ]
 
