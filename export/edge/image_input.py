@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import threading
 import zlib
 from os import PathLike
 from typing import TypeAlias
@@ -23,6 +24,7 @@ _ARRAYS = (
 )
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _COLOUR = 0, 2  # colour types of PNG
+_PILLOW_LOCK = threading.Lock()  # a list may hold an image twice, and threads decode it
 
 
 def read_image(image: ImageInput) -> tuple[bytes, str | None]:
@@ -44,7 +46,8 @@ def read_image(image: ImageInput) -> tuple[bytes, str | None]:
     if isinstance(image, np.ndarray):
         return encode_array(image), None
     if isinstance(image, Image.Image):
-        return _encode_pillow(image), None
+        with _PILLOW_LOCK:
+            return _encode_pillow(image), None
     if isinstance(image, (str, PathLike)):
         return read_named_file(image, "an image file"), str(image)
     raise InputError(
@@ -104,7 +107,8 @@ def _encode_pillow(image: Image.Image) -> bytes:
 
 def _file_of(image: ImageFile.ImageFile) -> bytes | None:
     """Returns the contents of the file that an image shows, or None if it is not known."""
-    if getattr(image, "is_animated", False):  # shows the frame that its owner chose
+    # One of several frames is the one that its owner chose. MPO is a photograph with previews.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
         return None
     if image.tile and image.fp:  # no pixel was decoded yet
         position = image.fp.tell()

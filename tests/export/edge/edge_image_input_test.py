@@ -138,6 +138,8 @@ def test_a_list_gives_a_list(models: dict[str, Path], tmp_path: Path) -> None:
         several = [path, str(path), path.read_bytes(), image, array]
         expected = classifier(path)
         assert classifier(several) == [expected] * 5 == [classifier(one) for one in several]
+    with Image.open(path) as image:
+        assert classifier([image] * 9) == [expected] * 9
     assert classifier(()) == []
     with pytest.raises(MissingData, match="none"):
         classifier([path, tmp_path / "none.png"])
