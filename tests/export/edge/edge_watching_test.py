@@ -39,6 +39,6 @@ def test_script_predicts_each_image_once(tmp_path):
         assert (done.returncode, done.stderr) == (0, "")
         assert not list((tmp_path / "inbox").iterdir())
     head, *rows = (tmp_path / "results.csv").read_text().splitlines()
-    assert head == "file,label,probability,threshold,error"
+    assert head == "file,label"
     assert rows == [f"{name},NORMAL" for name in ("a.png", "b.png", "c.png", "a.png")]
     assert len(list((tmp_path / "done").glob("*/*"))) == 4
