@@ -9,6 +9,7 @@ import numpy as np
 
 from cxr_tfds.metrics.findings import evaluate_findings
 from cxr_tfds.metrics.logits import decisions, probabilities
+from cxr_tfds.metrics.resampling import RESAMPLES
 from cxr_tfds.metrics.summary import evaluate_split
 from cxr_tfds.progress import progress_bar
 from cxr_tfds.reading.datasets import BuiltDataset
@@ -170,21 +171,24 @@ def squeeze_logits(logits: np.ndarray) -> np.ndarray:
 
 def measure(scores: Scores, config: RunConfig) -> dict[str, Any]:
     """Returns the metrics of a scored split, see `evaluate_split` and `evaluate_findings`."""
-    if isinstance(config.threshold, tuple):
-        return evaluate_findings(
+    with progress_bar("intervals", RESAMPLES, unit="resample", announce=False) as advance:
+        if isinstance(config.threshold, tuple):
+            return evaluate_findings(
+                scores.labels,
+                scores.probabilities,
+                config.threshold,
+                scores.patient_ids,
+                names=config.labels,
+                ranking_scores=scores.logits,
+                advance=advance,
+            )
+        return evaluate_split(
             scores.labels,
             scores.probabilities,
             config.threshold,
             scores.patient_ids,
-            names=config.labels,
-            ranking_scores=scores.logits,
+            class_names=config.labels,
+            findings=scores.findings,
+            ranking_scores=scores.logits if scores.logits.ndim == 1 else None,
+            advance=advance,
         )
-    return evaluate_split(
-        scores.labels,
-        scores.probabilities,
-        config.threshold,
-        scores.patient_ids,
-        class_names=config.labels,
-        findings=scores.findings,
-        ranking_scores=scores.logits if scores.logits.ndim == 1 else None,
-    )

@@ -22,7 +22,7 @@ class Description(NamedTuple):
     """What TFDS stores about a dataset."""
 
     splits: dict[str, Split]
-    image_shape: tuple[int, ...]  # () for source files
+    image_shape: Any  # (S, S, C), or () for source files
     labels: tuple[str, ...]
     findings: tuple[str, ...]
     metadata: dict[str, Any]

@@ -80,3 +80,11 @@ def test_division_by_zero_is_nan():
     np.testing.assert_array_equal(
         divide(np.array([6, 0, 5]), np.array([4, 2, 0])), [1.5, 0, np.nan]
     )
+
+
+def test_counts_the_resamples_that_were_used():
+    counts = []
+    for weights in bootstrap_weights(np.arange(5), 30, 0, counts.append):
+        assert len(weights) == 30
+        assert not counts
+    assert counts == [30]
