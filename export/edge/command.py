@@ -16,6 +16,7 @@ import click
 
 from cxr_tfds import __version__
 from cxr_tfds.commands.base import Group, LocalPath, NearestChoice
+from cxr_tfds.commands.settings import sets
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.native import suppress_native_stderr
 
@@ -175,6 +176,7 @@ def predict(
     help="Settings that describe how to read FOLDER, in JSON, with the keys of cxr-data --config. "
     "[default: the settings of the model's dataset]",
 )
+@sets
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with the metrics as keys.")
 @_threshold
 @_sensitivity
@@ -184,6 +186,7 @@ def evaluate(
     model: Path,
     source: Path,
     config: str | None,
+    sets: dict[str, Any],
     as_json: bool,
     threshold: str | None,
     sensitivity: float | None,
@@ -202,7 +205,7 @@ def evaluate(
     from .output import write
     from .predict import predict_files
 
-    settings = None if config is None else parse_settings(config)
+    settings = parse_settings(config or "{}", sets) if config or sets else None
     classifier = _load(model, runtime, threads, threshold, sensitivity)
     labelled = find_labelled_images(source, classifier.info, settings)
     for note in labelled.notes:

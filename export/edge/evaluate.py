@@ -26,6 +26,7 @@ _READER_SETTINGS = tuple(field.name for field in dataclasses.fields(ReaderSettin
 # Settings of a dataset config that do not concern the labels: the model determines the pixels.
 BUILD_SETTINGS = (
     "name", "size", "channels", "fit", "split", "on_bad_image", "bits", "window", "percentile",
+    "licence", "population", "description",
 )  # fmt: skip
 
 _UNKNOWN = {"ignore": math.nan, "positive": 1.0, "negative": 0.0}  # NaN does not count
@@ -44,9 +45,9 @@ class LabelledImages(NamedTuple):
         return [InputFile(str(image.path), path=image.path) for image in self.images]
 
 
-def parse_settings(text: str) -> dict[str, Any]:
-    """Returns the settings given with `--config`. Raises InputError if they are invalid."""
-    config = parse_config(text)
+def parse_settings(text: str, sets: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of `--config` and `--set`. Raises InputError if they are invalid."""
+    config = parse_config(text) | dict(sets)
     known = (*_READER_SETTINGS, *BUILD_SETTINGS)
     for name in config:
         if name not in known:

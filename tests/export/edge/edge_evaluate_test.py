@@ -110,6 +110,8 @@ def test_refuses_a_missing_class(models, test_set, infer):
     )
     config = '{"classes": {"NORMAL": ["healthy"], "pneumonia": ["Pneumonia"]}}'
     assert evaluate_json(infer, models["float32"], test_set, "--config", config)["images"] == 24
+    setting = f"classes={json.dumps(json.loads(config)['classes'])}"
+    assert evaluate_json(infer, models["float32"], test_set, "--set", setting)["images"] == 24
 
 
 def test_refuses_an_empty_class(models, test_set, infer):
@@ -317,6 +319,7 @@ def test_ignores_settings_of_a_build(models, test_set, infer):
 
 
 def test_all_settings_of_a_dataset_are_known():
-    inherited = {field.name for field in dataclasses.fields(RadiographConfig.__base__)} - {"name"}
+    inherited = {field.name for field in dataclasses.fields(RadiographConfig.__base__)}
+    inherited -= {"name", "description"}
     own = {field.name for field in dataclasses.fields(RadiographConfig)} - inherited
     assert own == {*BUILD_SETTINGS, "on_conflict"}
