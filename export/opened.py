@@ -13,7 +13,7 @@ from cxr_tfds.run_folder import CARD, RunConfig, load_model
 from cxr_tfds.task import Task
 
 from .check import Comparison, Verdict
-from .edge.model_file import ModelInfo
+from .edge.model_info import ModelInfo
 from .edge.runtime import HEATMAP, RUNTIMES
 from .reliability import Counts
 from .variants import Variant

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from cxr_tfds.text import text_table
 
 from .check import Comparison, describe_agreement
-from .edge.model_file import ModelInfo
+from .edge.model_info import ModelInfo
 
 
 class RuntimeResult(NamedTuple):

@@ -19,7 +19,7 @@ from cxr_tfds.sources.paths import fold_name, join_names
 from cxr_tfds.text import did_you_mean
 
 from .input_files import InputFile
-from .model_file import ModelInfo
+from .model_info import ModelInfo
 from .prediction import Prediction
 
 _READER_SETTINGS = tuple(field.name for field in dataclasses.fields(ReaderSettings))

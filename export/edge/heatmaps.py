@@ -14,7 +14,7 @@ from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import upright_grey
 
 from .heatmap_picture import draw_heatmap
-from .model_file import ModelInfo
+from .model_info import ModelInfo
 from .prediction import Prediction
 
 _MAX_SIDE = 2048  # pixels, of the longer side of a radiograph

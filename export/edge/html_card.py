@@ -17,7 +17,7 @@ from cxr_tfds.imaging.overlay import colour_layer, colour_scale
 from cxr_tfds.imaging.pixels import upright_grey
 from cxr_tfds.text import percent, percents_in_order
 
-from .model_file import ModelInfo
+from .model_info import ModelInfo
 from .prediction import Prediction
 
 UNREADABLE, NO_FINDING = "unreadable", "no-finding"  # groups; the others are numbers of labels

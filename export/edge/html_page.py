@@ -16,7 +16,7 @@ from cxr_tfds.text import DISCLAIMER
 
 from .html_card import NO_FINDING, UNREADABLE, Card, make_card, scale_url
 from .html_style import STYLE
-from .model_file import ModelInfo
+from .model_info import ModelInfo
 from .prediction import Prediction
 
 # No request leaves the page, whatever a file name contains.

@@ -6,7 +6,7 @@ from os import PathLike
 
 import numpy as np
 
-from .model_file import ModelInfo
+from .model_info import ModelInfo
 from .runtime import INPUT, OUTPUT, RUNTIMES, SIGNATURE, Session
 
 _FITS = {

@@ -11,7 +11,7 @@ from cxr_tfds.metrics.operating_points import choose_point
 from cxr_tfds.sources.paths import join_names
 from cxr_tfds.text import did_you_mean, percent, text_table
 
-from .model_file import ModelInfo
+from .model_info import ModelInfo
 
 
 def choose_threshold(

@@ -20,7 +20,7 @@ from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.text import screen_width
 
 if TYPE_CHECKING:
-    from .model_file import ModelInfo
+    from .model_info import ModelInfo
     from .prediction import Prediction
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from cxr_tfds.metrics.thresholds import YOUDEN
 from cxr_tfds.text import percent
 
-from ..model_file import ModelInfo
+from ..model_info import ModelInfo
 from ..operating_point import choose_threshold, describe_threshold
 
 _AT_LEAST = "sensitivity>="

@@ -16,7 +16,7 @@ from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.overlay import colour_scale
 from cxr_tfds.text import DISCLAIMER, percent
 
-from ..model_file import ModelInfo
+from ..model_info import ModelInfo
 from ..prediction import FindingPrediction, Prediction
 from .uploads import Result
 from .wording import (

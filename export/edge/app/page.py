@@ -13,7 +13,7 @@ import streamlit as st
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.export.edge.app import choices, markup, uploads, wording
 from cxr_tfds.export.edge.classifier import Classifier
-from cxr_tfds.export.edge.model_file import ModelInfo
+from cxr_tfds.export.edge.model_info import ModelInfo
 
 _SIDE_BY_SIDE, _BLENDED = "Side by side", "Blended"
 _BAR_FROM = 9  # images

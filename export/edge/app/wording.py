@@ -12,7 +12,7 @@ from cxr_tfds.errors import BadImage
 from cxr_tfds.metrics.reliability import wilson_interval
 from cxr_tfds.text import percent
 
-from ..model_file import ModelInfo
+from ..model_info import ModelInfo
 from ..prediction import Prediction, Statement
 from .uploads import Result
 
