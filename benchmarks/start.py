@@ -88,10 +88,11 @@ def _in_turns(
     """Returns the median seconds and CPU seconds of each way. The first turn is not counted."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
-        print(f"turn {turn} of {repeats}", file=sys.stderr)
         for name, command in ways.items():
             shutil.rmtree(folder / "built", ignore_errors=True)
             figures = _run(command)
+            seconds, cpu = figures
+            print(f"{turn}/{repeats} {name}: {seconds:.2f} s, {cpu:.2f} s CPU", file=sys.stderr)
             if turn:
                 found[name].append(figures)
     return {
