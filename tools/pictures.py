@@ -165,9 +165,9 @@ def draw_heatmap(work: Path, path: Path) -> bool:
     for name in CLASSES:
         for file in sorted((work / "images/chest_xray/test" / name).iterdir()):
             (right[name] if classifier(file).label == name else wrong).append(file)
-    files = [*right["PNEUMONIA"][:2], right["NORMAL"][0], *wrong[:1]]
+    files = [right["PNEUMONIA"][0], right["NORMAL"][0], *wrong[:1]]
     run("cxr-infer", "predict", "-m", model, *files, "--heatmap-dir", "overlays", work=work)
-    figure, axes = plt.subplots(1, len(files), figsize=(3.2 * len(files), 3.2), facecolor=PAPER)
+    figure, axes = plt.subplots(1, len(files), figsize=(3.7 * len(files), 4.2), facecolor=PAPER)
     pictures = sorted((work / "overlays").iterdir())
     for axis, file, picture in zip(axes, files, pictures, strict=True):
         axis.imshow(np.asarray(Image.open(picture)))
@@ -179,7 +179,7 @@ def draw_heatmap(work: Path, path: Path) -> bool:
 def draw_page(work: Path, path: Path) -> bool:
     """Takes a screenshot of the page of `cxr-infer predict --html`, unless chromium is missing."""
     folders = [work / "images/chest_xray/test" / name for name in CLASSES]
-    files = [file for folder in folders for file in sorted(folder.iterdir())[:4]]
+    files = [x.relative_to(work) for each in folders for x in sorted(each.iterdir())[:4]]
     page = work / "page.html"
     model = "models/first-int8.tflite"
     run("cxr-infer", "predict", "-m", model, *files, "--html", page, work=work)

@@ -47,7 +47,7 @@ def _draw_caption(
     width: int, statement: Statement, colours: str, remarks: list[str]
 ) -> Image.Image:
     """Returns the caption. A scale follows `colours` if it ends in a colon."""
-    letters = max(13, width // 42)
+    letters = max(14, width // 32)
     outcome, name = statement.outcome, statement.name
     if outcome in ("present", "absent"):
         outcome = f"{name} {outcome}"
