@@ -82,7 +82,11 @@ def test_keeps_the_metrics_of_other_splits(run, monkeypatch):
 def test_prints_every_metric_with_its_interval(run):
     lines = invoke(run).stdout.splitlines()
     test = run_folder.read_metrics(run)["test"]
-    printed = {tuple(line.split(" (")[0].split()[:2]): line for line in lines[1:]}
+    without_class = [re.sub(r"^(  \w+) \((NORMAL|PNEUMONIA)\)", r"\1", line) for line in lines[1:]]
+    printed = {tuple(line.split(" (")[0].split()[:2]): line for line in without_class}
+    assert {"  sensitivity (PNEUMONIA)", "  specificity (NORMAL)", "  threshold (PNEUMONIA)"} <= {
+        line[: line.index(")") + 1] for line in lines[1:] if ")" in line
+    }
     for name, metric in test.items():
         if isinstance(metric, dict) and "low" in metric and metric["value"] is not None:
             value = f"{metric['value']:.4f}"
