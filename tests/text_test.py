@@ -1,10 +1,10 @@
-"""Tests aligned tables."""
+"""Tests aligned tables and percentages."""
 
 import io
 
 import pytest
 
-from cxr_tfds.text import fold_text, markdown_table, text_table
+from cxr_tfds.text import fold_text, markdown_table, percent, percents_in_order, text_table
 
 
 def test_text_table_aligns_columns_of_uneven_rows() -> None:
@@ -67,3 +67,37 @@ def test_tables_fit_the_terminal_and_files_have_no_limit(monkeypatch: pytest.Mon
 def test_markdown_table_has_a_header_rule() -> None:
     rows = [("split", "n"), ("train", 10)]
     assert markdown_table(rows) == "| split | n  |\n|-------|----|\n| train | 10 |"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.16, 0, "16 %"),
+        (0.0, 0, "0 %"),
+        (0.004, 0, "<1 %"),
+        (0.004, 1, "0.4 %"),
+        (0.0004, 1, "<0.1 %"),
+        (0.996, 0, ">99 %"),
+        (0.9996, 1, ">99.9 %"),
+        (1.0, 0, "100 %"),
+    ],
+)
+def test_percent(value: float, digits: int, text: str) -> None:
+    assert percent(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "threshold", "texts"),
+    [
+        (0.16, 0.47, ("16 %", "47 %")),
+        (0.94, 0.47, ("94 %", "47 %")),
+        (0.47, 0.47, ("47 %", "47 %")),
+        (0.466, 0.472, ("46.6 %", "47.2 %")),  # both are 47 %, which would be positive
+        (0.002, 0.004, ("0.2 %", "0.4 %")),
+        (0.4719, 0.47191, ("47.190 %", "47.191 %")),
+    ],
+)
+def test_rounding_never_contradicts_a_decision(
+    value: float, threshold: float, texts: tuple[str, str]
+) -> None:
+    assert percents_in_order(value, threshold) == texts

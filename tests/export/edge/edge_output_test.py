@@ -52,6 +52,14 @@ def test_a_long_file_name_goes_to_a_line_of_its_own_on_a_terminal(
     assert format_text("a.png", NEGATIVE, LABELS).count("\n") == 1
 
 
+def test_an_encoding_without_arrows_gets_two_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a pipe on Windows."""
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    assert format_text("a.png", NEGATIVE, LABELS) == (
+        "PNEUMONIA  20 % (predicted from 50 %) -> NORMAL     a.png\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("origin", "described", "drawn"),
     [
