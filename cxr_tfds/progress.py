@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-from cxr_tfds.text import say
+from cxr_tfds.text import say, screen_width
 
 
 @contextlib.contextmanager
@@ -24,12 +24,15 @@ def progress_bar(
       unit: What an item is.
       announce: Whether to print the label without a terminal.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    width = None if sys.stderr is None else screen_width(sys.stderr)
+    if width is None:
         if announce:
             say(f"{label} ({total:,} {unit}s)")
         yield lambda count: None
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=label, unit=unit, leave=False, file=sys.stderr) as bar:
+    with tqdm(
+        total=total, desc=label, unit=unit, leave=False, ncols=width, file=sys.stderr
+    ) as bar:
         yield bar.update
