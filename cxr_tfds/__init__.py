@@ -17,7 +17,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.errors import BadImage, InputError, MissingData
-from cxr_tfds.import_hook import register_on_import
 
 if TYPE_CHECKING:
     from cxr_tfds.augmentation.augment import Augment
@@ -78,6 +77,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-register_on_import()

@@ -53,7 +53,8 @@ def test_a_loaded_model_starts_the_draws_again(tmp_path: Path) -> None:
 
 
 LOAD = """
-{imports}
+from cxr_tfds import Augment, findings_loss
+import keras
 import numpy as np
 model = keras.models.load_model({path!r})
 print([type(layer).__name__ for layer in model.layers], model.loss.__name__)
@@ -62,15 +63,12 @@ np.save({path!r} + ".npy", model.predict(np.ones((2, 16, 16, 1)), verbose=0))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "imports", ["import cxr_tfds, tensorflow, keras", "import keras, cxr_tfds"]
-)
-def test_a_process_that_imports_the_package_loads_the_model(imports: str, tmp_path: Path) -> None:
+def test_a_process_that_imports_the_names_loads_the_model(tmp_path: Path) -> None:
     model = make_model()
     model.compile("sgd", loss=cxr.findings_loss)
     path = tmp_path / "model.keras"
     model.save(path)
-    code = LOAD.format(imports=imports, path=str(path))
+    code = LOAD.format(path=str(path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "['Augment', 'Flatten', 'Dense'] findings_loss"

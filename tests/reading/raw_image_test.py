@@ -51,23 +51,6 @@ def test_tfds_shows_the_images(built: Path, open_builder: Any) -> None:
     assert table._repr_html_().count("<img src=") == 4
 
 
-SHOW = """
-import cxr_tfds, sys
-assert "tensorflow_datasets" not in sys.modules
-import tensorflow_datasets as tfds
-assert not {"tensorflow", "keras"}.intersection(sys.modules)
-print(tfds.builder_from_directory(sys.argv[1]).info.features["image"].repr_html.__qualname__)
-"""
-
-
-@pytest.mark.slow
-def test_importing_the_package_first_is_enough(built: Path) -> None:
-    command = [sys.executable, "-c", SHOW, folder_of(built)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "Image.repr_html"
-
-
 READ = """
 import sys
 sys.modules["cxr_tfds"] = None  # importing it fails
