@@ -32,7 +32,5 @@ def progress_bar(
         return
     from tqdm import tqdm
 
-    with tqdm(
-        total=total, desc=label, unit=unit, leave=False, ncols=width, file=sys.stderr
-    ) as bar:
+    with tqdm(total=total, desc=label, unit=unit, leave=False, ncols=width, file=sys.stderr) as bar:
         yield bar.update
