@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import re
 import shlex
 import sys
@@ -20,8 +19,10 @@ from cxr_tfds.commands.base import Command, LocalPath, NearestChoice
 from cxr_tfds.commands.data_build import announce, show_progress
 from cxr_tfds.errors import InputError, Undecided
 from cxr_tfds.files import complete_file
+from cxr_tfds.reading.datasets import BuiltDataset, open_dataset
 from cxr_tfds.run_folder import RunConfig
-from cxr_tfds.sources.config_json import parse_config
+from cxr_tfds.sources.config_json import format_sets, parse_config
+from cxr_tfds.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,10 +103,7 @@ def _build(
     from cxr_tfds.building.build import build_source, format_built
 
     while True:
-        given = [
-            f"--set={name}={value if isinstance(value, str) else json.dumps(value)}"
-            for name, value in settings.items()
-        ]
+        given = [f"--set={setting}" for setting in format_sets(settings)]
         given += [f"--dataset={dataset}"] if dataset else []
         _print_command("cxr-data", "build", source, "--data-dir", data_dir, *given)
         try:
@@ -141,28 +139,28 @@ def _ask(question: Undecided) -> str:
 def _train(built: Built, out: Path, epochs: int | None, *, overwrite: bool) -> Path:
     """Trains, or continues an interrupted run; returns the run folder."""
     trained = out / "run"
+    dataset = open_dataset(built.name, out / "data")
     is_started = (trained / run_folder.CONFIG).is_file() and not overwrite
     if is_started:
-        _check_same_data(trained, built, out)
+        _check_same_data(trained, dataset)
     if is_started and (trained / run_folder.MODEL).is_file():
         _check_same_epochs(trained, epochs)
         click.echo(f"\nAlready trained: {trained}", err=True)
         return trained
     words = ["--dataset", built.name, "--data-dir", out / "data", "--out", trained]
     words += ["--epochs", epochs] if epochs else []
+    if (images := dataset.sizes["train"]) < TrainSettings.batch_size:
+        words += ["--batch-size", images]
     words += ["--resume"] if is_started else []
     words += ["--overwrite"] if overwrite else []
     _call("cxr-train", *words)
     return trained
 
 
-def _check_same_data(trained: Path, built: Built, out: Path) -> None:
-    from cxr_tfds.reading.datasets import open_dataset
-
-    dataset = open_dataset(built.name, out / "data")
+def _check_same_data(trained: Path, dataset: BuiltDataset) -> None:
     if RunConfig.read(trained).dataset["fingerprint"] != dataset.fingerprint:
         raise InputError(
-            f"{trained} was trained on other images than {built.name}. Choose another --out, or "
+            f"{trained} was trained on other images than {dataset.name}. Choose another --out, or "
             "add --overwrite to do every step again."
         )
 
@@ -205,8 +203,6 @@ def _write_examples(built: Built, data_dir: Path, folder: Path) -> Path:
     """
     from PIL import Image
 
-    from cxr_tfds.reading.datasets import open_dataset
-
     dataset = open_dataset(built.name, data_dir)
     split = "test" if dataset.sizes.get("test") else "validation"
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +224,7 @@ def _write_examples(built: Built, data_dir: Path, folder: Path) -> Path:
 def _name_label(label: np.ndarray, labels: Sequence[str]) -> str:
     """Returns the class of an image, or the findings that are present."""
     if label.ndim == 0:
-        return labels[label]
+        return labels[int(label)]
     return "+".join(name for name, state in zip(labels, label, strict=True) if state == 1) or "none"
 
 

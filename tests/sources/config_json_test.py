@@ -16,7 +16,13 @@ from helpers.tables import table
 from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.errors import InputError
 from cxr_tfds.looking.survey import scan_source, survey_source
-from cxr_tfds.sources.config_json import parse_config, propose_config, repeat_settings
+from cxr_tfds.sources.config_json import (
+    format_sets,
+    parse_config,
+    propose_config,
+    propose_sets,
+    repeat_settings,
+)
 
 USER = {"size": 64, "split": "fold:0/3"}
 
@@ -190,3 +196,25 @@ def test_given_settings_differ_from_the_defaults() -> None:
 def test_refuses_what_is_not_a_json_object(text: str) -> None:
     with pytest.raises(InputError, match=r"is not a JSON object(.*); expected settings such as"):
         parse_config(text)
+
+
+def test_a_command_with_set_gets_the_changes_only() -> None:
+    with repeat_settings(USER), propose_sets():
+        assert propose_config(negative="No TB") == "--set 'negative=No TB'"
+        assert (
+            propose_config(exclude=["*.gif"], bits=12)
+            == "--set 'exclude=[\"*.gif\"]' --set bits=12"
+        )
+        # What is to be removed cannot be added.
+        assert propose_config("split", negative="A").startswith("--config ")
+    assert propose_config(negative="A").startswith("--config ")
+
+
+def test_settings_as_text() -> None:
+    settings = {"size": 64, "negative": "A", "classes": {"A": ["a"]}, "patient": "[a-z]+"}
+    assert format_sets(settings) == [
+        "size=64",
+        "negative=A",
+        'classes={"A": ["a"]}',
+        'patient="[a-z]+"',
+    ]
