@@ -78,6 +78,8 @@ def make_model_info(
         "model": config.settings["model"],
         "environment": config.environment,
     }
+    if verdict.threshold is not None:
+        run["threshold_rule"] = config.settings.get("threshold_rule", "youden")
     if float_layers:
         run["float_layers"] = list(float_layers)
     return ModelInfo(

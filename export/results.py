@@ -95,6 +95,11 @@ def file_model_card(
         lines.append(f"Temperature {info.temperature:.3f}, fitted on validation for this file.")
     if isinstance(info.threshold, int | float):
         lines.append(f"{info.labels[1]} is predicted from a probability of {info.threshold:.3f}.")
+    if rule := info.run.get("threshold_rule"):
+        lines.append(
+            "The threshold reproduces the decisions of the Keras model at the threshold that the "
+            f"rule {rule} chose on validation."
+        )
     if info.shift:
         lines.append(
             "The file shifts its probabilities so that 0.5, and the most probable class, is the "

@@ -83,7 +83,12 @@ def test_model_info_and_model_card(exported, run, kind):
     assert (info.threshold, info.temperature) == (table["threshold"], table["temperature"])
     assert (info.runtimes, info.heatmap, info.grid) == (("litert", "tflite-runtime"), True, (2, 2))
     assert info.dataset == config.dataset
-    assert info.run == {"name": "tiny", "model": "edge", "environment": config.environment}
+    assert info.run == {
+        "name": "tiny",
+        "model": "edge",
+        "environment": config.environment,
+        "threshold_rule": "youden-stress",
+    }
     images = info.reliability["PNEUMONIA"]["images"]
     assert sum(images) == table["comparisons"]["validation"]["images"]
     for split in ("validation", "test"):

@@ -70,6 +70,8 @@ def test_export_chooses_the_threshold_again(run, tmp_path, rule):
         points = {x["rule"]: x for x in model.info.operating_points["PNEUMONIA"]}
         assert model.info.metrics["validation"]["accuracy"] is not None
         assert model.threshold == pytest.approx(points[rule]["threshold"], abs=0.05)
+    assert model.info.run["threshold_rule"] == rule
+    assert f"rule {rule} chose on validation" in " ".join(read_model(path).card.split())
     assert contents(run) == before
 
 
