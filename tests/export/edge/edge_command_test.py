@@ -198,6 +198,8 @@ def test_info(models, infer):
     fields = json.loads(infer("info", "--model", models["int8"], "--json").stdout)
     assert fields.pop("file") == str(models["int8"])
     assert fields.pop("bytes") == models["int8"].stat().st_size
+    assert fields.pop("python").startswith("import numpy as np\n")
+    assert not fields["dataset"].pop("origin")["drawn"]
     assert fields == json.loads(json.dumps(dataclasses.asdict(read_model(models["int8"]).info)))
     assert fields["labels"] == ["NORMAL", "PNEUMONIA"]
     lines = infer("info", "--model", models["int8"]).stdout.splitlines()
