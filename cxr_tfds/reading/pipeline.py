@@ -13,6 +13,7 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.reading import CACHES, Shard
 from cxr_tfds.reading.cache import Gather, fits_in_memory, in_file, in_memory, in_records
 from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.reading.records import without_autograph
 from cxr_tfds.reading.sequential import encode_labels
 
 _PREFETCH_BYTES = 64 << 20
@@ -66,11 +67,13 @@ def _epoch(
     # Kernels for CPUs fail at a batch without images.
     padding = shard.count - rest if 0 < rest < shard.count else 0
 
+    @without_autograph
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(labels)), seed=(seed, number))
         order = tf.concat([order, order[:padding]], 0)
 
         # One map gathers complete batches by index, so no example costs any work of its own.
+        @without_autograph
         def batch(turn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             start = turn // shard.devices * step
             index = order[start : start + step][shard.index + turn % shard.devices :: shard.count]
@@ -116,6 +119,7 @@ def with_mixup(
       A dataset of ((images, shares float32 (B,)), labels float32 (B, 1) or (B, K)).
     """
 
+    @without_autograph
     def mix_labels(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple:
         images, labels = batch
         seeds = seed, (shard.index << 48) + number

@@ -15,6 +15,10 @@ _READ_BACK_AHEAD = 4  # batches
 # at 224 x 224 (x86-64, 2 cores, 2026-11).
 _READ_BUFFER_BYTES = 256 << 10
 
+# For functions of datasets without control flow on tensors. Converting one with autograph takes
+# longer than reading a small split.
+without_autograph = tf.autograph.experimental.do_not_convert
+
 TEXT_FIELDS = ("image_id", "patient_id")
 STATES = "states"  # only in datasets whose images may have several findings
 _TYPES = dict.fromkeys(("image", *TEXT_FIELDS), tf.string) | dict.fromkeys(
@@ -53,7 +57,7 @@ def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
     batches = (
         shard_reader(list(shards))
         .batch(_READ_BACK_BATCH)
-        .map(lambda batch: parse_batch(batch, fields))
+        .map(without_autograph(lambda batch: parse_batch(batch, fields)))
         .prefetch(_READ_BACK_AHEAD)  # one core reads while another one hashes
     )
     for parsed in batches.as_numpy_iterator():

@@ -18,7 +18,12 @@ from cxr_tfds.imaging.pixels import radiograph
 from cxr_tfds.parallel import all_cores
 from cxr_tfds.reading import POLICIES
 from cxr_tfds.reading.datasets import RECORD_BYTES, BuiltDataset
-from cxr_tfds.reading.records import TEXT_FIELDS, parse_batch, shard_reader
+from cxr_tfds.reading.records import (
+    TEXT_FIELDS,
+    parse_batch,
+    shard_reader,
+    without_autograph,
+)
 from cxr_tfds.sources.image import State
 from cxr_tfds.task import Task
 
@@ -105,7 +110,10 @@ def field_batches(
     return (
         _stored_records(dataset, split)
         .batch(batch_size)
-        .map(lambda records: parse(records, dataset, fields), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(
+            without_autograph(lambda records: parse(records, dataset, fields)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
         .prefetch(tf.data.AUTOTUNE)
     )
 
@@ -122,6 +130,7 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """Implements `BuiltDataset.batches`."""
 
+    @without_autograph
     def arrange(parsed: dict[str, tf.Tensor]) -> tuple:
         batch = parsed["image"], encode_labels(parsed["label"], dataset)
         return (*batch, {field: parsed[field] for field in _ID_FIELDS}) if with_ids else batch
