@@ -231,7 +231,8 @@ def test_command_with_a_heatmap_and_a_float32_layer(run, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert [line.split()[:3:2] for line in lines[1:3]] == [["int8", "validation"], ["int8", "test"]]
-    assert [line.split()[:2] for line in lines[5:-5]] == [
+    assert [line.split()[:2] for line in lines[5:7]] == [["int8", "validation"], ["int8", "test"]]
+    assert [line.split()[:2] for line in lines[9:-5]] == [
         ["int8", runtime] for runtime in installed_runtimes()
     ]
     assert lines[-4].startswith("fastest: tiny-int8.tflite in litert")
