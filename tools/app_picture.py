@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT = 1100, 900  # the height grows with the page
 def draw_app(command: Path, model: Path, images: Sequence[Path], path: Path) -> bool:
     """Takes a screenshot of the page after images are dropped, unless chromium is missing.
 
-    The last image is the one that is shown in large.
+    The first image is the one that is shown in large.
     """
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
@@ -29,14 +29,10 @@ def draw_app(command: Path, model: Path, images: Sequence[Path], path: Path) -> 
         page = chromium.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
         page.goto(address)
         page.locator("input[type=file]").set_input_files(images)
-        page.get_by_role("table").wait_for()
-        page.get_by_label("Show image").click()
-        page.get_by_role("option", name=images[-1].name).click()
-        page.get_by_role("heading", name=images[-1].name).wait_for()
         page.locator("figure").nth(1).wait_for()
         main = "document.querySelector('[data-testid=stMain]').scrollHeight"
         page.set_viewport_size({"width": _WIDTH, "height": page.evaluate(main)})
-        page.wait_for_timeout(1000)  # the field of the images closes with a transition
+        page.wait_for_timeout(1000)  # the fields of the page appear with a transition
         page.screenshot(path=path)
         chromium.close()
     return True

@@ -125,7 +125,7 @@ def take_screenshot(page: Path, path: Path, size: str) -> bool:
 
 def draw_page_of_app(work: Path, path: Path) -> bool:
     """Takes a screenshot of `cxr-app` with two test images of each class."""
-    folders = [work / "images/chest_xray/test" / name for name in CLASSES]
+    folders = [work / "images/chest_xray/test" / name for name in reversed(CLASSES)]
     files = [file for folder in folders for file in sorted(folder.iterdir())[:2]]
     return draw_app(BIN / "cxr-app", work / "models/first-int8.tflite", files, path)
 
