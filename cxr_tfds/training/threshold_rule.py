@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.metrics.thresholds import check_rule
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.sources.paths import join_names
 
@@ -15,4 +14,6 @@ def check_threshold_rule(config: RunConfig, rule: str) -> None:
             f"threshold_rule={rule!r}: the model chooses the most probable of "
             f"{len(config.labels)} classes ({join_names(config.labels)}) and has no threshold."
         )
+    from cxr_tfds.metrics.thresholds import check_rule  # loads NumPy
+
     check_rule(rule)
