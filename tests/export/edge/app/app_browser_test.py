@@ -196,9 +196,19 @@ def test_works_with_the_keyboard(open_page):
         reached.append(page.evaluate(_NAME_OF_FOCUS))
         if reached[-1].startswith("Show drawn examples"):
             page.keyboard.press("Space")
-            page.get_by_role("heading", name="drawn-clear.png", exact=True).wait_for()
-            return
-    pytest.fail(f"reached only {reached}")
+            break
+    else:
+        pytest.fail(f"reached only {reached}")
+    page.get_by_role("heading", name="drawn-clear.png", exact=True).wait_for()
+    page.locator("figure").nth(1).wait_for()
+    page.get_by_label("Show image").focus()
+    page.keyboard.press("ArrowDown")
+    page.get_by_role("option").first.wait_for()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "document.querySelector('.cxr-card .cxr-file').innerText !== 'drawn-clear.png'"
+    )
 
 
 @pytest.mark.parametrize("theme", _THEMES)
