@@ -21,7 +21,7 @@ UNKNOWN_MEANING = (
     "The model file does not state what such a probability meant on the validation split. Export "
     "its run again with cxr-export."
 )
-_FEW = 20  # validation images; fewer are named, not turned into "of 100"
+_FEW = 20  # validation images; fewer have no percentage
 
 
 def explain_probability(info: ModelInfo, name: str, probability: float) -> str:
@@ -42,8 +42,8 @@ def explain_probability(info: ModelInfo, name: str, probability: float) -> str:
         return f"{only} of the validation set {has} {between}; {positives} of them {had}."
     low, high = wilson_interval(np.array([positives]), np.array([images]))
     return (
-        f"In the validation set, {100 * positives / images:.0f} of 100 images with {between} {had} "
-        f"({positives:,} of {images:,}; 95% CI {100 * low[0]:.0f} to {100 * high[0]:.0f} of 100)."
+        f"In the validation set, {positives:,} of {images:,} images with {between} {had} "
+        f"({positives / images:.0%}, 95% CI {low[0]:.0%} to {high[0]:.0%})."
     )
 
 

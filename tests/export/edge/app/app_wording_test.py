@@ -14,12 +14,12 @@ from cxr_tfds.export.edge.app import uploads, wording
         (
             0.0,
             "In the validation set, 2 of 100 images with a probability from 0 % to 7 % had the "
-            "label PNEUMONIA (2 of 100; 95% CI 1 to 7 of 100).",
+            "label PNEUMONIA (2%, 95% CI 1% to 7%).",
         ),
         (
             1.0,
-            "In the validation set, 100 of 100 images with a probability from 93 % to 100 % had "
-            "the label PNEUMONIA (40 of 40; 95% CI 91 to 100 of 100).",
+            "In the validation set, 40 of 40 images with a probability from 93 % to 100 % had "
+            "the label PNEUMONIA (100%, 95% CI 91% to 100%).",
         ),
         (
             0.5,
