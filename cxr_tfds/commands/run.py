@@ -92,7 +92,8 @@ def run(
         f"\nReport:       {trained / run_folder.REPORT}\n"
         f"Model:        {model}\n"
         f"Predictions:  {answers}\n"
-        f"Your images:  {_quote('cxr-infer', 'predict', '--model', model)} FILE_OR_FOLDER"
+        f"Your images:  {_quote('cxr-infer', 'predict', '--model', model)} FILE_OR_FOLDER\n"
+        f"In a browser: {_quote('cxr-app', '--model', model)}"
     )
 
 
