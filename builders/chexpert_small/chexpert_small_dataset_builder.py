@@ -56,8 +56,7 @@ class Builder(RadiographBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
-    BUILDER_CONFIGS = [ChexpertConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
-    builder_config: ChexpertConfig
+    CONFIG = ChexpertConfig
     READER = ReaderSettings(
         table={"train": "train.csv", "validation": "valid.csv"},
         image="Path",

@@ -96,10 +96,7 @@ class Builder(RadiographBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
-    BUILDER_CONFIGS = [  # noqa: RUF012
-        CovidChestxrayConfig(name="224", description="224 x 224 greyscale, raw uint8")
-    ]
-    builder_config: CovidChestxrayConfig
+    CONFIG = CovidChestxrayConfig
     CLASSES: Sequence[str] = ("NORMAL", "COVID")
     FINDINGS = FINDINGS
     CUTS_TEST = True

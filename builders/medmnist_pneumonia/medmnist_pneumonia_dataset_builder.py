@@ -32,8 +32,7 @@ class Builder(RadiographBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
-    BUILDER_CONFIGS = [MedmnistConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
-    builder_config: MedmnistConfig
+    CONFIG = MedmnistConfig
     READER = ReaderSettings(classes={"normal": ["0"], "pneumonia": ["1"]})
     HOMEPAGE = "https://medmnist.com"
     PATIENT_NAMES = "none: the images of an npz have no names"

@@ -14,8 +14,7 @@ class Builder(RadiographBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS reads a plain class attribute)
-    BUILDER_CONFIGS = [SourceConfig(name="224", description="224 x 224 greyscale, raw uint8")]  # noqa: RUF012
-    builder_config: SourceConfig
+    CONFIG = SourceConfig
     CUTS_TEST = True
     PATIENT_NAMES = f'{EXAMPLES}; others with a pattern: "patient": "^(p[0-9]+)_"'
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\

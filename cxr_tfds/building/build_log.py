@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 
 from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.pixels import DecodeResult
+from cxr_tfds.reading.records import read_back
 from cxr_tfds.sources import SourceImage
 from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import printable
@@ -76,12 +78,33 @@ class BuildLog:
         )
         return f"{len(self.bad)} unusable {'file' if len(self.bad) == 1 else 'files'}:\n{rows}"
 
-    def check_written(self, split: str, written: Sequence[str]) -> None:
-        """Compares the image ids in the shards of a split with the source.
+    def read_back(
+        self, shards: Mapping[str, Sequence[str]], *, is_complete: bool
+    ) -> tuple[dict[str, list[SourceImage]], str]:
+        """Compares the shards with the source.
+
+        Args:
+          shards: Paths of the shards of each split.
+          is_complete: Whether they contain all usable images.
+
+        Returns:
+          The images of each split that the shards contain, and the fingerprint of the dataset.
 
         Raises:
           InputError: A usable image is missing, written twice, or not in the source.
         """
+        digest, splits = hashlib.sha256(), {}
+        for split, images in self.splits.items():
+            ids, split_digest = read_back(shards[split])
+            digest.update(f"{split} {split_digest} ".encode())
+            if is_complete:
+                self._check_written(split, ids)
+            present = set(ids)
+            splits[split] = [image for image in images if image.image_id in present]
+        return splits, digest.hexdigest()
+
+    def _check_written(self, split: str, written: Sequence[str]) -> None:
+        """Compares the image ids in the shards of a split with the source."""
         wanted = [image.image_id for image in self.splits[split] if image.image_id not in self.bad]
         if sorted(written) == sorted(wanted):
             return

@@ -33,6 +33,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ from cxr_tfds.building.shortcuts import (
 )
 from cxr_tfds.building.splits import find_shared_patients, source_splits
 from cxr_tfds.sources.image import get_labels
-from cxr_tfds.text import fold_text, markdown_table
+from cxr_tfds.text import fold_text, markdown_table, screen_width
 
 if TYPE_CHECKING:
     from etils import epath
@@ -172,6 +173,12 @@ def write_report(report: Mapping[str, Any], folder: epath.Path) -> None:
         rows = [("image_id", "reason"), *report["bad_images"].items()]
         csv.writer(text, lineterminator="\n").writerows(rows)
         (folder / BAD_IMAGES_FILE).write_text(text.getvalue(), encoding="utf-8")
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """Prints a short form of the report on stderr."""
+    text = format_report(report, SCREEN_ROWS, width=screen_width(sys.stderr))
+    sys.stderr.write(f"\n\n{text}\n\n")  # blank lines separate it from the progress bars
 
 
 def format_report(

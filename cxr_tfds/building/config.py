@@ -16,7 +16,7 @@ from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import check_fit
 from cxr_tfds.reading.names import DEFAULT_CONFIG, config_option, named_settings
 from cxr_tfds.sources import ReaderSettings
-from cxr_tfds.sources.config_json import repeat_settings
+from cxr_tfds.sources.config_json import propose_config, repeat_settings
 from cxr_tfds.sources.origin import ORIGIN_TEXTS
 from cxr_tfds.sources.settings import list_changed
 from cxr_tfds.text import suggest
@@ -136,6 +136,11 @@ class RadiographConfig(tfds.core.BuilderConfig):
         hidden = _TFDS_FIELDS | own if self.name == DEFAULT_CONFIG else _TFDS_FIELDS - own
         return {name: value for name, value in list_changed(self).items() if name not in hidden}
 
+    def origin_texts(self) -> dict[str, str]:
+        """Returns the texts on the origin of the images that the user gave."""
+        given = self.list_given()
+        return {name: given[name] for name in ORIGIN_TEXTS if given.get(name)}
+
     def reader_settings(self, dataset: ReaderSettings) -> ReaderSettings:
         """Returns the settings of the dataset; `SourceConfig` replaces those that are given."""
         return dataset
@@ -164,10 +169,11 @@ class RadiographConfig(tfds.core.BuilderConfig):
         Raises:
           InputError: The dataset was built with other settings.
         """
-        for name, value in self.stored().items():
-            if stored.get(name) != value:
+        known = {**stored.get("origin", {}), **stored}
+        for name, value in (self.stored() | self.origin_texts()).items():
+            if known.get(name) != value:
                 raise InputError(
-                    f"{folder} was built with {name}={stored.get(name)!r}, but this config has "
+                    f"{folder} was built with {name}={known.get(name)!r}, but this config has "
                     f"{value!r}. Give the config another name, or build again with --overwrite."
                 )
         if stored.get("bad_images") and self.on_bad_image == "error":
@@ -187,6 +193,27 @@ class RadiographConfig(tfds.core.BuilderConfig):
                 f"{folder} holds only {stored['max_examples_per_split']} examples of each split "
                 "(--max_examples_per_split). Build the complete dataset with --overwrite."
             )
+
+
+def check_choice(config: Any, listed: Mapping[str, tfds.core.BuilderConfig], builder: str) -> None:
+    """Checks the config that a builder was given, by its name or as one of its own.
+
+    Raises:
+      InputError: `config` names none of the `listed` ones, or is another one with such a name.
+    """
+    if isinstance(config, str) and config not in listed:
+        option = config_option(config if CONFIG_NAME.fullmatch(config) else "512")
+        raise InputError(
+            f"{builder} lists no config {config!r}. Give its settings:\n  tfds build "
+            f"{builder} --imports cxr_tfds.builders --manual_dir FOLDER {option}"
+        )
+    if isinstance(config, RadiographConfig) and listed.get(config.name, config) is not config:
+        with repeat_settings(config.list_given()):
+            option = propose_config()
+        raise InputError(
+            f"The name {config.name!r} belongs to a listed config with its own settings. "
+            f"Choose another name: {option}"
+        )
 
 
 # `on_conflict` is a setting of every config.

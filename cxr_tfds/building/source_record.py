@@ -50,14 +50,14 @@ def _get_size(path: SourcePath) -> int:
         return -1
 
 
-def explain_other_source(
+def check_same_source(
     folder: Path,
     stored: Mapping[str, Any],
     shards: Sequence[str],
     source: Path,
     listing: Listing,
-) -> InputError:
-    """Returns an error that describes the source of a dataset and another one.
+) -> None:
+    """Compares a source with the one from which a dataset was built.
 
     Args:
       folder: The dataset.
@@ -65,7 +65,13 @@ def explain_other_source(
       shards: Of all its splits.
       source: The other source.
       listing: Its images.
+
+    Raises:
+      InputError: They differ; the message describes both.
     """
+    described = describe_source(listing)
+    if described["digest"] == stored["digest"]:
+        return
     built, found = set(read_back(shards)[0]), {image.image_id for image in listing.images}
     difference = (
         f"{len(built - found):,} image ids of the dataset are not in {source}, "
@@ -73,10 +79,10 @@ def explain_other_source(
     )
     if built == found:
         difference = "The image ids are the same, but the files or the labels have changed."
-    return InputError(
+    raise InputError(
         f"{folder} was built from another source.\n"
         f"  Built: {_format(stored)}\n"
-        f"  {source}: {_format(describe_source(listing))}\n"
+        f"  {source}: {_format(described)}\n"
         f"{difference}\nKeep both by giving the config another name (cxr-data build: --set "
         "name=224-other), choose another folder for datasets, or replace the dataset with "
         "--overwrite."
