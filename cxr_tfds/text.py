@@ -61,11 +61,15 @@ def percents_in_order(value: float, threshold: float) -> tuple[str, str]:
     return percent(value, digits), percent(threshold, digits)
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Returns whether a terminal shows `stream`; None: the process was started without it."""
+    return stream is not None and stream.isatty()
+
+
 def screen_width(stream: TextIO | None = None) -> int | None:
     """Returns the columns of the terminal that shows `stream` (stdout); None for a file or pipe."""
-    stream = sys.stdout if stream is None else stream
-    is_terminal = stream is not None and stream.isatty()
-    return shutil.get_terminal_size().columns if is_terminal else None
+    shows = is_terminal(sys.stdout if stream is None else stream)
+    return shutil.get_terminal_size().columns if shows else None
 
 
 def fold_text(text: str, width: int | None, indent: int = 0) -> str:

@@ -15,7 +15,6 @@ from cxr_tfds.task import Task
 from .check import Comparison, Verdict
 from .edge.model_info import ModelInfo
 from .edge.runtime import HEATMAP, RUNTIMES
-from .reliability import Counts
 from .variants import Variant
 
 
@@ -57,7 +56,6 @@ def make_model_info(
     refused: dict[str, str],
     float_layers: Sequence[str],
     model: Any,
-    reliability: Counts,
 ) -> ModelInfo:
     """Returns what a file of a run contains about itself.
 
@@ -69,7 +67,6 @@ def make_model_info(
       refused: The runtimes that cannot run it.
       float_layers: The layers that stay float32.
       model: The Keras model of the variant.
-      reliability: What the probabilities meant on validation, see `count_reliability`.
     """
     config, is_rgb = opened.config, variant is Variant.RGB
     has_heatmap = isinstance(model.output, dict)
@@ -100,7 +97,6 @@ def make_model_info(
         input="rgb" if is_rgb else "grey",
         dataset=config.dataset,
         run=run,
-        reliability=reliability,
         metrics={split: _metrics(table) for split, table in verdict.comparisons.items()},
     )
 

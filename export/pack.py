@@ -28,8 +28,7 @@ from .formats import FORMATS, RGB_FORMATS
 from .inference import litert_predictor, pick_images, predict_split
 from .measure import run_in_runtimes, sample_numbers
 from .opened import OpenRun, make_model_info, open_run
-from .operating_points import collect_points
-from .reliability import count_reliability
+from .outcomes import describe_outcomes
 from .representative import representative_images
 from .results import Exported, RuntimeResult, file_model_card, to_json
 from .rgb import choose_shift, with_probabilities
@@ -153,15 +152,14 @@ def export_run(
         elif verdict.comparisons["validation"].auc is None:
             say(f"{name}: a class has no validation image, so the AUC was not checked")
         float_layers = keep_float if FORMATS[name].can_keep_float else ()
-        measured = (
+        outcomes = describe_outcomes(
             keras["validation"],
             logits[name]["validation"],
             verdict.temperature,
             opened.config.labels,
         )
-        counts = count_reliability(*measured)
-        info = make_model_info(opened, variant, name, verdict, refused, float_layers, model, counts)
-        info = dataclasses.replace(info, operating_points=collect_points(*measured), shift=shift)
+        info = make_model_info(opened, variant, name, verdict, refused, float_layers, model)
+        info = dataclasses.replace(info, shift=shift, **outcomes)
         model_card = file_model_card(opened.model_card, info, verdict.comparisons, doubts)
         content = append_model_info(flatbuffer, info, model_card)
         exported = Exported(path, name, len(content), *verdict, ran, refused, doubts)

@@ -16,7 +16,7 @@ import click
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import explain_os_error
-from cxr_tfds.text import did_you_mean
+from cxr_tfds.text import did_you_mean, is_terminal
 
 # Modules that the base installation lacks, and the extra that installs each.
 _EXTRAS = {
@@ -43,9 +43,9 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     A terminal does, unless the environment variable NO_COLOR is set (https://no-color.org).
     """
     stream = sys.stdout if stream is None else stream
-    is_terminal = stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+    is_able = is_terminal(stream) and os.environ.get("TERM") != "dumb"
     # Consoles of Windows show the codes as characters unless a program prepares them.
-    shows_colours = is_terminal and not os.environ.get("NO_COLOR") and sys.platform != "win32"
+    shows_colours = is_able and not os.environ.get("NO_COLOR") and sys.platform != "win32"
     return click.style(text, fg=colour, bold=True) if shows_colours else text
 
 

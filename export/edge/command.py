@@ -15,50 +15,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cxr_tfds import __version__
-from cxr_tfds.commands.base import Group, LocalPath, NearestChoice
+from cxr_tfds.commands.base import Group, LocalPath
 from cxr_tfds.commands.settings import sets
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.native import suppress_native_stderr
+from cxr_tfds.text import is_terminal
+
+from . import options
 
 if TYPE_CHECKING:
     from .classifier import Classifier
     from .input_files import InputFile
     from .prediction import Prediction
 
-RUNTIMES = ("auto", "litert", "tflite-runtime")
 _MIN_FOR_PROGRESS = 9  # images
-_CODE_TITLE = "Python that runs the file without cxr-tfds, on an upright image of 8 bits:"
-
-_FILE = LocalPath(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = LocalPath(exists=True, file_okay=False, path_type=Path)
-_model = click.option("--model", "-m", required=True, type=_FILE, help="The .tflite of cxr-export.")
-_runtime = click.option(
-    "--runtime",
-    type=NearestChoice(RUNTIMES),
-    default="auto",
-    show_default=True,
-    help="Runtime that executes the model; auto prefers litert.",
-)
-_threads = click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Number of threads of the runtime.",
-)
-_threshold = click.option(
-    "--threshold",
-    metavar="VALUE|RULE",
-    help="Probability from which the positive class, or any finding, is predicted; or the rule of "
-    "an operating point that cxr-infer info shows, such as youden.  [default: the threshold of the "
-    "file]",
-)
-_sensitivity = click.option(
-    "--sensitivity",
-    type=click.FloatRange(0, 1),
-    help="Use the most specific operating point of the file that has at least this sensitivity on "
-    "the validation split, such as 0.95.",
-)
 
 
 @click.group(cls=Group, example="cxr-infer predict -m models/first-int8.tflite images")
@@ -75,7 +45,7 @@ def cli() -> None:
         "Output": ("as_json", "as_csv", "heatmap_dir", "html"),
     },
 )
-@_model
+@options.model
 @click.argument(
     "images",
     nargs=-1,
@@ -102,10 +72,10 @@ def cli() -> None:
     help="New HTML file with a thumbnail, the heat map and the probabilities of each image, about "
     "13 KB an image.",
 )
-@_threshold
-@_sensitivity
-@_runtime
-@_threads
+@options.threshold
+@options.sensitivity
+@options.runtime
+@options.threads
 def predict(
     model: Path,
     images: tuple[str, ...],
@@ -125,13 +95,15 @@ def predict(
     Folders are searched recursively. Files that are not radiographs are reported, and the exit code
     is then 1.
     """
-    from .input_files import STDIN, list_files
+    from .input_files import STDIN, check_folders, list_files
     from .output import make_style, write_rows
     from .predict import predict_files
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other.")
-    _check_images(images)
+    if images.count(STDIN) > 1:
+        raise click.UsageError("Standard input contains one image; give - only once.")
+    check_folders(images)
     classifier = _load(model, runtime, threads, threshold, sensitivity)
     heatmaps = page = None
     if heatmap_dir is not None:
@@ -144,7 +116,7 @@ def predict(
         page = PredictionPage(html, classifier.info, model.name)
     name = "json" if as_json else "csv" if as_csv else "text"
     style = make_style(name, classifier.info)
-    on_screen = _is_screen(sys.stdout)
+    on_screen = is_terminal(sys.stdout)
     counts = {"images": 0, "failed": 0}
 
     # Counting the images would consume standard input. On a screen the rows show the progress.
@@ -169,7 +141,7 @@ def predict(
 
 
 @cli.command(example="cxr-infer evaluate -m models/first-int8.tflite images/test")
-@_model
+@options.model
 @click.argument("source", metavar="FOLDER", type=LocalPath(exists=True, path_type=Path))
 @click.option(
     "--config",
@@ -178,10 +150,10 @@ def predict(
 )
 @sets
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with the metrics as keys.")
-@_threshold
-@_sensitivity
-@_runtime
-@_threads
+@options.threshold
+@options.sensitivity
+@options.runtime
+@options.threads
 def evaluate(
     model: Path,
     source: Path,
@@ -224,10 +196,10 @@ def evaluate(
 
 
 @cli.command(example="cxr-infer benchmark -m models/first-int8.tflite")
-@_model
+@options.model
 @click.option(
     "--images",
-    type=_FOLDER,
+    type=LocalPath(exists=True, file_okay=False, path_type=Path),
     help="Folder of radiographs to measure with.  [default: a generated JPEG of 1280 x 1100]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, an object for each row.")
@@ -254,20 +226,16 @@ def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
 
 
 @cli.command(example="cxr-infer info -m models/first-int8.tflite")
-@_model
+@options.model
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--card", "as_card", is_flag=True, help="Print the model card, a text for people.")
 def info(model: Path, as_json: bool, as_card: bool) -> None:
     """Print what is stored in a model file, and Python that runs it without cxr-tfds."""
-    from dataclasses import asdict
+    from cxr_tfds.sources.origin import DRAWN
 
-    from cxr_tfds.sources.origin import DRAWN, describe_origin
-
-    from .interpreter_code import write_code
+    from .description import describe_file, format_description
     from .model_file import read_model
-    from .operating_point import format_points
-    from .output import format_fields, write
-    from .runtime import load
+    from .output import write
 
     if as_json and as_card:
         raise click.UsageError("--json and --card exclude each other.")
@@ -280,23 +248,13 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
             )
         write(card)
         return
-    origin = describe_origin(model_info.dataset.get("origin"))
-    fields = {"file": str(model), "bytes": model.stat().st_size, **asdict(model_info)}
-    fields["dataset"] = {**model_info.dataset, "origin": origin}
-    try:
-        with suppress_native_stderr():
-            code = write_code(model, model_info, load(flatbuffer))
-    except InputError as err:  # no runtime, or none that can load the model
-        code = f"# {err}\n"
+    description = describe_file(model, flatbuffer, model_info)
     if as_json:
-        write(json.dumps({**fields, "python": code}, indent=2) + "\n")
-    else:
-        if origin["drawn"]:
-            click.echo(DRAWN, err=True)
-        del fields["operating_points"]  # a table follows
-        points = format_points(model_info)
-        parts = [format_fields(fields), *([points] if points else []), f"# {_CODE_TITLE}\n{code}"]
-        write("\n\n".join(parts))
+        write(json.dumps(description, indent=2) + "\n")
+        return
+    if description["dataset"]["origin"]["drawn"]:
+        click.echo(DRAWN, err=True)
+    write(format_description(description, model_info))
 
 
 def _load(
@@ -317,19 +275,6 @@ def _load(
     return classifier
 
 
-def _check_images(names: tuple[str, ...]) -> None:
-    """Checks before the model is loaded that folders contain images and `-` is given only once."""
-    from cxr_tfds.imaging.pixels import SUFFIXES
-
-    from .input_files import STDIN, list_images
-
-    if names.count(STDIN) > 1:
-        raise click.UsageError("Standard input contains one image; give - only once.")
-    for folder in filter(Path.is_dir, map(Path, names)):
-        if next(list_images(folder), None) is None:
-            raise InputError(f"{folder} contains no images ({' '.join(sorted(SUFFIXES))}).")
-
-
 def _report(file: InputFile, error: BadImage) -> None:
     click.echo(f"{click.format_filename(file.name)}: {error.reason}", err=True)
 
@@ -338,13 +283,9 @@ def _with_progress(
     list_items: Callable[[], Iterable[InputFile]], *, is_shown: bool = True
 ) -> Iterator[InputFile]:
     """Yields the items, with a progress bar if there are many and stderr is a screen."""
-    count = sum(1 for _ in list_items()) if is_shown and _is_screen(sys.stderr) else 0
+    count = sum(1 for _ in list_items()) if is_shown and is_terminal(sys.stderr) else 0
     if count < _MIN_FOR_PROGRESS:
         yield from list_items()
         return
     with click.progressbar(list_items(), length=count, file=sys.stderr) as items:
         yield from items
-
-
-def _is_screen(stream: Any) -> bool:
-    return stream is not None and stream.isatty()  # None: the process was started without it

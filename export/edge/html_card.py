@@ -47,7 +47,7 @@ def make_card(
     title = ", ".join(predicted) or "No finding"
     bars = "".join(_bar(*row, is_predicted=row[0] in predicted) for row in _rows(result))
     thumbnail = upright_grey(data, _SIDE, levels=levels)
-    image = f'<img src="{_data_url(thumbnail, "JPEG", quality=_QUALITY)}" alt="{escape(base)}" '
+    image = f'<img src="{data_url(thumbnail, "JPEG", quality=_QUALITY)}" alt="{escape(base)}" '
     image += f'width="{thumbnail.width}" height="{thumbnail.height}">'
     picture = f'<div class="picture">{image}{_maps(result, thumbnail, info.fit)}</div>'
     text = f"<h2>{escape(title)}</h2><ul>{bars}</ul>{file}"
@@ -89,13 +89,14 @@ def _maps(result: Prediction, thumbnail: Image.Image, fit: str) -> str:
     maps = [finding.heatmap for finding in result.findings] or [result.heatmap]
     return "".join(
         f'<img class="map m-{number}" alt="" '
-        f'src="{_data_url(colour_layer((width, height), heatmap, fit), "PNG")}">'
+        f'src="{data_url(colour_layer((width, height), heatmap, fit), "PNG")}">'
         for number, heatmap in enumerate(maps)
         if heatmap is not None
     )
 
 
-def _data_url(image: Image.Image, form: str, **options: int) -> str:
+def data_url(image: Image.Image, form: str, **options: int) -> str:
+    """Returns an image, encoded in a format of Pillow with its options, as a data: URL."""
     content = io.BytesIO()
     image.save(content, form, optimize=True, **options)
     return f"data:image/{form.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
@@ -103,4 +104,4 @@ def _data_url(image: Image.Image, form: str, **options: int) -> str:
 
 def scale_url() -> str:
     """Returns the scale of the colours as a data: URL."""
-    return _data_url(colour_scale(160, 8), "PNG")
+    return data_url(colour_scale(160, 8), "PNG")

@@ -48,6 +48,13 @@ def read_named_file(name: str | PathLike[str], expected: str) -> bytes:
         raise InputError(f"{name} cannot be read: {err.strerror or err}.") from err
 
 
+def check_folders(names: Iterable[str]) -> None:
+    """Raises an InputError if one of the names is a folder without images."""
+    for folder in filter(Path.is_dir, map(Path, names)):
+        if next(list_images(folder), None) is None:
+            raise InputError(f"{folder} contains no images ({' '.join(sorted(SUFFIXES))}).")
+
+
 def list_files(names: Iterable[str], skip: Path | None = None) -> Iterator[InputFile]:
     """Yields named files, the images in named folders, and standard input for "-".
 

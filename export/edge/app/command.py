@@ -8,17 +8,13 @@ from pathlib import Path
 import click
 
 from cxr_tfds import __version__
-from cxr_tfds.commands.base import Command, LocalPath
+from cxr_tfds.commands.base import Command
+
+from ..options import model
 
 
 @click.command(cls=Command, example="cxr-app -m models/first-int8.tflite")
-@click.option(
-    "--model",
-    "-m",
-    required=True,
-    type=LocalPath(exists=True, dir_okay=False, path_type=Path),
-    help="The .tflite of cxr-export.",
-)
+@model
 @click.option(
     "--host",
     default="127.0.0.1",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from html import escape as escape_html
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +12,9 @@ from typing import NamedTuple
 from PIL import Image
 
 from cxr_tfds.errors import BadImage
-from cxr_tfds.imaging.overlay import colour_scale
 from cxr_tfds.text import DISCLAIMER, percent
 
+from ..html_card import data_url, scale_url
 from ..model_info import ModelInfo
 from ..prediction import FindingPrediction, Prediction
 from .uploads import Result
@@ -28,7 +27,7 @@ from .wording import (
     explain_rule,
 )
 
-_JPEG_QUALITY = 90
+_data_url = partial(data_url, form="JPEG", quality=90)
 # Streamlit's upload field has the role "presentation", which hides its name from screen readers.
 _UPLOAD_FIELD = """<script>
 const nameUploadField = () => {
@@ -93,7 +92,7 @@ def gallery(pictures: Iterable[Picture]) -> str:
 
 
 def _scale() -> str:
-    bar = f'<img src="{_data_url(colour_scale(120, 10))}" alt="">'
+    bar = f'<img src="{scale_url()}" alt="">'
     return f'<span class="cxr-scale">nothing {bar} most in this image</span>'
 
 
@@ -114,12 +113,6 @@ def introduction(info: ModelInfo, examples: Iterable[Image.Image]) -> str:
         '<section class="cxr-card cxr-intro"><div><h2>What you get for each image</h2>'
         f'<ul>{points}</ul></div><div class="cxr-strip">{images}</div></section>'
     )
-
-
-def _data_url(image: Image.Image) -> str:
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def result_card(result: Result, info: ModelInfo) -> str:

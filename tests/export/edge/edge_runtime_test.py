@@ -11,7 +11,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.export.edge import command, runtime
+from cxr_tfds.export.edge import options, runtime
 from cxr_tfds.export.operators import SUPPORTED
 
 pytestmark = pytest.mark.slow
@@ -159,7 +159,7 @@ def test_auto_uses_the_preferred_runtime(flatbuffers):
 
 
 def test_command_offers_all_runtimes():
-    assert ("auto", *runtime.RUNTIMES) == command.RUNTIMES
+    assert ("auto", *runtime.RUNTIMES) == options.RUNTIMES
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,42 @@
+"""Describes what is stored in a model file, for `cxr-infer info`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.native import suppress_native_stderr
+from cxr_tfds.sources.origin import describe_origin
+
+from .interpreter_code import write_code
+from .model_info import ModelInfo
+from .operating_point import format_points
+from .output import format_fields
+from .runtime import load
+
+_CODE_TITLE = "Python that runs the file without cxr-tfds, on an upright image of 8 bits:"
+
+
+def describe_file(model: Path, flatbuffer: bytes, info: ModelInfo) -> dict[str, Any]:
+    """Returns the fields of a model info, those of its file, and Python that runs the file."""
+    origin = describe_origin(info.dataset.get("origin"))
+    fields = {"file": str(model), "bytes": model.stat().st_size, **dataclasses.asdict(info)}
+    fields["dataset"] = {**info.dataset, "origin": origin}
+    try:
+        with suppress_native_stderr():
+            code = write_code(model, info, load(flatbuffer))
+    except InputError as err:  # no runtime, or none that can load the model
+        code = f"# {err}\n"
+    return {**fields, "python": code}
+
+
+def format_description(description: dict[str, Any], info: ModelInfo) -> str:
+    """Returns a description as text, with a table of the operating points."""
+    fields = {**description}
+    code = fields.pop("python")
+    del fields["operating_points"]  # a table follows
+    points = format_points(info)
+    parts = [format_fields(fields), *([points] if points else []), f"# {_CODE_TITLE}\n{code}"]
+    return "\n\n".join(parts)
