@@ -15,7 +15,7 @@ class InputError(ValueError):
 
     Attributes:
       proposal: What seems to read the source instead, see
-        `cxr_tfds.sources.unlabelled.Proposal`; None if nothing does.
+        `cxr_tfds.sources.unlabelled.Recognition`; None if nothing does.
     """
 
     proposal: Any = None

@@ -24,11 +24,12 @@ from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.names import buildable_datasets, named_settings
 from cxr_tfds.sources.config_json import repeat_settings
 from cxr_tfds.sources.origin import ORIGIN_TEXTS
-from cxr_tfds.sources.recognition import Recognition, recognize_source
+from cxr_tfds.sources.recognition import recognize_source
 from cxr_tfds.text import did_you_mean, text_table
 
 if TYPE_CHECKING:
     from cxr_tfds.building.builder import RadiographBuilder
+    from cxr_tfds.sources.unlabelled import Recognition
 
 _WORD = re.compile(r"[A-Za-z0-9_.]{1,20}")
 _MOST_CHARACTERS = 60  # of a config name

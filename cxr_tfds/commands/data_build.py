@@ -15,7 +15,7 @@ from cxr_tfds.commands.base import Command, LocalPath
 from cxr_tfds.progress import progress_bar
 
 if TYPE_CHECKING:
-    from cxr_tfds.sources.recognition import Recognition
+    from cxr_tfds.sources.unlabelled import Recognition
 
 
 @click.command(

@@ -25,6 +25,7 @@ from cxr_tfds.sources.paths import (
 )
 from cxr_tfds.sources.reader import read_source
 from cxr_tfds.sources.settings import ReaderSettings
+from cxr_tfds.sources.unlabelled import Recognition
 
 _MOST_FOLDERS = 300  # that are searched: published datasets have their tables near the top
 _FIRST_BYTES = 4096
@@ -34,22 +35,6 @@ _EXPECTED = (
     "table of their labels."
 )
 _READER_SETTINGS = {field.name for field in dataclasses.fields(ReaderSettings)} - {"on_conflict"}
-
-
-class Recognition(NamedTuple):
-    """The builder that reads a source.
-
-    Attributes:
-      dataset: Name of the builder.
-      settings: What it needs to read the source, besides the settings of the user.
-      reason: What in the source the choice rests on.
-    """
-
-    dataset: str
-    settings: Mapping[str, Any]
-    reason: str
-
-
 _MEDMNIST = "pneumoniamnist*.npz"
 
 
@@ -120,7 +105,8 @@ def recognize_source(source: Path, settings: Mapping[str, Any]) -> Recognition:
     except InputError as err:
         if err.proposal is None or not err.proposal.is_certain:
             raise
-        return Recognition(err.proposal.dataset, err.proposal.settings, err.proposal.reason)
+        recognition: Recognition = err.proposal
+        return recognition
     kind = "file names with classes" if given.get("class_pattern") else "class folders"
     return Recognition("xray_folder", {}, f"{kind}: {join_names(listing.classes)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -44,20 +44,20 @@ _NAME_CLASS = re.compile(r"_([01])\.[^.]+$")
 _NAME_WORD = re.compile(r"^([^\W\d_]+)[ _(-]*\d")
 
 
-class Proposal(NamedTuple):
-    """What seems to read the labels of a source that has no class folders.
+class Recognition(NamedTuple):
+    """The builder that reads a source, or seems to.
 
     Attributes:
       dataset: Name of the builder.
-      settings: The settings that it needs.
-      reason: A sentence for people: where the labels seem to be.
+      settings: What it needs to read the source, besides the settings of the user.
+      reason: What in the source the choice rests on, for people.
       is_certain: Whether a build may use it without asking.
     """
 
     dataset: str
-    settings: dict[str, Any]
+    settings: Mapping[str, Any]
     reason: str
-    is_certain: bool = False
+    is_certain: bool = True
 
 
 def check_are_classes(
@@ -171,7 +171,7 @@ def explain_no_classes(
     return explained
 
 
-def _propose(tables: Sequence[SourcePath], names: Sequence[str]) -> Proposal:
+def _propose(tables: Sequence[SourcePath], names: Sequence[str]) -> Recognition:
     """Returns what seems to read the labels, from the tables and some image names of a source."""
     if tables:
         listed = [path.name for path in tables]
@@ -182,18 +182,18 @@ def _propose(tables: Sequence[SourcePath], names: Sequence[str]) -> Proposal:
             if (stem := PurePath(name).stem.casefold()) in SPLIT_NAMES
         }
         if "train" in by_split:
-            return Proposal("xray_table", {"table": by_split}, reason, is_certain=True)
+            return Recognition("xray_table", {"table": by_split}, reason)
         is_certain = len(listed) == 1 or not _LABEL_TABLES.search(listed[1])
-        return Proposal("xray_table", {"table": listed[0]}, reason, is_certain)
+        return Recognition("xray_table", {"table": listed[0]}, reason, is_certain)
     if numbered := sum(bool(_NAME_CLASS.search(name)) for name in names):
         reason = f"The labels seem to be in the file names: {join_names(names[:3])}."
         settings = {"class_pattern": "_([01])[.]"}
-        return Proposal("xray_folder", settings, reason, is_certain=numbered == len(names))
+        return Recognition("xray_folder", settings, reason, is_certain=numbered == len(names))
     if len({match[1] for match in map(_NAME_WORD.search, names) if match}) > 1:
         reason = f"The labels may be in the file names: {join_names(names[:3])}."
-        return Proposal("xray_folder", {"class_pattern": r"^([^\W\d_]+)"}, reason)
+        return Recognition("xray_folder", {"class_pattern": r"^([^\W\d_]+)"}, reason, False)
     reason = "No table with labels was found. Make a folder for each class, or add a table."
-    return Proposal("xray_table", {"table": "labels.csv"}, reason)
+    return Recognition("xray_table", {"table": "labels.csv"}, reason, False)
 
 
 def _find_tables(tops: Sequence[SourcePath]) -> list[SourcePath]:
