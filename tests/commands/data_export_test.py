@@ -71,7 +71,7 @@ def test_a_dataset_that_is_not_built(built: Path, tmp_path: Path) -> None:
     result = export(built, tmp_path / "out", dataset="covid_ct/512")
     assert result.exit_code == 1
     assert "covid_ct/512 is not built" in result.stderr
-    assert "tfds build covid_ct" in result.stderr
+    assert "cxr-data build FOLDER" in result.stderr
 
 
 def test_a_missing_library_names_its_extra(

@@ -252,7 +252,7 @@ def test_names_a_missing_shard(run, built, tmp_path):
     result = invoke(run, "--data-dir", tmp_path / "data")
     assert result.exit_code == 1
     assert result.stderr.startswith(
-        f"Error: {shard} is missing. Remove {shard.parent} and build it again:\n  tfds build "
+        f"Error: {shard} is missing. Remove {shard.parent} and build it again:\n  cxr-data build "
     )
 
 
