@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.pixels import DecodeResult
-from cxr_tfds.reading.records import read_back
 from cxr_tfds.sources import SourceImage
 from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import printable
@@ -93,6 +92,9 @@ class BuildLog:
         Raises:
           InputError: A usable image is missing, written twice, or not in the source.
         """
+        # TensorFlow takes seconds to load, and a survey uses this module without it.
+        from cxr_tfds.reading.records import read_back
+
         digest, splits = hashlib.sha256(), {}
         for split, images in self.splits.items():
             ids, split_digest = read_back(shards[split])
