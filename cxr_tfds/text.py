@@ -18,9 +18,9 @@ _MAX_DIGITS = 15  # after the decimal point: float64 has no more
 
 
 def say(line: str) -> None:
-    """Prints a line on stderr."""
+    """Prints a line on stderr, broken between words if a terminal is narrower."""
     if sys.stderr is not None:  # None: the process was started without it
-        print(line, file=sys.stderr)  # noqa: T201
+        print(fold_text(line, screen_width(sys.stderr)), file=sys.stderr)  # noqa: T201
 
 
 def did_you_mean(value: str, allowed: Sequence[str]) -> str:

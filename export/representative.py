@@ -28,7 +28,8 @@ def representative_images(dataset: BuiltDataset, count: int) -> np.ndarray:
       count: Maximum number of images, N; at least one of each class is returned.
     """
     parts = []
-    with progress_bar(f"choosing {count} training images", dataset.sizes["train"]) as advance:
+    total = dataset.sizes["train"]
+    with progress_bar(f"choosing {min(count, total)} training images", total) as advance:
         for images, labels in image_batches(dataset, "train"):
             parts.append((labels, images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))))
             advance(len(images))

@@ -128,16 +128,18 @@ def _describe(table: Comparison) -> str:
 
 
 def to_text(files: Sequence[Exported]) -> str:
-    """Returns tables of the comparisons and the runtimes, then the fastest and the smallest."""
-    best = ", ".join(f"{name} in {runtime}" for runtime, name in fastest(files).items())
+    """Returns tables of the comparisons and the runtimes, and which of several files is best."""
     refused = [
         f"{file.quantization} does not run in {runtime}: {reason}"
         for file in files
         for runtime, reason in file.refused.items()
     ]
     tables = [_agreement_table(files), "", _metric_table(files), "", _runtime_table(files)]
-    lines = [*tables, *refused, ""]
-    return "\n".join([*lines, f"fastest: {best}", f"smallest: {smallest(files)}"])
+    lines = [*tables, *refused]
+    if len(files) > 1:
+        best = ", ".join(f"{name} in {runtime}" for runtime, name in fastest(files).items())
+        lines += ["", f"fastest: {best}", f"smallest: {smallest(files)}"]
+    return "\n".join(lines)
 
 
 def _agreement_table(files: Sequence[Exported]) -> str:

@@ -25,7 +25,7 @@ from cxr_tfds.reading.names import buildable_datasets, named_settings
 from cxr_tfds.sources.config_json import repeat_settings
 from cxr_tfds.sources.origin import ORIGIN_TEXTS
 from cxr_tfds.sources.recognition import recognize_source
-from cxr_tfds.text import did_you_mean, text_table
+from cxr_tfds.text import did_you_mean, fold_text, screen_width, text_table
 
 if TYPE_CHECKING:
     from cxr_tfds.building.builder import RadiographBuilder
@@ -229,7 +229,7 @@ def format_built(built: Built, data_dir: Path) -> str:
         "Next:\n  cxr-train --dataset "
         f"{built.name} --data-dir {shlex.quote(str(data_dir))} --out runs/first",
     ]
-    return "\n".join(parts)
+    return fold_text("\n".join(parts), screen_width())
 
 
 def _list_counts(split: str, counts: Mapping[str, Any]) -> str:

@@ -9,14 +9,14 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 import click
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import explain_os_error
-from cxr_tfds.text import did_you_mean, is_terminal
+from cxr_tfds.text import did_you_mean, fold_text, is_terminal, screen_width
 
 # Modules that the base installation lacks, and the extra that installs each.
 _EXTRAS = {
@@ -35,6 +35,7 @@ _EXTRAS = {
 
 
 _MAX_METAVAR = 45  # characters
+_NO_BREAK = "\N{NON-BREAKING HYPHEN}"
 
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
@@ -43,9 +44,9 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     A terminal does, unless the environment variable NO_COLOR is set (https://no-color.org).
     """
     stream = sys.stdout if stream is None else stream
-    is_able = is_terminal(stream) and os.environ.get("TERM") != "dumb"
+    has_codes = is_terminal(stream) and os.environ.get("TERM") != "dumb"
     # Consoles of Windows show the codes as characters unless a program prepares them.
-    shows_colours = is_able and not os.environ.get("NO_COLOR") and sys.platform != "win32"
+    shows_colours = has_codes and not os.environ.get("NO_COLOR") and sys.platform != "win32"
     return click.style(text, fg=colour, bold=True) if shows_colours else text
 
 
@@ -55,7 +56,29 @@ class _Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Prints the message."""
         file = sys.stderr if file is None else file
-        click.echo(f"{paint('Error:', 'red', file)} {self.format_message()}", file=file)
+        text = f"{paint('Error:', 'red', file)} {self.format_message()}"
+        click.echo(fold_text(text, screen_width(file)), file=file)
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C ended a command that can continue; its message explains how."""
+
+
+class _Formatter(click.HelpFormatter):
+    """Breaks no line at a hyphen: a person copies the names of options and commands."""
+
+    def write_text(self, text: str) -> None:
+        """Writes a paragraph."""
+        super().write_text(text.replace("-", _NO_BREAK))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], *args: Any, **more: Any) -> None:
+        """Writes a list of terms and their descriptions."""
+        rows = [(term, text.replace("-", _NO_BREAK)) for term, text in rows]
+        super().write_dl(rows, *args, **more)
+
+    def getvalue(self) -> str:
+        """Returns the help."""
+        return super().getvalue().replace(_NO_BREAK, "-")
 
 
 class _Help(click.Command):
@@ -76,6 +99,12 @@ class _Help(click.Command):
     ) -> None:
         super().__init__(*args, **more)
         self.example, self.groups = example, groups or {}
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Returns the help."""
+        formatter = _Formatter(width=ctx.terminal_width, max_width=ctx.max_content_width)
+        self.format_help(ctx, formatter)
+        return formatter.getvalue().rstrip("\n")
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the usage and the example."""
@@ -133,6 +162,12 @@ class Group(_Help, click.Group):
     """A group of `Command`s that suggests the nearest name for an unknown command."""
 
     command_class = Command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the first sentence of each command, in full."""
+        rows = [(name, each.get_short_help_str(limit=1000)) for name, each in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -15,7 +15,7 @@ import click
 
 from cxr_tfds import run_folder
 from cxr_tfds.commands import options
-from cxr_tfds.commands.base import Command, LocalPath, NearestChoice
+from cxr_tfds.commands.base import Command, Interrupted, LocalPath, NearestChoice
 from cxr_tfds.commands.data_build import announce, show_progress
 from cxr_tfds.errors import InputError, Undecided
 from cxr_tfds.files import complete_file
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _EXAMPLES = 4  # images of each class
 _LETTERS = 40  # of a name
 _NONE = "none of them"
+_ANSWER = "{}-class.txt"  # in the folder of the dataset
 _RESUMING = "Complete steps are not repeated. To continue, type the same command again."
 
 
@@ -85,8 +86,8 @@ def run(
         trained = _train(built, out, epochs, overwrite=overwrite)
         models = _export(trained, out, overwrite=overwrite)
         answers = _predict(built, models, out)
-    except (KeyboardInterrupt, click.Abort):
-        raise click.ClickException(f"Interrupted. {_RESUMING}") from None
+    except (KeyboardInterrupt, click.Abort, Interrupted):
+        raise Interrupted(f"Interrupted. {_RESUMING}") from None
     model = models[-1]
     click.echo(
         f"\nReport:       {trained / run_folder.REPORT}\n"
@@ -104,7 +105,7 @@ def _build(
     from cxr_tfds.building.build import build_source, format_built
 
     while True:
-        given = [f"--set={setting}" for setting in format_sets(settings)]
+        given = [word for setting in format_sets(settings) for word in ("--set", setting)]
         given += [f"--dataset={dataset}"] if dataset else []
         _print_command("cxr-data", "build", source, "--data-dir", data_dir, *given)
         try:
@@ -119,12 +120,26 @@ def _build(
                     progress=progress,
                 )
         except Undecided as question:
-            if not _can_ask():
-                raise
-            settings = settings | {question.setting: _ask(question)}
+            settings = settings | {question.setting: _answer(question, data_dir, overwrite)}
             continue
         click.echo(format_built(built, data_dir).partition("\nNext:")[0])
         return built
+
+
+def _answer(question: Undecided, data_dir: Path, overwrite: bool) -> str:
+    """Returns the answer of an earlier, interrupted command, or asks if there is a terminal."""
+    path = data_dir / _ANSWER.format(question.setting)
+    if path.is_file() and not overwrite:
+        answer = path.read_text(encoding="utf-8")
+        if answer in (*question.choices, ""):
+            return answer
+    if not _can_ask():
+        raise question
+    answer = _ask(question)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with complete_file(path) as temporary:
+        temporary.write_text(answer, encoding="utf-8")
+    return answer
 
 
 def _can_ask() -> bool:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from cxr_tfds.augmentation.presets import LIMITS, AugmentSettings
 from cxr_tfds.commands import options
-from cxr_tfds.commands.base import Command, NearestChoice
+from cxr_tfds.commands.base import Command, Interrupted, NearestChoice
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder
 from cxr_tfds.models import list_models
@@ -212,7 +212,7 @@ def train(ctx: click.Context, out: Path, resume: bool, overwrite: bool, **_: Any
             click.echo(
                 f"\nTo end the run with its finished epochs: {command} --epochs {epochs}", err=True
             )
-        raise click.ClickException(
+        raise Interrupted(
             f"Interrupted. Continue from the last finished epoch with: {command}"
         ) from None
     for split, table in metrics.items():

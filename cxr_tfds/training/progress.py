@@ -37,7 +37,7 @@ class Progress(tqdm):
 
     def print_epoch(self, row: dict[str, float]) -> None:
         """Prints the part of a row of the history that fits 80 columns."""
-        values = "  ".join(f"{name} {row[name]:.3g}" for name in _PRINTED if name in row)
+        values = "  ".join(f"{name} {row[name]:.3f}" for name in _PRINTED if name in row)
         self.print(f"epoch {row['epoch']}/{self.epochs}  {values}")
 
     def print(self, text: str) -> None:

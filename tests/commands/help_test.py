@@ -186,3 +186,9 @@ def test_many_choices_do_not_fill_the_help() -> None:
     lines = Command("x", params=[short, long]).get_help(click.Context(Command("x")))
     assert "--fit [stretch|pad]" in lines
     assert "-m, --model MODEL" in lines
+
+
+def test_help_keeps_names_and_sentences_complete() -> None:
+    for name in COMMANDS:
+        lines = help_of(name).splitlines()[1:]  # without the usage, such as FILE...
+        assert not [line for line in lines if line.endswith(("-", "..."))], name

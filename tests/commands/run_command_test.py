@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from helpers.sources import draw_image
 
 from cxr_tfds.commands import run as command
+from cxr_tfds.commands.base import Interrupted
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +72,7 @@ def test_builds_trains_exports_and_predicts(first: tuple[Result, Path]) -> None:
         "cxr-export",
         "cxr-infer",
     ]
-    assert "--set=size=64" in typed[0]
+    assert "--set size=64" in typed[0]
 
 
 def test_the_same_command_repeats_no_complete_step(
@@ -115,14 +116,34 @@ def test_an_unknown_negative_class_is_an_error_without_a_terminal(
 
 
 @pytest.mark.parametrize(
-    ("answer", "setting"), [("A", "--set=negative=A"), ("none of them", "--set=negative=")]
+    ("answer", "setting"), [("A", "--set negative=A"), ("none of them", "--set negative=")]
 )
 def test_asks_for_the_negative_class_on_a_terminal(
     unnamed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, setting: str
 ) -> None:
     monkeypatch.setattr(command, "_can_ask", lambda: True)
     monkeypatch.setattr(command, "_train", lambda *words, **named: sys.exit(3))
-    result = run(unnamed, "--out", tmp_path / "out", "--set", "size=32", answer=f"C\n{answer}\n")
+    words = (unnamed, "--out", tmp_path / "out", "--set", "size=32")
+    result = run(*words, answer=f"C\n{answer}\n")
     assert result.exit_code == 3, result.output
     assert "'C' is not one of 'A', 'B', 'none of them'" in result.output
     assert setting in result.output
+    again = run(*words)
+    assert again.exit_code == 3, again.output
+    assert setting in again.output
+    assert "Which of these" not in again.output
+
+
+def test_an_interrupted_training_names_the_same_command(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*words: object) -> None:
+        raise Interrupted("Continue with: cxr-train --resume")
+
+    monkeypatch.setattr(command, "_call", interrupt)
+    result = run(phantom, "--out", tmp_path / "out", "--set", "size=32")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "Error: Interrupted. Complete steps are not repeated. To continue, type the same command "
+        "again."
+    )
