@@ -20,7 +20,7 @@ _CODE_TITLE = "Python that runs the file without cxr-tfds, on an upright image o
 
 
 def describe_file(model: Path, flatbuffer: bytes, info: ModelInfo) -> dict[str, Any]:
-    """Returns the fields of a model info, the name and size of its file, and Python that runs it."""
+    """Returns the model info, the name and size of the file, and Python that runs it."""
     origin = describe_origin(info.dataset.get("origin"))
     fields = {"file": str(model), "bytes": model.stat().st_size, **dataclasses.asdict(info)}
     fields["dataset"] = {**info.dataset, "origin": origin}
