@@ -8,13 +8,12 @@ from pathlib import Path
 import click
 
 from cxr_tfds.commands import options
-from cxr_tfds.commands.base import Command, NearestChoice, paint
+from cxr_tfds.commands.base import Command, NearestChoice, print_notice
 from cxr_tfds.files import check_new_folder
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig, check_finished
 from cxr_tfds.sources.paths import join_names
-from cxr_tfds.text import fold_text, screen_width
 from cxr_tfds.training.threshold_rule import check_threshold_rule
 
 from .formats import FORMATS
@@ -151,5 +150,4 @@ def export(
         click.echo(f"{file.path}")
     for warning in dict.fromkeys(warning for file in files for warning in file.warnings):
         names = join_names([file.path.name for file in files if warning in file.warnings])
-        text = f"{paint('Warning:', 'yellow', sys.stderr)} {names}: {warning}"
-        click.echo(fold_text(text, screen_width(sys.stderr)), err=True)
+        print_notice("Warning:", "yellow", f"{names}: {warning}", sys.stderr)

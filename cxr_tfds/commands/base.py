@@ -50,17 +50,22 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     return click.style(text, fg=colour, bold=True) if shows_colours else text
 
 
+def print_notice(title: str, colour: str, text: str, stream: TextIO) -> None:
+    """Prints text after a coloured title, broken between words if a terminal is narrower."""
+    folded = fold_text(f"{title} {text}", screen_width(stream))
+    click.echo(paint(title, colour, stream) + folded.removeprefix(title), file=stream)
+
+
 class _Failure(click.ClickException):
     """An error of the work, not of the usage."""
 
     def show(self, file: Any = None) -> None:
         """Prints the message."""
         file = sys.stderr if file is None else file
-        text = f"{paint('Error:', 'red', file)} {self.format_message()}"
-        click.echo(fold_text(text, screen_width(file)), file=file)
+        print_notice("Error:", "red", self.format_message(), file)
 
 
-class Interrupted(click.ClickException):
+class Interrupted(_Failure):
     """Ctrl-C ended a command that can continue; its message explains how."""
 
 

@@ -19,7 +19,7 @@ from cxr_tfds.commands.base import Group, LocalPath
 from cxr_tfds.commands.settings import sets
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.native import suppress_native_stderr
-from cxr_tfds.text import is_terminal
+from cxr_tfds.text import is_terminal, say
 
 from . import options
 
@@ -181,7 +181,7 @@ def evaluate(
     classifier = _load(model, runtime, threads, threshold, sensitivity)
     labelled = find_labelled_images(source, classifier.info, settings)
     for note in labelled.notes:
-        click.echo(note, err=True)
+        say(note)
 
     def predict_and_report() -> Iterator[Prediction | BadImage]:
         for file, result in predict_files(classifier, _with_progress(lambda: labelled.files)):
@@ -253,7 +253,7 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
         write(json.dumps(description, indent=2) + "\n")
         return
     if description["dataset"]["origin"]["drawn"]:
-        click.echo(DRAWN, err=True)
+        say(DRAWN)
     write(format_description(description, model_info))
 
 
@@ -271,7 +271,7 @@ def _load(
             model, runtime, threads, threshold=threshold, sensitivity=sensitivity
         )
     if threshold is not None or sensitivity is not None:
-        click.echo("\n".join(describe_threshold(classifier.info)), err=True)
+        say("\n".join(describe_threshold(classifier.info)))
     return classifier
 
 
