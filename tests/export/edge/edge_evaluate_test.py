@@ -105,8 +105,7 @@ def test_refuses_a_missing_class(models, test_set, infer):
     assert f"{test_set} has no folder NORMAL.\nFound there: Pneumonia/, healthy/," in done.stderr
     assert done.stderr.endswith(
         "The classes of the model are NORMAL, PNEUMONIA. If they have other names in this source, "
-        'add: --config \'{"name": "224-mine", "classes": {"NORMAL": ["NAME"], '
-        '"PNEUMONIA": ["NAME"]}}\'\n'
+        'add: --set \'classes={"NORMAL": ["NAME"], "PNEUMONIA": ["NAME"]}\'\n'
     )
     config = '{"classes": {"NORMAL": ["healthy"], "pneumonia": ["Pneumonia"]}}'
     assert evaluate_json(infer, models["float32"], test_set, "--config", config)["images"] == 24
