@@ -201,8 +201,6 @@ def _scan(source: Path, dataset: str | None, config: str, sets: dict[str, Any]) 
     from cxr_tfds.sources.config_json import parse_config
 
     settings = parse_config(config) | sets
-    if dataset is not None:
-        load_tensorflow()  # the builder needs it
     return scan_source(source, dataset, settings)
 
 

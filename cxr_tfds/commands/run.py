@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = 4  # images of each class
 _LETTERS = 40  # of a name
-_NONE = "none of them"
+_NONE = "none"
 _ANSWER = "{}-class.txt"  # in the folder of the dataset
 _RESUMING = "Complete steps are not repeated. To continue, type the same command again."
 
@@ -148,7 +148,8 @@ def _can_ask() -> bool:
 
 def _ask(question: Undecided) -> str:
     text = f"Which of these is the {question.setting} class"
-    answer = click.prompt(text, type=NearestChoice([*question.choices, _NONE]), err=True)
+    choices = NearestChoice([*question.choices, _NONE], case_sensitive=False)
+    answer = click.prompt(text, type=choices, err=True)
     return "" if answer == _NONE else answer
 
 

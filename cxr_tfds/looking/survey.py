@@ -32,10 +32,12 @@ from cxr_tfds.building.plan import plan_splits
 from cxr_tfds.building.splits import source_splits
 from cxr_tfds.building.tfds_command import hide_tfds_warnings
 from cxr_tfds.errors import BadImage, InputError, MissingData
+from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.names import buildable_datasets
 from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, is_junk, read_source
 from cxr_tfds.sources.config_json import name_config, propose_config, repeat_settings
 from cxr_tfds.sources.image import get_labels
+from cxr_tfds.sources.recognition import recognize_source
 from cxr_tfds.text import fold_text, screen_width, text_table
 
 
@@ -71,8 +73,8 @@ def scan_source(source: Path, dataset: str | None, config: Mapping[str, Any]) ->
 
     Args:
       source: Folder or zip.
-      dataset: The dataset whose builder reads the source; None reads class folders, with or without
-        splits.
+      dataset: The dataset whose builder reads the source. None reads class folders, with or without
+        splits, and recognizes other layouts.
       config: Settings as `tfds build --config` takes them; without `dataset`, of
         `xray_folder`.
 
@@ -92,9 +94,8 @@ def _scan_folder(source: Path, config: Mapping[str, Any]) -> ScannedSource:
     try:
         listing = read_source(source, settings.reader_settings(ReaderSettings()))
     except MissingData as err:
-        raise MissingData(
-            f"{err}\nTo read the layout of a dataset, name it with --dataset."
-        ) from None
+        hint = "To read the layout of a dataset, name it with --dataset."
+        return _scan_recognized(source, config, MissingData(f"{err}\n{hint}"))
     check_links(source, (image.path for image in listing.images))
     if not listing.findings:
         images = [image._replace(finding=image.label or None) for image in listing.images]
@@ -102,7 +103,24 @@ def _scan_folder(source: Path, config: Mapping[str, Any]) -> ScannedSource:
     return ScannedSource(source, listing, settings)
 
 
+def _scan_recognized(
+    source: Path, config: Mapping[str, Any], problem: MissingData
+) -> ScannedSource:
+    """Reads a source without class folders as a build would, or raises `problem`."""
+    try:
+        recognized = recognize_source(source, config)
+    except InputError:
+        raise problem from None
+    settings = {**recognized.settings, **config}
+    if recognized.dataset not in ("xray_folder", "xray_table"):
+        return _scan_with_builder(source, recognized.dataset, settings)
+    if settings == config:  # nothing more to try
+        raise problem from None
+    return _scan_folder(source, settings)
+
+
 def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) -> ScannedSource:
+    load_tensorflow()
     import tensorflow_datasets as tfds
 
     importlib.import_module(f"{buildable_datasets()[dataset]}.{dataset}_dataset_builder")

@@ -349,3 +349,17 @@ def test_summary_and_build_skip_the_same_images(tmp_path: Path) -> None:
     splits = json.loads((built / "build_report.json").read_text(encoding="utf-8"))["splits"]
     assert report["build"]["splits"] == splits
     assert sum(counts["images"] for counts in splits.values()) == 33
+
+
+def test_summary_recognizes_a_table(tmp_path: Path) -> None:
+    """As a build does."""
+    rows = ["Image Index,Finding Labels,Patient ID"]
+    for number in range(12):
+        draw_image(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'Mass' if number % 2 else 'No Finding'},{number}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    result = CliRunner().invoke(cli, ["summary", str(tmp_path), "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert sum(split["images"] for split in report["build"]["splits"].values()) == 12
+    assert any("labels.csv" in note for note in report["notes"])

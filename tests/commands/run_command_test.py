@@ -116,7 +116,7 @@ def test_an_unknown_negative_class_is_an_error_without_a_terminal(
 
 
 @pytest.mark.parametrize(
-    ("answer", "setting"), [("A", "--set negative=A"), ("none of them", "--set negative=")]
+    ("answer", "setting"), [("a", "--set negative=A"), ("none", "--set negative=")]
 )
 def test_asks_for_the_negative_class_on_a_terminal(
     unnamed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, setting: str
@@ -126,7 +126,7 @@ def test_asks_for_the_negative_class_on_a_terminal(
     words = (unnamed, "--out", tmp_path / "out", "--set", "size=32")
     result = run(*words, answer=f"C\n{answer}\n")
     assert result.exit_code == 3, result.output
-    assert "'C' is not one of 'A', 'B', 'none of them'" in result.output
+    assert "'C' is not one of 'A', 'B', 'none'" in result.output
     assert setting in result.output
     again = run(*words)
     assert again.exit_code == 3, again.output
