@@ -242,8 +242,10 @@ def _verdict(table: dict[str, Any]) -> str:
         worst, clean = min(moderate, key=lambda row: row[name]), table["clean"][name]
         if worst[name] < clean:
             change = f"falls from {clean:.1%} to {worst[name]:.1%} under {worst['condition']}"
+        elif clean:
+            change = f"does not fall below {clean:.1%}"
         else:
-            change = f"stays at {clean:.1%} or higher"
+            change = "is 0.0% on the original images, too"
         subject = f"The mean {name}" if several else name.capitalize()
         parts.append(f"{subject} {change}.")
     if table["images"] < table["split_images"]:

@@ -208,12 +208,17 @@ def test_verdict_of_a_robust_model(table):
     assert table["verdict"] == expected
 
 
-def test_verdict_of_decisions_that_never_get_worse(table):
-    rows = [{**row, "sensitivity": 0.9} for row in table["rows"]]
-    clean = {**table["clean"], "sensitivity": 0.9}
-    assert "Sensitivity stays at 90.0% or higher." in _verdict(
-        {**table, "clean": clean, "rows": rows}
-    )
+@pytest.mark.parametrize(
+    ("rate", "sentence"),
+    [
+        (0.9, "Sensitivity does not fall below 90.0%."),
+        (0.0, "Sensitivity is 0.0% on the original images, too."),
+    ],
+)
+def test_verdict_of_decisions_that_never_get_worse(table, rate, sentence):
+    rows = [{**row, "sensitivity": rate} for row in table["rows"]]
+    clean = {**table["clean"], "sensitivity": rate}
+    assert sentence in _verdict({**table, "clean": clean, "rows": rows})
 
 
 def test_one_class_has_no_auc():
