@@ -34,9 +34,32 @@ def describe_file(model: Path, flatbuffer: bytes, info: ModelInfo) -> dict[str, 
 
 def format_description(description: dict[str, Any], info: ModelInfo) -> str:
     """Returns a description as text, with a table of the operating points."""
-    fields = {**description}
-    code = fields.pop("python")
-    del fields["operating_points"]  # a table follows
+    left_out = ("python", "operating_points", "reliability")  # code and a table follow
+    fields = {name: value for name, value in description.items() if name not in left_out}
+    code = description["python"]
+    if info.threshold is not None:
+        fields["threshold"] = _by_class(info, info.threshold)
+    if isinstance(info.temperature, tuple):
+        fields["temperature"] = _by_class(info, info.temperature)
     points = format_points(info)
-    parts = [format_fields(fields), *([points] if points else []), f"# {_CODE_TITLE}\n{code}"]
+    parts = [
+        format_fields(_without_unset(fields)),
+        *([points] if points else []),
+        f"# {_CODE_TITLE}\n{code}",
+    ]
     return "\n\n".join(parts)
+
+
+def _by_class(info: ModelInfo, numbers: Any) -> dict[str, float]:
+    """Returns the number of each finding, or of the positive class."""
+    values = numbers if isinstance(numbers, tuple) else (numbers,)
+    return dict(zip(info.labels[-len(values) :], values, strict=True))
+
+
+def _without_unset(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields that have a value."""
+    kept = {
+        name: _without_unset(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+    }
+    return {name: value for name, value in kept.items() if value not in (None, {}, ())}
