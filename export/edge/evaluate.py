@@ -100,7 +100,12 @@ def _find_labelled_images(
     if ignored := [name for name in BUILD_SETTINGS[1:] if name in given]:
         notes.append(f"Ignored, because only a build uses them: {join_names(ignored)}.")
     classes = () if info.several_findings else tuple(settings.classes or ())
-    return LabelledImages(_choose_split(listing, folder), classes, notes)
+    images = _choose_split(listing, folder)
+    if len(images) < len(listing.images):
+        notes.append(
+            f"Measured on the test split: {len(images):,} of {len(listing.images):,} images."
+        )
+    return LabelledImages(images, classes, notes)
 
 
 def measure(
