@@ -272,7 +272,7 @@ script.load()(prog_name={name!r})
         ),
         ("cxr-evaluate runs/first", "scoring", ""),
         ("cxr-export runs/first --out stopped-export", "converting", ""),
-        ("cxr-run images --out stopped-run", "training", "--resume"),
+        ("cxr-run images --out stopped-run", "training", "type the same command again"),
     ],
 )
 def test_ctrl_c(typed: str, moment: str, advice: str, home: Path, commands: Path) -> None:

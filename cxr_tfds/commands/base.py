@@ -5,6 +5,7 @@ Exit codes: 0 success, 1 the work failed, 2 wrong usage.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -16,6 +17,7 @@ import click
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import explain_os_error
+from cxr_tfds.sources.config_json import propose_sets
 from cxr_tfds.text import did_you_mean, fold_text, is_terminal, screen_width
 
 # Modules that the base installation lacks, and the extra that installs each.
@@ -145,8 +147,10 @@ class Command(_Help):
             # Names of files and classes may contain characters that the encoding of stdout lacks,
             # as in a pipe on Windows.
             sys.stdout.reconfigure(errors="backslashreplace")
+        takes_sets = any(param.name == "sets" for param in self.params)
         try:
-            return super().invoke(ctx)
+            with propose_sets() if takes_sets else contextlib.nullcontext():
+                return super().invoke(ctx)
         except ModuleNotFoundError as err:
             module = (err.name or "").partition(".")[0]
             if module not in _EXTRAS:

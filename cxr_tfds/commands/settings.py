@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from cxr_tfds.sources.config_json import propose_sets
-
 _NUMBERS = ("size", "channels", "bits", "seed")  # settings that hold a number
 
 
@@ -20,7 +18,6 @@ def parse_sets(ctx: click.Context, param: click.Parameter, values: Sequence[str]
     Lists, mappings and null are JSON, and so are the settings that hold numbers. Else the value is
     text: a class or a config may be named 0.
     """
-    ctx.with_resource(propose_sets())
     settings = {}
     for text in values:
         name, separator, value = (part.strip() for part in text.partition("="))

@@ -37,7 +37,7 @@ from cxr_tfds.reading.names import buildable_datasets
 from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, is_junk, read_source
 from cxr_tfds.sources.config_json import name_config, propose_config, repeat_settings
 from cxr_tfds.sources.image import get_labels
-from cxr_tfds.sources.recognition import recognize_source
+from cxr_tfds.sources.recognition import READER_SETTINGS, recognize_source
 from cxr_tfds.text import fold_text, screen_width, text_table
 
 
@@ -106,7 +106,12 @@ def _scan_folder(source: Path, config: Mapping[str, Any]) -> ScannedSource:
 def _scan_recognized(
     source: Path, config: Mapping[str, Any], problem: MissingData
 ) -> ScannedSource:
-    """Reads a source without class folders as a build would, or raises `problem`."""
+    """Reads a source without class folders as a build would, or raises `problem`.
+
+    Settings of the reader show what the user expects of the source, so nothing else is tried.
+    """
+    if config.keys() & READER_SETTINGS:
+        raise problem from None
     try:
         recognized = recognize_source(source, config)
     except InputError:
@@ -114,8 +119,6 @@ def _scan_recognized(
     settings = {**recognized.settings, **config}
     if recognized.dataset not in ("xray_folder", "xray_table"):
         return _scan_with_builder(source, recognized.dataset, settings)
-    if settings == config:  # nothing more to try
-        raise problem from None
     return _scan_folder(source, settings)
 
 

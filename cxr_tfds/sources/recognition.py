@@ -34,7 +34,7 @@ _EXPECTED = (
     "Expected a folder or archive with a folder of images for each class, or with images and a "
     "table of their labels."
 )
-_READER_SETTINGS = {field.name for field in dataclasses.fields(ReaderSettings)} - {"on_conflict"}
+READER_SETTINGS = {field.name for field in dataclasses.fields(ReaderSettings)} - {"on_conflict"}
 _MEDMNIST = "pneumoniamnist*.npz"
 
 
@@ -84,7 +84,7 @@ def recognize_source(source: Path, settings: Mapping[str, Any]) -> Recognition:
       InputError: Several published datasets are there, or the labels cannot be read. The message
         names the settings that seem to read them.
     """
-    given = {name: value for name, value in settings.items() if name in _READER_SETTINGS}
+    given = {name: value for name, value in settings.items() if name in READER_SETTINGS}
     if given.get("table"):
         return Recognition("xray_table", {}, "the setting table was given")
     found = _find_published(source, with_kermany=not given)

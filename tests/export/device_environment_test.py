@@ -162,10 +162,11 @@ def test_extras_named_in_messages_exist(tmp_path):
     assert "does not provide the extra" not in done.stdout + done.stderr
 
 
-def test_training_commands_name_the_missing_extra(tmp_path):
+def test_training_commands_name_the_missing_extra(built, phantom, tmp_path):
+    dataset = ("--dataset", "chest_xray_pneumonia/64", "--data-dir", built)
     for command, arguments in {
-        "cxr-train": ("--dataset", "chest_xray_pneumonia/224", "--out", tmp_path / "run"),
-        "cxr-export": ("run", "--out", tmp_path / "models"),
+        "cxr-train": (*dataset, "--out", tmp_path / "run"),
+        "cxr-data": ("build", phantom, "--data-dir", tmp_path / "data"),
     }.items():
         done = device(command, *arguments, cwd=tmp_path)
         assert done.returncode == 1

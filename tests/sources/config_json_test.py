@@ -97,7 +97,7 @@ CASES = {
     ),
     "labels in file names": Case(
         lambda folder: draw(folder, "images/a_0.png", "images/b_1.png"),
-        {},
+        {"include": ["images/*"]},
         {"class_pattern": "_([01])[.]"},
     ),
     "classes of file names that differ in case": Case(
