@@ -3,7 +3,8 @@
   python benchmarks/start.py
 
 Each way runs in processes of its own, in turns, and the tables show medians. CPU time is
-that of the process on all cores. It varies less than the seconds if the machine does other work.
+the processor time of the process on all cores, which other work on the machine changes less than
+the seconds.
 """
 
 from __future__ import annotations

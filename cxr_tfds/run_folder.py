@@ -128,7 +128,7 @@ def check_finished(run: Path) -> Path:
 
 
 def check_unfinished(run: Path) -> None:
-    """Raises an InputError if there is no run to resume, or if it is finished."""
+    """Raises an InputError if the folder holds no run, or a finished one."""
     RunConfig.read(run)
     if (run / MODEL).is_file():
         raise InputError(

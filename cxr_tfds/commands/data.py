@@ -35,26 +35,12 @@ def cli() -> None:
 
 
 _source = click.argument("source", type=LocalPath(path_type=Path))
-_dataset = click.option(
-    "--dataset",
-    callback=options.check_dataset,
-    shell_complete=options.complete_dataset,
-    show_default="class folders, with or without splits",
-    help="Read SOURCE as the builder of this dataset does.",
-)
-_config = click.option(
-    "--config",
-    metavar="JSON",
-    default="{}",
-    show_default=False,
-    help="Settings, as for `tfds build --config`.",
-)
 
 
 @cli.command(example="cxr-data summary images/chest_xray --plot survey.png")
 @_source
-@_dataset
-@_config
+@options.dataset
+@options.config
 @options.sets
 @options.as_json
 @click.option(
@@ -123,8 +109,8 @@ def summary(
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write, .png or .html.",
 )
-@_dataset
-@_config
+@options.dataset
+@options.config
 @options.sets
 @click.option(
     "--each",

@@ -51,7 +51,7 @@ dataset = click.option(
     callback=check_dataset,
     shell_complete=complete_dataset,
     show_default="recognized by the layout of SOURCE",
-    help="Build SOURCE as this dataset.",
+    help="Read SOURCE as this dataset.",
 )
 config = click.option(
     "--config",

@@ -41,7 +41,7 @@ class Classifier:
       version: Version of the runtime.
 
     Raises:
-      MissingData: There is no such file.
+      MissingData: The file does not exist.
       InputError: The file is not a model of cxr-export, is corrupt, has no such operating point, or
         no runtime can run it.
     """
@@ -110,7 +110,7 @@ class Classifier:
 
         Raises:
           BadImage: The file contains no usable radiograph.
-          MissingData: There is no such file.
+          MissingData: The file does not exist.
           InputError: The file cannot be read, the image is none of these, or the model returns NaN.
         """
         if isinstance(image, (list, tuple)):

@@ -24,7 +24,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 class PredictionPage:
-    """A new page, written when its `with` block ends; if that fails, there is no file.
+    """A new page, published when its `with` block succeeds. Otherwise no file is left.
 
     Memory does not grow with the number of images. Each takes about 13 KB of the page.
     """

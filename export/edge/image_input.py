@@ -37,7 +37,7 @@ def read_image(image: ImageInput) -> tuple[bytes, str | None]:
         (MONOCHROME2).
 
     Raises:
-      MissingData: There is no such file.
+      MissingData: The file does not exist.
       InputError: The file cannot be read, or `image` is none of these.
       BadImage: The pixels of a Pillow image cannot be read.
     """

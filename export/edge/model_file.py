@@ -70,7 +70,7 @@ def read_model(source: str | PathLike[str] | bytes) -> ModelFile:
     """Returns the parts of a model file, given as path or contents, after a check of all digests.
 
     Raises:
-      MissingData: There is no such file.
+      MissingData: The file does not exist.
       InputError: The file is not a TFLite model, has no model info, is corrupt or truncated, or has
         another format.
     """

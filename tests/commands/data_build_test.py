@@ -17,7 +17,7 @@ from cxr_tfds.reading.datasets import open_dataset
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of which none sounds negative. Read-only."""
+    """Class folders without a name that sounds negative. Read-only."""
     folder = tmp_path_factory.mktemp("source")
     for name in ("A", "B"):
         for number in range(12):

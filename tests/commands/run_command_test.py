@@ -37,7 +37,7 @@ def first(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Resu
 
 @pytest.fixture
 def unnamed(tmp_path: Path) -> Path:
-    """A source with two classes of which none sounds negative."""
+    """A source with two classes whose names do not sound negative."""
     for name in ("A", "B"):
         for number in range(12):
             path = tmp_path / "images" / name / f"{name}{number}.png"

@@ -186,7 +186,7 @@ def test_judge_decides_at_the_fitted_temperature():
 
 
 def agreeing(images, equal):
-    """Returns the comparison of `images` decisions, of which `equal` agree."""
+    """Returns a comparison in which `equal` of `images` decisions agree."""
     labels = [0, 1] * images
     keras = reference(labels[:images], [-1, 1] * (images // 2) + [-1] * (images % 2), 0.5)
     logits = keras.logits.copy()

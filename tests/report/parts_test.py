@@ -102,19 +102,21 @@ def data_lines(summary):
 
 def test_summary_has_warnings_of_the_build_report(dataset):
     report = {
-        "shortcuts": [{"property": "JPEG quality", "text": "JPEG quality alone tells"}],
+        "shortcuts": [
+            {"property": "JPEG quality", "text": "JPEG quality alone predicts the class"}
+        ],
         "patients": {"in_two_splits": {"p1": ["train", "test"]}},
         "duplicates": {"across_splits": [["a", "b"], ["c", "d"]]},
     }
     (folder_of(dataset) / "build_report.json").write_text(json.dumps(report), encoding="utf-8")
     summary = summarize_dataset(dataset)
     assert summary.warnings[:3] == [
-        "JPEG quality alone tells",
+        "JPEG quality alone predicts the class",
         "patients in two splits: 1",
         "groups of identical files in two splits: 2",
     ]
     assert summary.searched_for_shortcuts
-    assert "Dataset warning: JPEG quality alone tells." in limitations(summary)
+    assert "Dataset warning: JPEG quality alone predicts the class." in limitations(summary)
 
 
 @pytest.mark.parametrize(

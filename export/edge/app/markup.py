@@ -140,7 +140,7 @@ def result_card(result: Result, info: ModelInfo) -> str:
 
 
 def _bars(prediction: Prediction) -> str:
-    """Returns the bar of the positive class, or of every class if there is no threshold."""
+    """Returns the bar of the positive class; without a threshold, a bar for each class."""
     if prediction.positive is not None:
         return _bar(prediction.positive, prediction.probability, prediction.threshold)
     rows = "".join(
