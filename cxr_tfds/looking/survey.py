@@ -5,7 +5,6 @@ TensorFlow is loaded only if a dataset's builder reads the source.
 
 from __future__ import annotations
 
-import importlib
 import os
 import tempfile
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cxr_tfds.building.build import load_builder
 from cxr_tfds.building.build_log import BuildLog
 from cxr_tfds.building.build_report import (
     build_report,
@@ -33,7 +33,6 @@ from cxr_tfds.building.splits import source_splits
 from cxr_tfds.building.tfds_command import hide_tfds_warnings
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.native import load_tensorflow
-from cxr_tfds.reading.names import buildable_datasets
 from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, is_junk, read_source
 from cxr_tfds.sources.config_json import name_config, propose_config, repeat_settings
 from cxr_tfds.sources.image import get_labels
@@ -75,8 +74,7 @@ def scan_source(source: Path, dataset: str | None, config: Mapping[str, Any]) ->
       source: Folder or zip.
       dataset: The dataset whose builder reads the source. None reads class folders, with or without
         splits, and recognizes other layouts.
-      config: Settings as `tfds build --config` takes them; without `dataset`, of
-        `xray_folder`.
+      config: Settings as `tfds build --config` takes them.
 
     Raises:
       MissingData: There are no radiographs.
@@ -124,10 +122,7 @@ def _scan_recognized(
 
 def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) -> ScannedSource:
     load_tensorflow()
-    import tensorflow_datasets as tfds
-
-    importlib.import_module(f"{buildable_datasets()[dataset]}.{dataset}_dataset_builder")
-    builder_class = tfds.builder_cls(dataset)
+    builder_class = load_builder(dataset)
     settings = builder_class.builder_config_cls(**config) if config else None
     with tempfile.TemporaryDirectory() as empty, hide_tfds_warnings():
         builder = builder_class(data_dir=empty, config=settings)
