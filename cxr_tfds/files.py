@@ -1,64 +1,202 @@
-"""Writes files and folders so that they are complete or absent. Standard library only."""
+"""Writes files and folders so that they are complete or absent, also after a power failure.
+
+What is new is written under a temporary name, flushed to the disk and then renamed. Standard
+library only.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import json
 import logging
 import os
 import re
 import secrets
 import shutil
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cxr_tfds.errors import InputError
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from cxr_tfds.locks import LOCK, lock_path
+from cxr_tfds.os_errors import INCOMPLETE, TEMPORARY, WRITER, explain_write_error
 
 _log = logging.getLogger(__name__)
 
-_TEMPORARY = ".writing-"
-_ABANDONED_AFTER_S = 24 * 3600.0  # a temporary file older than this has lost its writer
-_INCOMPLETE = "incomplete."  # TFDS uses the same prefix and ignores such folders when it reads
+_OWN = (TEMPORARY, INCOMPLETE)
 _REPLACED = "replaced"
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)  # file systems that flush no folder
 
 
 @contextlib.contextmanager
-def complete_file(path: Path) -> Iterator[Path]:
+def complete_files(*, durable: bool = True) -> Iterator[Callable[..., Path]]:
+    """Yields a function that returns a temporary path for a file, and publishes all at the end.
+
+    The function takes the path of a file and, if known, its size in bytes for the message about a
+    full disk. No file is replaced before all are written, so a failed write leaves every earlier
+    file. A kill between two of the renames leaves some new and some earlier files, each complete.
+    `durable` flushes the files to the disk, too.
+
+    Raises:
+      WriteFailed: A file cannot be written.
+    """
+    temporaries: dict[Path, Path] = {}
+    sizes: dict[Path, int | None] = {}
+
+    def add(path: Path, size: int | None = None) -> Path:
+        token = f"{_writer()}-{secrets.token_hex(4)}"
+        temporaries[path] = path.with_name(f"{TEMPORARY}{token}-{path.name}")
+        sizes[path] = size
+        return temporaries[path]
+
+    try:
+        yield add
+        _publish(temporaries, durable=durable)
+    except Exception as err:
+        _remove_files(temporaries.values())  # before the message states the free space
+        for path in reversed(temporaries):  # the last one was being written
+            if (explained := explain_write_error(err, path, sizes[path])) is not err:
+                raise explained from err
+        raise
+    finally:
+        _remove_files(temporaries.values())
+
+
+def _remove_files(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def complete_file(path: Path, size: int | None = None) -> Iterator[Path]:
     """Yields a temporary path in the same folder and renames it to `path` if the block succeeds.
 
     The temporary name is unique for each writer and ends like `path`. Temporary files of killed
-    writers are removed after a day.
+    processes are removed. `size` in bytes, if known, is for the message about a full disk.
+
+    Raises:
+      WriteFailed: The file cannot be written.
     """
     remove_abandoned(path.parent)
-    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}-{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with complete_files() as add:
+        yield add(path, size)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Removes temporary files that killed writers left in `folder` more than a day ago."""
-    for path in folder.glob(f"{_TEMPORARY}{'[0-9a-f]' * 16}-*"):
-        with contextlib.suppress(OSError):  # not ours to remove, or already removed
-            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
-                path.unlink()
+def write_files(contents: Mapping[Path, str | bytes]) -> None:
+    """Writes files, text in UTF-8, so that an error leaves every earlier file unchanged."""
+    for folder in {path.parent for path in contents}:
+        remove_abandoned(folder)
+    with complete_files() as add:
+        for path, content in contents.items():
+            data = content.encode() if isinstance(content, str) else content
+            add(path, len(data)).write_bytes(data)
+
+
+def format_json(content: Any) -> str:
+    """Returns `content` as indented JSON."""
+    return json.dumps(content, indent=2) + "\n"
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` as indented JSON, complete or not at all."""
-    with complete_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_files({path: format_json(content)})
+
+
+def _publish(temporaries: Mapping[Path, Path], *, durable: bool = True) -> None:
+    """Renames complete files and folders to their names, on the disk as well as in memory.
+
+    Without the first flush, a power failure may leave the new name with empty content.
+    """
+    if durable:
+        for temporary in temporaries.values():
+            _flush(temporary)
+    for path, temporary in temporaries.items():
+        temporary.replace(path)
+    if durable:
+        for folder in {path.parent for path in temporaries}:
+            _flush_folder(folder)
+
+
+def _flush(path: Path) -> None:
+    """Flushes a file, or everything in a folder, to the disk."""
+    if path.is_dir():
+        for each in path.iterdir():
+            _flush(each)
+        _flush_folder(path)
+        return
+    with path.open("rb+" if sys.platform == "win32" else "rb") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as err:
+            raise OSError(err.errno, err.strerror, str(path)) from None
+
+
+def _flush_folder(folder: Path) -> None:
+    if sys.platform == "win32":  # folders cannot be opened
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as err:
+        if err.errno not in _NO_FLUSH:
+            raise OSError(err.errno, err.strerror, str(folder)) from None
+    finally:
+        os.close(handle)
+
+
+def _writer() -> str:
+    """Returns the machine and the number of this process, for temporary names."""
+    return f"{_machine()}-{os.getpid()}"
+
+
+@functools.cache
+def _machine() -> str:
+    """Returns 8 hexadecimal digits for where process numbers count: a machine or a container."""
+    import socket
+
+    try:
+        container = os.readlink("/proc/self/ns/pid")  # noqa: PTH115, no path
+    except OSError:  # not Linux
+        container = ""
+    return hashlib.sha256(f"{socket.gethostname()} {container}".encode()).hexdigest()[:8]
+
+
+def remove_abandoned(folder: Path, *, is_locked: bool = False) -> None:
+    """Removes temporary files that killed processes left in a folder.
+
+    `is_locked` says that the caller holds the lock under which all of them were written. Without
+    it, only files of processes of this machine that no longer run are removed.
+    """
+    name = re.compile(rf"{re.escape(TEMPORARY)}(?P<writer>{WRITER})-[0-9a-f]{{8}}-")
+    with contextlib.suppress(OSError):  # not ours to remove, or already removed
+        for path in folder.iterdir():
+            found = name.match(path.name)
+            if found and (is_locked or _has_ended(found["writer"])):
+                path.unlink()
+
+
+def _has_ended(writer: str) -> bool:
+    machine, _, process = writer.partition("-")
+    if machine != _machine() or sys.platform == "win32":  # where signal 0 would end the process
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # of another user
+        return False
+    return False
+
+
+def list_folder(folder: Path) -> list[str]:
+    """Returns the names in a folder, which need not exist, without lock and temporary files."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return [name for name in names if not name.startswith(_OWN) and not name.endswith(LOCK)]
 
 
 def check_new_folder(folder: Path, *, overwrite: bool, resume: bool | None = None) -> None:
@@ -68,7 +206,7 @@ def check_new_folder(folder: Path, *, overwrite: bool, resume: bool | None = Non
     """
     if folder.is_file():
         raise InputError(f"{folder} is a file; expected a folder to write to.")
-    if overwrite or resume or not folder.exists() or not any(folder.iterdir()):
+    if overwrite or resume or not list_folder(folder):
         return
     resuming = "" if resume is None else " or --resume to continue"
     raise InputError(
@@ -78,115 +216,51 @@ def check_new_folder(folder: Path, *, overwrite: bool, resume: bool | None = Non
 
 
 @contextlib.contextmanager
-def temporary_folder(folder: Path) -> Iterator[Path]:
-    """Yields a new folder next to `folder`, on the same disk, and removes it at the end."""
-    path = folder.with_name(f"{_INCOMPLETE}{os.getpid()}_{folder.name}")
-    path.mkdir(parents=True)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+def complete_folder(folder: Path) -> Iterator[Path]:
+    """Yields a path for a new folder, which replaces `folder` if the block succeeds.
 
-
-def replace_folder(folder: Path, new: Path, temporary: Path) -> None:
-    """Renames `new` to `folder` and moves the previous `folder` into `temporary`, on the same disk.
-
-    If the process is killed between the two renames, `lock_folder` restores the previous folder.
-    """
-    folder.rename(temporary / _REPLACED)
-    try:
-        new.rename(folder)
-    except OSError:
-        (temporary / _REPLACED).rename(folder)
-        raise
-
-
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Keeps other processes from writing `folder` and removes what killed writers left of it.
-
-    The lock is on the parent folder and ends with the process. On a file system without locks,
-    several writers are not kept apart and nothing is removed.
+    It is on the same disk, next to `folder` and in a temporary folder, which the block may use.
+    Only one process writes `folder`. What killed ones left is removed, and the earlier folder is
+    restored if the process was killed between the two renames that replace it.
 
     Raises:
-      InputError: Another process holds the lock, or the parent folder cannot be created.
+      InputError: Another process writes the folder.
+      WriteFailed: The folder cannot be written.
     """
-    parent = folder.parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise InputError(
-            f"Cannot create {parent}: {err.strerror}. Choose another --data_dir."
-        ) from err
-    if fcntl is None:
-        yield
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            handle = os.open(parent, os.O_RDONLY)
-            stack.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"Another process is building in {parent}. Wait until it has finished, then start "
-                "again; the dataset it publishes is reused."
-            ) from None
-        except OSError as err:
-            _log.warning(
-                "Cannot lock %s (%s). Do not start another build there.", parent, err.strerror
-            )
-        else:
+    with lock_path(folder) as is_locked:
+        if is_locked:  # otherwise they may belong to another process
             _remove_incomplete(folder)
-        yield
+        temporary = folder.with_name(f"{INCOMPLETE}{_writer()}_{folder.name}")
+        try:
+            temporary.mkdir()
+            yield temporary / "new"
+            _replace_folder(folder, temporary / "new", temporary / _REPLACED)
+        except Exception as err:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if (explained := explain_write_error(err, folder)) is err:
+                raise
+            raise explained from err
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(folder: Path, new: Path, replaced: Path) -> None:
+    _flush(new)
+    if folder.exists():
+        folder.rename(replaced)
+    try:
+        _publish({folder: new}, durable=False)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(folder)
+        raise
+    _flush_folder(folder.parent)
 
 
 def _remove_incomplete(folder: Path) -> None:
-    for path in sorted(folder.parent.glob(f"{_INCOMPLETE}*_{folder.name}")):
+    name = re.compile(rf"{re.escape(INCOMPLETE)}[^_]+_{re.escape(folder.name)}")  # TFDS's, too
+    for path in filter(lambda each: name.fullmatch(each.name), sorted(folder.parent.iterdir())):
         if (path / _REPLACED).is_dir() and not folder.exists():  # killed between two renames
             (path / _REPLACED).rename(folder)
         _log.info("Removing %s, left by a killed process.", path)
         shutil.rmtree(path)
-
-
-# What to do about an error of the operating system; others have no advice.
-_ADVICE = {
-    errno.ENOTDIR: "A part of the path is a file. Choose another folder.",
-    errno.EISDIR: "Give a file, not a folder.",
-    errno.EACCES: "Check its permissions, or choose another folder.",
-    errno.EPERM: "Check its permissions, or choose another folder.",
-    errno.EROFS: "Choose a folder on a disk that can be written.",
-    errno.ENOENT: "Check the path.",
-    errno.ENOSPC: "Free some space, or choose a folder on another disk.",
-    errno.EDQUOT: "Free some space, or choose a folder on another disk.",
-    errno.ENAMETOOLONG: "Choose a shorter name.",
-}
-
-
-def explain_os_error(err: OSError) -> str:
-    """Returns a message for people, with the name that a temporary file was going to have."""
-    if not err.strerror:
-        return str(err)
-    advice = _ADVICE.get(err.errno or 0, "")
-    if not err.filename:
-        return f"{err.strerror}. {advice}".rstrip()
-    name = re.sub(rf"{re.escape(_TEMPORARY)}[0-9a-f]{{16}}-", "", os.fsdecode(err.filename))
-    name = re.sub(rf"{re.escape(_INCOMPLETE)}\d+_", "", name)
-    return f"{err.strerror}: {name}. {advice}".rstrip()
-
-
-def is_disk_full(err: BaseException | None) -> bool:
-    """Returns whether `err` or one of its causes reports that no space is left."""
-    while err is not None:
-        if isinstance(err, OSError) and err.errno in _DISK_FULL:
-            return True
-        # TensorFlow's errors carry the text only.
-        if any(os.strerror(code) in str(err) for code in _DISK_FULL):
-            return True
-        err = err.__cause__ or err.__context__
-    return False
-
-
-def free_megabytes(folder: Path) -> float:
-    """Returns the free space, in MB, on the disk of `folder`, which need not exist."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(existing).free / 1e6

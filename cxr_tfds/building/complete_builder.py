@@ -11,9 +11,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from cxr_tfds import files
 from cxr_tfds.building.tfds_command import is_absl_command, overwrite_requested
-from cxr_tfds.errors import InputError
+from cxr_tfds.files import complete_folder, write_files
 
 
 class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -58,7 +57,7 @@ class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
             )
             super().download_and_prepare(**kwargs)
         else:
-            with self._explain_failure():
+            with _explain_interrupt():
                 self._build(super().download_and_prepare, kwargs)
         self.check_stored(config.max_examples_per_split)
         if is_reused and config.manual_dir:
@@ -68,35 +67,28 @@ class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
         if "://" in self.data_dir:  # not a local file system
             prepare(**kwargs)
             return
-        folder = Path(self.data_path)
-        with files.lock_folder(folder):
-            if not folder.exists():
-                prepare(**kwargs)
-                return
-            kwargs["download_dir"] = kwargs.get("download_dir") or self.data_dir_root / "downloads"
-            with files.temporary_folder(folder) as temporary:
-                new = type(self)(**(self._arguments | {"data_dir": temporary}))
-                new.download_and_prepare(**kwargs)
-                files.replace_folder(folder, Path(new.data_path), temporary)
+        kwargs["download_dir"] = kwargs.get("download_dir") or self.data_dir_root / "downloads"
+        path = Path(self.data_path)
+        with complete_folder(path) as folder:
+            new = type(self)(**(self._arguments | {"data_dir": folder.parent}))
+            super(CompleteBuilder, new).download_and_prepare(**kwargs)
+            new_path = Path(new.data_path)
+            # The name of the default config, which TFDS stores next to the configs.
+            for file in (new_path.parents[1] / ".config").glob("*"):
+                (path.parents[1] / ".config").mkdir(exist_ok=True)
+                write_files({path.parents[1] / ".config" / file.name: file.read_bytes()})
+            new_path.rename(folder)
         self.info.read_from_directory(self.data_path)
 
-    @contextlib.contextmanager
-    def _explain_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except KeyboardInterrupt:
-            if is_absl_command():
-                sys.exit(
-                    "Interrupted. Nothing was published. Run the same command again to build from "
-                    "the start."
-                )
-            raise
-        except Exception as err:  # TensorFlow, TFDS and Python report a full disk differently
-            if isinstance(err, InputError) or not files.is_disk_full(err):
-                raise
-            free = files.free_megabytes(Path(self.data_path))
-            raise InputError(
-                f"The disk of {self.data_dir} is full: {free:,.0f} MB are free after the "
-                "incomplete dataset was removed. Nothing was published. Free some space or choose "
-                "another --data_dir, then build again."
-            ) from err
+
+@contextlib.contextmanager
+def _explain_interrupt() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_absl_command():
+            sys.exit(
+                "Interrupted. Nothing was published. Run the same command again to build from "
+                "the start."
+            )
+        raise

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import click
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.files import explain_os_error
+from cxr_tfds.os_errors import explain_os_error
 from cxr_tfds.sources.config_json import propose_sets
 from cxr_tfds.text import did_you_mean, fold_text, is_terminal, screen_width
 
@@ -30,6 +30,7 @@ _EXTRAS = {
     "matplotlib": "train",
     "tqdm": "train",
     "pyarrow": "train",
+    "cryptography": "sign",
     "pydicom": "dicom",
     "array_record": "arrayrecord",
     "streamlit": "app",
@@ -163,8 +164,10 @@ class Command(_Help):
             raise  # the reader of the pipe, such as `head`, has ended; click exits quietly
         except InputError as err:
             raise _Failure(str(err)) from err
-        except OSError as err:
-            raise _Failure(explain_os_error(err)) from err
+        except Exception as err:  # TensorFlow and HDF5 report a full disk in a text
+            if (message := explain_os_error(err)) is None:
+                raise
+            raise _Failure(message) from err
 
 
 class Group(_Help, click.Group):

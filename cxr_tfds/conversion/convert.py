@@ -11,14 +11,7 @@ from pathlib import Path
 from cxr_tfds import __version__
 from cxr_tfds.conversion.stored import StoredDataset
 from cxr_tfds.errors import InputError
-from cxr_tfds.files import (
-    check_new_folder,
-    free_megabytes,
-    is_disk_full,
-    replace_folder,
-    temporary_folder,
-    write_json,
-)
+from cxr_tfds.files import check_new_folder, complete_folder, write_json
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.text import did_you_mean
 
@@ -62,26 +55,13 @@ def convert_dataset(
     if part_bytes < 1:
         raise InputError(f"part_bytes={part_bytes}; expected 1 or more.")
     out = out.resolve()
-    _check_replaceable(out, overwrite=overwrite)
     module = importlib.import_module(f"cxr_tfds.conversion.{form}")  # imports its library
     stored = StoredDataset(dataset, progress)
-    try:
-        with temporary_folder(out) as temporary:
-            new = temporary / "new"
-            new.mkdir()
-            getattr(module, f"write_{form}")(stored, new, part_bytes)
-            _write_settings(new, dataset, form)
-            if out.exists():
-                replace_folder(out, new, temporary)
-            else:
-                new.rename(out)
-    except Exception as err:  # libraries report a full disk differently
-        if isinstance(err, InputError) or not is_disk_full(err):
-            raise
-        raise InputError(
-            f"The disk of {out} is full: {free_megabytes(out):,.0f} MB are free after the "
-            "incomplete folder was removed. Free some space or choose another folder."
-        ) from err
+    with complete_folder(out) as new:
+        _check_replaceable(out, overwrite=overwrite)
+        new.mkdir()
+        getattr(module, f"write_{form}")(stored, new, part_bytes)
+        _write_settings(new, dataset, form)
     return stored.counts
 
 

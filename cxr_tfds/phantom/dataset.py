@@ -11,7 +11,13 @@ from PIL import Image
 
 from cxr_tfds import __version__
 from cxr_tfds.errors import InputError
-from cxr_tfds.files import check_new_folder, temporary_folder, write_json
+from cxr_tfds.files import (
+    check_new_folder,
+    complete_files,
+    complete_folder,
+    format_json,
+    list_folder,
+)
 from cxr_tfds.phantom.drawing import draw, draw_anatomy
 from cxr_tfds.sources.kermany import FINDINGS
 
@@ -66,35 +72,35 @@ def write_dataset(
       The number of images written, by split and class.
 
     Raises:
-      InputError: `out` holds something that must not be replaced.
+      InputError: `out` holds something that must not be replaced, or cannot be written.
     """
     out = out.resolve()
+    counts = {
+        split: {name: images.get(split, {}).get(name, 0) for name in CLASSES} for split in SPLITS
+    }
+    root, settings_file = out / ROOT, out / _SETTINGS_FILE
+    with complete_files() as add, complete_folder(root) as new:
+        _check_replaceable(out, overwrite=overwrite)
+        for split in SPLITS:
+            for name in CLASSES:
+                (new / split / name).mkdir(parents=True)
+        for image in _plan_images(counts, seed):
+            _write_image(new / image.path, image, seed)
+            if progress:
+                progress(1)
+        (new / "README.md").write_text(_README, encoding="utf-8")
+        settings = {"drawn_by": f"cxr-tfds {__version__}", "seed": seed, "images": counts}
+        add(settings_file).write_text(format_json(settings), encoding="utf-8")
+    return counts
+
+
+def _check_replaceable(out: Path, *, overwrite: bool) -> None:
     check_new_folder(out, overwrite=overwrite)
-    if out.exists() and any(out.iterdir()) and not (out / _SETTINGS_FILE).is_file():
+    if list_folder(out) and not (out / _SETTINGS_FILE).is_file():
         raise InputError(
             f"{out} contains no {_SETTINGS_FILE}, so it was not drawn by cxr-tfds and is not "
             "replaced. Choose another folder."
         )
-    counts = {
-        split: {name: images.get(split, {}).get(name, 0) for name in CLASSES} for split in SPLITS
-    }
-    with temporary_folder(out) as temporary:
-        for split in SPLITS:
-            for name in CLASSES:
-                (temporary / ROOT / split / name).mkdir(parents=True)
-        for image in _plan_images(counts, seed):
-            _write_image(temporary / ROOT / image.path, image, seed)
-            if progress:
-                progress(1)
-        (temporary / ROOT / "README.md").write_text(_README, encoding="utf-8")
-        settings = {"drawn_by": f"cxr-tfds {__version__}", "seed": seed, "images": counts}
-        write_json(temporary / _SETTINGS_FILE, settings)
-        out.mkdir(exist_ok=True)
-        if (out / ROOT).exists():
-            (out / ROOT).rename(temporary / "old")
-        for name in (_SETTINGS_FILE, ROOT):
-            (temporary / name).replace(out / name)
-    return counts
 
 
 def images_per_split(train: int, test: int) -> dict[str, dict[str, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import signal
@@ -20,14 +19,12 @@ from helpers.sources import published
 from PIL import Image, ImageOps
 from tensorflow_datasets.scripts.cli import build as tfds_build
 
-from cxr_tfds import files
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building import builder as builder_module
 from cxr_tfds.building import complete_builder, tfds_command
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.errors import InputError
-from cxr_tfds.files import is_disk_full, lock_folder, replace_folder
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 
@@ -77,7 +74,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_disk_fills_up(small_disk: Path, phantom: Path, built: Path) -> None:
     with pytest.raises(
-        InputError, match=r"^The disk of .* is full: \d+ MB are free .*\. Free some space or choose"
+        InputError,
+        match=r"^No space left on device: .*/1\.0\.0\. The disk mounted at .*/disk has 0\.\d MB",
     ):
         build(phantom, small_disk)
     assert not published(small_disk)
@@ -99,28 +97,11 @@ def test_disk_fills_up_in_the_last_split(
 
     with monkeypatch.context() as patch:
         patch.setattr(tfds.core.writer.ExampleWriter, "write", full)
-        with pytest.raises(InputError, match=r"^The disk of .* is full"):
+        with pytest.raises(InputError, match=r"^No space left on device: .*/64/1\.0\.0\. The disk"):
             build(phantom, tmp_path)
     assert not published(tmp_path)
     build(phantom, tmp_path)
     assert_complete(tmp_path, built)
-
-
-def test_what_says_that_a_is_disk_full() -> None:
-    def chained(err: BaseException) -> BaseException:
-        try:
-            try:
-                raise err
-            except BaseException as cause:
-                raise RuntimeError("failed to finalize") from cause
-        except RuntimeError as outer:
-            return outer
-
-    assert is_disk_full(chained(OSError(errno.ENOSPC, "x")))
-    assert is_disk_full(OSError(errno.EDQUOT, "x"))
-    assert is_disk_full(chained(ValueError("a/b; No space left on device")))
-    assert not is_disk_full(chained(OSError(errno.EACCES, "x")))
-    assert not is_disk_full(None)
 
 
 def test_refuses_two_builds_at_once(
@@ -130,7 +111,7 @@ def test_refuses_two_builds_at_once(
 
     def second() -> None:
         with pytest.raises(
-            InputError, match=r"Another process is building in .*/64\. Wait until it has finished"
+            InputError, match=r"64/1\.0\.0 is being written by process \d+ on .*Wait until"
         ) as caught:
             build(phantom, tmp_path)
         refused.append(caught.value)
@@ -150,26 +131,9 @@ def test_refuses_two_builds_at_once(
 def test_refuses_a_folder_it_cannot_create(phantom: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(
-        InputError, match=r"Cannot create .*file/.*/64: Not a directory\. Choose another --data_dir"
+        InputError, match=r"Not a directory: .*/file/.*/64\. A part of the path is a file\. Choose"
     ):
         build(phantom, tmp_path / "file")
-
-
-@pytest.mark.parametrize("missing", ["flock", "fcntl"])
-def test_builds_on_a_file_system_without_locks(
-    missing: str, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_locks(*args: Any) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    if missing == "flock":
-        monkeypatch.setattr(files.fcntl, "flock", no_locks)
-    else:
-        monkeypatch.setattr(files, "fcntl", None)
-    stale = tmp_path / "d" / "incomplete.ABCDEF_1.0.0"
-    stale.mkdir(parents=True)
-    with lock_folder(tmp_path / "d" / "1.0.0"), lock_folder(tmp_path / "d" / "1.0.0"):
-        assert stale.exists()  # it may belong to another build
 
 
 def test_interrupted_build_publishes_nothing(
@@ -274,22 +238,3 @@ def test_overwrite_changes_settings(
         download_config=tfds.download.DownloadConfig(manual_dir=phantom, **OVERWRITE)
     )
     assert open_dataset(DatasetName("chest_xray_pneumonia", "mine"), tmp_path).shape == (9, 9, 1)
-
-
-def test_restores_the_old_dataset_after_a_kill(phantom: Path, built: Path, tmp_path: Path) -> None:
-    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
-    folder = tmp_path / "chest_xray_pneumonia" / "64" / "1.0.0"
-    room = folder.parent / "incomplete.123_1.0.0"
-    room.mkdir()
-    folder.rename(room / "replaced")
-    with lock_folder(folder):
-        assert_complete(tmp_path, built)
-
-
-def test_failed_replacement_keeps_the_old_folder(built: Path, tmp_path: Path) -> None:
-    (tmp_path / "1.0.0").mkdir()
-    (tmp_path / "1.0.0" / "old").touch()
-    (tmp_path / "room").mkdir()
-    with pytest.raises(FileNotFoundError):
-        replace_folder(tmp_path / "1.0.0", tmp_path / "room" / "none", tmp_path / "room")
-    assert (tmp_path / "1.0.0" / "old").exists()

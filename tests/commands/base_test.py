@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from cxr_tfds.commands.base import Command, Group, LocalPath, NearestChoice
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.files import check_new_folder
+from cxr_tfds.os_errors import INCOMPLETE, TEMPORARY
 from cxr_tfds.text import did_you_mean
 
 
@@ -41,13 +42,15 @@ def raising(err: BaseException) -> Callable[[], object]:
             "Error: No such file or directory: x.png. Check the path.\n",
         ),
         (
-            PermissionError(13, "Permission denied", "out/.writing-0123456789abcdef-x.png"),
+            PermissionError(13, "Permission denied", f"out/{TEMPORARY}0123abcd-77-0123abcd-x.png"),
             "Permission denied: out/x.png. Check its permissions, or choose another folder.\n",
         ),
         (
-            NotADirectoryError(20, "Not a directory", "notes.txt/incomplete.7_new"),
-            "Choose another folder.\n",
+            NotADirectoryError(20, "Not a directory", f"notes.txt/{INCOMPLETE}0123abcd-77_new"),
+            "Error: Not a directory: notes.txt/new. A part of the path is a file. Choose another "
+            "folder.\n",
         ),
+        (RuntimeError("a/b; Read-only file system"), " a disk that can be written.\n"),
         (OSError("no code"), "Error: no code\n"),
         (click.ClickException("already said"), "Error: already said\n"),
     ],

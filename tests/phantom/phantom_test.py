@@ -249,7 +249,7 @@ def test_keeps_a_foreign_folder(tmp_path: Path) -> None:
 
 def test_refuses_a_file_as_output(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match="is a file"):
+    with pytest.raises(InputError, match=r"File exists: .*/a\. There is a file of this name\."):
         phantom_dataset.write_dataset(tmp_path / "a", images=FEW, overwrite=True)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.files import free_megabytes
+from cxr_tfds.os_errors import free_megabytes
 
 _log = logging.getLogger(__name__)
 
