@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from cxr_tfds.files import complete_file, write_json
 from cxr_tfds.metrics.logits import decisions, probabilities
 from cxr_tfds.progress import progress_bar
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.signing import load_private_key
 from cxr_tfds.sources.paths import join_names
 from cxr_tfds.text import did_you_mean, say, text_table
 from cxr_tfds.training.decision import with_threshold_rule
@@ -30,12 +30,18 @@ from .measure import run_in_runtimes, sample_numbers
 from .opened import OpenRun, make_model_info, open_run
 from .outcomes import describe_outcomes
 from .representative import representative_images
-from .results import Exported, RuntimeResult, file_model_card, to_json
+from .results import (
+    RESULTS,
+    Exported,
+    RuntimeResult,
+    file_model_card,
+    read_rows,
+    to_json,
+)
 from .rgb import choose_shift, with_probabilities
 from .selective import SelectiveQuantizer
 from .variants import Variant
 
-RESULTS = "export.json"
 _KERAS = "Keras"  # the Keras model, among the formats
 _LAYER_ERROR_IMAGES = 32
 
@@ -61,6 +67,7 @@ def export_run(
     representative: int = 256,
     limits: Limits | None = None,
     keep_float: Sequence[str] = (),
+    sign: str | Path | None = None,
 ) -> list[Exported]:
     """Converts a run to each format, checks the files and publishes all of them, or none.
 
@@ -76,6 +83,7 @@ def export_run(
       representative: Number of training images that set the quantization ranges.
       limits: `Limits()` if None.
       keep_float: Layers that stay float32 in the int8 formats.
+      sign: File of the Ed25519 private key that signs the files, see `cxr_tfds.signing`.
 
     Returns:
       The published files, in the order of `formats`.
@@ -90,6 +98,8 @@ def export_run(
         raise InputError(f"variant: {did_you_mean(variant, [one.value for one in Variant])}")
     out, limits, variant = Path(out), limits or Limits(), Variant(variant)
     _check_formats(formats, variant, keep_float)
+    read_rows(out)  # reports a corrupt file before minutes of work
+    key = None if sign is None else load_private_key(sign)
     opened = open_run(Path(run), data_dir)
     if threshold_rule is not None:
         config = with_threshold_rule(opened.model, opened.dataset, opened.config, threshold_rule)
@@ -152,16 +162,12 @@ def export_run(
         elif verdict.comparisons["validation"].auc is None:
             say(f"{name}: a class has no validation image, so the AUC was not checked")
         float_layers = keep_float if FORMATS[name].can_keep_float else ()
-        outcomes = describe_outcomes(
-            keras["validation"],
-            logits[name]["validation"],
-            verdict.temperature,
-            opened.config.labels,
-        )
+        validation = keras["validation"], logits[name]["validation"]
+        outcomes = describe_outcomes(*validation, verdict.temperature, opened.config.labels)
         info = make_model_info(opened, variant, name, verdict, refused, float_layers, model)
         info = dataclasses.replace(info, shift=shift, **outcomes)
         model_card = file_model_card(opened.model_card, info, verdict.comparisons, doubts)
-        content = append_model_info(flatbuffer, info, model_card)
+        content = append_model_info(flatbuffer, info, model_card, key)
         exported = Exported(path, name, len(content), *verdict, ran, refused, doubts)
         files.append((exported, content))
     return _publish(out, files)
@@ -290,10 +296,7 @@ def _publish(out: Path, files: Sequence[tuple[Exported, bytes]]) -> list[Exporte
             temporary.write_bytes(content)
     published = [exported for exported, _ in files]
     replaced = {exported.path.name for exported in published}
-    try:
-        rows = json.loads((out / RESULTS).read_text(encoding="utf-8"))["files"]
-        kept = [x for x in rows if x["path"] not in replaced and (out / x["path"]).is_file()]
-    except (OSError, ValueError, LookupError, TypeError):  # no results, or not readable
-        kept = []
+    rows = read_rows(out)
+    kept = [x for x in rows if x["path"] not in replaced and (out / x["path"]).is_file()]
     write_json(out / RESULTS, to_json(published, kept))
     return published

@@ -33,6 +33,8 @@ class Classifier:
         of an operating point of the file, such as "youden". None keeps the threshold of the file.
       sensitivity: Takes the most specific operating point of the file that has at least this
         sensitivity on validation, such as 0.95.
+      trust: File of the Ed25519 public key that must have signed the model. None takes the
+        environment variable CXR_TFDS_TRUST; without it, unsigned models are accepted.
 
     Attributes:
       info: The model info, with the threshold in use.
@@ -42,8 +44,8 @@ class Classifier:
 
     Raises:
       MissingData: The file does not exist.
-      InputError: The file is not a model of cxr-export, is corrupt, has no such operating point, or
-        no runtime can run it.
+      InputError: The file is not a model of cxr-export, is corrupt, is not signed by `trust`, has
+        no such operating point, or no runtime can run it.
     """
 
     def __init__(
@@ -54,8 +56,9 @@ class Classifier:
         *,
         threshold: float | str | None = None,
         sensitivity: float | None = None,
+        trust: str | PathLike[str] | None = None,
     ) -> None:
-        flatbuffer, info, _ = read_model(path)
+        flatbuffer, info, _ = read_model(path, trust)
         self.info = choose_threshold(info, threshold, sensitivity)
         self.labels = self.info.labels
         self._grey_levels = GreyLevels.from_metadata(self.info.grey_levels)

@@ -40,7 +40,7 @@ def cli() -> None:
 @cli.command(
     example="cxr-infer predict -m models/first-int8.tflite images --csv",
     groups={
-        "Model": ("model", "runtime", "threads"),
+        "Model": ("model", "trust", "runtime", "threads"),
         "Decision": ("threshold", "sensitivity"),
         "Output": ("as_json", "as_csv", "heatmap_dir", "html"),
     },

@@ -6,6 +6,11 @@ entries are stored uncompressed: `labels.txt` (a label a line, in class order), 
 flatbuffer, of the model card and of itself: an interpreter may crash on corrupt bytes, so no
 interpreter gets a flatbuffer before its digest is checked. Digests detect corruption, not forgery.
 See https://ai.google.dev/edge/litert/models/metadata.
+
+A signature, which detects forgery, is the comment of the zip: the last bytes of the file. It covers
+every byte before it, the directory of the zip included, and programs that do not know it ignore it.
+A file of its own would be lost when a model is copied. An entry of the zip would be followed by the
+directory, which the signature could not cover.
 """
 
 from __future__ import annotations
@@ -14,25 +19,30 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import struct
 import zipfile
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.schema import fit_schema, parse_json
+from cxr_tfds.signing import SIGNATURE_BYTES, TRUST, check_signature, sign
 
 from .input_files import read_named_file
 from .model_info import FORMAT, ModelInfo
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 _INFO, _LABELS, _CARD = "model.json", "labels.txt", "MODEL_CARD.md"
 _IDENTIFIER = b"TFL3"  # bytes 4 to 7 of every TFLite flatbuffer
 _ENTRY = b"PK\x03\x04"  # starts each entry of a zip
+_END = b"PK\x05\x06"  # starts the last record of a zip, which ends with the length of the comment
+_END_BYTES = 22  # without the comment
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same model gives the same bytes
 _MAX_ENTRY_BYTES = 2**20  # entries have a few thousand
-# Of `zipfile`, and the last two of the JSON parser.
-_UNREADABLE = (
-    zipfile.BadZipFile, struct.error, KeyError, EOFError, OSError, ValueError, RuntimeError
-)  # fmt: skip
+_ADVICE = "Copy the file again, or export it again with cxr-export."
 
 
 class ModelFile(NamedTuple):
@@ -43,8 +53,13 @@ class ModelFile(NamedTuple):
     card: str | None  # the model card in Markdown, for people
 
 
-def append_model_info(flatbuffer: bytes, info: ModelInfo, card: str | None = None) -> bytes:
-    """Returns a model file: the flatbuffer followed by the zip."""
+def append_model_info(
+    flatbuffer: bytes,
+    info: ModelInfo,
+    card: str | None = None,
+    key: Ed25519PrivateKey | None = None,
+) -> bytes:
+    """Returns a model file: the flatbuffer followed by the zip, signed if there is a key."""
     fields = json.loads(json.dumps(dataclasses.asdict(info)))
     digests = {
         "bytes": len(flatbuffer),
@@ -63,21 +78,44 @@ def append_model_info(flatbuffer: bytes, info: ModelInfo, card: str | None = Non
             if len(content.encode()) > _MAX_ENTRY_BYTES:
                 raise InputError(f"{name} has more than {_MAX_ENTRY_BYTES:,} bytes. Shorten it.")
             archive.writestr(zipfile.ZipInfo(name, _EARLIEST), content.encode())
-    return buffer.getvalue()
+    return buffer.getvalue() if key is None else sign_model(buffer.getvalue(), key)
 
 
-def read_model(source: str | PathLike[str] | bytes) -> ModelFile:
+def sign_model(data: bytes, key: Ed25519PrivateKey) -> bytes:
+    """Returns the model file `data` with a signature at its end.
+
+    Raises:
+      InputError: It does not end like an unsigned model file.
+    """
+    end = data[-_END_BYTES:]
+    if not end.startswith(_END) or end[-2:] != bytes(2):
+        raise InputError("The model does not end with a zip, or is already signed.")
+    content = data[:-2] + struct.pack("<H", SIGNATURE_BYTES)
+    return content + sign(content, "model", key)
+
+
+def read_model(
+    source: str | PathLike[str] | bytes, trust: str | PathLike[str] | None = None
+) -> ModelFile:
     """Returns the parts of a model file, given as path or contents, after a check of all digests.
+
+    Args:
+      source: The file, or its contents.
+      trust: File of the public key that must have signed the model. None takes the environment
+        variable CXR_TFDS_TRUST; without it, unsigned models are accepted.
 
     Raises:
       MissingData: The file does not exist.
-      InputError: The file is not a TFLite model, has no model info, is corrupt or truncated, or has
-        another format.
+      InputError: The file is not a TFLite model, has no model info, is corrupt or truncated, has
+        another format, or is not signed by `trust`.
     """
     if isinstance(source, bytes):
         data, name = source, "The model"
     else:
         data, name = read_named_file(source, "a .tflite written by cxr-export"), str(source)
+    if trust := trust or os.environ.get(TRUST):
+        content, line = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
+        check_signature(content, line, "model", trust, name)
     if data[4:8] != _IDENTIFIER:
         raise InputError(
             f"{name} is not a TFLite model: {len(data)} bytes, {data[4:8]!r} instead of "
@@ -85,15 +123,12 @@ def read_model(source: str | PathLike[str] | bytes) -> ModelFile:
         )
     labels, fields, card = _read_entries(data, name)
     digests = fields.pop("flatbuffer", None)
-    try:
-        if fields.get("format") != FORMAT:
-            raise InputError(
-                f"format={fields.get('format')!r}; this version reads {FORMAT!r}. Install the "
-                "version of cxr-tfds that wrote the model."
-            )
-        info = ModelInfo(**fields)
-    except (InputError, TypeError, AttributeError) as err:
-        raise InputError(f"{name} contains an invalid {_INFO}: {err}") from err
+    if fields.get("format") != FORMAT:
+        raise InputError(
+            f"{name} contains an invalid {_INFO}: format={fields.get('format')!r}; this version "
+            f"reads {FORMAT!r}. Install the version of cxr-tfds that wrote the model."
+        )
+    info = fit_schema(fields, ModelInfo, f"{name}: {_INFO}", _ADVICE)
     flatbuffer = _check_digests(data, card, digests, name)
     # Files from before 2026-11 have no digest of model.json.
     if digests.get("card", digest := _digest_fields(fields)) != digest:
@@ -124,16 +159,16 @@ def _read_entries(data: bytes, name: str) -> tuple[str, dict[str, Any], str | No
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if _INFO not in archive.namelist():
                 raise InputError(f"{name} contains no {_INFO}. Export it with cxr-export.")
-            fields = json.loads(_read_stored(archive, _INFO, name))
+            fields = parse_json(
+                _read_stored(archive, _INFO, name), dict[str, Any], f"{name}: {_INFO}", _ADVICE
+            )
             labels = _read_stored(archive, _LABELS, name).decode()
             has_card = _CARD in archive.namelist()
             card = _read_stored(archive, _CARD, name).decode() if has_card else None
     except InputError:
         raise
-    except _UNREADABLE as err:
+    except Exception as err:  # zipfile raises many kinds
         raise InputError(f"{name} is corrupt: unreadable zip ({err}). Copy it again.") from err
-    if not isinstance(fields, dict):
-        raise InputError(f"{name} contains an invalid {_INFO}: expected an object.")
     return labels, fields, card
 
 
