@@ -1,13 +1,24 @@
-"""Text for people: suggestions for mistyped names and aligned tables. Standard library only."""
+"""Text for people and for files: one escaper for each medium, suggestions, aligned tables.
+
+File names and labels come from strangers. They reach a terminal through `printable`, Markdown
+through `markdown`, HTML through `html`, CSV through `csv_line` and JSON through `to_json`, and no
+other way: a name can then neither forge a row, a link or a formula, nor make a file invalid.
+Standard library only.
+"""
 
 from __future__ import annotations
 
+import csv
 import difflib
+import html as _html
+import io
+import json
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 DISCLAIMER = (
     "Not a medical device. For research and teaching only. Not for diagnosis, screening or "
@@ -15,11 +26,90 @@ DISCLAIMER = (
 )
 
 _MAX_DIGITS = 15  # after the decimal point: float64 has no more
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# What Markdown reads as code, a table cell, HTML, a link, emphasis or, at the start, as a block.
+# An underscore within a word is none of these.
+_MARKDOWN = re.compile(
+    r"[\\`|<>\[\]*~]|(?<!\w)_|_(?!\w)|&(?=[#\w])|:(?=//)|(?<=www)\."
+    r"|^[#+=-](?=[#=-]*(?:\s|$))|(?<=^\d)[.)](?=\s|$)"
+)
+_FORMULA = re.compile(
+    r"'*[=+\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
+    r"\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}]"
+)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+def printable(text: object, keep: str = "") -> str:
+    r"""Returns text as one line for a terminal.
+
+    Every character that is not printable becomes its escape in Python, such as `\n`: line breaks,
+    codes of terminals, marks that change the direction of text, bytes of names that are not UTF-8.
+
+    Args:
+      text: Any object; `str` is applied.
+      keep: Characters to leave unchanged, such as a line break in a message of several lines.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        x if x.isprintable() or x in keep else x.encode("unicode_escape").decode() for x in text
+    )
+
+
+def markdown(text: object) -> str:
+    """Returns text as one line that Markdown shows literally: no link, no HTML, no table cell."""
+    return _MARKDOWN.sub(r"\\\g<0>", printable(text))
+
+
+def html(text: object) -> str:
+    """Returns text for HTML, as content of an element or of a quoted attribute."""
+    return _html.escape(printable(text))
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """Returns a line of CSV, with its line break. `plain_cell` returns the text of a cell.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front; a number does not.
+    A cell has no line break, so a line is a row.
+    """
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(map(_csv_cell, cells))
+    return line.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def plain_cell(cell: str) -> str:
+    """Returns the text of a cell, without the apostrophe that `csv_line` puts before a formula."""
+    is_guarded = cell.startswith("'") and _FORMULA.match(cell)
+    return cell[1:] if is_guarded else cell
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    r"""Returns JSON in ASCII, which every terminal shows and every parser reads.
+
+    Bytes of names that are not UTF-8 become a text such as `\udcff`: a lone surrogate in JSON is
+    an error for many parsers.
+    """
+    text = json.dumps(value, indent=indent)
+    if r"\ud" in text:  # perhaps a lone surrogate
+        raw = json.dumps(value, ensure_ascii=False)
+        value = json.loads(_SURROGATE.sub(lambda found: rf"\\u{ord(found[0]):04x}", raw))
+        text = json.dumps(value, indent=indent)
+    return text
 
 
 def say(line: str) -> None:
     """Prints a line on stderr, broken between words if a terminal is narrower."""
     if sys.stderr is not None:  # None: the process was started without it
+        line = printable(line, keep="\n")
         print(fold_text(line, screen_width(sys.stderr)), file=sys.stderr)  # noqa: T201
 
 
@@ -112,8 +202,8 @@ def text_table(
     too wide alone is wrapped between words.
 
     Args:
-      rows: The header, if any, and the rows; every cell is printed with `str`. Rows may be shorter
-        than the longest one.
+      rows: The header, if any, and the rows; each cell goes through `printable`. Rows may be
+        shorter than the longest one.
       align: One letter a column: "<" left (the default for columns not named) or ">" right.
       keys: Number of columns at the start that name a row. Each table has them.
       indent: Spaces before each line.
@@ -121,7 +211,8 @@ def text_table(
     """
     width = width or screen_width()
     room = None if width is None else width - len(indent)
-    tables = _split_columns(_pad_cells(rows, align), keys, room, gap=2)
+    cells = [[printable(cell) for cell in row] for row in rows]
+    tables = _split_columns(_pad_cells(cells, align), keys, room, gap=2)
     lines = []
     for number, table in enumerate(tables):
         lines += [""] if number else []
@@ -138,7 +229,8 @@ def markdown_table(
     With a `width`, columns that do not fit follow in a second table, see `text_table`.
     """
     room = None if width is None else width - 4  # "| " and " |"
-    tables = _split_columns(_pad_cells(rows, ""), keys, room, gap=3)
+    cells = [[markdown(cell) for cell in row] for row in rows]
+    tables = _split_columns(_pad_cells(cells, ""), keys, room, gap=3)
     return "\n\n".join(map(_draw_markdown, tables))
 
 
@@ -150,8 +242,7 @@ def _draw_markdown(cells: list[list[str]]) -> str:
     )
 
 
-def _pad_cells(rows: Iterable[Sequence[object]], align: str) -> list[list[str]]:
-    cells = [[str(cell) for cell in row] for row in rows]
+def _pad_cells(cells: list[list[str]], align: str) -> list[list[str]]:
     columns = max(map(len, cells), default=0)
     cells = [row + [""] * (columns - len(row)) for row in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -25,7 +25,7 @@ from cxr_tfds.sources.ieee8023 import (
     split_terms,
 )
 from cxr_tfds.sources.normals import draw_normals, find_normals
-from cxr_tfds.sources.paths import list_children
+from cxr_tfds.sources.walking import walk_files
 
 _EXPECTED = f"""\
 Expected layout:
@@ -125,11 +125,10 @@ You do not have to extract the zip."""
         check_links(source, [root / TABLE])
         rows = read_table(root / TABLE)
         paths = {
-            f"{folder}/{path.name}": path
+            f"{folder}/{inner_path}": path
             for folder in sorted({row.folder for row in rows})
             if (root / folder).is_dir()
-            for path in list_children(root / folder)
-            if path.is_file()
+            for inner_path, path in walk_files(root / folder, nested=True, source=source)
         }
         images, notes = choose_images(
             rows,
@@ -152,7 +151,7 @@ You do not have to extract the zip."""
         if config.normals is not None:
             folders = [Path(config.normals).expanduser()]
         hint = f"{_NORMALS} {propose_config(normals='/path/to/it')}"
-        self._normals_folder, found = find_normals(folders, hint)
+        _, found = find_normals(folders, hint)
         drawn = draw_normals(found, count, config.seed)
         patients = len({image.patient_id or image.image_id for image in drawn})
         notes = [
@@ -170,8 +169,3 @@ You do not have to extract the zip."""
             image._replace(split="train", image_id=f"NORMAL/{image.split}/{image.path.name}")
             for image in drawn
         ], notes
-
-    def check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
-        """Refuses links that lead out of the source, or out of the folder of the normals."""
-        for label, folder in zip(self.CLASSES, (self._normals_folder, source), strict=True):
-            check_links(folder, (image.path for image in images if image.label == label))

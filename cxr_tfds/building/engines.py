@@ -17,10 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from cxr_tfds.building.fitting import FitSettings, fit_file, read_file
+from cxr_tfds.building.fitting import FitSettings, fit_file
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.pixels import DecodeResult
 from cxr_tfds.parallel import all_cores, core_count, ordered_map
+from cxr_tfds.regular_files import read_or_explain
 from cxr_tfds.sources import SourcePath
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ def map_files(
     with _connect(address) as client:
         # Workers that see the source read it themselves; otherwise they get the bytes.
         shared = _check_workers(client, files[0])
-        inputs: Iterable[SourcePath | bytes | BadImage] = files if shared else map(read_file, files)
+        inputs: Iterable[SourcePath | bytes | BadImage] = (
+            files if shared else map(read_or_explain, files)
+        )
         threads = sum(client.nthreads().values())
         with client.get_executor(pure=False) as executor, _explain_killed_worker():
             yield from _distribute(inputs, function, executor, threads, IMAGES_PER_TASK)

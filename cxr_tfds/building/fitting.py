@@ -10,6 +10,7 @@ from cxr_tfds.imaging.dicom import is_dicom
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixel_stats import PixelStats
 from cxr_tfds.imaging.pixels import DecodeResult, decode
+from cxr_tfds.regular_files import read_or_explain
 from cxr_tfds.sources import SourcePath
 
 _TRIAL_SIZE = 224  # size at which files are decoded that are stored unchanged
@@ -24,28 +25,18 @@ class FitSettings(NamedTuple):
     levels: GreyLevels = GreyLevels()
 
 
-def read_file(file: SourcePath) -> bytes | BadImage:
-    """Returns the content of a file, or the reason why it cannot be read."""
-    try:
-        return file.read_bytes()
-    except BadImage as err:  # a corrupt entry of a zip
-        return BadImage(err.reason)  # without its traceback
-    except OSError as err:
-        return BadImage(f"unreadable file: {err.strerror or err}")
-
-
 def fit_file(file: SourcePath | bytes | BadImage, settings: FitSettings) -> DecodeResult:
     """Decodes one source file as the dataset stores it.
 
     Args:
-      file: The file, or what `read_file` returned for it on another machine.
+      file: The file, or what `read_or_explain` returned for it on another machine.
       settings: Size, channels, fit and grey levels.
 
     Returns:
       The image with `file_size`, `checksum`, `statistics` and, if the source file is stored,
       `source`; or the reason why the file cannot be used.
     """
-    data = file if isinstance(file, (bytes, BadImage)) else read_file(file)
+    data = file if isinstance(file, (bytes, BadImage)) else read_or_explain(file)
     if isinstance(data, BadImage):
         return data
     if settings.size is None and is_dicom(data):

@@ -12,6 +12,7 @@ from pathlib import Path
 from cxr_tfds.building.file_stats import FileStats, compute_checksum
 from cxr_tfds.building.fitting import FitSettings, fit_file
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.regular_files import read_content
 from cxr_tfds.sources import SourceImage, SourcePath
 from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import NEW_ROW, join_names
@@ -66,7 +67,7 @@ def _checksum_ends(path: SourcePath) -> int | None:
 
 def _checksum_file(path: SourcePath) -> int | None:
     try:
-        return compute_checksum(path.read_bytes())
+        return compute_checksum(read_content(path))
     except (OSError, BadImage):
         return None
 

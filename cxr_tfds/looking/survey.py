@@ -33,7 +33,7 @@ from cxr_tfds.building.splits import source_splits
 from cxr_tfds.building.tfds_command import hide_tfds_warnings
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.native import load_tensorflow
-from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, is_junk, read_source
+from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, is_junk, read_source
 from cxr_tfds.sources.config_json import name_config, propose_config, repeat_settings
 from cxr_tfds.sources.image import get_labels
 from cxr_tfds.sources.recognition import READER_SETTINGS, recognize_source
@@ -94,7 +94,6 @@ def _scan_folder(source: Path, config: Mapping[str, Any]) -> ScannedSource:
     except MissingData as err:
         hint = "To read the layout of a dataset, name it with --dataset."
         return _scan_recognized(source, config, MissingData(f"{err}\n{hint}"))
-    check_links(source, (image.path for image in listing.images))
     if not listing.findings:
         images = [image._replace(finding=image.label or None) for image in listing.images]
         listing = listing._replace(images=images)
@@ -127,7 +126,6 @@ def _scan_with_builder(source: Path, dataset: str, config: Mapping[str, Any]) ->
     with tempfile.TemporaryDirectory() as empty, hide_tfds_warnings():
         builder = builder_class(data_dir=empty, config=settings)
         listing = builder.scan(source)
-        builder.check_links(source, listing.images)
     return ScannedSource(source, listing, builder.builder_config, builder.CUTS_TEST)
 
 

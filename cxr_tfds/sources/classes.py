@@ -28,13 +28,13 @@ from cxr_tfds.sources.paths import (
     fold_name,
     join_names,
     list_subfolders,
-    printable,
     summarize_folder,
 )
 from cxr_tfds.sources.patients import find_patient
 from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.unlabelled import check_are_classes, explain_no_classes
 from cxr_tfds.sources.walking import content_key, walk_files
+from cxr_tfds.text import printable
 
 _EXPECTED = """\
 Expected layout, with two or more classes of any name:
@@ -56,7 +56,7 @@ def list_folder_images(source: Path, settings: ReaderSettings) -> Listing:
       InputError: The source is ambiguous or incomplete, the negative class is unclear, or the
         folders are not classes. The message then names the table that seems to hold the labels.
     """
-    files = FileFilter(settings.include, settings.exclude)
+    files = FileFilter(settings.include, settings.exclude, source=Path(source))
     if settings.class_pattern:
         images, names = list_images_by_pattern(source, settings, files)
         has_splits = any(image.split != "train" for image in images)
@@ -196,7 +196,8 @@ def _find_candidates(
         for path in list_subfolders(folder)
         if not is_mask_folder(path.name)
         and files.accepts_any(
-            f"{path_prefix}{path.name}/{inner_path}" for inner_path, _ in walk_files(path, True)
+            f"{path_prefix}{path.name}/{inner_path}"
+            for inner_path, _ in walk_files(path, True, source=files.source)
         )
     ]
 
@@ -222,7 +223,7 @@ def _get_class_names(parent: SourcePath, folders: Sequence[SourcePath]) -> list[
     for path in folders:
         if path.name != path.name.strip() or not path.name.isprintable():
             raise InputError(
-                f"{str(path)!a}: not usable as a class name. Rename the folder: without spaces "
+                f"{printable(path)}: not usable as a class name. Rename the folder: without spaces "
                 "around the name, line breaks and control characters."
             )
         first = by_spelling.setdefault(fold_name(path.name), path)
@@ -246,4 +247,5 @@ def _get_class_names(parent: SourcePath, folders: Sequence[SourcePath]) -> list[
 
 
 def _get_contents(folder: SourcePath) -> Counter[tuple[str, tuple[int, ...]]]:
-    return Counter((inner, content_key(path)) for inner, path in walk_files(folder, True))
+    walked = walk_files(folder, True, source=None)
+    return Counter((inner, content_key(path)) for inner, path in walked)

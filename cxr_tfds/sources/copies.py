@@ -36,7 +36,7 @@ def check_copy(
     }
     differing = [
         path
-        for inner_path, path in walk_files(copy, nested=True)
+        for inner_path, path in walk_files(copy, nested=True, source=files.source)
         if files.explain(inner_path) is None and str(path) not in equal
     ]
     files.leave_out(COPIES, f"{copy.name}/")

@@ -22,10 +22,10 @@ from cxr_tfds.sources.paths import (
     check_links,
     join_names,
     list_children,
-    printable,
     summarize_folder,
 )
 from cxr_tfds.sources.tables.opening import read_list
+from cxr_tfds.text import printable
 
 CLASSES = ("NonCOVID", "COVID")
 _SPELLINGS = {
@@ -89,7 +89,8 @@ def _scan_lists(source: Path) -> tuple[list[SourceImage], list[str]]:
         raise MissingData(
             f"No slices in {source}\nFound there: {summarize_folder(tops[-1])}\n{_EXPECTED}"
         )
-    unlisted = {image.image_id: image for image in list_class_images(root, _LAYOUT, FileFilter())}
+    found = list_class_images(root, _LAYOUT, FileFilter(source=source))
+    unlisted = {image.image_id: image for image in found}
     images: list[SourceImage] = []
     missing: list[str] = []
     for class_name in CLASSES:

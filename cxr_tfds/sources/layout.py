@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.dicom import is_dicom
+from cxr_tfds.regular_files import read_content
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.copies import check_copy
@@ -23,10 +24,10 @@ from cxr_tfds.sources.paths import (
     join_names,
     list_children,
     list_subfolders,
-    printable,
     summarize_folder,
 )
-from cxr_tfds.sources.walking import has_image_suffix, walk_files
+from cxr_tfds.sources.walking import find_problem_of, has_image_suffix, walk_files
+from cxr_tfds.text import printable
 
 _log = logging.getLogger(__name__)
 UNLABELLED = "images of a split without class folders"
@@ -97,7 +98,7 @@ def scan_splits(
         lambda folder: count_train_classes(folder, layout) == len(classes),
         lambda folder: count_train_classes(folder, layout) > 0,
     )
-    files = FileFilter()
+    files = FileFilter(source=Path(source))
     images = list_split_images(root, layout, files)
     return Listing(sort_by_id(images), tuple(classes), left_out=files.left_out)
 
@@ -133,7 +134,7 @@ def list_split_images(
     splits = find_named_folders(root, split_names)
     images: list[SourceImage] = []
     for split, folder in splits.items():
-        inside = (f"{folder.name}/{inner_path}" for inner_path, _ in walk_files(folder, True))
+        inside = (f"{folder.name}/{x}" for x, _ in walk_files(folder, True, source=files.source))
         if split != "train" and not files.accepts_any(inside):
             files.leave_out(EMPTY, f"{folder.name}/")
         elif split == "train" or find_class_folders(folder, layout):
@@ -143,7 +144,9 @@ def list_split_images(
     copies = _check_nested_copies(root, images, layout, files)
     ignored = []
     for path in list_children(root):
-        if path.is_dir() and is_mask_folder(path.name):
+        if problem := find_problem_of(path):
+            files.leave_out(problem, path.name)
+        elif path.is_dir() and is_mask_folder(path.name):
             files.leave_out(MASKS, f"{path.name}/")
         elif path not in (*splits.values(), *copies) and (path.is_dir() or _is_image(path)):
             ignored.append(path.name)
@@ -163,7 +166,7 @@ def list_class_images(
     for class_name, class_folders in find_class_folders(folder, layout).items():
         for class_folder in class_folders:
             own_folder = f"{class_folder.name}/" if len(class_folders) > 1 else ""
-            for inner_path, path in walk_files(class_folder, layout.nested):
+            for inner_path, path in walk_files(class_folder, layout.nested, source=files.source):
                 if files.accepts(f"{path_prefix}{class_folder.name}/{inner_path}"):
                     image_id = f"{id_prefix}{class_name}/{own_folder}{inner_path}"
                     images.append(
@@ -195,9 +198,11 @@ def list_checked_images(
     class_folders = find_class_folders(folder, layout)
     known = [path for paths in class_folders.values() for path in paths]
     for path in list_children(folder):
-        if path.is_dir() and path not in (*known, *ignored):
+        if problem := find_problem_of(path):
+            files.leave_out(problem, f"{folder.name}/{path.name}" if split else path.name)
+        elif path.is_dir() and path not in (*known, *ignored):
             _leave_out_folder(path, layout, files, f"{folder.name}/" if split else "")
-        if not path.is_dir() and _is_image(path):
+        elif not path.is_dir() and _is_image(path):
             raise InputError(
                 f"{printable(path)} is outside the class folders. Move it into one or remove it."
             )
@@ -220,12 +225,13 @@ def list_checked_images(
 def _leave_out_folder(
     path: SourcePath, layout: Layout, files: FileFilter, path_prefix: str
 ) -> None:
-    inner_paths = [f"{path_prefix}{path.name}/{inner}" for inner, _ in walk_files(path, True)]
+    walked = walk_files(path, True, source=files.source)
+    inner_paths = [f"{path_prefix}{path.name}/{inner}" for inner, _ in walked]
     if is_mask_folder(path.name):
         files.leave_out(MASKS, f"{path.name}/")
     elif layout.selects:
         files.leave_out(UNSELECTED, f"{path.name}/")
-    elif FileFilter().accepts_any(inner_paths) and not files.accepts_any(inner_paths):
+    elif FileFilter(source=None).accepts_any(inner_paths) and not files.accepts_any(inner_paths):
         files.leave_out(EXCLUDED, f"{path_prefix}{path.name}/")
     elif not files.accepts_any(inner_paths):
         _log.warning("Ignored: %s contains no images.", printable(path))
@@ -256,7 +262,7 @@ def _is_image(path: SourcePath) -> bool:
     if PurePath(path.name).suffix:
         return has_image_suffix(path)
     try:
-        return path.is_file() and is_dicom(path.read_bytes())
+        return path.is_file() and is_dicom(read_content(path))
     except (OSError, BadImage, InputError):  # conflicting READMEs of two zips
         return False
 

@@ -8,11 +8,12 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from PIL import Image
 
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.regular_files import read_content
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.image import SourceImage
@@ -49,14 +50,18 @@ class FileFilter:
       include: Patterns (`fnmatch`) of paths below the source. A path must match one of them. They
         also readmit masks. Empty includes everything.
       exclude: Patterns. A path must match none of them.
+      source: The folder or archive that holds the files; None if none of them is read.
 
     Attributes:
       left_out: Reason to the paths that were left out.
     """
 
-    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+    def __init__(
+        self, include: Sequence[str] = (), exclude: Sequence[str] = (), *, source: Path | None
+    ) -> None:
         self._include = include
         self._exclude = exclude
+        self.source = source
         self.left_out: dict[str, list[str]] = defaultdict(list)
 
     def accepts(self, inner_path: str) -> bool:
@@ -91,7 +96,7 @@ class FileFilter:
 
     def without_record(self) -> FileFilter:
         """Returns a filter with the same patterns that has left out nothing yet."""
-        return FileFilter(self._include, self._exclude)
+        return FileFilter(self._include, self._exclude, source=self.source)
 
     def leave_out(self, reason: str, path: str) -> None:
         """Records a file that the caller leaves out."""
@@ -139,7 +144,7 @@ def find_unnamed_masks(images: Sequence[SourceImage]) -> set[str]:
 
 
 def _open(path: SourcePath) -> Image.Image:
-    return Image.open(io.BytesIO(path.read_bytes()))
+    return Image.open(io.BytesIO(read_content(path)))
 
 
 def _read_size(path: SourcePath) -> tuple[int, int] | None:

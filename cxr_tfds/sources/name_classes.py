@@ -15,7 +15,7 @@ from cxr_tfds.sources.masks import FileFilter
 from cxr_tfds.sources.opening import open_source
 from cxr_tfds.sources.paths import SPLIT_NAMES, fold_name, join_names
 from cxr_tfds.sources.settings import MOST_CLASSES, ReaderSettings
-from cxr_tfds.sources.walking import walk_files
+from cxr_tfds.sources.walking import find_problem_of, walk_files
 
 NO_MATCH = "names that class_pattern does not match"
 
@@ -40,10 +40,13 @@ def list_images_by_pattern(
     # An extracted file replaces its copy in an archive.
     entries: dict[str, SourcePath] = {}
     for top in reversed(tops):
-        entries.update(walk_files(top, nested=True))
+        entries.update(walk_files(top, nested=True, source=files.source))
     images = []
     for inner_path, path in sorted(entries.items(), key=lambda entry: entry[0]):
         if not files.accepts(inner_path):
+            continue
+        if inner_path.endswith("/"):  # a folder that cannot be read, of any class
+            files.leave_out(find_problem_of(path) or NO_MATCH, inner_path)
             continue
         found = _find_class(settings.class_pattern or "", path.name)
         if not found or (spellings and fold_name(found) not in spellings):

@@ -24,9 +24,9 @@ from cxr_tfds.sources.paths import (
     is_junk,
     join_names,
     list_children,
-    printable,
     summarize_folder,
 )
+from cxr_tfds.text import printable
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ def open_source(source: Path, expected: str) -> list[SourcePath]:
         raise MissingData(f"No radiographs in {source}\n{problem}\n{expected}")
     archives = [
         path
-        for path in (source / child.name for child in list_children(source))
-        if (suffix := _get_suffix(path)) and path.is_file()
+        for path in list_children(source)
+        if isinstance(path, Path) and (suffix := _get_suffix(path)) and path.is_file()
         # Other npz files hold features or masks.
         if suffix != ".npz" or has_images(path)
     ]

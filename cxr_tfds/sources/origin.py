@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.regular_files import read_content
 
 if TYPE_CHECKING:
     from cxr_tfds.sources.archives import SourcePath
@@ -61,8 +62,11 @@ def read_origin(source: Path, images: Sequence[SourceImage]) -> dict[str, Any]:
       source: Folder or archive.
       images: Its images, sorted by id.
     """
-    from cxr_tfds.sources.opening import open_source  # slow to import: NumPy
+    # Slow to import: NumPy.
+    from cxr_tfds.sources.opening import open_source
+    from cxr_tfds.sources.walking import find_problem_of
 
+    images = [image for image in images if find_problem_of(image.path) is None]
     if not images:
         return {}
     folder = open_source(source, "")[0 if isinstance(images[0].path, Path) else -1]
@@ -73,16 +77,19 @@ def read_origin(source: Path, images: Sequence[SourceImage]) -> dict[str, Any]:
         if part and not (folder / part).is_dir():
             continue
         folder = folder / part if part else folder
-        if text := _read_readme(folder):
+        if text := _read_readme(folder, source):
             found = parse_readme(text)
     return found
 
 
-def _read_readme(folder: SourcePath) -> str:
-    for path in folder.iterdir():
-        if _README.fullmatch(path.name) and path.is_file():
-            with contextlib.suppress(OSError, BadImage, InputError):  # not worth a failed build
-                return path.read_bytes()[:_MOST_BYTES].decode("utf-8", errors="replace")
+def _read_readme(folder: SourcePath, source: Path) -> str:
+    from cxr_tfds.sources.paths import leads_out, list_children
+
+    with contextlib.suppress(OSError, BadImage, InputError):  # not worth a failed build
+        for path in list_children(folder):
+            is_outside = isinstance(path, Path) and leads_out(path, source)
+            if _README.fullmatch(path.name) and path.is_file() and not is_outside:
+                return read_content(path)[:_MOST_BYTES].decode("utf-8", errors="replace")
     return ""
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cxr_tfds.errors import InputError
-
-if TYPE_CHECKING:
-    from cxr_tfds.sources.archives import SourcePath
+from cxr_tfds.regular_files import find_problem
+from cxr_tfds.sources.archives.path import ArchivePath, SourcePath, UnreadableEntry
+from cxr_tfds.text import printable
 
 FOLLOW_LINKS = "CXR_TFDS_FOLLOW_LINKS"  # environment variable
 SPLIT_NAMES = (  # case-folded folder name to split
@@ -20,6 +19,7 @@ SPLIT_NAMES = (  # case-folded folder name to split
     | dict.fromkeys(("val", "valid", "validation"), "validation")
     | dict.fromkeys(("test", "testing"), "test")
 )
+_CONTROL = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters and line breaks
 _JUNK = ("__macosx", "thumbs.db", "desktop.ini")
 _SEARCH_DEPTH = 3  # levels below the given folder; Kaggle zips nest twice
 _MAX_NAMES = 10  # in a message
@@ -34,26 +34,57 @@ def is_junk(name: str) -> bool:
 def list_children(folder: SourcePath) -> list[SourcePath]:
     """Returns the content of a folder without junk, sorted by name.
 
+    What is neither a folder nor a regular file is there, too, see `mark_unreadable`.
+
     Raises:
       InputError: The folder cannot be read.
     """
     try:
-        found = [path for path in folder.iterdir() if not is_junk(path.name)]
-        # A folder that can be listed but not entered (chmod 644) would fail for each of its files.
-        readable = not isinstance(folder, Path) or os.access(folder, os.X_OK)
+        return [path for path in scan_folder(folder) if not is_junk(path.name)]
     except PermissionError:
-        readable = False
-    if not readable:
         raise InputError(
             f"Permission denied: {printable(folder)}. "
             "Check its read and execute permissions (chmod u+rx)."
-        )
+        ) from None
+
+
+def scan_folder(folder: SourcePath) -> list[SourcePath]:
+    """Returns the content of a folder with junk; raises OSError if it cannot be read."""
+    if isinstance(folder, Path):
+        # A folder that can be listed but not entered (chmod 644) would fail for each of its files.
+        if folder.is_dir() and not os.access(folder, os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        with os.scandir(folder) as entries:
+            problems = [(folder / entry.name, find_problem(entry)) for entry in entries]
+        found = [mark_unreadable(path, why) if why else path for path, why in problems]
+    else:
+        found = list(folder.iterdir())
     return sorted(found, key=lambda path: path.name)
 
 
+def mark_unreadable(path: SourcePath, reason: str) -> ArchivePath:
+    """Returns a path with the same name that raises BadImage with the reason when it is read."""
+    return ArchivePath(printable(path), UnreadableEntry(reason))
+
+
+def find_name_problem(name: str) -> str | None:
+    """Returns why a name cannot be in an id, or None: ids are lines of UTF-8 in records."""
+    if name.encode(errors="ignore").decode() != name:
+        return "the name is not valid UTF-8. Rename it"
+    if any(unicodedata.category(x) in _CONTROL for x in name):
+        return "the name contains a line break or another control character. Rename it"
+    return None
+
+
 def list_subfolders(folder: SourcePath) -> list[SourcePath]:
-    """Returns the folders in a folder without junk, sorted by name."""
-    return [path for path in list_children(folder) if path.is_dir()]
+    """Returns the folders in a folder without junk, sorted by name; [] if it cannot be read.
+
+    `walk_files` reports a folder that cannot be read.
+    """
+    try:
+        return [path for path in list_children(folder) if path.is_dir()]
+    except (InputError, OSError):
+        return []
 
 
 def find_folders(top: SourcePath, accept: Callable[[SourcePath], bool]) -> list[SourcePath]:
@@ -65,18 +96,8 @@ def find_folders(top: SourcePath, accept: Callable[[SourcePath], bool]) -> list[
     for _ in range(_SEARCH_DEPTH + 1):
         if found := [folder for folder in level if accept(folder)]:
             return found
-        below = []
-        for folder in level:
-            with contextlib.suppress(InputError, OSError):
-                below += list_subfolders(folder)
-        level = below
+        level = [path for folder in level for path in list_subfolders(folder)]
     return []
-
-
-def printable(path: SourcePath | str) -> str:
-    """Returns a path as one line of text: control characters such as newlines are escaped."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)
 
 
 def fold_name(name: str) -> str:
@@ -98,51 +119,30 @@ def join_names(names: Sequence[SourcePath | str], separator: str = ", ") -> str:
 
 def summarize_folder(folder: SourcePath) -> str:
     """Returns up to ten names in a folder, junk included, for a message."""
-    return join_names(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir()))
+    return join_names(sorted(x.name + "/" * x.is_dir() for x in scan_folder(folder)))
 
 
-def check_loop(path: Path, above: Sequence[Path]) -> tuple[Path, ...]:
-    """Returns the real folders above a folder, for those below it, which links may lead back to.
+def leads_out(path: Path, source: Path) -> bool:
+    """Returns whether a path leads out of the source, unless CXR_TFDS_FOLLOW_LINKS=1 is set.
 
-    Args:
-      path: A folder that may be a link.
-      above: What the function returned for the folder that holds `path`; empty at the top.
-
-    Raises:
-      InputError: The folder is a link to a folder that contains it, possibly by way of others.
+    Otherwise a downloaded folder could copy any file of this machine into a dataset.
     """
-    if not path.is_symlink():
-        return (*above,)
-    parents = (*above, path.parent.resolve())
-    if any(parent.is_relative_to(path.resolve()) for parent in parents):
-        raise InputError(f"{printable(path)} links to a folder that contains it. Remove it.")
-    return parents
+    # `resolve` fails if a link leads to itself.
+    real, top = (Path(os.path.realpath(x)) for x in (path, source))
+    return os.environ.get(FOLLOW_LINKS) != "1" and not real.is_relative_to(top)
 
 
 def check_links(source: Path, paths: Iterable[SourcePath]) -> None:
-    """Checks that no link leads out of the source folder, unless CXR_TFDS_FOLLOW_LINKS=1 is set.
-
-    Otherwise a downloaded folder could copy any file of this machine into a dataset.
+    """Checks that no table or archive is a link out of the source; `walk_files` checks the images.
 
     Raises:
       InputError: A path leads out of the source. The message lists such paths.
     """
-    if os.environ.get(FOLLOW_LINKS) == "1":
-        return
-    top = Path(os.path.realpath(source))
-    # Parent folders are checked once: checking 30,000 files one by one takes a second.
-    inside: dict[str, bool] = {}
-    outside = []
-    for path in paths:
-        if not isinstance(path, Path):
-            continue  # an archive that contains links is refused when it is opened
-        parent = os.path.split(path)[0]
-        if parent not in inside:
-            inside[parent] = Path(os.path.realpath(parent)).is_relative_to(top)
-        if not inside[parent] or path.is_symlink():
-            real = Path(os.path.realpath(path))  # `resolve` fails if a link leads to itself
-            if not real.is_relative_to(top):
-                outside.append(f"{path} -> {real}")
+    outside = [
+        f"{path} -> {os.path.realpath(path)}"
+        for path in paths
+        if isinstance(path, Path) and leads_out(path, source)
+    ]
     if outside:
         raise InputError(
             f"Links must not lead out of {source}. Found {len(outside)}:\n"

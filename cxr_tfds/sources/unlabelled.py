@@ -21,11 +21,11 @@ from cxr_tfds.sources.paths import (
     join_names,
     list_children,
     list_subfolders,
-    printable,
     summarize_folder,
 )
 from cxr_tfds.sources.settings import MOST_CLASSES, ReaderSettings
 from cxr_tfds.sources.walking import walk_files
+from cxr_tfds.text import printable
 
 _MANY_FOLDERS = 10  # of one file each: fewer may be classes of a first try
 _TABLES = {".csv", ".tsv", ".xlsx", ".jsonl", ".parquet"}
@@ -91,7 +91,7 @@ def check_are_classes(
 
 
 def _holds_one_file(folder: SourcePath) -> bool:
-    return len(list(itertools.islice(walk_files(folder, nested=True), 2))) == 1
+    return len(list(itertools.islice(walk_files(folder, nested=True, source=None), 2))) == 1
 
 
 def _is_container(name: str) -> bool:
@@ -144,7 +144,7 @@ def explain_no_classes(
       files: What decides which files are read.
       settings: How the source is read.
     """
-    files, settings = files or FileFilter(), settings or ReaderSettings()
+    files, settings = files or FileFilter(source=None), settings or ReaderSettings()
     tables, names = _find_tables(tops), _find_image_names(tops, files)
     is_filtered = bool(settings.include or settings.exclude)
     reasons = _count_reasons(tops, files) if is_filtered or not names else Counter()
@@ -216,8 +216,8 @@ def _is_table(path: SourcePath) -> bool:
 
 def _count_reasons(tops: Sequence[SourcePath], files: FileFilter) -> Counter[str]:
     """Returns reason to the number of images that are left out for it."""
-    paths = [inner_path for top in tops for inner_path, _ in walk_files(top, nested=True)]
-    reasons = Counter(reason for path in paths if (reason := files.explain(path)))
+    walked = (pair for top in tops for pair in walk_files(top, nested=True, source=files.source))
+    reasons = Counter(reason for path, _ in walked if (reason := files.explain(path)))
     del reasons[NOT_IMAGES]
     return reasons
 
@@ -225,7 +225,7 @@ def _count_reasons(tops: Sequence[SourcePath], files: FileFilter) -> Counter[str
 def _find_image_names(tops: Sequence[SourcePath], files: FileFilter, most: int = 50) -> list[str]:
     names: list[str] = []
     for top in tops:
-        for inner_path, path in walk_files(top, nested=True):
+        for inner_path, path in walk_files(top, nested=True, source=files.source):
             if files.explain(inner_path) is None:
                 names.append(path.name)
             if len(names) == most:

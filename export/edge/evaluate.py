@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.metrics.findings import evaluate_findings
 from cxr_tfds.metrics.summary import evaluate_split
-from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, read_source
+from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, read_source
 from cxr_tfds.sources.config_json import parse_config, propose_config, repeat_settings
 from cxr_tfds.sources.image import State
 from cxr_tfds.sources.paths import fold_name, join_names
@@ -86,7 +86,6 @@ def _find_labelled_images(
         listing = read_source(folder, settings)
     except InputError as err:
         raise type(err)(f"{err}\n{_explain_settings(info, config)}") from None
-    check_links(folder, (image.path for image in listing.images))
     notes = listing.describe()
     if info.several_findings:
         listing, more = _match_findings(listing, info, settings)

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.regular_files import read_regular_file
 
-from .input_files import read_bytes, read_named_file
+from .input_files import read_named_file
 
 ImageInput: TypeAlias = "str | PathLike[str] | bytes | Image.Image | np.ndarray"
 _ARRAYS = (
@@ -117,8 +118,8 @@ def _file_of(image: ImageFile.ImageFile) -> bytes | None:
         image.fp.seek(position)
         return data
     try:
-        data = read_bytes(os.fsdecode(image.filename))
-    except OSError:
+        data = read_regular_file(os.fsdecode(image.filename))
+    except (OSError, BadImage):
         return None
     with Image.open(io.BytesIO(data)) as unchanged:
         is_shown = unchanged.size == image.size and unchanged.mode == image.mode

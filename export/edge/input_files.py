@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.imaging.pixels import SUFFIXES
+from cxr_tfds.regular_files import DENIED_FOLDER, find_problem, read_regular_file
 
 if TYPE_CHECKING:
     from cxr_tfds.sources import SourcePath
 
 STDIN = "-"
+_LINKED_FOLDER = "a link to a folder, which is not followed. Give that folder, too"
 _NAMES_AT_ONCE = 4096  # of a folder held in memory; the folder is listed again for the next names
 
 
@@ -32,16 +34,12 @@ class InputFile(NamedTuple):
     path: SourcePath | None = None  # where it is, if it may be in an archive; None: at its name
 
 
-def read_bytes(name: str | PathLike[str]) -> bytes:
-    """Returns the contents of a file, or raises OSError."""
-    with open(name, "rb") as file:  # noqa: PTH123, see above
-        return file.read()
-
-
 def read_named_file(name: str | PathLike[str], expected: str) -> bytes:
     """Returns the contents of a file that a user named, or raises MissingData or InputError."""
     try:
-        return read_bytes(name)
+        return read_regular_file(name)
+    except BadImage as err:
+        raise InputError(f"{name}: {err.reason}; expected {expected}.") from err
     except FileNotFoundError as err:
         raise MissingData(f"{name} does not exist; expected {expected}.") from err
     except OSError as err:
@@ -75,16 +73,19 @@ def list_images(folder: str | PathLike[str], skip: Path | None = None) -> Iterat
     """Yields image files by suffix, sorted, the files of a folder before its subfolders.
 
     Hidden files are ignored. Memory does not grow with the number of files, which may be removed
-    meanwhile. A folder that cannot be listed is yielded with the reason.
+    meanwhile. What cannot be read, such as a folder without permission, is yielded with the reason.
     """
     try:
         for entry in _sorted_entries(folder, _is_image):
-            # Opening a pipe named like an image would wait forever.
-            is_regular = entry.is_file() or entry.is_symlink()
-            yield InputFile(entry.path, None if is_regular else BadImage("not a regular file"))
+            problem = find_problem(entry)
+            yield InputFile(entry.path, BadImage(problem) if problem else None)
         for entry in _sorted_entries(folder, _is_folder):
-            if skip is None or not skip.samefile(entry.path):
+            if entry.is_symlink():
+                yield InputFile(entry.path, BadImage(_LINKED_FOLDER))
+            elif skip is None or not skip.samefile(entry.path):
                 yield from list_images(entry.path, skip)
+    except PermissionError:
+        yield InputFile(str(folder), BadImage(DENIED_FOLDER))
     except OSError as err:
         yield InputFile(str(folder), BadImage(f"cannot be listed: {err.strerror or err}"))
 
@@ -106,10 +107,17 @@ def _sorted_entries(
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
     suffix = f".{entry.name.rpartition('.')[2].lower()}"
-    return suffix in SUFFIXES and not entry.name.startswith(".") and not entry.is_dir()
+    return suffix in SUFFIXES and not entry.name.startswith(".") and not _leads_to_folder(entry)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     # __MACOSX repeats the names of images without their contents.
     is_ignored = entry.name.startswith(".") or entry.name == "__MACOSX"
-    return not is_ignored and entry.is_dir(follow_symlinks=False)
+    return not is_ignored and _leads_to_folder(entry)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder without permission
+        return False

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.pixels import DecodeResult
 from cxr_tfds.parallel import all_cores, core_count, ordered_map
+from cxr_tfds.regular_files import read_or_explain
 
 from .classifier import Classifier
-from .input_files import InputFile, read_bytes
+from .input_files import InputFile
 from .prediction import Prediction
 
 if TYPE_CHECKING:
@@ -70,13 +71,6 @@ def _decode_file(
 ) -> tuple[InputFile, DecodeResult]:
     data = file.content
     if data is None:
-        try:
-            data = read_bytes(file.name) if file.path is None else file.path.read_bytes()
-        except BadImage as err:  # a corrupt entry of an archive
-            data = err
-        except FileNotFoundError:
-            data = BadImage("no longer exists")
-        except OSError as err:
-            data = BadImage(f"cannot be read: {err.strerror or err}")
+        data = read_or_explain(file.name if file.path is None else file.path)
     image = data if isinstance(data, BadImage) else classifier.decode(data)
     return file._replace(content=data if keep_content else None), image

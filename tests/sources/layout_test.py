@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,7 +132,7 @@ def test_warns_of_folders_next_to_the_splits(
     draw(tmp_path / "holdout", splits=(".",))
     (tmp_path / "a\nb.PNG").touch()
     assert ids(tmp_path) == IDS
-    assert caplog.messages == [f"Ignored next to the splits of {tmp_path}: 'a\\nb.PNG', holdout."]
+    assert caplog.messages == [f"Ignored next to the splits of {tmp_path}: a\\nb.PNG, holdout."]
 
 
 def test_lists_files_of_any_name(tmp_path: Path) -> None:
@@ -256,14 +255,6 @@ def test_refuses_a_folder_among_images(tmp_path: Path) -> None:
         ids(tmp_path)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
-def test_refuses_a_pipe(tmp_path: Path) -> None:
-    draw(tmp_path)
-    os.mkfifo(tmp_path / "train/NORMAL/pipe.jpeg")
-    with pytest.raises(InputError, match=r"pipe\.jpeg is not a regular file\. Remove it"):
-        ids(tmp_path)
-
-
 @pytest.mark.parametrize("suffix", [*sorted(SUFFIXES), ".JPG"])
 def test_refuses_an_image_outside_the_class_folders(suffix: str, tmp_path: Path) -> None:
     draw(tmp_path)
@@ -322,17 +313,6 @@ def test_accepts_an_incomplete_copy(tmp_path: Path) -> None:
     draw(tmp_path / "chest_xray")
     draw(tmp_path / "chest_xray" / "chest_xray", splits=("train",))
     assert ids(tmp_path) == IDS
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
-def test_refuses_a_name_that_is_not_utf8(tmp_path: Path) -> None:
-    draw(tmp_path)
-    with open(os.fsencode(tmp_path / "train/NORMAL") + b"/\xff.jpeg", "wb"):  # noqa: PTH123
-        pass
-    with pytest.raises(
-        InputError, match=r"\\udcff\.jpeg': the file name is not valid UTF-8\. Rename the file"
-    ):
-        ids(tmp_path)
 
 
 def test_scans_the_kaggle_layout(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from cxr_tfds.errors import InputError
-from cxr_tfds.sources.paths import printable
+from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.text import printable
 
 # The largest image that is decoded has 100 million pixels: 600 MB as 16-bit colour.
 MAX_ENTRY_BYTES = 1 << 30
@@ -34,8 +34,27 @@ class Entry(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class UnreadableEntry:
+    """What a source holds in place of a file, such as a pipe, and why it is not read."""
+
+    reason: str
+    file_size: int = -1
+
+    def read_bytes(self) -> bytes:
+        """Raises BadImage with the reason."""
+        raise BadImage(self.reason)
+
+    def get_checksum(self) -> int:
+        """Returns 0: nothing is read."""
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
 class ArchivePath:
-    """A path inside one or several archives, with the methods of `Path` that readers need."""
+    """A path inside one or several archives, with the methods of `Path` that readers need.
+
+    An item on disk that must not be read is one, too, with an `UnreadableEntry`.
+    """
 
     path: str  # the archive, or the folder with the archives, and the path inside
     entry: Entry | None = dataclasses.field(default=None, compare=False)  # of a file

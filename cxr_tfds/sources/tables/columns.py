@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.config_json import propose_config
-from cxr_tfds.sources.paths import join_names, printable
+from cxr_tfds.sources.paths import join_names
 from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.tables.files import SourceFiles, clean_name
 from cxr_tfds.sources.tables.table import Table
-from cxr_tfds.text import did_you_mean
+from cxr_tfds.text import did_you_mean, printable
 
 # Names of columns, compared without case, spaces and punctuation.
 _NAMES: Mapping[str, frozenset[str]] = {

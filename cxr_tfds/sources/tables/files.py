@@ -14,8 +14,9 @@ from cxr_tfds.sources import masks
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import SourceImage
 from cxr_tfds.sources.opening import ARCHIVE_SUFFIXES, open_source
-from cxr_tfds.sources.paths import fold_name, printable
+from cxr_tfds.sources.paths import fold_name
 from cxr_tfds.sources.walking import content_key, walk_files
+from cxr_tfds.text import printable
 
 EXPECTED = "Expected a folder or zip with images and a table of their labels."
 

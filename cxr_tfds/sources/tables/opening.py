@@ -17,7 +17,7 @@ from pathlib import PurePath
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.pixels import SUFFIXES
 from cxr_tfds.sources.archives import SourcePath
-from cxr_tfds.sources.paths import join_names, printable
+from cxr_tfds.sources.paths import join_names
 from cxr_tfds.sources.tables.formats import (
     read_json_columns,
     read_json_rows,
@@ -26,6 +26,7 @@ from cxr_tfds.sources.tables.formats import (
     read_xlsx_rows,
 )
 from cxr_tfds.sources.tables.table import SAMPLE_ROWS, Rows, Table, is_blank, open_bytes
+from cxr_tfds.text import printable
 
 TABLE_SUFFIXES = frozenset(
     {".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".xlsx", ".parquet"}

@@ -13,7 +13,7 @@ from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.image import Listing, SourceImage
 from cxr_tfds.sources.masks import NOT_IMAGES, FileFilter
-from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, check_links, join_names, printable
+from cxr_tfds.sources.paths import NEW_ROW, SPLIT_NAMES, join_names
 from cxr_tfds.sources.patients import find_patient
 from cxr_tfds.sources.settings import ReaderSettings
 from cxr_tfds.sources.tables.columns import Columns, find_columns
@@ -29,7 +29,8 @@ from cxr_tfds.sources.tables.opening import TABLE_SUFFIXES, open_table
 from cxr_tfds.sources.tables.rows import Row, RowReader
 from cxr_tfds.sources.tables.splits import match_lists, read_splits
 from cxr_tfds.sources.tables.table import EditTable, Table
-from cxr_tfds.text import did_you_mean
+from cxr_tfds.sources.walking import find_problem_of
+from cxr_tfds.text import did_you_mean, printable
 
 MISSING = "rows whose image does not exist"
 MISSING_LINES = "lines of split_lists whose image does not exist"
@@ -102,12 +103,14 @@ def list_table_images(
         for row in reader.missing
         if settings.classes is None or labels.meanings[row.label].reason != NOT_SELECTED
     ]
-    _check_missing(MISSING, left_out[MISSING], settings)
+    _check_missing(MISSING, left_out[MISSING], settings, files)
     images = combine_rows_of_images(groups, labels, files, settings, left_out)
-    left_out[NO_ROW] += [file.inner_path for i, file in enumerate(files) if i not in groups]
+    for i, file in enumerate(files):
+        if i not in groups:
+            left_out[find_problem_of(file.path) or NO_ROW].append(file.inner_path)
     if found.lists:
         splits, left_out[MISSING_LINES] = match_lists(found.lists, reader, files)
-        _check_missing(MISSING_LINES, left_out[MISSING_LINES], settings)
+        _check_missing(MISSING_LINES, left_out[MISSING_LINES], settings, files)
         split_notes: list[str] = []
     else:
         splits, split_notes = read_splits(images, settings)
@@ -127,7 +130,6 @@ def list_table_images(
     if not listed:
         counts = ", ".join(f"{reason} ({len(names):,})" for reason, names in reasons.items())
         raise InputError(f"{source}: no image is left to read. Left out: {counts}.")
-    check_links(source, [image.path for image in listed])
     notes = [note for table in tables for note in table.notes]
     notes += [_describe_table(*pair) for pair in zip(tables, columns, strict=True)]
     if several := sum(len(rows) > 1 for rows in groups.values()):
@@ -155,7 +157,7 @@ def _find_files(source: Path, settings: ReaderSettings) -> _Source:
         for names in (by_split, settings.split_lists or {})
     )
     used = {file.inner_path for _, file in (*tables, *lists)}
-    explain = FileFilter(settings.include, settings.exclude).explain
+    explain = FileFilter(settings.include, settings.exclude, source=source).explain
     by_reason: dict[str | None, list[SourceFile]] = defaultdict(list)
     for file in everything.files:
         if file.inner_path not in used:
@@ -225,10 +227,18 @@ def _read_labels(
     return read_label_column(counts, repeated, settings)
 
 
-def _check_missing(reason: str, names: Sequence[str], settings: ReaderSettings) -> None:
+def _check_missing(
+    reason: str, names: Sequence[str], settings: ReaderSettings, files: Sequence[SourceFile]
+) -> None:
     if names and settings.on_missing == "error":
+        problems = [
+            f"{file.inner_path}: {problem}"
+            for file in files
+            if (problem := find_problem_of(file.path))
+        ]
+        hint = f"Not readable:\n  {join_names(problems, NEW_ROW)}\n" if problems else ""
         raise InputError(
-            f"{len(names):,} {reason}:\n  {join_names(names, NEW_ROW)}\n"
+            f"{len(names):,} {reason}:\n  {join_names(names, NEW_ROW)}\n{hint}"
             f"Add the images, or leave such {reason.split()[0]} out: "
             f"{propose_config(on_missing='leave_out')}"
         )

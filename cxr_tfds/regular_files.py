@@ -1,0 +1,107 @@
+"""Reads files that others made: regular files only, without waiting. Standard library only.
+
+A folder of images may hold pipes, devices, sockets, links that lead nowhere, and names that are no
+text. Each is one bad item with a reason, and the other files are read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from os import PathLike
+from typing import Protocol
+
+from cxr_tfds.errors import BadImage
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder, not a file"),
+    (stat.S_ISFIFO, "a pipe, not a regular file"),
+    (stat.S_ISSOCK, "a socket, not a regular file"),
+    (stat.S_ISCHR, "a device, not a regular file"),
+    (stat.S_ISBLK, "a device, not a regular file"),
+)
+_REASONS = {
+    errno.ENOENT: "no longer exists",
+    errno.ELOOP: "a link that leads to itself",
+    errno.EACCES: "permission denied. Check the permissions (chmod u+r)",
+}
+DENIED_FOLDER = "permission denied. Check its read and execute permissions (chmod u+rx)"
+_BROKEN_LINK = "a link to a file that does not exist"
+
+
+class Readable(Protocol):
+    """A file that is not on disk, such as an entry of an archive."""
+
+    def read_bytes(self) -> bytes:
+        """Returns the content."""
+
+
+def read_regular_file(path: str | PathLike[str]) -> bytes:
+    """Returns the content of a regular file.
+
+    Raises:
+      BadImage: The path is a pipe, a device, a socket or a folder, or the size of the file changes
+        while it is read: a file that grows might never end.
+      OSError: The file cannot be read.
+    """
+    _check_regular(os.stat(path))  # noqa: PTH116 (`Path` keeps names); opening changes some devices
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        _check_regular(status)
+        data = file.read(status.st_size + 1)
+    if len(data) != status.st_size:
+        raise BadImage(f"changed while it was read; it had {status.st_size:,} bytes")
+    return data
+
+
+def read_content(file: str | PathLike[str] | Readable) -> bytes:
+    """Returns the content of a file on disk, as `read_regular_file`, or in an archive."""
+    if isinstance(file, (str, PathLike)):
+        return read_regular_file(file)
+    return file.read_bytes()
+
+
+def read_or_explain(file: str | PathLike[str] | Readable) -> bytes | BadImage:
+    """Returns the content of a file, or the reason why it cannot be read."""
+    try:
+        return read_content(file)
+    except BadImage as err:
+        return BadImage(err.reason)  # without its traceback
+    except OSError as err:
+        return BadImage(explain_unreadable(err))
+
+
+def explain_unreadable(err: OSError) -> str:
+    """Returns why a file cannot be read, without its name."""
+    return _REASONS.get(err.errno or 0) or f"cannot be read: {err.strerror or err}"
+
+
+def find_problem(entry: os.DirEntry[str]) -> str | None:
+    """Returns why an entry of a folder is neither a folder nor a regular file, or None if it is.
+
+    Links are followed. Nothing is opened.
+    """
+    try:
+        if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+            return None
+        mode = entry.stat().st_mode
+    except FileNotFoundError:
+        return _BROKEN_LINK if entry.is_symlink() else _REASONS[errno.ENOENT]
+    except OSError as err:
+        return explain_unreadable(err)
+    return None if stat.S_ISDIR(mode) else _name_kind(mode)
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if kind := _name_kind(status.st_mode):
+        raise BadImage(kind)
+
+
+def _name_kind(mode: int) -> str | None:
+    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), None)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Opening a pipe would wait for its writer. Windows has neither.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
