@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import click
 
+from cxr_tfds.deadline import deadlines, end_on_signals
 from cxr_tfds.errors import InputError
 from cxr_tfds.os_errors import explain_os_error
 from cxr_tfds.sources.config_json import propose_sets
@@ -108,6 +109,11 @@ class _Help(click.Command):
         super().__init__(*args, **more)
         self.example, self.groups = example, groups or {}
 
+    def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> Any:
+        """Runs the command; without `args` it is the complete process, with those of `sys.argv`."""
+        with end_on_signals() if args is None else contextlib.nullcontext():
+            return super().main(args, *more, **settings)
+
     def get_help(self, ctx: click.Context) -> str:
         """Returns the help."""
         formatter = _Formatter(width=ctx.terminal_width, max_width=ctx.max_content_width)
@@ -150,7 +156,7 @@ class Command(_Help):
             sys.stdout.reconfigure(errors="backslashreplace")
         takes_sets = any(param.name == "sets" for param in self.params)
         try:
-            with propose_sets() if takes_sets else contextlib.nullcontext():
+            with deadlines(), propose_sets() if takes_sets else contextlib.nullcontext():
                 return super().invoke(ctx)
         except ModuleNotFoundError as err:
             module = (err.name or "").partition(".")[0]
