@@ -21,6 +21,11 @@ class InputError(ValueError):
     proposal: Any = None
 
 
+def first_line(err: BaseException) -> str:
+    """Returns the first line of the message of an error, or its class if it has none."""
+    return next(iter(str(err).splitlines()), "").rstrip(". ") or type(err).__name__
+
+
 class MissingData(InputError, FileNotFoundError):
     """A dataset, run folder or source folder that does not exist where it was expected."""
 

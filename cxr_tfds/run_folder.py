@@ -8,14 +8,32 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import json
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from cxr_tfds.errors import InputError, MissingData
-from cxr_tfds.files import complete_file, remove_abandoned, write_json
+from cxr_tfds.errors import InputError, MissingData, first_line
+from cxr_tfds.files import complete_file, write_json
+from cxr_tfds.run_tables import (
+    MetricsTable,
+    StressTable,
+    find_contradiction,
+    find_half_interval,
+)
+from cxr_tfds.schema import (
+    AtLeastOne,
+    Fit,
+    GreyLevelSettings,
+    Origin,
+    Positive,
+    Probability,
+    Text,
+    fit_schema,
+    parse_json,
+    read_json,
+)
 from cxr_tfds.task import Task
 
 FORMAT = 2
@@ -30,32 +48,72 @@ _OWN_PICTURES = (
     "precision-recall", "reliability", "roc", "scores", "stress", "thresholds",
 )  # fmt: skip
 
+# They run what the file contains, or a model of another library.
+_CODE_LAYERS = (
+    "Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer",
+)  # fmt: skip
+
+# The other keys of `config.json` are newer.
+_ALWAYS_WRITTEN = (
+    "settings", "dataset", "labels", "shape", "fit", "precision", "environment", "temperature",
+    "threshold",
+)  # fmt: skip
+
 History = list[dict[str, Any]]
+
+
+class _NamedDataset(TypedDict):
+    name: Text  # with the version
+    fingerprint: Text
+
+
+class DatasetOfRun(_NamedDataset, total=False):
+    """The dataset of a run; `origin` since 2026-11."""
+
+    origin: Origin
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The content of `config.json`: everything needed to repeat a run and to use its model."""
+    """The content of `config.json`: everything needed to repeat a run and to use its model.
+
+    Raises:
+      InputError: A field contradicts another one.
+    """
 
     settings: dict[str, Any]  # see `cxr_tfds.training.settings.TrainSettings`
-    dataset: dict[str, Any]  # "name" (with version), "fingerprint" and "origin"
-    labels: tuple[str, ...]  # class names, the negative class first; or the findings
-    shape: tuple[int, int, int]  # (S, S, C) of the images
-    fit: str  # how source images are fitted to S x S
-    precision: str  # Keras dtype policy of the training
+    dataset: DatasetOfRun
+    labels: tuple[Text, ...]  # class names, the negative class first; or the findings
+    shape: tuple[AtLeastOne, AtLeastOne, AtLeastOne]  # (S, S, C) of the images
+    fit: Fit  # how source images are fitted to S x S
+    precision: Text  # Keras dtype policy of the training
     environment: dict[str, str]  # versions of the software used for training
     task: Task = Task.BINARY
     # Divides the logits; fitted on validation. One number, or one for each of several findings.
-    temperature: float | tuple[float, ...] = 1.0
+    temperature: Positive | tuple[Positive, ...] = 1.0
     # Smallest probability that is predicted positive, one number or one for each of several
     # findings; None before it is chosen or for more than two classes.
-    threshold: float | tuple[float, ...] | None = None
+    threshold: Probability | tuple[Probability, ...] | None = None
     # Findings without present or absent images in validation: temperature 1, and threshold 0.5
     # unless the rule is a number.
-    not_fitted: tuple[str, ...] = ()
+    not_fitted: tuple[Text, ...] = ()
     # How values of more than 8 bits became grey values, see `GreyLevels.to_metadata`.
-    grey_levels: dict[str, Any] = dataclasses.field(default_factory=dict)
+    grey_levels: GreyLevelSettings = dataclasses.field(default_factory=GreyLevelSettings)
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        several = self.task is Task.FINDINGS
+        if len(set(self.labels)) < max(len(self.labels), 1 if several else 2):
+            raise InputError(f"labels={self.labels!r}; expected different names, two or more")
+        if not several and self.task is not Task.choose(self.labels):
+            raise InputError(f"task={self.task.value!r} contradicts {len(self.labels)} labels")
+        for name in ("temperature", "threshold"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and not (several and len(value) == len(self.labels)):
+                expected = f"{len(self.labels)} numbers" if several else "one number"
+                raise InputError(f"{name}={value!r}; expected {expected}")
+        if self.task is Task.MULTICLASS and self.threshold is not None:
+            raise InputError(f"threshold={self.threshold!r}; expected null for several classes")
 
     def write(self, run: Path) -> None:
         """Writes `config.json` to a run folder."""
@@ -73,27 +131,24 @@ class RunConfig:
     @classmethod
     def read_file(cls, path: Path) -> RunConfig:
         """Reads a config from a file of any name."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if (found := content.get("format")) != FORMAT:
-                raise InputError(
-                    f"{path} has format {found}; this version of cxr-tfds reads format {FORMAT}. "
-                    "Train again."
-                )
-            # JSON has no tuples.
-            values: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in content.items()
-            }
-            task = content.get("task", Task.choose(content["labels"]))
-            config = cls(**values | {"task": Task(task)})
-            return dataclasses.replace(config, shape=(*config.shape,))
-        except InputError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError) as err:  # also wrong JSON
+        advice = f"Expected the {CONFIG} that cxr-train writes."
+        content = read_json(path, dict[str, Any], advice)
+        if (found := content.get("format")) != FORMAT:
             raise InputError(
-                f"{path} is corrupt: {err}. Expected the {CONFIG} that cxr-train writes."
-            ) from err
+                f"{path} has format {found}; this version of cxr-tfds reads format {FORMAT}. "
+                "Train again, or install the version that wrote the file."
+            )
+        if missing := [name for name in _ALWAYS_WRITTEN if name not in content]:
+            raise InputError(f"{path} is corrupt: it lacks the key {missing[0]}. {advice}")
+        if "task" not in content and isinstance(content["labels"], list):  # before 2026-11
+            content["task"] = Task.choose(content["labels"]).value
+        return fit_schema(content, cls, str(path), advice)
+
+
+_TABLES: dict[str, Any] = {
+    METRICS: (MetricsTable, find_contradiction),
+    STRESS: (StressTable, find_half_interval),
+}
 
 
 def read_metrics(run: Path, name: str = METRICS) -> dict[str, Any]:
@@ -101,19 +156,24 @@ def read_metrics(run: Path, name: str = METRICS) -> dict[str, Any]:
     path = run / name
     if not path.is_file():
         return {}
-    try:
-        tables = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
-            raise ValueError("expected an object for each split")
-    except ValueError as err:  # also wrong JSON and encoding
-        raise InputError(f"{path} is corrupt: {err}. Remove it and measure again.") from err
+    schema, check = _TABLES[name]
+    advice = "Remove it and measure again."
+    tables = read_json(path, dict[str, schema], advice)
+    for split, table in tables.items():
+        if problem := check(table):
+            raise InputError(f"{path} is corrupt: {problem} in {split}. {advice}")
     return tables
 
 
 def save_model(model: Any, run: Path) -> None:
     """Saves a Keras model as `model.keras`."""
-    with complete_file(run / MODEL) as path:
+    with complete_file(run / MODEL, model_bytes(model)) as path:
         model.save(path)
+
+
+def model_bytes(model: Any) -> int:
+    """Returns the size of the weights of a float32 model, which is nearly that of its file."""
+    return 4 * int(model.count_params())
 
 
 def check_finished(run: Path) -> Path:
@@ -139,12 +199,49 @@ def check_unfinished(run: Path) -> None:
 def load_model(run: Path) -> Any:
     """Returns the trained Keras model, float32."""
     path = check_finished(run)
+    check_model_file(path)
     import keras
 
     try:
         return keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as err:
-        raise InputError(f"{path} is corrupt. Train again.") from err
+    except Exception as err:  # Keras, h5py and zipfile raise many kinds
+        raise InputError(f"{path} is corrupt: {first_line(err)}. Train again.") from err
+
+
+def check_model_file(path: Path) -> None:
+    """Raises an InputError if a `.keras` file is corrupt or contains code, before Keras reads it.
+
+    Layers of Keras are data. A Lambda layer, a layer that wraps a model of another library and a
+    class of any other module are code.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = archive.read("config.json")
+    except Exception as err:  # zipfile raises many kinds
+        raise InputError(f"{path} is corrupt: {first_line(err)}. Train again.") from err
+    config = parse_json(content, dict[str, Any], f"{path}: config.json", "Train again.")
+    if code := next(_find_code(config), None):
+        raise InputError(
+            f"{path} contains code ({code}), which is not run; cxr-train writes Keras layers only. "
+            "Train again."
+        )
+
+
+def _find_code(value: Any) -> Iterator[str]:
+    """Yields what is not a layer or another object of Keras in the config of a model."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _find_code(item)
+    elif isinstance(value, dict):
+        name, module = str(value.get("class_name")), value.get("module")
+        registered = value.get("registered_name")
+        if name in _CODE_LAYERS or (registered is not None and registered != name):
+            yield f"{name} {registered or ''}".strip()
+        is_function = module == "builtins" and name == "function"  # one of Keras, by its name
+        if module is not None and not is_function and str(module).partition(".")[0] != "keras":
+            yield f"{module}.{name}"
+        for item in value.values():
+            yield from _find_code(item)
 
 
 def own_pictures(run: Path) -> list[Path]:
@@ -153,8 +250,7 @@ def own_pictures(run: Path) -> list[Path]:
 
 
 def clear(run: Path) -> None:
-    """Removes the files of a run, including abandoned temporary files, and nothing else."""
-    remove_abandoned(run)
+    """Removes the files of a run and nothing else."""
     for name in (CONFIG, MODEL, HISTORY, METRICS, STRESS, REPORT, CARD):
         (run / name).unlink(missing_ok=True)
     for path in [*own_pictures(run), *(run / TENSORBOARD).glob("events.out.tfevents.*")]:
@@ -188,8 +284,11 @@ def read_history(run: Path) -> History:
     path = run / HISTORY
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as err:
+        raise InputError(f"{path} is corrupt: {err}. Remove it, or train again.") from err
     for row in rows:
         for name, value in list(row.items()):
             try:

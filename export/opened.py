@@ -11,6 +11,7 @@ from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import CARD, RunConfig, load_model
 from cxr_tfds.task import Task
+from cxr_tfds.training.settings import read_run_config
 
 from .check import Comparison, Verdict
 from .edge.model_info import ModelInfo
@@ -35,13 +36,13 @@ class OpenRun(NamedTuple):
 
 def open_run(run: Path, data_dir: str | Path | None) -> OpenRun:
     """Opens a finished run. Raises MissingData or InputError if a part of it cannot be read."""
-    config = RunConfig.read(run)
+    config = read_run_config(run)
     dataset = open_run_dataset(config, data_dir)
     try:
         model_card = (run / CARD).read_text(encoding="utf-8")
     except FileNotFoundError:
         model_card = None
-    except (OSError, UnicodeDecodeError) as err:
+    except (OSError, ValueError) as err:
         raise InputError(
             f"Cannot read {run / CARD}: {err}. Write it again with: cxr-evaluate {run}"
         ) from err

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
+from cxr_tfds.schema import Count, NotNegative, Positive, Probability, Text, read_json
 from cxr_tfds.text import text_table
 
 from .check import Comparison, describe_agreement
 from .edge.model_info import ModelInfo
+
+RESULTS = "export.json"
 
 
 class RuntimeResult(NamedTuple):
@@ -53,6 +56,65 @@ def to_json(files: Sequence[Exported], kept: Sequence[dict[str, Any]]) -> dict[s
         for file in files
     ]
     return {"files": [*kept, *rows], "fastest": fastest(files), "smallest": smallest(files)}
+
+
+class _Compared(TypedDict):
+    images: Count
+    agreement: Probability
+    auc_keras: Probability | None
+    auc: Probability | None
+    accuracy_keras: Probability | None
+    accuracy: Probability | None
+    max_difference: NotNegative
+    mean_difference: NotNegative
+
+
+class _ComparedRow(_Compared, total=False):
+    agreement_low: Probability | None  # since 2026-11, as the other two
+    agreement_high: Probability | None
+    findings: dict[str, _ComparedRow]
+
+
+class _Ran(TypedDict):
+    runtime: Text
+    version: str
+    latency_ms: NotNegative
+    peak_mb: NotNegative | None
+    images: Count
+    agreement: Probability
+
+
+class _FileRow(TypedDict):
+    path: Text
+    quantization: Text
+    size_bytes: Count
+    temperature: Positive | list[Positive]
+    threshold: Probability | list[Probability] | None
+    comparisons: dict[str, _ComparedRow]
+    ran: list[_Ran]
+    refused: dict[str, str]
+
+
+class _Row(_FileRow, total=False):
+    warnings: list[str]  # since 2026-11
+
+
+class _Results(TypedDict):
+    files: list[_Row]
+    fastest: dict[str, str]
+    smallest: str
+
+
+def read_rows(out: Path) -> list[dict[str, Any]]:
+    """Returns the rows of the files that `export.json` in `out` describes, if there is one.
+
+    Raises:
+      InputError: It is corrupt.
+    """
+    path = out / RESULTS
+    if not path.exists():
+        return []
+    return [*read_json(path, _Results, "Remove it, or choose another --out.")["files"]]
 
 
 def fastest(files: Sequence[Exported]) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePath
+from typing import TypedDict
 
 import tensorflow_datasets as tfds
 
 from cxr_tfds.building.builder import RadiographBuilder
 from cxr_tfds.building.config import SourceConfig
 from cxr_tfds.errors import InputError
+from cxr_tfds.schema import parse_json
 from cxr_tfds.sources import Listing, ReaderSettings
 from cxr_tfds.sources.patients import find_patient
 from cxr_tfds.sources.tables.columns import find_column
@@ -100,16 +101,17 @@ def _read_findings(file: SourceFile) -> dict[str, str]:
     return findings
 
 
+class _NihImage(TypedDict):
+    subset_img_id: str
+    img_id: str
+
+
 def _read_patients(file: SourceFile) -> dict[str, str]:
     """Returns RSNA's patientId to the patient in NIH's file name.
 
     Raises InputError if the file has another form.
     """
-    try:
-        rows = json.loads(file.path.read_bytes())
-        return {row["subset_img_id"]: find_patient(row["img_id"]) for row in rows}
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise InputError(
-            f"{file.inner_path} is not RSNA's list of objects with subset_img_id and img_id. "
-            "Download it again, or remove it to do without the patients."
-        ) from err
+    advice = "Download it again, or remove it to do without the patients."
+    content, name = file.path.read_bytes(), str(file.inner_path)
+    rows = parse_json(content, list[_NihImage], name, advice, allow_unknown=True)
+    return {row["subset_img_id"]: find_patient(row["img_id"]) for row in rows}

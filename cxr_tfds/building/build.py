@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cxr_tfds.building.build_report import JSON_FILE, TEXT_FILE
+from cxr_tfds.building.build_report import TEXT_FILE, read_report
 from cxr_tfds.errors import InputError
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.names import buildable_datasets, named_settings
@@ -108,8 +108,8 @@ def build_source(
         config = tfds.download.DownloadConfig(manual_dir=source, download_mode=mode)
         builder.download_and_prepare(download_config=config)
     folder = Path(builder.data_path)
-    report = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
-    return Built(f"{dataset}/{builder.builder_config.name}", folder, report, is_new, reason)
+    name = f"{dataset}/{builder.builder_config.name}"
+    return Built(name, folder, read_report(folder), is_new, reason)
 
 
 def load_builder(dataset: str) -> type[RadiographBuilder]:

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 from cxr_tfds import __version__
 from cxr_tfds.conversion.stored import StoredDataset
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder, complete_folder, write_json
 from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.schema import Count, read_json
 from cxr_tfds.text import did_you_mean
 
 FORMATS = ("folder", "parquet", "webdataset", "arrayrecord")
 SPLIT_INTO_PARTS = ("parquet", "webdataset")  # the others take no `part_bytes`
 PART_BYTES = 500_000_000
 SETTINGS_FILE = "data_export.json"
+
+
+class _Settings(TypedDict):
+    exported_by: str
+    dataset: str
+    fingerprint: str
+    format: str
+    labels: list[str]
+    examples: dict[str, Count]
+    files: list[str]
 
 
 def convert_dataset(
@@ -70,13 +81,13 @@ def _check_replaceable(out: Path, *, overwrite: bool) -> None:
     if not out.exists() or not (found := {path.name for path in out.iterdir()}):
         return
     try:
-        settings = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
-        written = {SETTINGS_FILE, *settings["files"]}
-    except (OSError, ValueError, TypeError, KeyError):
+        settings = read_json(out / SETTINGS_FILE, _Settings, "")
+    except (OSError, InputError) as err:
         raise InputError(
             f"{out} contains no valid {SETTINGS_FILE}, so `cxr-data export` did not write it and "
-            "does not replace it. Choose another folder."
-        ) from None
+            f"does not replace it. Choose another folder. ({err})"
+        ) from err
+    written = {SETTINGS_FILE, *settings["files"]}
     if foreign := sorted(found - written):
         raise InputError(
             f"{out} also contains {', '.join(foreign[:10])}, which `cxr-data export` did not "

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cxr_tfds.building.build_report import JSON_FILE, read_report
+from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.sequential import read_columns
+from cxr_tfds.reading.tfds_files import INFO, read_info
 from cxr_tfds.sources.image import State
 from cxr_tfds.task import Task
 
-_INFO = "dataset_info.json"  # written by TFDS
-_BUILD_REPORT = "build_report.json"  # written by the builder
+_FILES = ((INFO, read_info), (JSON_FILE, read_report))
 _BULLET = re.compile(
     r"^- \*\*(?P<name>[^*]+)\*\*: (?P<text>.*?)(?=^- \*\*|^#|\n\n|\Z)", re.MULTILINE | re.DOTALL
 )
@@ -45,17 +47,18 @@ class DatasetSummary(NamedTuple):
 def summarize_dataset(dataset: BuiltDataset) -> DatasetSummary:
     """Returns counts of every split, and the texts of the dataset and its build report."""
     splits = {name: _count(dataset, name) for name, size in dataset.sizes.items() if size}
+    warnings: list[str] = []
     folder = Path(next(iter(dataset.shards.values()))[0]).parent
     # Markdown, to be shown as plain text.
-    description = str(_read(folder / _INFO).get("description", "")).replace("`", "")
+    info, build = (_read_or_warn(*file, folder, warnings) for file in _FILES)
+    description = info.get("description", "").replace("`", "")
     texts = {
         match["name"].lower(): " ".join(match["text"].split())
         for match in _BULLET.finditer(description)
     }
     if dataset.origin["drawn"]:  # the texts are about the published dataset
         texts = {}
-    build = _read(folder / _BUILD_REPORT)
-    warnings = _build_warnings(build)
+    warnings += _build_warnings(build)
     if shortcuts := texts.get("known shortcuts"):
         warnings.append(shortcuts)
     return DatasetSummary(
@@ -66,6 +69,19 @@ def summarize_dataset(dataset: BuiltDataset) -> DatasetSummary:
         warnings,
         build.get("shortcuts") is not None,
     )
+
+
+def _read_or_warn(
+    name: str, read: Callable[[Path], Any], folder: Path, warnings: list[str]
+) -> dict[str, Any]:
+    """Returns a description of the dataset, or {}: a report does not fail without it."""
+    try:
+        return read(folder)
+    except FileNotFoundError:
+        return {}
+    except (OSError, InputError):
+        warnings.append(f"{name} of the dataset is corrupt")
+        return {}
 
 
 def _count(dataset: BuiltDataset, split: str) -> SplitSummary:
@@ -101,11 +117,3 @@ def _build_warnings(build: dict[str, Any]) -> list[str]:
     if duplicates := build.get("duplicates", {}).get("across_splits"):
         warnings.append(f"groups of identical files in two splits: {len(duplicates)}")
     return warnings
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Returns a JSON object, empty if it cannot be read: a report does not fail without it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

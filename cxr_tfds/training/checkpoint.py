@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import functools
-import json
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 import numpy as np
 
 from cxr_tfds import run_folder
-from cxr_tfds.errors import InputError
+from cxr_tfds.errors import InputError, first_line
 from cxr_tfds.evaluation.scoring import Scores, score
 from cxr_tfds.files import complete_file, write_json
 from cxr_tfds.metrics.ranking import auc
 from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import BuiltDataset
-from cxr_tfds.run_folder import History, best_epoch, write_history
+from cxr_tfds.run_folder import History, best_epoch, model_bytes, write_history
+from cxr_tfds.schema import AtLeastOne, NotNegative, Probability, read_json
 from cxr_tfds.training.learner import Learner
 
 _STATE = "state.json"
+
+
+class _EpochRow(TypedDict):
+    epoch: AtLeastOne
+    loss: NotNegative
+    val_loss: NotNegative
+
+
+class _Row(_EpochRow, total=False):
+    accuracy: Probability  # since 2026-11, as the learning rate
+    learning_rate: NotNegative
+    val_auc: Probability  # none for more than two classes
+    val_accuracy: Probability
+
+
+class _State(TypedDict):
+    epoch: AtLeastOne
+    history: list[_Row]
 
 
 def finished_epochs(run: Path) -> int:
@@ -79,9 +96,9 @@ class Checkpoint:
         try:
             with np.load(path) as arrays:
                 state = [arrays[name] for name in arrays.files]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
+        except Exception as err:  # zipfile and NumPy raise many kinds
             raise InputError(
-                f"Corrupt checkpoint {path}: {err}. Start again with --overwrite."
+                f"Corrupt checkpoint {path}: {first_line(err)}. Start again with --overwrite."
             ) from err
         if [values.shape for values in state] != [v.shape for v in self.learner.state()]:
             raise InputError(
@@ -119,10 +136,11 @@ class Checkpoint:
     def _save(self, epoch: int) -> None:
         """Writes the new state before it removes the old one, so that a kill leaves one of them."""
         self.folder.mkdir(exist_ok=True)
-        with complete_file(self._state_path(epoch)) as path:
-            np.savez(path, *self.learner.state())
+        state = self.learner.state()
+        with complete_file(self._state_path(epoch), sum(v.nbytes for v in state)) as path:
+            np.savez(path, *state)
         if best_epoch(self.history) == epoch:
-            with complete_file(self._best_path()) as path:
+            with complete_file(self._best_path(), model_bytes(self.model)) as path:
                 self.model.save_weights(path)
         write_history(self.run, self.history)
         write_json(self.folder / _STATE, {"epoch": epoch, "history": self.history})
@@ -139,7 +157,13 @@ class Checkpoint:
 
     def best_model(self) -> keras.Model:
         """Returns the float32 model with the weights of the best epoch. Only for the chief."""
-        self.model.load_weights(self._best_path())
+        try:
+            self.model.load_weights(self._best_path())
+        except Exception as err:  # Keras and h5py raise many kinds
+            raise InputError(
+                f"Corrupt checkpoint {self._best_path()}: {first_line(err)}. Start again with "
+                "--overwrite."
+            ) from err
         return self.model
 
 
@@ -147,7 +171,16 @@ def _read_history(run: Path) -> History:
     path = run / run_folder.CHECKPOINT / _STATE
     if not path.is_file():
         return []
-    return json.loads(path.read_text(encoding="utf-8"))["history"]
+    state = read_json(path, _State, "Start again with --overwrite.")
+    history: Any = state["history"]
+    first = set(history[0]) if history else set()
+    has_all = all(first <= set(row) for row in history)  # a newer version may have more columns
+    if [row["epoch"] for row in history] != [*range(1, state["epoch"] + 1)] or not has_all:
+        raise InputError(
+            f"{path} is corrupt: expected a complete row for each epoch from 1 to "
+            f"{state['epoch']}. Start again with --overwrite."
+        )
+    return history
 
 
 def validation_metrics(scores: Scores) -> dict[str, float]:
@@ -178,8 +211,8 @@ def _validation_metrics_of_findings(scores: Scores) -> dict[str, float]:
         for each in alone
     ]
     aucs = [auc(each.labels, each.logits) for each in alone if len(np.unique(each.labels)) == 2]
-    return {
+    metrics = {
         "val_loss": float(np.concatenate(losses).mean()),
-        "val_auc": float(np.mean(aucs)),
         "val_accuracy": float(correct.mean()),
     }
+    return metrics | ({"val_auc": float(np.mean(aucs))} if aucs else {})

@@ -5,14 +5,16 @@ See https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_conf
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
 import time
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypedDict
+
+from msgspec import Meta
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.schema import Count, parse_json
 
 _ROLES = ("chief", "worker")
 _WAIT_SECONDS = 600.0
@@ -22,6 +24,16 @@ _EXPECTED = (
     'expected {"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}} '
     "with the same cluster on every machine; a chief is optional"
 )
+
+
+class _Task(TypedDict):
+    type: str
+    index: Count | Annotated[str, Meta(pattern=r"^\d{1,6}\Z")]
+
+
+class _Config(TypedDict):
+    cluster: dict[str, list[Annotated[str, Meta(pattern=r"^\S+:\d{1,5}\Z")]]]
+    task: _Task
 
 
 class Cluster(NamedTuple):
@@ -45,20 +57,25 @@ def read_cluster(text: str | None = None) -> Cluster | None:
     if not text:
         return None
     try:
-        config = json.loads(text)
-        tasks = {
-            (role, i): str(address)
-            for role in _ROLES
-            for i, address in enumerate(config["cluster"].get(role, ()))
-        }
-        own = config["task"]["type"], int(config["task"]["index"])
-        has_other_roles = bool(set(config["cluster"]) - set(_ROLES))
-    except (TypeError, KeyError, AttributeError, ValueError) as err:
-        raise InputError(f"Invalid TF_CONFIG {text!r}; {_EXPECTED}.") from err
-    have_ports = all(address.rpartition(":")[2].isdecimal() for address in tasks.values())
-    if has_other_roles or own not in tasks or not have_ports:
+        config = parse_json(text, _Config, "TF_CONFIG", "", allow_unknown=True)
+    except InputError as err:
+        raise InputError(f"Invalid TF_CONFIG {text!r}; {_EXPECTED}. ({err})") from err
+    tasks = {
+        (role, i): address
+        for role in _ROLES
+        for i, address in enumerate(config["cluster"].get(role, ()))
+    }
+    own = config["task"]["type"], int(config["task"]["index"])
+    has_other_roles = bool(set(config["cluster"]) - set(_ROLES))
+    if has_other_roles or own not in tasks or len(set(tasks.values())) < len(tasks):
         raise InputError(f"Invalid TF_CONFIG {text!r}; {_EXPECTED}.")
     return Cluster(list(tasks).index(own), tuple(tasks.values())) if len(tasks) > 1 else None
+
+
+def is_chief() -> bool:
+    """Returns whether this machine is the chief, or the only one."""
+    cluster = read_cluster()
+    return cluster is None or cluster.is_chief
 
 
 def wait_for_all(cluster: Cluster, *, seconds: float = _WAIT_SECONDS) -> None:

@@ -10,11 +10,6 @@ from typing import Any, NamedTuple
 from cxr_tfds.errors import InputError
 from cxr_tfds.text import did_you_mean
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)
-}  # fmt: skip
-_TYPE_NAMES = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
-
 
 class Interval(NamedTuple):
     """The allowed numbers; `open_low` and `open_high` say whether the limits are excluded."""
@@ -62,14 +57,10 @@ def value_type(field: dataclasses.Field[Any]) -> str:
 
 
 def check_value(field: dataclasses.Field[Any], value: Any) -> None:
-    """Raises an InputError if a value of a described field has a wrong type or is not allowed."""
+    """Raises an InputError if a value of a described field, of the right type, is not allowed."""
     setting: Setting = field.metadata["setting"]
     if value is None and field.default is None:
         return
-    kind = value_type(field)
-    has_type: bool = isinstance(value, _TYPES[kind]) and isinstance(value, bool) == (kind == "bool")
-    if not has_type:
-        raise InputError(f"{field.name}={value!r}; expected {_TYPE_NAMES[kind]}.")
     if setting.choices and value not in setting.choices:
         choices = [str(choice) for choice in setting.choices]
         raise InputError(f"{field.name}: {did_you_mean(str(value), choices)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cxr_tfds.augmentation.presets import LIMITS, PRESETS, AugmentSettings, augmentation
@@ -15,9 +16,14 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.models import MODELS
 from cxr_tfds.reading import CACHES, POLICIES
 from cxr_tfds.reading.service import check_address
+from cxr_tfds.run_folder import CONFIG, MODEL, RunConfig
+from cxr_tfds.schema import check_fields
+from cxr_tfds.task import Task
 from cxr_tfds.text import did_you_mean
 from cxr_tfds.training.setting import Interval, Setting, check_value, describe, value_type
 
+# Runs from before 2026-11 lack them.
+_NEWER_SETTINGS = ("uncertain", "unknown", "anonymous")
 DEFAULT_RULE = "youden-stress"
 _CLASS_WEIGHTS = ("none", "balanced")
 
@@ -218,6 +224,7 @@ class TrainSettings:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for field in dataclasses.fields(self):
             if field.name != "augment_changes":
                 check_value(field, getattr(self, field.name))
@@ -250,6 +257,27 @@ class TrainSettings:
     def augmentation(self) -> AugmentSettings:
         """The preset with its changes."""
         return augmentation(self.augment, self.augment_changes)
+
+
+def read_run_config(run: Path) -> RunConfig:
+    """Reads the config of a run folder and checks its training settings, too.
+
+    Raises:
+      MissingData: The folder holds no run.
+      InputError: The config is corrupt.
+    """
+    config = RunConfig.read(run)
+    try:
+        TrainSettings.from_dict(config.settings)
+        for field in dataclasses.fields(TrainSettings):
+            if field.name not in (*config.settings, *_NEWER_SETTINGS):
+                raise InputError(f"The training setting {field.name!r} is missing.")
+        is_undecided = config.threshold is None and config.task is not Task.MULTICLASS
+        if is_undecided and (run / MODEL).is_file():
+            raise InputError("threshold=None; expected a threshold, because the run is finished.")
+    except InputError as err:
+        raise InputError(f"{run / CONFIG} is corrupt: {err} Train again.") from err
+    return config
 
 
 def settings_table() -> str:

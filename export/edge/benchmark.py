@@ -12,10 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cxr_tfds.errors import InputError
+from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.memory import peak_mb
 from cxr_tfds.native import suppress_native_stderr
 from cxr_tfds.parallel import core_count
+from cxr_tfds.schema import parse_json
 from cxr_tfds.text import text_table
 
 _TIMES = ("load_ms", "first_ms", "startup_ms", "median_ms", "p95_ms", "decode_ms", "peak_mb")
@@ -69,7 +70,7 @@ def run_process(runtime: str, arguments: Sequence[Any], timeout_s: int) -> dict[
             f"{runtime} exited with code {done.returncode} while it ran the model. "
             f"{last_line}".rstrip()
         )
-    row = json.loads(done.stdout)
+    row = parse_json(done.stdout, dict[str, Any], f"The output of {runtime}", "")
     if "error" in row:
         raise InputError(row["error"])
     return row
@@ -151,9 +152,12 @@ def _list_sources(images: str) -> list[Path | bytes]:
 def _decode(classifier: Any, sources: Sequence[Path | bytes]) -> Iterator[tuple[Any, float]]:
     """Yields pixels of readable images and the seconds that each took, without reading the disk."""
     from cxr_tfds.imaging.pixels import Radiograph
+    from cxr_tfds.regular_files import read_or_explain
 
     for source in sources:
-        data = source if isinstance(source, bytes) else source.read_bytes()
+        data = source if isinstance(source, bytes) else read_or_explain(source)
+        if isinstance(data, BadImage):
+            continue
         before = time.perf_counter()
         image = classifier.decode(data)
         seconds = time.perf_counter() - before

@@ -130,7 +130,11 @@ def test_model_card_without_build_report_and_description(dataset, content):
         (folder / "build_report.json").write_text(content, encoding="utf-8")
     (folder / "dataset_info.json").write_text("{}", encoding="utf-8")
     summary = summarize_dataset(published(dataset))
-    assert (summary.source, summary.warnings) == ("", [])
+    corrupt = (
+        ["dataset_info.json"] if content is None else ["dataset_info.json", "build_report.json"]
+    )
+    assert summary.source == ""
+    assert summary.warnings == [f"{name} of the dataset is corrupt" for name in corrupt]
     assert not summary.searched_for_shortcuts
     lines = limitations(summary)
     assert (

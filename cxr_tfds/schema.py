@@ -1,0 +1,154 @@
+"""Reads JSON that must fit a schema. Every JSON file of the project is read here.
+
+A schema is a type that `msgspec` converts to: a dataclass, a `TypedDict` or a container of them,
+with `msgspec.Meta` for ranges. A value must have exactly the type of the schema: "3" is not a
+number. Keys that the schema does not have are refused by name, at every depth. See
+https://jcristharif.com/msgspec/constraints.html.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypedDict, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from cxr_tfds import __version__
+from cxr_tfds.errors import InputError
+
+T = TypeVar("T")
+
+_MAX = 1e300  # excludes infinity
+_MAX_SHOWN = 60  # characters of a value in a message
+_UNREADABLE = (msgspec.DecodeError, RecursionError, OverflowError)
+
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+AtLeastOne = Annotated[int, Meta(ge=1, le=2**53)]
+Finite = Annotated[float, Meta(ge=-_MAX, le=_MAX)]
+NotNegative = Annotated[float, Meta(ge=0, le=_MAX)]
+Positive = Annotated[float, Meta(gt=0, le=_MAX)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Policy = Annotated[str, Meta(pattern="^(ignore|positive|negative)$")]
+Fit = Annotated[str, Meta(pattern="^(stretch|pad|crop)$")]
+
+
+class Origin(TypedDict):
+    """Where images come from, see `cxr_tfds.sources.origin.describe_origin`."""
+
+    description: Text
+    licence: Text
+    population: Text
+    drawn: bool
+
+
+class GreyLevelSettings(TypedDict, total=False):
+    """How values of more than 8 bits became grey values, see `GreyLevels.to_metadata`."""
+
+    bits: Annotated[int, Meta(ge=8, le=16)] | None
+    window: Annotated[list[Finite], Meta(min_length=2, max_length=2)] | None
+    percentile: Annotated[list[Finite], Meta(min_length=2, max_length=2)] | None
+    grey_range: Annotated[list[Finite], Meta(min_length=2, max_length=2)] | None
+
+
+def read_json(path: Path, schema: type[T], advice: str, *, allow_unknown: bool = False) -> T:
+    """Reads a JSON file.
+
+    Args:
+      path: The file.
+      schema: The type of its content.
+      advice: What to do if it does not fit, for the error message.
+      allow_unknown: Whether to ignore keys that the schema does not have. Only for the files of
+        other software.
+
+    Raises:
+      InputError: The file is not JSON or does not fit the schema.
+      OSError: The file is missing or cannot be read.
+    """
+    return parse_json(path.read_bytes(), schema, str(path), advice, allow_unknown=allow_unknown)
+
+
+def parse_json(
+    content: bytes | str, schema: type[T], name: str, advice: str, *, allow_unknown: bool = False
+) -> T:
+    """Returns the value of JSON that is called `name` in messages, see `read_json`."""
+    try:
+        value = msgspec.json.decode(content)
+    except _UNREADABLE as err:
+        raise InputError(f"{name} is corrupt: not valid JSON ({err}). {advice}".rstrip()) from err
+    return fit_schema(value, schema, name, advice, allow_unknown=allow_unknown)
+
+
+def fit_schema(
+    value: Any, schema: type[T], name: str, advice: str, *, allow_unknown: bool = False
+) -> T:
+    """Returns a parsed JSON value as its schema has it, see `read_json`."""
+    try:
+        fitted = msgspec.convert(value, schema)
+    except _UNREADABLE as err:
+        problem = _explain(err, value).rstrip(".")
+        raise InputError(f"{name} is corrupt: {problem}. {advice}".rstrip()) from err
+    unknown = None if allow_unknown else _find_unknown(value, msgspec.to_builtins(fitted))
+    if unknown:
+        raise InputError(
+            f"{name} has the unknown key {unknown}; cxr-tfds {__version__} does not know it. If a "
+            f"newer version wrote the file, install that version. {advice}".rstrip()
+        )
+    return fitted
+
+
+def check_fields(instance: Any) -> None:
+    """Raises an InputError if a field of a dataclass instance does not have its type or range."""
+    for name, schema in typing.get_type_hints(type(instance), include_extras=True).items():
+        value = getattr(instance, name)
+        try:
+            msgspec.convert(value, schema)
+        except _UNREADABLE as err:
+            problem = _explain(err, value, name)
+            raise InputError(problem if problem.startswith(name) else f"{name}: {problem}") from err
+
+
+def _explain(err: Exception, value: Any, root: str = "$") -> str:
+    """Returns where a value does not fit its schema, what is there and what was expected."""
+    text, _, path = str(err).partition(" - at `$")
+    path = path.rstrip("`")
+    if missing := re.fullmatch("Object missing required field (.*)", text):
+        return f"{root}{path} lacks the key {missing[1]}"
+    if not text.startswith(("Expected", "Invalid")):  # the check of a dataclass
+        return f"{root}{path}: {text}" if path else text
+    found = _look_up(value, path)
+    shown = "" if found is None and path else f"={_shorten(repr(found))}"
+    return f"{root}{path}{shown}; {text[0].lower()}{text[1:]}"
+
+
+def _look_up(value: Any, path: str) -> Any:
+    """Returns the value at a path of msgspec, or None if the path does not name all keys."""
+    for key, index in re.findall(r"\.([^.\[\]]+)|\[([^\]]+)\]", path):
+        try:
+            value = value[key] if key else value[int(index)]
+        except (LookupError, TypeError, ValueError):
+            return None
+    return value
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def _find_unknown(given: Any, kept: Any, path: str = "$") -> str | None:
+    """Returns the path of the first key that is given but not kept."""
+    if isinstance(given, Mapping):
+        for key, value in given.items():
+            if key not in kept:
+                return f"{path}.{key}"
+            if found := _find_unknown(value, kept[key], f"{path}.{key}"):
+                return found
+    elif isinstance(given, list | tuple):
+        for index, pair in enumerate(zip(given, kept, strict=True)):
+            if found := _find_unknown(*pair, f"{path}[{index}]"):
+                return found
+    return None
