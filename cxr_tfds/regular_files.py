@@ -10,9 +10,10 @@ import errno
 import os
 import stat
 from os import PathLike
-from typing import Protocol
+from typing import IO, Protocol
 
 from cxr_tfds.errors import BadImage
+from cxr_tfds.limits import check_file_size, max_file_bytes
 
 _KINDS = (
     (stat.S_ISDIR, "a folder, not a file"),
@@ -33,6 +34,10 @@ _BROKEN_LINK = "a link to a file that does not exist"
 class Readable(Protocol):
     """A file that is not on disk, such as an entry of an archive."""
 
+    @property
+    def file_size(self) -> int:
+        """Number of bytes of the content."""
+
     def read_bytes(self) -> bytes:
         """Returns the content."""
 
@@ -41,14 +46,15 @@ def read_regular_file(path: str | PathLike[str]) -> bytes:
     """Returns the content of a regular file.
 
     Raises:
-      BadImage: The path is a pipe, a device, a socket or a folder, or the size of the file changes
-        while it is read: a file that grows might never end.
+      BadImage: The path is a pipe, a device, a socket or a folder; the file is larger than allowed,
+        see `cxr_tfds.limits`; or its size changes while it is read: one that grows might never end.
       OSError: The file cannot be read.
     """
     _check_regular(os.stat(path))  # noqa: PTH116 (`Path` keeps names); opening changes some devices
     with open(path, "rb", opener=_open_without_waiting) as file:
         status = os.fstat(file.fileno())
         _check_regular(status)
+        check_file_size(status.st_size)
         data = file.read(status.st_size + 1)
     if len(data) != status.st_size:
         raise BadImage(f"changed while it was read; it had {status.st_size:,} bytes")
@@ -59,7 +65,18 @@ def read_content(file: str | PathLike[str] | Readable) -> bytes:
     """Returns the content of a file on disk, as `read_regular_file`, or in an archive."""
     if isinstance(file, (str, PathLike)):
         return read_regular_file(file)
+    check_file_size(file.file_size)
     return file.read_bytes()
+
+
+def read_stream(stream: IO[bytes]) -> bytes | BadImage:
+    """Returns the content of standard input, or the reason why it is not read completely."""
+    try:
+        data = stream.read(max_file_bytes() + 1)
+        check_file_size(len(data))
+    except BadImage as err:
+        return BadImage(err.reason)
+    return data
 
 
 def read_or_explain(file: str | PathLike[str] | Readable) -> bytes | BadImage:

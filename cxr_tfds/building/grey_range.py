@@ -10,16 +10,17 @@ from typing import NamedTuple
 
 from cxr_tfds.building.engines import map_files
 from cxr_tfds.building.file_stats import FileStats
-from cxr_tfds.building.fitting import read_file
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.deep_pixels import is_deep_png, measure_deep
 from cxr_tfds.imaging.dicom import is_dicom, measure_dicom
 from cxr_tfds.imaging.grey_levels import FEW_LEVELS, GreyLevels
-from cxr_tfds.imaging.pixels import MAX_PIXELS, open_image
+from cxr_tfds.imaging.pixels import open_image
 from cxr_tfds.parallel import all_cores, ordered_map
+from cxr_tfds.regular_files import read_or_explain
 from cxr_tfds.sources import SourceImage, SourcePath
 from cxr_tfds.sources.config_json import propose_config
-from cxr_tfds.sources.paths import join_names, printable
+from cxr_tfds.sources.paths import join_names
+from cxr_tfds.text import printable
 
 _PATHS_PER_TASK = 64
 _HEAD_BYTES = 132  # contain the depth of a PNG and the magic numbers of TIFF and DICOM
@@ -113,19 +114,17 @@ def _may_be_deep(path: SourcePath) -> bool:
 
 def measure_file(file: SourcePath | bytes | BadImage) -> tuple[float, float] | None:
     """Returns the robust range of a file's values, or None if it needs no range of the dataset."""
-    data = file if isinstance(file, (bytes, BadImage)) else read_file(file)
+    data = file if isinstance(file, (bytes, BadImage)) else read_or_explain(file)
     if isinstance(data, BadImage):
         return None
     try:
         if is_dicom(data):
-            return measure_dicom(data, MAX_PIXELS)
+            return measure_dicom(data)
         if not is_deep_png(data) and not data.startswith(_TIFF):
             return None
         return measure_deep(open_image(data), data)
     except BadImage:
         return None
-    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError):
-        return None  # Pillow's decoders raise all of these for corrupt files
 
 
 def check_grey_levels(images: Iterable[SourceImage], stats: Mapping[str, FileStats]) -> list[str]:

@@ -57,10 +57,18 @@ def measure_deep(image: Image.Image, data: bytes) -> tuple[float, float] | None:
 
     A PNG should be scaled to 16 bits, whatever its sBIT chunk declares as significant. If no value
     exceeds those bits, it was not scaled, and the bits are its range.
+
+    Raises:
+      BadImage: The image is corrupt or its values exceed 16 bits.
     """
     if not image.mode.startswith("I") or _declared_bits(image) is not None:
         return None
-    low, high = robust_range(_values(image))
+    try:
+        low, high = robust_range(_values(image))
+    except BadImage:
+        raise
+    except Exception as err:  # Pillow's decoders raise many kinds
+        raise BadImage(f"cannot be decoded as {image.format}: {err}") from err
     bits = _bits_of_sbit(data, high) if image.format == "PNG" else None
     return low, high if bits is None else float((1 << bits) - 1)
 

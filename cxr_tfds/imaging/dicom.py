@@ -18,6 +18,7 @@ from cxr_tfds.imaging.grey_levels import (
     GreyLevels,
     apply_window,
     check_levels_remain,
+    map_parts,
     robust_range,
 )
 
@@ -29,7 +30,7 @@ __all__ = ["dicom_grey", "is_dicom", "measure_dicom"]
 _DEFAULT_LEVELS = GreyLevels()
 
 
-def dicom_grey(data: bytes, max_pixels: int, levels: GreyLevels = _DEFAULT_LEVELS) -> np.ndarray:
+def dicom_grey(data: bytes, levels: GreyLevels = _DEFAULT_LEVELS) -> np.ndarray:
     """Returns a DICOM image as displayed: uint8 (H, W), or (H, W, 3) for colour, MONOCHROME2.
 
     The first of several windows or VOI LUTs is used, and a VOI LUT rather than a window, unless
@@ -39,10 +40,10 @@ def dicom_grey(data: bytes, max_pixels: int, levels: GreyLevels = _DEFAULT_LEVEL
 
     Raises:
       BadImage: pydicom or a decoder is not installed; the file is corrupt or of an unsupported
-        kind; it does not fit `levels`; or it has no pixels, several frames or more than
-        `max_pixels`.
+        kind; it does not fit `levels`; or it has no pixels or several frames, or needs more memory
+        than allowed.
     """
-    dataset, values, photometric = open_dicom(data, max_pixels)
+    dataset, values, photometric = open_dicom(data)
     try:
         if photometric in GREY:
             return _display_values(dataset, values, photometric, levels)
@@ -52,13 +53,11 @@ def dicom_grey(data: bytes, max_pixels: int, levels: GreyLevels = _DEFAULT_LEVEL
         # Y is the grey value, with the weights that Pillow uses for RGB.
         grey = values[..., 0] if photometric.startswith("YBR") else values
         return np.ascontiguousarray(grey)
-    except BadImage:
-        raise
     except Exception as err:  # pydicom raises many kinds
         raise explain(err) from err
 
 
-def measure_dicom(data: bytes, max_pixels: int) -> tuple[float, float] | None:
+def measure_dicom(data: bytes) -> tuple[float, float] | None:
     """Returns the robust range of rescaled values, or None if the file declares how to show them.
 
     Pixels of the padding value are left out.
@@ -67,16 +66,16 @@ def measure_dicom(data: bytes, max_pixels: int) -> tuple[float, float] | None:
       BadImage: As `dicom_grey`.
     """
     dataset = read_elements(data)
-    if (
-        dataset.get("PhotometricInterpretation") not in GREY
-        or _is_declared(dataset)
-        or _has_voi(dataset)
-    ):
-        return None
-    from pydicom.pixels import apply_modality_lut
-
-    dataset, values, _ = open_dicom(data, max_pixels)
     try:
+        if (
+            dataset.get("PhotometricInterpretation") not in GREY
+            or _is_declared(dataset)
+            or _has_voi(dataset)
+        ):
+            return None
+        from pydicom.pixels import apply_modality_lut
+
+        dataset, values, _ = open_dicom(data)
         values = values[values != _padding(dataset)]
         if values.size == 0:
             return None
@@ -125,7 +124,7 @@ def _display_values(
     if photometric == "MONOCHROME1":
         fractions = 1 - fractions
     table = np.floor(fractions * 255 + 0.5).astype(np.uint8)
-    shown = table[values.astype(np.int32) - lowest]
+    shown = map_parts(lambda part: table[part.astype(np.int32) - lowest], values)
     if levels.needs_range and not _is_declared(dataset) and not _has_voi(dataset):
         check_levels_remain(values, shown)
     return shown
@@ -150,8 +149,10 @@ def _fractions(
     if isinstance(levels.window, tuple):
         return apply_window(rescaled, *levels.window)
     if levels.percentile is not None:
-        image = rescaled[values.astype(np.int32) - stored[0]]
-        low, high = np.percentile(image, levels.percentile)
+        image = np.empty(values.shape)
+        for row, shown in zip(values, image, strict=True):  # without an index of 8 bytes a pixel
+            shown[:] = rescaled[row.astype(np.int32) - stored[0]]
+        low, high = np.percentile(image, levels.percentile, overwrite_input=True)
         return np.clip((rescaled - low) / max(high - low, 1e-6), 0, 1)
     if dataset.get("VOILUTSequence"):
         bits = dataset.VOILUTSequence[0].LUTDescriptor[2]

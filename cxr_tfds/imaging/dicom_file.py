@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxr_tfds.errors import BadImage
-from cxr_tfds.imaging.dicom_codecs import decode_frame, reads_syntax
+from cxr_tfds.imaging.dicom_codecs import check_frame, decode_frame, decode_rle, reads_syntax
+from cxr_tfds.limits import check_memory
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -24,10 +25,16 @@ _PREAMBLE_BYTES = 128
 # implicit.
 _NO_PREAMBLE = re.compile(rb"[\x02\x08]\0..(?:[A-Z]{2}|..\0\0)", re.DOTALL)
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_HEADER_BYTES = 4096  # contain the transfer syntax
+_RLE = "1.2.840.10008.1.2.5"
+_PIXEL_GROUP = 0x7FE0
+_MAX_READS = 200_000  # of pydicom, which needs two or three for an element and one for a fragment
+_MAX_ELEMENT_BYTES = 1 << 19  # except of pixels; a look-up table has up to 128 KiB
+_MAX_BYTES_ALLOCATED = 4  # for a sample
+_COPIES = 5  # of the pixels, at the peak: the file, its elements, and the stages of display
+_OTHER_BYTES_PER_PIXEL = 10
 _ELEMENTS = [
-    "BitsAllocated", "BitsStored", "Columns", "DoubleFloatPixelData", "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths", "FloatPixelData", "HighBit", "ModalityLUTSequence",
+    "BitsAllocated", "BitsStored", "Columns", "DoubleFloatPixelData",
+    "FloatPixelData", "HighBit", "ModalityLUTSequence",
     "NumberOfFrames", "PhotometricInterpretation", "PixelData", "PixelPaddingValue",
     "PixelRepresentation", "PlanarConfiguration", "RescaleIntercept", "RescaleSlope", "Rows",
     "SamplesPerPixel", "VOILUTFunction", "VOILUTSequence", "WindowCenter", "WindowWidth",
@@ -39,9 +46,6 @@ _PILLOW_ONLY = (
     "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51",
     "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91",
 )  # fmt: skip
-_PLUGINS = ("pydicom", "pillow", "pylibjpeg", "gdcm", "pyjpegls")
-_JP2_SIGNATURE = b"\0\0\0\x0cjP  "
-_BOX_HEADER_BYTES = 8
 _MAX_BITS = 16
 # Messages of pydicom and what they mean.
 _REASONS = (
@@ -60,42 +64,66 @@ def is_dicom(data: bytes) -> bool:
     return magic == b"DICM" or _NO_PREAMBLE.match(data) is not None
 
 
-def check_pixel_count(width: int, height: int, limit: int) -> None:
-    """Raises BadImage for an image without pixels or with more than `limit`."""
-    if not 0 < width * height <= limit:
-        raise BadImage(f"{width} x {height} pixels; expected at least 1 and at most {limit:,}")
+class _CountingReader(io.BytesIO):
+    """A file of a header with few elements. Each takes memory and time, and needs 8 bytes only."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > _MAX_READS:
+            raise BadImage(_TOO_MANY)
+        return super().read(size)
+
+
+_TOO_MANY = "DICOM with too many elements, or too many fragments of pixel data; save it again"
 
 
 def read_elements(data: bytes) -> Dataset:
-    """Returns the elements of a file that decide its pixels."""
+    """Returns the elements of a file that decide its pixels.
+
+    Raises:
+      BadImage: pydicom is not installed, or the header is corrupt or too large.
+    """
     try:
         from pydicom import dcmread
     except ModuleNotFoundError:
         raise BadImage(f"DICOM, which needs pydicom: {_INSTALL}") from None
-    if _DEFLATED in data[:_HEADER_BYTES]:  # pydicom would decompress it to any size
+    if _DEFLATED in data:  # pydicom would decompress it to any size
         raise BadImage(
             "DICOM in Deflated Explicit VR Little Endian; save it in another transfer syntax"
         )
+    reader = _CountingReader(data)
     try:
-        return dcmread(io.BytesIO(data), force=True, specific_tags=_ELEMENTS)
-    except Exception as err:
+        dataset = dcmread(reader, force=True, specific_tags=_ELEMENTS)
+    except Exception as err:  # pydicom raises many kinds
         raise explain(err) from err
+    if reader.reads > _MAX_READS:  # pydicom may have handled the error
+        raise BadImage(_TOO_MANY)
+    for tag in dataset.keys():  # noqa: SIM118 (iterating a Dataset parses its elements)
+        value = dataset.get_item(tag).value  # type: ignore[union-attr]
+        size = len(value) if isinstance(value, bytes) else 0
+        if tag.group != _PIXEL_GROUP and size > _MAX_ELEMENT_BYTES:
+            raise BadImage(
+                f"DICOM element {tag} of {size:,} bytes; expected at most {_MAX_ELEMENT_BYTES:,}"
+            )
+    return dataset
 
 
-def open_dicom(data: bytes, max_pixels: int) -> tuple[Dataset, np.ndarray, str]:
+def open_dicom(data: bytes) -> tuple[Dataset, np.ndarray, str]:
     """Returns the elements of a file, its stored values, and their photometric interpretation."""
     dataset = read_elements(data)
     try:
-        _check(dataset, max_pixels)
+        _check(dataset)
         return dataset, *_stored_values(dataset)
-    except BadImage:
-        raise
     except Exception as err:  # pydicom and its decoders raise many kinds
         raise explain(err) from err
 
 
 def explain(err: Exception) -> BadImage:
     """Returns an error without the texts of Python or of decoders, which help nobody."""
+    if isinstance(err, BadImage):
+        return err
     text = " ".join(str(err).split())
     for pattern, reason in _REASONS:
         if re.search(pattern, text):
@@ -103,7 +131,7 @@ def explain(err: Exception) -> BadImage:
     return BadImage("cannot be decoded as DICOM: corrupt pixel data or header")
 
 
-def _check(dataset: Dataset, max_pixels: int) -> None:
+def _check(dataset: Dataset) -> None:
     if "PixelData" not in dataset:
         floating = "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
         raise BadImage(f"DICOM {'with floating-point' if floating else 'without'} pixel data")
@@ -112,7 +140,14 @@ def _check(dataset: Dataset, max_pixels: int) -> None:
         raise BadImage(f"DICOM without {', '.join(missing)}, which every image needs")
     if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
         raise BadImage(f"{frames} frames; expected one image")
-    check_pixel_count(dataset.Columns, dataset.Rows, max_pixels)
+    allocated = int(dataset.BitsAllocated) // 8
+    if allocated > _MAX_BYTES_ALLOCATED or not 1 <= int(dataset.SamplesPerPixel) <= 3:
+        raise BadImage(
+            f"{dataset.SamplesPerPixel} samples of {dataset.BitsAllocated} bits for each pixel; "
+            f"expected 1 or 3 of at most {8 * _MAX_BYTES_ALLOCATED}"
+        )
+    bytes_per_pixel = _COPIES * int(dataset.SamplesPerPixel) * allocated + _OTHER_BYTES_PER_PIXEL
+    check_memory(int(dataset.Columns), int(dataset.Rows), bytes_per_pixel)
     bits = int(dataset.BitsStored)
     if not 1 <= bits <= _MAX_BITS:
         raise BadImage(f"{bits} bits per pixel; expected at most {_MAX_BITS}")
@@ -138,47 +173,45 @@ def _stored_values(dataset: Dataset) -> tuple[np.ndarray, str]:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise BadImage(f"DICOM in {syntax.name}, for which no decoder exists") from None
-    bits = int(dataset.BitsStored)
-    if reads_syntax(syntax, bits):
-        values = _decode_with_imagecodecs(dataset, syntax)
-        if values is not None:
-            return values, str(dataset.PhotometricInterpretation)
-    by_pillow = syntax in _PILLOW_ONLY and not reads_syntax(syntax, bits)
-    usable = set(decoder.available_plugins) & ({"pillow"} if by_pillow else set(_PLUGINS))
-    if reads_syntax(syntax, bits) and syntax == uid.JPEGExtended12Bit:
-        usable &= {"pylibjpeg"}  # the others read 8 bits only
-    if syntax.is_encapsulated and not usable:
+    bits, samples = int(dataset.BitsStored), int(dataset.SamplesPerPixel)
+    shape = (int(dataset.Rows), int(dataset.Columns), *([samples] if samples > 1 else []))
+    values = None
+    if syntax.is_encapsulated:
+        values = _decode_with_imagecodecs(dataset, syntax, shape)
+    if values is not None:
+        return values, str(dataset.PhotometricInterpretation)
+    # pydicom itself decodes RLE and uncompressed pixels.
+    plugin = "pillow" if syntax in _PILLOW_ONLY and not reads_syntax(syntax, bits) else "pydicom"
+    if syntax.is_encapsulated and plugin not in decoder.available_plugins:
         raise BadImage(
             f"DICOM in {syntax.name} with {bits} bits, for which no decoder is installed; install "
             f"the decoders with {_INSTALL}"
         )
-    if syntax.is_encapsulated:
-        _check_boxes(dataset.PixelData)
-    plugin = "pillow" if by_pillow else ""
     # pydicom 3.0.2 annotates this option as a dict of options.
     options: Any = {"allow_excess_frames": False}
+    plugin = plugin if syntax.is_encapsulated else ""
     values, properties = decoder.as_array(dataset, raw=True, decoding_plugin=plugin, **options)
     return values, str(properties["photometric_interpretation"])
 
 
-def _decode_with_imagecodecs(dataset: Dataset, syntax: str) -> np.ndarray | None:
+def _decode_with_imagecodecs(
+    dataset: Dataset, syntax: str, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """Returns integers of `shape`, or None if another decoder is meant for the transfer syntax."""
     from pydicom.encaps import generate_frames
 
-    samples = int(dataset.SamplesPerPixel)
-    shape = (int(dataset.Rows), int(dataset.Columns), *([samples] if samples > 1 else []))
     frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    bits = int(dataset.BitsStored)
+    if syntax == _RLE:
+        allocated = int(dataset.BitsAllocated) // 8
+        values = decode_rle(frame, allocated, shape)
+        is_signed = bool(dataset.PixelRepresentation)
+        return values.view(f"i{allocated}") if values is not None and is_signed else values
+    if not reads_syntax(syntax, bits):
+        check_frame(frame, syntax, shape)
+        return None
     values = decode_frame(frame, syntax, shape)
     if values is None or not int(dataset.PixelRepresentation):
         return values
-    sign = 1 << int(dataset.BitsStored) - 1  # JPEG itself knows no negative values
+    sign = 1 << bits - 1  # JPEG itself knows no negative values
     return (values.astype(np.int32) ^ sign) - sign
-
-
-def _check_boxes(encapsulated: bytes) -> None:
-    """Refuses a JP2 box of 0 bytes before the codestream: pydicom 3.0.2 would loop forever."""
-    at = encapsulated.find(_JP2_SIGNATURE)
-    while 0 <= at < len(encapsulated) and encapsulated[at + 4 : at + 8] != b"jp2c":
-        length = int.from_bytes(encapsulated[at : at + 4], "big")
-        if length < _BOX_HEADER_BYTES:
-            raise BadImage(f"JPEG 2000 box of {length} bytes; expected {_BOX_HEADER_BYTES} or more")
-        at += length

@@ -2,17 +2,18 @@
 
 The mapping is decided once for a dataset and stored with it and with the model. It never depends on
 the largest value of one image, because two images of equal exposure must keep equal grey values.
-Needs only NumPy.
+Needs only NumPy and Pillow.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cxr_tfds.errors import BadImage, InputError
 
@@ -27,6 +28,7 @@ FEW_LEVELS = 32  # an image with fewer grey levels has lost what it showed
 _SETTINGS = ("bits", "window", "percentile")
 # Share of pixels that may exceed the range of an image: dead and hot pixels, burnt-in markers.
 _OUTLIERS = 1e-4
+_PART_VALUES = 1 << 20
 _EXCESS_LEVELS = 2  # source values of one grey level from which few levels are a loss
 
 
@@ -135,28 +137,31 @@ class GreyLevels:
         upper 8. A window follows the formula of DICOM instead.
 
         Args:
-          values: Of any shape; not negative if `bits` is given.
+          values: (H, W); not negative if `bits` is given.
           bits: What the image itself declares, if it does.
 
         Raises:
           BadImage: Values exceed the setting `bits`, or fewer than 32 grey levels remain of an
             image whose range is unknown.
         """
-        if isinstance(self.window, tuple):
-            return np.floor(apply_window(values, *self.window) * 255 + 0.5).astype(np.uint8)
         if self.percentile is not None:
             return _stretch(values, self.percentile)
-        if bits is not None:
-            upper = values >> bits - 8 if bits > 8 else values << 8 - bits
-            return np.minimum(upper, 255).astype(np.uint8)
-        if self.bits is not None:
+        if self.window is None and bits is None:
             self.check_bits(values)
-        low, high = self.range or (0.0, float((1 << MAX_BITS) - 1))
-        scaled = (np.asarray(values, np.float32) - low) * (256 / (high - low + 1))
-        grey = np.clip(scaled, 0, 255).astype(np.uint8)
-        if self.needs_range:
+        grey = map_parts(lambda part: self._map_levels(part, bits), values)
+        if bits is None and self.needs_range:
             check_levels_remain(values, grey)
         return grey
+
+    def _map_levels(self, values: np.ndarray, bits: int | None) -> np.ndarray:
+        if isinstance(self.window, tuple):
+            return np.floor(apply_window(values, *self.window) * 255 + 0.5)
+        if bits is not None:
+            upper = values >> bits - 8 if bits > 8 else values << 8 - bits
+            return np.minimum(upper, 255)
+        low, high = self.range or (0.0, float((1 << MAX_BITS) - 1))
+        scaled = (np.asarray(values, np.float32) - low) * (256 / (high - low + 1))
+        return np.clip(scaled, 0, 255)
 
     def check_bits(self, values: np.ndarray) -> None:
         """Raises BadImage for values that exceed the setting `bits`, a few pixels excepted."""
@@ -197,8 +202,24 @@ def _as_pair(name: str, value: Any) -> tuple[float, float]:
 
 def _stretch(values: np.ndarray, percentile: tuple[float, float]) -> np.ndarray:
     low, high = map(float, np.percentile(values, percentile))  # NumPy 2 would compute in float64
-    scaled = (np.asarray(values, np.float32) - low) * (255 / max(high - low, 1e-6))
-    return (np.clip(scaled, 0, 255) + 0.5).astype(np.uint8)
+
+    def stretch(part: np.ndarray) -> np.ndarray:
+        scaled = (np.asarray(part, np.float32) - low) * (255 / max(high - low, 1e-6))
+        return np.clip(scaled, 0, 255) + 0.5
+
+    return map_parts(stretch, values)
+
+
+def map_parts(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Returns the results of `function`, of single values, as uint8 in the shape of `values`.
+
+    Intermediate arrays, of up to 30 bytes a value, have a part of the image only.
+    """
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, _PART_VALUES // max(1, values[:1].size))
+    for top in range(0, len(values), rows):
+        grey[top : top + rows] = function(values[top : top + rows])
+    return grey
 
 
 def apply_window(values: np.ndarray, center: float, width: float) -> np.ndarray:
@@ -228,7 +249,7 @@ def check_levels_remain(values: np.ndarray, grey: np.ndarray) -> None:
     Raises:
       BadImage: Fewer than 32 levels remain of at least twice as many source values.
     """
-    levels = np.count_nonzero(np.bincount(grey.ravel()))
+    levels = np.count_nonzero(Image.fromarray(grey).histogram())  # NumPy needs 8 bytes a value
     if levels < FEW_LEVELS and len(np.unique(values)) >= _EXCESS_LEVELS * levels:
         low, high = values.min(), values.max()
         raise BadImage(

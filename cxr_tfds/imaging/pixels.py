@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import struct
 from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import NamedTuple
@@ -19,12 +18,13 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.deep_pixels import check_colour, deep_grey
 from cxr_tfds.imaging.dicom import dicom_grey, is_dicom
-from cxr_tfds.imaging.dicom_file import check_pixel_count
 from cxr_tfds.imaging.grey_levels import GreyLevels
+from cxr_tfds.imaging.jpeg import MAX_EXIF_BYTES
 from cxr_tfds.imaging.pixel_stats import PixelStats
+from cxr_tfds.imaging.structure import check_structure
+from cxr_tfds.limits import check_file_size, check_memory
 
 FITS = ("stretch", "pad", "crop")
-MAX_PIXELS = 100_000_000
 MAX_SIZE = 4096
 
 # Pillow then loads no decoder for other formats.
@@ -37,11 +37,26 @@ SUFFIXES = frozenset({
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 rotate by 90 degrees
 _DEFAULT_LEVELS = GreyLevels()
 _SAMPLE_SIDE = 128  # at most so many rows and columns are sampled to count grey levels
-# Pillow promises OSError for corrupt bytes, but its decoders raise all of these.
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError,
-    AttributeError, MemoryError, struct.error,
-)  # fmt: skip
+_STRIP_PIXELS = 1 << 20
+# Decoders of Pillow that radiographs need. Others, such as the run lengths of BMP, which allocate
+# by what a file declares, are refused.
+_DECODERS = ("raw", "zip", "jpeg", "jpeg2k", "libtiff", "gif", "ppm", "ppm_plain")
+_SLOW_DECODERS = ("ppm", "ppm_plain")  # in Python
+_MAX_SLOW_SAMPLES = 10_000_000
+# Memory at the peak of decoding and converting, by Pillow's mode, measured. Most modes take 4 bytes
+# for each pixel and are converted in strips.
+_BYTES_PER_PIXEL = {"1": 4, "L": 4, "P": 4, "I;16": 12, "I;16B": 12, "I;16L": 12, "I": 20}
+_OTHER_BYTES_PER_PIXEL = 8
+_PROFILE = "Raw profile type exif"  # in PNG, in hexadecimal digits
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # of EXIF orientations
 
 
 class Radiograph(NamedTuple):
@@ -119,8 +134,9 @@ def radiograph(
       count_levels: Whether to count the grey levels before fitting, which interpolates new ones.
 
     Raises:
-      BadImage: The file is empty, not an image, truncated, has no or more than 100 million pixels,
-        or is DICOM that `cxr_tfds.imaging.dicom` cannot read; or it does not fit `levels`.
+      BadImage: The file is empty, not an image, truncated, has several frames, exceeds the limits
+        of `cxr_tfds.limits`, or is DICOM that `cxr_tfds.imaging.dicom` cannot read; or it does not
+        fit `levels`.
       InputError: Size, fit or channels are out of range.
     """
     check_fit(size, channels, fit)
@@ -157,8 +173,9 @@ class _Upright(NamedTuple):
 
 def _decode_upright(data: bytes, size: int, levels: GreyLevels) -> _Upright:
     """Returns the image upright and grey, both sides of at least `size` if the source has them."""
+    check_file_size(len(data))
     if is_dicom(data):
-        shown = Image.fromarray(dicom_grey(data, MAX_PIXELS, levels))
+        shown = Image.fromarray(dicom_grey(data, levels))
         grey = shown.convert("L")
         if shown.mode != "L" and levels.percentile is not None:
             grey = Image.fromarray(levels.stretch(np.asarray(grey)))
@@ -167,34 +184,47 @@ def _decode_upright(data: bytes, size: int, levels: GreyLevels) -> _Upright:
     width, height = image.size
     form, mode, tables = image.format or "", image.mode, getattr(image, "quantization", {})
     with _as_bad_image(form):
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        orientation = _read_orientation(image)
         # A JPEG is decoded at the smallest eighth that still covers S: several times faster, and
         # the inverse DCT at reduced size is an area average, so nothing aliases.
         drafted = image.draft("L", (size, size)) is not None
         if drafted:
             # Pillow's default, 64 KB at a time, takes 1 % longer.
             image.decodermaxblock = len(data)  # type: ignore[attr-defined]
-        plain = drafted and image.mode == "L" and orientation == 1
         # Each copy costs 3 % of the decoding time.
-        grey = image if plain else ImageOps.exif_transpose(_grey(image, data, levels))
+        grey = image if drafted and image.mode == "L" else _grey(image, data, levels)
+        if form != "TIFF" and orientation in _TRANSPOSITIONS:  # Pillow itself rotates a TIFF
+            grey = grey.transpose(_TRANSPOSITIONS[orientation])
         if not mode.startswith("I") and levels.applies_to_8_bits:
             grey = Image.fromarray(levels.stretch(np.asarray(grey)))
         grey.load()
     if not drafted:
-        width, height = grey.size  # Pillow itself rotates a TIFF, before or while it loads it
+        width, height = grey.size
     elif orientation in (5, 6, 7, 8):
         width, height = height, width
     return _Upright(grey, height, width, form, mode, tables.get(0, ()))
 
 
+def _read_orientation(image: Image.Image) -> int:
+    """Returns the EXIF orientation of an image, 1 if it states none."""
+    if image.format == "PNG":
+        image.load()  # the EXIF data may follow the pixels
+    for name, limit in (("exif", MAX_EXIF_BYTES), (_PROFILE, 3 * MAX_EXIF_BYTES)):
+        if (size := len(image.info.get(name, b""))) > limit:
+            raise BadImage(
+                f"{size:,} bytes of EXIF; expected at most {limit:,}. Save the image without them"
+            )
+    return image.getexif().get(_ORIENTATION, 1)
+
+
 @contextlib.contextmanager
 def _as_bad_image(form: str) -> Iterator[None]:
-    """Turns errors of Pillow's decoders into BadImage."""
+    """Turns errors of Pillow's decoders, which raise many kinds, into BadImage."""
     try:
         yield
     except BadImage:
         raise
-    except _DECODER_ERRORS as err:
+    except Exception as err:
         raise BadImage(f"cannot be decoded as {form}: {str(err) or type(err).__name__}") from err
 
 
@@ -210,42 +240,66 @@ def _array(grey: Image.Image, channels: int) -> np.ndarray:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """Returns an image after reading only its header."""
+    """Returns an image after reading only its header.
+
+    Raises:
+      BadImage: The file is not an image, or could not be decoded within the limits.
+    """
     if not data:
         raise BadImage("empty file (0 bytes)")
+    check_structure(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        frames = getattr(image, "n_frames", 1)  # reads the file up to the last frame
     except UnidentifiedImageError as err:
         raise BadImage(f"not an image in a known format ({', '.join(FORMATS)})") from err
     except Image.DecompressionBombError as err:
-        raise BadImage(f"more than the {MAX_PIXELS:,} pixels allowed") from err
-    except _DECODER_ERRORS as err:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise BadImage(f"more than the {most:,} pixels that Pillow opens") from err
+    except Exception as err:  # Pillow raises many kinds
         raise BadImage(f"unreadable header: {str(err) or type(err).__name__}") from err
-    check_pixel_count(image.width, image.height, MAX_PIXELS)
-    # An MPO file is a photograph in JPEG, followed by previews.
-    if frames > 1 and image.format != "MPO":
-        raise BadImage(f"{frames} frames; expected one image")
+    check_memory(*image.size, _BYTES_PER_PIXEL.get(image.mode, _OTHER_BYTES_PER_PIXEL))
+    _check_decoders(image)
     return image
+
+
+def _check_decoders(image: Image.Image) -> None:
+    for decoder in {tile[0] for tile in image.tile}:  # type: ignore[attr-defined]
+        if decoder not in _DECODERS:
+            raise BadImage(
+                f"{image.format} with the compression {decoder}, which no radiograph needs; save "
+                "the image as PNG"
+            )
+        samples = image.width * image.height * len(image.getbands())
+        if decoder in _SLOW_DECODERS and samples > _MAX_SLOW_SAMPLES:
+            raise BadImage(
+                f"{samples:,} samples of {image.format} as text, or with a maximum other than 255 "
+                f"and 65535; expected at most {_MAX_SLOW_SAMPLES:,}. Save the image as PNG"
+            )
 
 
 def _grey(image: Image.Image, data: bytes, levels: GreyLevels) -> Image.Image:
     """Returns the image in mode L, MONOCHROME2, with transparent parts black."""
     if image.mode.startswith("I"):
-        grey = Image.fromarray(deep_grey(image, data, levels))
-        grey.info.update(image.info)
-        return grey
+        return Image.fromarray(deep_grey(image, data, levels))
     if image.mode == "F":
         raise BadImage("floating-point pixels of unknown range; save the image with 8 or 16 bits")
     check_colour(image, data)
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer)
-        image.info.update(layer.info)  # keeps the orientation
-    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        # Adobe stores CMYK inverted and marks it in a segment; Pillow inverts without that mark.
-        image = ImageChops.invert(image)
-    return image.convert("L")
+    # Adobe stores CMYK inverted and marks it in a segment; Pillow inverts without that mark.
+    inverts = image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info
+    if not inverts and not image.has_transparency_data:
+        return image.convert("L")
+    grey = Image.new("L", image.size)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        strip = image.crop(box)
+        if inverts:
+            strip = ImageChops.invert(strip)
+        else:
+            layer = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer)
+        grey.paste(strip.convert("L"), box)
+    return grey
 
 
 def _fit(grey: Image.Image, size: int, fit: str) -> Image.Image:

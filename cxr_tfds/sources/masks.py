@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
-from PIL import Image
-
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.imaging.pixels import open_image
 from cxr_tfds.regular_files import read_content
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.config_json import propose_config
@@ -143,23 +141,18 @@ def find_unnamed_masks(images: Sequence[SourceImage]) -> set[str]:
     return found
 
 
-def _open(path: SourcePath) -> Image.Image:
-    return Image.open(io.BytesIO(read_content(path)))
-
-
 def _read_size(path: SourcePath) -> tuple[int, int] | None:
     try:
-        with _open(path) as image:
-            return image.size
-    except (OSError, BadImage, Image.DecompressionBombError):  # reported when the image is decoded
+        return open_image(read_content(path)).size
+    except (OSError, BadImage):  # reported when the image is decoded
         return None
 
 
 def _size_of_two_levels(path: SourcePath) -> tuple[int, int] | None:
     """Returns the size of an image with at most two grey levels, and None for any other file."""
     try:
-        with _open(path) as image:
-            is_8_bit = image.mode in ("1", "L", "P", "RGB", "RGBA")
-            return image.size if is_8_bit and image.convert("L").getcolors(2) else None
-    except (OSError, BadImage, Image.DecompressionBombError):
+        image = open_image(read_content(path))
+        is_8_bit = image.mode in ("1", "L", "P", "RGB", "RGBA")
+        return image.size if is_8_bit and image.convert("L").getcolors(2) else None
+    except Exception:  # Pillow's decoders raise many kinds
         return None

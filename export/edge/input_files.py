@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.imaging.pixels import SUFFIXES
-from cxr_tfds.regular_files import DENIED_FOLDER, find_problem, read_regular_file
+from cxr_tfds.regular_files import DENIED_FOLDER, find_problem, read_regular_file, read_stream
 
 if TYPE_CHECKING:
     from cxr_tfds.sources import SourcePath
@@ -61,7 +61,7 @@ def list_files(names: Iterable[str], skip: Path | None = None) -> Iterator[Input
     for name in names:
         if name == STDIN:
             is_closed = sys.stdin is None
-            content = BadImage("closed") if is_closed else sys.stdin.buffer.read()
+            content = BadImage("closed") if is_closed else read_stream(sys.stdin.buffer)
             yield InputFile(name, content)
         elif Path(name).is_dir():
             yield from list_images(name, skip)

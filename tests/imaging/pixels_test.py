@@ -17,8 +17,9 @@ from helpers.sources import encode
 from PIL import Image, TiffImagePlugin
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.imaging import deep_pixels, pixels
+from cxr_tfds.imaging import deep_pixels
 from cxr_tfds.imaging.pixels import FITS, Radiograph, decode, radiograph
+from cxr_tfds.limits import MAX_IMAGE_MB
 
 # A smooth ramp, wider than high, that survives lossy formats.
 RAMP = np.add.outer(np.arange(24) * 4, np.arange(40) * 3).astype(np.uint8)
@@ -272,6 +273,7 @@ def test_threads_give_equal_pixels() -> None:
 
 NOISE = np.random.default_rng(1).integers(0, 256, RAMP.shape, dtype=np.uint8)
 JPEG, PNG = encode(NOISE, "JPEG"), encode(RGB, "PNG", compress_level=0)
+_SEVERAL = "^more than one frame; expected one image$"
 FRAMES = {"save_all": True, "append_images": [GREY.rotate(90)]}
 
 
@@ -304,19 +306,19 @@ FRAMES = {"save_all": True, "append_images": [GREY.rotate(90)]}
             png_header(8, 0), r"^8 x 0 pixels; expected at least 1|^not an image", id="no height"
         ),
         pytest.param(
-            b"P5 10000 10001 255\n",
-            "^10000 x 10001 pixels; expected .* at most 100,000,000",
-            id="100 million",
+            b"P6 10000 12501 255\n",
+            "^10000 x 12501 pixels, which take 1,001 MB of memory to decode; expected at most 1,000",
+            id="1 GB",
         ),
         pytest.param(
-            png_header(2**31 - 1, 2**31 - 1), "^more than the 100,000,000 pixels", id="bomb"
+            png_header(2**31 - 1, 2**31 - 1),
+            "^more than the 178,956,970 pixels that Pillow opens",
+            id="bomb",
         ),
-        pytest.param(
-            encode(GREY, "GIF", **FRAMES), "^2 frames; expected one image", id="gif, animated"
-        ),
-        pytest.param(encode(GREY, "PNG", **FRAMES), "^2 frames", id="png, animated"),
-        pytest.param(encode(GREY, "WEBP", **FRAMES), "^2 frames", id="webp, animated"),
-        pytest.param(encode(GREY, "TIFF", **FRAMES), "^2 frames", id="tiff, two pages"),
+        pytest.param(encode(GREY, "GIF", **FRAMES), _SEVERAL, id="gif, animated"),
+        pytest.param(encode(GREY, "PNG", **FRAMES), _SEVERAL, id="png, animated"),
+        pytest.param(encode(GREY, "WEBP", **FRAMES), _SEVERAL, id="webp, animated"),
+        pytest.param(encode(GREY, "TIFF", **FRAMES), _SEVERAL, id="tiff, two pages"),
         pytest.param(
             encode(RAMP.astype(np.float32), "TIFF"),
             "^floating-point pixels",
@@ -336,11 +338,16 @@ def test_refuses_unusable_files(data: bytes, reason: str) -> None:
         radiograph(data, 32)
 
 
-def test_pixel_limit_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "MAX_PIXELS", RAMP.size)
-    radiograph(PNG, 8)
-    with pytest.raises(BadImage, match=r"^41 x 24 pixels; expected at least 1 and at most 960$"):
+def test_memory_limit_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MAX_IMAGE_MB, str(24 * 40 * 4 / 1e6))  # mode L takes 4 bytes
+    radiograph(encode(RAMP, "PNG"), 8)
+    with pytest.raises(
+        BadImage, match=r"^41 x 24 pixels, which take 1 MB .* CXR_TFDS_MAX_IMAGE_MB"
+    ):
         radiograph(encode(np.zeros((24, 41), np.uint8), "PNG"), 8)
+    monkeypatch.setenv(MAX_IMAGE_MB, "much")
+    with pytest.raises(InputError, match=r"^CXR_TFDS_MAX_IMAGE_MB='much'; expected a positive"):
+        radiograph(PNG, 8)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,11 @@ class ArchivePath:
         self.check_unique()
         return self._get_entry().read_bytes()
 
+    @property
+    def file_size(self) -> int:
+        """Number of bytes of a file after decompression."""
+        return self._get_entry().file_size
+
     def get_content_key(self) -> tuple[int, ...]:
         """Returns size and checksum of a file: equal for equal files, in archives of one kind."""
         return self._get_entry().file_size, self._get_entry().get_checksum()
