@@ -20,6 +20,7 @@ import pytest
 import tensorflow_datasets as tfds
 from helpers.sources import build, draw_image, draw_source, published, read
 
+from cxr_tfds import regular_files
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.errors import InputError, MissingData
@@ -135,7 +136,7 @@ def test_lists_all_bad_files_and_publishes_nothing(source: Path, tmp_path: Path)
     assert len(rows) == len(bad) + 1
     for path, (_, reason) in bad.items():
         assert [row for row in rows if row.startswith(f"  {path}: {reason}")], path
-    assert f"  {lost}: unreadable file: No such file or directory" in rows
+    assert f"  {lost}: a link to a file that does not exist" in rows
     assert not published(tmp_path / "data")
 
 
@@ -189,16 +190,16 @@ def test_refuses_to_skip_all_files_of_a_class(
 def test_names_a_file_without_permission(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denied, whole = source / "chest_xray/train/NORMAL/IM-0001-0001.jpeg", Path.read_bytes
+    denied = source / "chest_xray/train/NORMAL/IM-0001-0001.jpeg"
 
-    def read_bytes(path: Path) -> bytes:  # not `chmod`: root may read everything
-        if path == denied:
+    def read(path: Path, whole: Any = regular_files.read_regular_file) -> bytes:
+        if path == denied:  # not `chmod`: root may read everything
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return whole(path)
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(regular_files, "read_regular_file", read)
     with pytest.raises(
-        InputError, match=r"1 unusable file:\n.*IM-0001-0001\.jpeg: unreadable file: Permission"
+        InputError, match=r"1 unusable file:\n.*IM-0001-0001\.jpeg: permission denied\. Check"
     ):
         build(Builder, source, tmp_path / "data")
 
@@ -348,7 +349,8 @@ def test_accepts_odd_file_names(packed: bool, source: Path, tmp_path: Path) -> N
         "%s %d.jpeg",
         "with space.jpeg",
         "ünï-日本.jpeg",
-        "new\nline.jpeg",
+        "=1+2|<b>`[x](y)`.jpeg",
+        "right\u202eto left.jpeg",
         'it\'s "x".jpeg',
     ]
     for name in names:
@@ -363,20 +365,8 @@ def test_accepts_odd_file_names(packed: bool, source: Path, tmp_path: Path) -> N
     ids = {image_id for examples in read(builder.data_path).values() for image_id in examples}
     assert {f"train/NORMAL/{name}" for name in names} <= ids
     (source / "chest_xray/train/NORMAL/new\nline.jpeg").write_bytes(b"")
-    with pytest.raises(InputError, match=r"new\\nline\.jpeg': empty file"):
+    with pytest.raises(InputError, match=r"new\\nline\.jpeg: the name contains a line break"):
         build(Builder, source, tmp_path / "again")
-
-
-def test_refuses_links_out_of_the_source(source: Path, tmp_path: Path) -> None:
-    outside = draw_image(tmp_path / "outside.jpeg")
-    (source / "chest_xray/train/NORMAL/linked.jpeg").symlink_to(outside)
-    with pytest.raises(
-        InputError,
-        match=r"linked\.jpeg -> .*outside\.jpeg\n"
-        r"Copy the files .*, or set CXR_TFDS_FOLLOW",
-    ):
-        build(Builder, source, tmp_path / "data")
-    assert not published(tmp_path / "data")
 
 
 class TestKaggle:
