@@ -10,10 +10,13 @@ import click
 from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command, NearestChoice, print_notice
 from cxr_tfds.files import check_new_folder
+from cxr_tfds.locks import lock_folder
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.run_data import open_run_dataset
-from cxr_tfds.run_folder import RunConfig, check_finished
+from cxr_tfds.run_folder import check_finished
+from cxr_tfds.signing import load_private_key
 from cxr_tfds.sources.paths import join_names
+from cxr_tfds.training.settings import read_run_config
 from cxr_tfds.training.threshold_rule import check_threshold_rule
 
 from .formats import FORMATS
@@ -24,10 +27,10 @@ from .formats import FORMATS
     context_settings={"show_default": True},
     example="cxr-export runs/first -o models --format int8",
     groups={
-        "Files": ("out", "formats", "variant", "overwrite"),
+        "Files": ("out", "formats", "variant", "sign", "overwrite"),
         "Decision": ("threshold_rule",),
         "Quantization": ("representative_images", "keep_float"),
-        "Check": ("max_auc_drop", "min_agreement", "strict", "runtime", "data_dir"),
+        "Check": ("max_auc_drop", "min_agreement", "strict", "runtime", "data_dir", "verify"),
     },
 )
 @options.run
@@ -55,8 +58,16 @@ from .formats import FORMATS
     "probabilities with the threshold 0.5, and carries the metadata that MediaPipe Tasks "
     "needs.",
 )
+@click.option(
+    "--sign",
+    metavar="PRIVATE_KEY",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Sign the files with this Ed25519 key, in PEM or OpenSSH form. cxr-infer --trust then "
+    "accepts them only if they are unchanged.",
+)
 @options.threshold_rule
 @options.data_dir
+@options.verify
 @click.option(
     "--representative-images",
     type=click.IntRange(min=2),
@@ -107,6 +118,8 @@ def export(
     variant: str,
     threshold_rule: str | None,
     data_dir: Path | None,
+    verify: bool,
+    sign: Path | None,
     representative_images: int,
     keep_float: tuple[str, ...],
     max_auc_drop: float,
@@ -122,13 +135,18 @@ def export(
     """
     # What the user may have to correct, before TensorFlow takes seconds to load. The run comes
     # first, because RUN and --out may have been swapped.
-    config = RunConfig.read(run)
+    config = read_run_config(run)
+    click.get_current_context().with_resource(lock_folder(out))
     check_new_folder(out, overwrite=overwrite)
     check_finished(run)
     if threshold_rule is not None:
         check_threshold_rule(config, threshold_rule)
-    open_run_dataset(config, data_dir)
+    if sign is not None:
+        load_private_key(sign)
+    dataset = open_run_dataset(config, data_dir)
     load_tensorflow()
+    if verify:
+        dataset.verify()
     from .edge.runtime import RUNTIMES
     from .pack import Limits, export_run
     from .results import to_text
@@ -144,6 +162,7 @@ def export(
         representative=representative_images,
         limits=Limits(max_auc_drop, min_agreement, runtimes, strict),
         keep_float=tuple(dict.fromkeys(keep_float)),
+        sign=sign,
     )
     click.echo(to_text(files) + "\n")
     for file in files:

@@ -9,7 +9,12 @@ import numpy as np
 from cxr_tfds.evaluation.scoring import squeeze_logits
 from cxr_tfds.native import suppress_native_stderr
 from cxr_tfds.reading.datasets import BuiltDataset
-from cxr_tfds.reading.sequential import encode_labels, field_batches, name_corrupt_shard
+from cxr_tfds.reading.sequential import (
+    check_labels_unchanged,
+    encode_labels,
+    field_batches,
+    name_corrupt_shard,
+)
 from cxr_tfds.task import Task
 
 from .edge.runtime import load
@@ -18,14 +23,18 @@ from .edge.runtime import load
 def image_batches(dataset: BuiltDataset, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields images uint8 (B, S, S, C) and labels int64 (B,) of a split in stored order.
 
-    The labels of several findings are float32 (B, K): 1, 0, or NaN, which does not count.
+    The labels of several findings are float32 (B, K): 1, 0, or NaN, which does not count. Raises
+    InputError at the end if labels were changed after the dataset was built.
     """
+    stored = []
     with name_corrupt_shard(dataset):
         for batch in field_batches(dataset, split, ("image", "label")).as_numpy_iterator():
             labels = batch["label"]
+            stored.append(labels)
             if dataset.task is Task.FINDINGS:
                 labels = encode_labels(labels, dataset).numpy()
             yield batch["image"], labels
+    check_labels_unchanged(dataset, split, np.concatenate(stored))
 
 
 def predict_split(

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.files import complete_file, write_json
+from cxr_tfds.files import format_json, write_files
+from cxr_tfds.locks import lock_folder
 from cxr_tfds.metrics.logits import decisions, probabilities
 from cxr_tfds.progress import progress_bar
 from cxr_tfds.run_folder import RunConfig
@@ -146,8 +147,7 @@ def export_run(
                     "another format, or publish it for other runtimes with --runtime litert."
                 )
         if failure := _find_failure(verdict, ran, limits):
-            can_keep_float = FORMATS[name].can_keep_float
-            layers = _explain_layers(opened.model, chosen) if can_keep_float else ""
+            layers = _explain_layers(opened.model, chosen) if FORMATS[name].can_keep_float else ""
             raise InputError(f"{path.name} was not published: {failure}.{layers}")
         doubts = find_doubts(verdict.comparisons, limits.max_auc_drop, limits.min_agreement)
         if doubts and limits.strict:
@@ -170,7 +170,8 @@ def export_run(
         content = append_model_info(flatbuffer, info, model_card, key)
         exported = Exported(path, name, len(content), *verdict, ran, refused, doubts)
         files.append((exported, content))
-    return _publish(out, files)
+    with lock_folder(out):
+        return _publish(out, files)
 
 
 def _check_formats(formats: Sequence[str], variant: Variant, keep_float: Sequence[str]) -> None:
@@ -290,13 +291,10 @@ def _explain_layers(keras_model: Any, chosen: np.ndarray) -> str:
 
 def _publish(out: Path, files: Sequence[tuple[Exported, bytes]]) -> list[Exported]:
     """Writes the files and `export.json`, which keeps the rows of earlier files in `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    for exported, content in files:
-        with complete_file(exported.path) as temporary:
-            temporary.write_bytes(content)
     published = [exported for exported, _ in files]
     replaced = {exported.path.name for exported in published}
     rows = read_rows(out)
     kept = [x for x in rows if x["path"] not in replaced and (out / x["path"]).is_file()]
-    write_json(out / RESULTS, to_json(published, kept))
+    contents: dict[Path, str | bytes] = {exported.path: content for exported, content in files}
+    write_files(contents | {out / RESULTS: format_json(to_json(published, kept))})
     return published

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 
 from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.pixels import DecodeResult
+from cxr_tfds.reading.fingerprint import SplitDigests
 from cxr_tfds.sources import SourceImage
 from cxr_tfds.sources.config_json import propose_config
-from cxr_tfds.sources.paths import printable
+from cxr_tfds.text import printable
 
 
 @dataclasses.dataclass
@@ -78,32 +78,37 @@ class BuildLog:
         return f"{len(self.bad)} unusable {'file' if len(self.bad) == 1 else 'files'}:\n{rows}"
 
     def read_back(
-        self, shards: Mapping[str, Sequence[str]], *, is_complete: bool
-    ) -> tuple[dict[str, list[SourceImage]], str]:
+        self,
+        shards: Mapping[str, Sequence[str]],
+        sizes: Mapping[str, Sequence[int]],
+        *,
+        is_complete: bool,
+    ) -> tuple[dict[str, list[SourceImage]], dict[str, SplitDigests]]:
         """Compares the shards with the source.
 
         Args:
           shards: Paths of the shards of each split.
+          sizes: Number of examples in each of them.
           is_complete: Whether they contain all usable images.
 
         Returns:
-          The images of each split that the shards contain, and the fingerprint of the dataset.
+          The images of each split that the shards contain, and the digests of each split.
 
         Raises:
           InputError: A usable image is missing, written twice, or not in the source.
         """
         # TensorFlow takes seconds to load, and a survey uses this module without it.
-        from cxr_tfds.reading.records import read_back
+        from cxr_tfds.reading.records import digest_split
 
-        digest, splits = hashlib.sha256(), {}
+        digests, splits = {}, {}
         for split, images in self.splits.items():
-            ids, split_digest = read_back(shards[split])
-            digest.update(f"{split} {split_digest} ".encode())
+            ids: list[str] = []
+            digests[split] = digest_split(shards[split], sizes[split], ids.extend)
             if is_complete:
                 self._check_written(split, ids)
             present = set(ids)
             splits[split] = [image for image in images if image.image_id in present]
-        return splits, digest.hexdigest()
+        return splits, digests
 
     def _check_written(self, split: str, written: Sequence[str]) -> None:
         """Compares the image ids in the shards of a split with the source."""

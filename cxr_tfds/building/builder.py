@@ -31,8 +31,9 @@ from cxr_tfds.building.plan import find_contradiction, plan_splits
 from cxr_tfds.building.source_record import check_same_source, describe_source
 from cxr_tfds.building.tfds_command import install_error_handler
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.reading.fingerprint import describe_settings, write_fingerprint
 from cxr_tfds.reading.names import DEFAULT_CONFIG
-from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, check_links, kaggle, read_source
+from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, kaggle, read_source
 from cxr_tfds.sources.config_json import repeat_settings
 from cxr_tfds.sources.origin import describe_origin, parse_readme, read_origin
 from cxr_tfds.sources.patients import EXAMPLES
@@ -104,10 +105,6 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
     def scan(self, source: Path) -> Listing:
         """Returns the images in the folder given by `--manual_dir`, without decoding any."""
         return read_source(source, self.builder_config.reader_settings(self.READER))
-
-    def check_links(self, source: Path, images: Sequence[SourceImage]) -> None:
-        """Refuses links that lead out of the source. Builders with several sources override it."""
-        check_links(source, (image.path for image in images))
 
     def check_stored(self, max_examples: int | None) -> None:
         """Compares the metadata of the dataset on disk with the config."""
@@ -229,7 +226,6 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
             )
         except MissingData as err:
             raise propose_builder(err, source, self.name) from None
-        self.check_links(source, listing.images)
         self.info.metadata["source"] = describe_source(listing)
         origin = read_origin(source, listing.images)
         if self.HOMEPAGE and not origin.get("drawn"):  # a published dataset
@@ -274,10 +270,12 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         elif log.bad:
             log.check_classes_remain()
         shards = {split: list(map(str, self.info.splits[split].filepaths)) for split in log.splits}
-        splits, fingerprint = log.read_back(shards, is_complete=self._max_examples is None)
-        self.info.metadata["fingerprint"] = fingerprint
-        self.info.metadata["bad_images"] = len(log.bad)
-        self.info.metadata["max_examples_per_split"] = self._max_examples
+        sizes = {split: self.info.splits[split].shard_lengths for split in log.splits}
+        splits, digests = log.read_back(shards, sizes, is_complete=self._max_examples is None)
+        shape, metadata = self.info.features["image"].shape, self.info.metadata
+        metadata.update(bad_images=len(log.bad), max_examples_per_split=self._max_examples)
+        settings = describe_settings(self.CLASSES, self.FINDINGS, shape, metadata)
+        metadata.update(write_fingerprint(Path(self.data_path), digests, settings, metadata))
         written = [image for images in splits.values() for image in images]
         self._notes += check_grey_levels(written, log.stats)
         report = build_report(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.reading.records import read_back
+from cxr_tfds.reading.records import digest_split
 from cxr_tfds.sources import Listing
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import get_labels
@@ -72,7 +72,8 @@ def check_same_source(
     described = describe_source(listing)
     if described["digest"] == stored["digest"]:
         return
-    built, found = set(read_back(shards)[0]), {image.image_id for image in listing.images}
+    built, found = set[str](), {image.image_id for image in listing.images}
+    digest_split(shards, (), built.update)
     difference = (
         f"{len(built - found):,} image ids of the dataset are not in {source}, "
         f"{len(found - built):,} of {source} are not in the dataset."

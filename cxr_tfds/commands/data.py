@@ -14,6 +14,7 @@ from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Group, LocalPath, NearestChoice
 from cxr_tfds.commands.data_build import build
 from cxr_tfds.commands.data_export import export
+from cxr_tfds.commands.data_verify import sign, verify
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder, complete_file
 from cxr_tfds.native import load_tensorflow
@@ -62,7 +63,7 @@ def summary(
     and byte-identical files; patients in two splits; and file properties that predict the class.
     For a built dataset, prints the report of its build.
     """
-    from cxr_tfds.building.build_report import JSON_FILE, format_report
+    from cxr_tfds.building.build_report import JSON_FILE, format_report, read_report
     from cxr_tfds.looking.survey import format_survey, survey_source
 
     if plot is not None:
@@ -72,12 +73,7 @@ def summary(
             raise InputError(
                 f"{source} is a built dataset. For --plot, give the source it was built from."
             )
-        try:
-            report = json.loads((source / JSON_FILE).read_text(encoding="utf-8"))
-        except ValueError as err:
-            raise InputError(
-                f"{source / JSON_FILE} is corrupt: {err}. Build the dataset again with --overwrite."
-            ) from err
+        report = read_report(source)
         text = format_report(report, width=screen_width())
         click.echo(json.dumps(report, indent=2) if as_json else text)
         return
@@ -262,3 +258,5 @@ def phantom(out: Path, train: int, test: int, seed: int, overwrite: bool) -> Non
 
 cli.add_command(build)
 cli.add_command(export)
+cli.add_command(sign)
+cli.add_command(verify)

@@ -11,25 +11,14 @@ from click.core import ParameterSource
 
 from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command, NearestChoice
-from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.datasets import open_dataset
-from cxr_tfds.reading.names import DatasetName, default_data_dir, known_datasets
-from cxr_tfds.text import did_you_mean, text_table
+from cxr_tfds.reading.names import DatasetName
+from cxr_tfds.text import text_table
 
 _FORMATS = ("folder", "parquet", "webdataset", "arrayrecord")
 _MEGABYTE = 1_000_000
-
-
-def _parse_dataset(ctx: click.Context, param: click.Parameter, value: str) -> DatasetName:
-    try:
-        name = DatasetName.parse(value)
-    except InputError as err:
-        raise click.BadParameter(str(err), ctx, param) from None
-    if name.dataset not in (known := known_datasets(ctx.params["data_dir"])):
-        raise click.BadParameter(did_you_mean(name.dataset, known), ctx, param)
-    return name
 
 
 @click.command(
@@ -37,7 +26,7 @@ def _parse_dataset(ctx: click.Context, param: click.Parameter, value: str) -> Da
     context_settings={"show_default": True},
     example="cxr-data export xray_folder/224 --to parquet -o tables",
 )
-@click.argument("dataset", callback=_parse_dataset, shell_complete=options.complete_built)
+@options.built_dataset
 @click.option(
     "--to",
     "form",
@@ -53,13 +42,7 @@ def _parse_dataset(ctx: click.Context, param: click.Parameter, value: str) -> Da
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write.",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=default_data_dir,
-    is_eager=True,  # known datasets are looked up there
-    help="Folder that contains the built dataset (the --data_dir of `tfds build`).",
-)
+@options.datasets_dir
 @click.option(
     "--file-size",
     type=click.IntRange(1, 100_000),

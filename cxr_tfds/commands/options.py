@@ -11,8 +11,15 @@ from click.shell_completion import CompletionItem
 from cxr_tfds import __version__
 from cxr_tfds.commands.base import NearestChoice
 from cxr_tfds.commands.settings import sets
+from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import SPLITS
-from cxr_tfds.reading.names import buildable_datasets, built_configs, default_data_dir
+from cxr_tfds.reading.names import (
+    DatasetName,
+    buildable_datasets,
+    built_configs,
+    default_data_dir,
+    known_datasets,
+)
 from cxr_tfds.text import did_you_mean
 
 __all__ = ["sets"]
@@ -40,10 +47,29 @@ def complete_built(
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+def parse_dataset(ctx: click.Context, param: click.Parameter, value: str) -> DatasetName:
+    """Returns the name of a dataset that can be built or exists in --data-dir."""
+    try:
+        name = DatasetName.parse(value)
+    except InputError as err:
+        raise click.BadParameter(str(err), ctx, param) from None
+    if name.dataset not in (known := known_datasets(Path(ctx.params["data_dir"]))):
+        raise click.BadParameter(did_you_mean(name.dataset, known), ctx, param)
+    return name
+
+
 data_dir = click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
     show_default="the folder used for training",
+    help="Folder that contains the built dataset (the --data_dir of `tfds build`).",
+)
+built_dataset = click.argument("dataset", callback=parse_dataset, shell_complete=complete_built)
+datasets_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=default_data_dir,
+    is_eager=True,  # known datasets are looked up there
     help="Folder that contains the built dataset (the --data_dir of `tfds build`).",
 )
 dataset = click.option(
@@ -70,6 +96,18 @@ split = click.option(
     help="Split of the dataset to measure.",
 )
 
+verify = click.option(
+    "--verify",
+    is_flag=True,
+    help="First read every record of the dataset and compare it with the fingerprint of the build.",
+)
+trust_dataset = click.option(
+    "--trust",
+    metavar="PUBLIC_KEY",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Refuse the dataset unless it was signed with this Ed25519 key (cxr-data sign) and is "
+    "unchanged. Includes --verify.",
+)
 threshold_rule = click.option(
     "--threshold-rule",
     metavar="RULE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import re
 import shlex
 import sys
@@ -18,11 +19,12 @@ from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command, Interrupted, LocalPath, NearestChoice
 from cxr_tfds.commands.data_build import announce, show_progress
 from cxr_tfds.errors import InputError, Undecided
-from cxr_tfds.files import complete_file
+from cxr_tfds.files import write_files
+from cxr_tfds.locks import lock_folder
 from cxr_tfds.reading.datasets import BuiltDataset, open_dataset
-from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.reading.run_data import is_trained_on
 from cxr_tfds.sources.config_json import format_sets, parse_config
-from cxr_tfds.training.settings import TrainSettings
+from cxr_tfds.training.settings import TrainSettings, read_run_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,6 +81,7 @@ def run(
     the command of each step, so that you can repeat one with other options. If it is interrupted,
     the same command continues.
     """
+    click.get_current_context().with_resource(lock_folder(out))
     try:
         built = _build(
             source, out / "data", dataset, parse_config(config) | sets, overwrite=overwrite
@@ -137,8 +140,7 @@ def _answer(question: Undecided, data_dir: Path, overwrite: bool) -> str:
         raise question
     answer = _ask(question)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with complete_file(path) as temporary:
-        temporary.write_text(answer, encoding="utf-8")
+    write_files({path: answer})
     return answer
 
 
@@ -170,12 +172,13 @@ def _train(built: Built, out: Path, epochs: int | None, *, overwrite: bool) -> P
         words += ["--batch-size", images]
     words += ["--resume"] if is_started else []
     words += ["--overwrite"] if overwrite else []
+    _print_command("cxr-train", *words)
     _call("cxr-train", *words)
     return trained
 
 
 def _check_same_data(trained: Path, dataset: BuiltDataset) -> None:
-    if RunConfig.read(trained).dataset["fingerprint"] != dataset.fingerprint:
+    if not is_trained_on(read_run_config(trained), dataset):
         raise InputError(
             f"{trained} was trained on other images than {dataset.name}. Choose another --out, or "
             "add --overwrite to do every step again."
@@ -183,7 +186,7 @@ def _check_same_data(trained: Path, dataset: BuiltDataset) -> None:
 
 
 def _check_same_epochs(trained: Path, epochs: int | None) -> None:
-    before = RunConfig.read(trained).settings["epochs"]
+    before = read_run_config(trained).settings["epochs"]
     if epochs not in (None, before):
         raise InputError(
             f"{trained} was trained for {before} epochs, not {epochs}. Choose another --out, or "
@@ -197,7 +200,9 @@ def _export(trained: Path, out: Path, *, overwrite: bool) -> list[Path]:
     if (models / "export.json").is_file() and not overwrite:
         click.echo(f"\nAlready exported: {models}", err=True)
     else:
-        _call("cxr-export", trained, "--out", models, *["--overwrite"] * overwrite)
+        words = (trained, "--out", models, *["--overwrite"] * overwrite)
+        _print_command("cxr-export", *words)
+        _call("cxr-export", *words)
     files = sorted(models.glob("*.tflite"), key=lambda path: path.stat().st_size, reverse=True)
     if not files:
         raise InputError(f"{models} holds no .tflite. Add --overwrite to do every step again.")
@@ -206,10 +211,13 @@ def _export(trained: Path, out: Path, *, overwrite: bool) -> list[Path]:
 
 def _predict(built: Built, models: list[Path], out: Path) -> Path:
     """Predicts some test images; returns the page of the predictions."""
-    page = out / "predictions.html"
-    page.unlink(missing_ok=True)
+    page, new = out / "predictions.html", out / ".predictions.new.html"
+    new.unlink(missing_ok=True)  # of a killed process
     examples = _write_examples(built, out / "data", out / "examples")
-    _call("cxr-infer", "predict", "--model", models[-1], examples, "--html", page)
+    words = ("predict", "--model", models[-1], examples, "--html")
+    _print_command("cxr-infer", *words, page)
+    _call("cxr-infer", *words, new)
+    new.replace(page)  # the earlier page stays until there is a new one
     return page
 
 
@@ -223,9 +231,9 @@ def _write_examples(built: Built, data_dir: Path, folder: Path) -> Path:
     dataset = open_dataset(built.name, data_dir)
     split = "test" if dataset.sizes.get("test") else "validation"
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.png"):  # of an earlier dataset
-        path.unlink()
+    earlier = set(folder.glob("*.png"))  # of an earlier dataset
     written: Counter[str] = Counter()
+    contents: dict[Path, str | bytes] = {}
     for images, _, ids in dataset.batches(split, with_ids=True).as_numpy_iterator():
         for image, label, image_id in zip(images, ids["label"], ids["image_id"], strict=True):
             name = _name_label(label, dataset.labels)
@@ -233,8 +241,12 @@ def _write_examples(built: Built, data_dir: Path, folder: Path) -> Path:
             if written[name] <= _EXAMPLES:
                 source_name = PurePosixPath(image_id.decode()).stem[-_LETTERS:]
                 stem = re.sub(r"[^\w-]+", "_", f"{name[:_LETTERS]}-{written[name]}-{source_name}")
-                with complete_file(folder / f"{stem}.png") as path:
-                    Image.fromarray(image.squeeze()).save(path, "PNG")
+                png = io.BytesIO()
+                Image.fromarray(image.squeeze()).save(png, "PNG")
+                contents[folder / f"{stem}.png"] = png.getvalue()
+    write_files(contents)
+    for path in earlier - set(contents):
+        path.unlink()
     return folder
 
 
@@ -246,8 +258,7 @@ def _name_label(label: np.ndarray, labels: Sequence[str]) -> str:
 
 
 def _call(command: str, *words: object) -> None:
-    """Prints a command of the family and calls it in this process."""
-    _print_command(command, *words)
+    """Calls a command of the family in this process."""
     (script,) = importlib.metadata.entry_points(group="console_scripts", name=command)
     script.load().main([str(word) for word in words], prog_name=command, standalone_mode=False)
 

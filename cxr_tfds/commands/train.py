@@ -18,12 +18,13 @@ from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command, Interrupted, NearestChoice
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder
+from cxr_tfds.locks import lock_folder
 from cxr_tfds.models import list_models
 from cxr_tfds.native import load_tensorflow
-from cxr_tfds.reading.names import DatasetName, default_data_dir, known_datasets, named_settings
+from cxr_tfds.reading.names import DatasetName, default_data_dir, named_settings
 from cxr_tfds.run_folder import RunConfig, check_unfinished
 from cxr_tfds.text import did_you_mean
-from cxr_tfds.training.cluster import read_cluster
+from cxr_tfds.training.cluster import is_chief
 from cxr_tfds.training.data import open_training_data
 from cxr_tfds.training.recipes import RECIPES
 from cxr_tfds.training.setting import Setting, value_type
@@ -37,13 +38,7 @@ def _is_given(ctx: click.Context, name: str) -> bool:
 def _parse_dataset(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
-    try:
-        name = DatasetName.parse(value)
-    except InputError as err:
-        raise click.BadParameter(str(err), ctx, param) from None
-    if name.dataset not in (known := known_datasets(Path(ctx.params["data_dir"]))):
-        raise click.BadParameter(did_you_mean(name.dataset, known), ctx, param)
-    return str(name)
+    return str(options.parse_dataset(ctx, param, value))
 
 
 def _parse_changes(
@@ -124,7 +119,10 @@ def _setting_options(command: Callable) -> Callable:
 
 _GROUPS = {
     "Run": ("out", "recipe", "config", "resume", "overwrite", "anonymous"),
-    "Data": ("dataset", "data_dir", "target", "uncertain", "unknown", "size", "channels"),
+    "Data": (
+        "dataset", "data_dir", "target", "uncertain", "unknown", "size", "channels", "verify",
+        "trust",
+    ),
     "Model": ("model", "list_models", "weights", "freeze_epochs", "freeze", "precision"),
     "Training": (
         "epochs", "steps_per_epoch", "early_stopping", "batch_size", "optimizer", "learning_rate",
@@ -177,10 +175,20 @@ def _print_models(ctx: click.Context, param: click.Parameter, value: bool) -> No
     callback=_print_models,
     help="Print the models with their sizes and exit.",
 )
+@options.verify
+@options.trust_dataset
 @_setting_options
 @options.version
 @click.pass_context
-def train(ctx: click.Context, out: Path, resume: bool, overwrite: bool, **_: Any) -> None:
+def train(
+    ctx: click.Context,
+    out: Path,
+    resume: bool,
+    overwrite: bool,
+    verify: bool,
+    trust: Path | None,
+    **_: Any,
+) -> None:
     """Train a classifier on a built dataset and measure it on the test split.
 
     To train on several machines, start the same command on each with its own TF_CONFIG. Only the
@@ -189,14 +197,13 @@ def train(ctx: click.Context, out: Path, resume: bool, overwrite: bool, **_: Any
     for first, second in (("resume", "overwrite"), ("recipe", "config")):
         if ctx.params[first] and ctx.params[second]:
             raise click.UsageError(f"--{first} and --{second} exclude each other. Give only one.")
-    cluster = read_cluster()
-    is_chief = cluster is None or cluster.is_chief
-    if is_chief:
+    # What the user may have to correct, before TensorFlow takes seconds to load.
+    if is_chief():
+        if resume:
+            check_unfinished(out)
+        ctx.with_resource(lock_folder(out))
         check_new_folder(out, overwrite=overwrite, resume=resume)
     settings = _choose_settings(ctx)
-    # What the user may have to correct, before TensorFlow takes seconds to load.
-    if resume and is_chief:
-        check_unfinished(out)
     open_training_data(settings)
     load_tensorflow()
     from cxr_tfds.metrics.table import format_metrics
@@ -205,7 +212,7 @@ def train(ctx: click.Context, out: Path, resume: bool, overwrite: bool, **_: Any
 
     try:
         with sigterm_as_interrupt():
-            metrics = run_training(settings, out, resume=resume)
+            metrics = run_training(settings, out, resume=resume, verify=verify, trust=trust)
     except KeyboardInterrupt:
         command = f"cxr-train --out {shlex.quote(str(out))} --resume"
         if epochs := finished_epochs(out):
@@ -217,7 +224,7 @@ def train(ctx: click.Context, out: Path, resume: bool, overwrite: bool, **_: Any
         ) from None
     for split, table in metrics.items():
         click.echo(f"{split}:\n{format_metrics(table)}")
-    if is_chief:
+    if is_chief():
         click.echo(f"run: {out}\nreport: {out / 'report.html'}")
 
 

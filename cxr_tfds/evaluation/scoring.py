@@ -13,7 +13,11 @@ from cxr_tfds.metrics.resampling import RESAMPLES
 from cxr_tfds.metrics.summary import evaluate_split
 from cxr_tfds.progress import progress_bar
 from cxr_tfds.reading.datasets import BuiltDataset
-from cxr_tfds.reading.sequential import name_corrupt_shard, read_columns
+from cxr_tfds.reading.sequential import (
+    check_labels_unchanged,
+    name_corrupt_shard,
+    read_columns,
+)
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.task import Task
 
@@ -124,13 +128,15 @@ def score_and_sample(
             images.append(batch[indices[first:last] - start])
             start += len(batch)
             advance(len(batch))
+    labels = np.array(columns["label"])
+    check_labels_unchanged(dataset, split, labels)
     several = dataset.task is Task.FINDINGS
     names = (*dataset.findings, "")  # -1 is unknown
     has_findings = dataset.findings and not several
     scores = Scores(
         [text.decode() for text in columns["image_id"]],
         [text.decode() for text in columns["patient_id"]],
-        np.concatenate(targets) if several else np.array(columns["label"]),
+        np.concatenate(targets) if several else labels,
         np.concatenate(logits) if several else squeeze_logits(np.concatenate(logits)),
         [names[number] for number in columns["finding"]] if has_findings else None,
         temperature,

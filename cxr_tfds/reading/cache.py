@@ -16,6 +16,7 @@ import tensorflow as tf
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import complete_file
 from cxr_tfds.memory import free_memory
+from cxr_tfds.os_errors import find_os_error
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.sequential import (
     field_batches,
@@ -97,10 +98,11 @@ def in_file(dataset: BuiltDataset, split: str, folder: Path | None = None) -> So
             folder.mkdir(parents=True, exist_ok=True)
             if size > (free := shutil.disk_usage(folder).free):
                 raise _cache_error(folder, f"has {free / 1e9:.1f} GB free", split, size)
-            with complete_file(path) as temporary:
+            with complete_file(path, size) as temporary:
                 _write(temporary, dataset, split)
     except OSError as err:
-        raise _cache_error(folder, f"cannot be used ({err.strerror})", split, size) from err
+        reason = find_os_error(err) or err
+        raise _cache_error(folder, f"cannot be used ({reason.strerror})", split, size) from err
     length = math.prod(dataset.shape)
     numbers = np.arange(dataset.sizes[split])
     start = path.stat().st_size - _CHECKSUM_BYTES - size + length * numbers

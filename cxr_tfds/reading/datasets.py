@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading import POLICIES, Shard
 from cxr_tfds.reading.description import read_description
-from cxr_tfds.reading.locating import explain_not_built
+from cxr_tfds.reading.fingerprint import Fingerprint
+from cxr_tfds.reading.locating import find_folder
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
 from cxr_tfds.sources.origin import describe_origin
 from cxr_tfds.task import Task
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 SPLITS = ("train", "validation", "test")
-RECORD_BYTES = 16  # the length and checksums of a TFRecord, without its content
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
 _FITTED_SIZE = 224  # of source files, unless another size is requested
 _NO_FINDING, _STATES = "none", "states"
 _GREY_LEVELS = ("bits", "window", "percentile", "grey_range")  # see `GreyLevels.from_metadata`
@@ -36,7 +34,9 @@ class BuiltDataset:
       shape: (S, S, C) of its uint8 images.
       labels: Names of the classes to learn, the negative class first; or of several findings.
       fit: How source images were fitted to S x S, see `cxr_tfds.imaging.pixels`.
-      fingerprint: SHA-256 of all examples; datasets with the same one hold the same examples.
+      fingerprint: SHA-256 of all examples, class names and settings; datasets with the same one
+        teach a model the same.
+      recorded: Digests from the build; None if an earlier version built the dataset.
       shards: Split to the paths of its shards, in order.
       shard_sizes: Split to the number of examples in each shard.
       encoded: Whether it stores source files (config `original`), which are fitted when read.
@@ -67,6 +67,7 @@ class BuiltDataset:
     unknown: str = "ignore"
     reader: dict[str, Any] = dataclasses.field(default_factory=dict)
     origin: dict[str, Any] = dataclasses.field(default_factory=lambda: describe_origin(None))
+    recorded: Fingerprint | None = None
 
     @property
     def task(self) -> Task:
@@ -205,10 +206,34 @@ class BuiltDataset:
         check_fit(size, channels, fit)
         return dataclasses.replace(self, shape=(size, size, channels), fit=fit)
 
+    def verify(self, trust: str | Path | None = None) -> str | None:
+        """Reads every record and compares it with the fingerprint of the build.
+
+        Opening a dataset compares its class names, settings and numbers of images; labels are
+        compared whenever a complete split is read.
+
+        Args:
+          trust: File of the Ed25519 public key that must have signed the fingerprint.
+
+        Returns:
+          The id of that key, or None.
+
+        Raises:
+          InputError: The dataset was changed after it was built, or is not signed by `trust`.
+        """
+        from cxr_tfds.reading.verify import verify_dataset
+
+        return verify_dataset(self, trust)
+
     @property
     def data_dir(self) -> Path:
         """The folder the dataset was opened in."""
-        return Path(next(iter(self.shards.values()))[0]).parents[3]
+        return self.folder.parents[2]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the shards."""
+        return Path(next(iter(self.shards.values()))[0]).parent
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -238,11 +263,7 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
     """
     data_dir = Path(data_dir)
     name = DatasetName.parse(name) if isinstance(name, str) else name
-    folder = data_dir / name.dataset / name.config
-    version = name.version or _newest(folder)
-    if version is None or not (folder / version / "dataset_info.json").is_file():
-        raise explain_not_built(name, data_dir)
-    folder /= version
+    folder = find_folder(name, data_dir)
     rebuild = f"Remove {folder} and build it again:\n  {build_line(name, data_dir)}"
     try:
         description = read_description(folder)
@@ -260,20 +281,9 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
             "%s holds only %d examples of each split (--max_examples_per_split).", folder, limit
         )
     splits = {s: description.splits[s] for s in SPLITS if s in description.splits}
-    for split, stored in splits.items():
-        for path in stored.paths:
-            if not Path(path).is_file():
-                raise MissingData(f"{path} is missing. {rebuild}")
-        found = sum(Path(path).stat().st_size for path in stored.paths)
-        expected = stored.bytes + RECORD_BYTES * sum(stored.sizes)
-        if found != expected:
-            raise InputError(
-                f"Incomplete copy: the shards of {split} in {folder} have {found:,} bytes; "
-                f"expected {expected:,}. {rebuild}"
-            )
     encoded = description.image_shape == ()
     return BuiltDataset(
-        name=f"{name.dataset}/{name.config}:{version}",
+        name=f"{name.dataset}/{name.config}:{folder.name}",
         shape=(_FITTED_SIZE, _FITTED_SIZE, 1) if encoded else description.image_shape,
         labels=description.labels,
         fit=metadata["fit"],
@@ -286,9 +296,5 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
         target=_STATES if metadata.get("several_findings") else "label",
         reader=metadata.get("reader", {}),
         origin=describe_origin(metadata.get("origin")),
+        recorded=description.recorded,
     )
-
-
-def _newest(folder: Path) -> str | None:
-    versions = [path.name for path in folder.glob("*") if _VERSION.fullmatch(path.name)]
-    return max(versions, key=lambda v: tuple(map(int, v.split("."))), default=None)

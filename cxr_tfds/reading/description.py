@@ -5,9 +5,22 @@ Loads neither TFDS nor TensorFlow: a missing or incomplete dataset is reported a
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from cxr_tfds.errors import InputError
+from cxr_tfds.reading.fingerprint import Fingerprint, check_fingerprint, describe_settings
+from cxr_tfds.reading.tfds_files import (
+    DatasetInfo,
+    SplitInfo,
+    check_described,
+    read_features,
+    read_info,
+    read_metadata,
+    read_names,
+)
+
+RECORD_BYTES = 16  # the length and checksums of a TFRecord, without its content
 
 
 class Split(NamedTuple):
@@ -17,55 +30,51 @@ class Split(NamedTuple):
     sizes: list[int]  # examples in each shard
     bytes: int  # of all examples, without what TFRecord adds
 
+    def check_files(self, name: str) -> None:
+        """Raises FileNotFoundError if a shard is missing, and InputError if one was cut."""
+        found = sum(Path(path).stat().st_size for path in self.paths)
+        expected = self.bytes + RECORD_BYTES * sum(self.sizes)
+        if found != expected:
+            raise InputError(
+                f"Incomplete copy: the shards of {name} have {found:,} bytes; expected "
+                f"{expected:,}."
+            )
+
 
 class Description(NamedTuple):
     """What TFDS stores about a dataset."""
 
     splits: dict[str, Split]
-    image_shape: Any  # (S, S, C), or () for source files
+    image_shape: tuple[int, ...]  # (S, S, C), or () for source files
     labels: tuple[str, ...]
     findings: tuple[str, ...]
     metadata: dict[str, Any]
+    recorded: Fingerprint | None  # None if an earlier version built the dataset
 
 
 def read_description(folder: Path) -> Description:
-    """Reads the description of the dataset in `folder`, the folder of a version.
+    """Reads the description of the dataset in `folder`, the folder of a version, and checks it.
 
     Raises:
       OSError: A file is missing or cannot be read.
-      ValueError: A file is not valid JSON.
-      LookupError: A file lacks an entry.
+      InputError: A file is corrupt or does not fit its schema, a shard was cut, or the description
+        was changed after the build.
     """
-    info = _read_json(folder / "dataset_info.json")
-    features = _read_json(folder / "features.json")["featuresDict"]["features"]
-    dimensions = features["image"]["tensor"]["shape"].get("dimensions", [])
-    return Description(
-        splits={split["name"]: _read_split(folder, info, split) for split in info["splits"]},
-        image_shape=tuple(map(int, dimensions)),
-        labels=_read_names(folder, "label"),
-        findings=_read_names(folder, "finding") if "finding" in features else (),
-        metadata=_read_json(folder / "metadata.json"),
-    )
+    info, features = read_info(folder), read_features(folder)
+    shape, metadata = features.image_shape, read_metadata(folder, info)
+    splits = {split["name"]: _read_split(folder, info, split) for split in info["splits"]}
+    check_described(folder, [path for split in splits.values() for path in split.paths])
+    labels, findings = (read_names(folder, name, n) for name, n in features.classes.items())
+    images = {name: sum(split.sizes) for name, split in splits.items()}
+    settings = describe_settings(labels, findings, shape, metadata)
+    recorded = check_fingerprint(folder, images, settings, metadata)
+    for name, split in splits.items():
+        split.check_files(name)
+    return Description(splits, shape, labels, findings, metadata, recorded)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _read_names(folder: Path, feature: str) -> tuple[str, ...]:
-    lines = (folder / f"{feature}.labels.txt").read_text(encoding="utf-8").split("\n")
-    return tuple(line.strip() for line in lines if line.strip())
-
-
-def _read_split(folder: Path, info: dict[str, Any], split: dict[str, Any]) -> Split:
-    sizes = [int(size) for size in split.get("shardLengths", [])]
-    paths = [
-        split["filepathTemplate"].format(
-            DATASET=info["name"],
-            SPLIT=split["name"],
-            FILEFORMAT=info["fileFormat"],
-            SHARD_X_OF_Y=f"{number:05}-of-{len(sizes):05}",
-        )
-        for number in range(len(sizes))
-    ]
-    return Split([str(folder / path) for path in paths], sizes, int(split.get("numBytes", 0)))
+def _read_split(folder: Path, info: DatasetInfo, split: SplitInfo) -> Split:
+    sizes = [int(size) for size in split.get("shardLengths", ())]
+    stem = f"{info['name']}-{split['name']}.{info['fileFormat']}"
+    paths = [str(folder / f"{stem}-{number:05}-of-{len(sizes):05}") for number in range(len(sizes))]
+    return Split(paths, sizes, int(split.get("numBytes", 0)))

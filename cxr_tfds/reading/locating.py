@@ -1,15 +1,32 @@
-"""Explains where a dataset may be that is not in the folder in which it was looked for."""
+"""Finds the folder of a dataset, or explains where it may be instead."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 from cxr_tfds.errors import MissingData
 from cxr_tfds.reading.names import DatasetName, build_line, built_configs, default_data_dir
 
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 _LEVELS = 3  # of data_dir/dataset/config/version
 _MOST_NAMES = 10  # in a message
+
+
+def find_folder(name: DatasetName, data_dir: Path) -> Path:
+    """Returns the folder of a version, the newest one if none is named.
+
+    Raises:
+      MissingData: The dataset is not built in `data_dir`.
+    """
+    folder = data_dir / name.dataset / name.config
+    versions = (path.name for path in folder.glob("*") if _VERSION.fullmatch(path.name))
+    newest = max(versions, key=lambda v: tuple(map(int, v.split("."))), default=None)
+    version = name.version or newest
+    if version is None or not (folder / version / "dataset_info.json").is_file():
+        raise explain_not_built(name, data_dir)
+    return folder / version
 
 
 def explain_not_built(name: DatasetName, data_dir: Path) -> MissingData:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from cxr_tfds.reading.fingerprint import LABEL_FIELDS, SplitDigests, label_bytes
 
 # Large enough that parsing costs little per record, small enough for images of any size.
 _READ_BACK_BATCH = 16
@@ -49,10 +52,23 @@ def shard_reader(shard: tf.Tensor | str | Sequence[str]) -> tf.data.TFRecordData
     return tf.data.TFRecordDataset(shard, buffer_size=_READ_BUFFER_BYTES)
 
 
-def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
-    """Returns the image ids of a split in stored order and the SHA-256 of all its examples."""
-    ids: list[str] = []
-    digest = hashlib.sha256()
+def digest_split(
+    shards: Sequence[str],
+    sizes: Sequence[int],
+    visit: Callable[[list[str]], object] = lambda ids: None,
+) -> SplitDigests:
+    """Returns the digests of a split. Reads every example once and holds a few in memory.
+
+    Args:
+      shards: Paths of its shards, in order.
+      sizes: Number of examples in each shard.
+      visit: Called with the image ids of each batch.
+
+    Raises:
+      tf.errors.OpError: A shard is missing or corrupt.
+    """
+    digest, ends, count = hashlib.sha256(), dict.fromkeys(itertools.accumulate(sizes), ""), 0
+    labels = {field: hashlib.sha256() for field in LABEL_FIELDS}
     fields = [*sorted(_TYPES), STATES]
     batches = (
         shard_reader(list(shards))
@@ -61,11 +77,21 @@ def read_back(shards: Sequence[str]) -> tuple[list[str], str]:
         .prefetch(_READ_BACK_AHEAD)  # one core reads while another one hashes
     )
     for parsed in batches.as_numpy_iterator():
-        ids += [image_id.decode() for image_id in parsed["image_id"]]
+        for field, label_digest in labels.items():
+            label_digest.update(label_bytes(parsed[field]))
         # Not the serialized bytes: the order of their fields differs from process to process.
         for *values, states in zip(*(parsed[field] for field in fields), strict=True):
             for value in (*values, *states):
                 content = value if isinstance(value, bytes) else b"%d" % value
                 digest.update(b"%d " % len(content))
                 digest.update(content)
-    return ids, digest.hexdigest()
+            count += 1
+            if count in ends:
+                ends[count] = digest.hexdigest()
+        visit([image_id.decode() for image_id in parsed["image_id"]])
+    return SplitDigests(
+        count,
+        digest.hexdigest(),
+        {field: label_digest.hexdigest() for field, label_digest in labels.items()},
+        [ends[end] for end in itertools.accumulate(sizes)],
+    )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import radiograph
 from cxr_tfds.parallel import all_cores
 from cxr_tfds.reading import POLICIES
-from cxr_tfds.reading.datasets import RECORD_BYTES, BuiltDataset
+from cxr_tfds.reading.datasets import BuiltDataset
+from cxr_tfds.reading.description import RECORD_BYTES
+from cxr_tfds.reading.fingerprint import label_bytes
 from cxr_tfds.reading.records import (
     TEXT_FIELDS,
     parse_batch,
@@ -155,9 +159,24 @@ def read_columns(dataset: BuiltDataset, split: str, *fields: str) -> dict[str, n
         # Parsed outside of the dataset, because tracing a `map` takes longer than small splits.
         batches = [parse(batch, dataset, fields) for batch in records]
     columns = {field: np.concatenate([batch[field] for batch in batches]) for field in fields}
+    if "label" in columns:
+        check_labels_unchanged(dataset, split, columns["label"])
     for field in set(TEXT_FIELDS).intersection(fields):
         columns[field] = np.array([text.decode() for text in columns[field]])
     return columns
+
+
+def check_labels_unchanged(dataset: BuiltDataset, split: str, labels: np.ndarray) -> None:
+    """Raises an InputError if the labels of a complete split differ from its fingerprint."""
+    if dataset.recorded is None:  # built by an earlier version
+        return
+    built = dict(dataset.recorded["content"]["splits"][split])[dataset.target]
+    if hashlib.sha256(label_bytes(labels)).hexdigest() != built:
+        raise InputError(
+            f"The labels of split {split!r} in {dataset.folder} were changed after the dataset was "
+            f"built. Remove the folder and build it again, or copy it again. Details: cxr-data "
+            f"verify {dataset.name} --data-dir {shlex.quote(str(dataset.data_dir))}"
+        )
 
 
 @contextlib.contextmanager

@@ -16,10 +16,12 @@ import tensorflow as tf
 from cxr_tfds import run_folder
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder
+from cxr_tfds.locks import lock_folder
 from cxr_tfds.reading import Shard
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.names import default_data_dir
 from cxr_tfds.reading.pipeline import check_batch_size, with_mixup
+from cxr_tfds.reading.run_data import is_trained_on
 from cxr_tfds.reading.sequential import name_corrupt_shard
 from cxr_tfds.reading.service import served_batches
 from cxr_tfds.run_folder import RunConfig
@@ -35,7 +37,7 @@ from cxr_tfds.training.objective import class_weights, make_loss
 from cxr_tfds.training.optimizers import should_stop
 from cxr_tfds.training.phases import phase_of
 from cxr_tfds.training.progress import Progress, write_scalars
-from cxr_tfds.training.settings import TrainSettings
+from cxr_tfds.training.settings import TrainSettings, read_run_config
 
 _PACKAGES = ("cxr-tfds", "tensorflow", "keras", "tensorflow-datasets", "numpy", "Pillow")
 
@@ -90,22 +92,39 @@ def train(
         for name, value in (location | settings).items()
     }
     chosen = TrainSettings.from_dict(values)
-    check_new_folder(Path(out), overwrite=overwrite, resume=resume)
-    return run_training(chosen, Path(out), resume=resume, devices=devices)
+    devices = devices or open_devices()
+    with _lock_run(Path(out), devices):
+        check_new_folder(Path(out), overwrite=overwrite, resume=resume)
+        return run_training(chosen, Path(out), resume=resume, devices=devices)
+
+
+def _lock_run(run: Path, devices: Devices) -> contextlib.AbstractContextManager[Any]:
+    """Returns the lock of a run folder; only the chief writes, so only the chief locks."""
+    return lock_folder(run) if devices.is_chief else contextlib.nullcontext()
 
 
 def run_training(
-    settings: TrainSettings, run: Path, *, resume: bool = False, devices: Devices | None = None
+    settings: TrainSettings,
+    run: Path,
+    *,
+    resume: bool = False,
+    devices: Devices | None = None,
+    verify: bool = False,
+    trust: Path | None = None,
 ) -> dict[str, Any]:
     """Trains as `train` does and replaces an earlier run in the folder.
+
+    `verify` and `trust` check the dataset first, see `BuiltDataset.verify`.
 
     A run resumes from its last finished epoch. If the setting `epochs` is the number of finished
     epochs, training ends there and the run is completed.
     """
     # First, because machines can join only before TensorFlow has computed anything.
     devices = devices or open_devices()
-    with explain_lost_worker(devices):
+    with explain_lost_worker(devices), _lock_run(run, devices):
         dataset = open_training_data(settings)
+        if verify or trust is not None:
+            dataset.verify(trust)
         counts = check_labels(dataset)
         check_batch_size(dataset, "train", settings.batch_size)
         devices.check_batch_size(settings.batch_size)
@@ -117,7 +136,7 @@ def run_training(
         policy = resolve_precision(settings.precision)
         config = _run_config(settings, dataset, policy)
         if resume and devices.is_chief:
-            _check_resumable(run, config)
+            _check_resumable(run, config, dataset)
         steps = settings.steps_per_epoch or math.ceil(dataset.sizes["train"] / settings.batch_size)
         if devices.is_chief:
             images = ", ".join(f"{count:,} in {split}" for split, count in dataset.sizes.items())
@@ -128,7 +147,6 @@ def run_training(
             learner = Learner(settings, dataset, devices, policy=policy, loss=loss, steps=steps)
             # Every check has passed, so an earlier run may be removed now.
             if devices.is_chief and not resume:
-                run.mkdir(parents=True, exist_ok=True)
                 run_folder.clear(run)
                 config.write(run)
             checkpoint = Checkpoint(run, learner, dataset)
@@ -235,8 +253,8 @@ def _run_config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> 
     )
 
 
-def _check_resumable(run: Path, config: RunConfig) -> None:
-    old = RunConfig.read(run)
+def _check_resumable(run: Path, config: RunConfig, dataset: BuiltDataset) -> None:
+    old = read_run_config(run)
     run_folder.check_unfinished(run)
     before, now = ({**c.settings, "dtype policy": c.precision} for c in (old, config))
     different = [
@@ -244,10 +262,10 @@ def _check_resumable(run: Path, config: RunConfig) -> None:
     ]
     if different == ["epochs"] and now["epochs"] == finished_epochs(run):
         different = []  # the run ends with the epochs it has
-    if different or old.dataset["fingerprint"] != config.dataset["fingerprint"]:
+    if different or not is_trained_on(old, dataset):
         what = ", ".join(f"{name} {before.get(name)!r}, now {now[name]!r}" for name in different)
         raise InputError(
             f"{run} was started with different settings: "
-            f"{what or 'the dataset now has other examples'}. "
+            f"{what or 'the dataset now has other examples or settings'}. "
             "Use the same settings, or start again with --overwrite."
         )

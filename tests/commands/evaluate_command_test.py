@@ -189,8 +189,8 @@ def test_refuses_a_dataset_with_other_examples(run, built):
     result = invoke(run)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: {config.dataset['name']} in {built} has other examples than the run was trained "
-        "on. Train again, or use --data-dir to name the folder of the original dataset.\n"
+        f"Error: {config.dataset['name']} in {built} has other examples or settings than the run "
+        "was trained on. Train again, or use --data-dir to name the folder of the original dataset.\n"
     )
 
 

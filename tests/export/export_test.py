@@ -394,7 +394,7 @@ def test_refuses_a_dataset_with_other_examples(run_copy, tmp_path):
     dataclasses.replace(config, dataset={**config.dataset, "fingerprint": "0" * 64}).write(run_copy)
     result = invoke(run_copy, "--out", tmp_path / "out")
     assert result.exit_code == 1
-    assert "has other examples than the run was trained on" in result.stderr
+    assert "has other examples or settings than the run was trained" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -377,7 +377,7 @@ def test_refuses_images_that_are_too_small(run, built, tmp_path):
 def test_refuses_a_dataset_with_other_examples(run, built):
     config = RunConfig.read(run)
     config.dataset["fingerprint"] = "0" * 64
-    with pytest.raises(InputError, match="has other examples than the run was trained on"):
+    with pytest.raises(InputError, match="has other examples or settings than the run was trained"):
         open_run_dataset(config)
     config.settings["data_dir"] = "/nowhere"
     with pytest.raises(MissingData, match="is not built in /nowhere"):
