@@ -1,13 +1,14 @@
 # make demo       run the complete way on drawn radiographs; SOURCE=FOLDER EPOCHS=N for real ones
 # make test       run lint and every test, the device environment included
 # make test-fast  run the quick tests only (about a minute)
+# make soak       disturb all commands for 20 minutes; SOAK=2h for longer, KIND=kills for one kind
 # make lint       run ruff, mypy and the import contracts
 # make docs       build the documentation into site/
 # make pictures   draw the pictures of the documentation again
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-fast test-device lint docs pictures clean
+.PHONY: demo test test-fast test-device soak lint docs pictures clean
 
 PYTHON ?= python3.11
 # Without this TensorFlow logs its search for GPUs at every start.
@@ -67,6 +68,15 @@ test: lint .venv-edge/.done
 
 test-fast: .venv/.done
 	$(PYTEST) -m 'not slow'
+
+# SEED=N repeats a soak, TRIAL=KIND:N repeats one trial with its SEED. Needs Linux.
+SOAK ?= 20m
+KIND ?=
+SEED ?=
+TRIAL ?=
+soak: .venv/.done
+	PYTHONPATH=tests nice -n 10 $(BIN)/python -m soak --time $(SOAK) \
+		$(addprefix --kind ,$(KIND)) $(addprefix --seed ,$(SEED)) $(addprefix --trial ,$(TRIAL))
 
 # The device side on any system: the wheel with LiteRT, then the files that `make demo` exported.
 # The demo may have run on another machine.

@@ -10,13 +10,16 @@ import importlib.metadata
 import json
 import os
 import runpy
+import select
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 PRELOADED = (
     "tensorflow",
@@ -67,16 +70,51 @@ class CommandServer:
         self._process.wait()
         self._process.stdout.close()
 
+    def start(self, arguments: Sequence[str], stdout: IO[bytes], stderr: IO[bytes]) -> Fork:
+        """Starts a command in a process group of its own, without standard input."""
+        with Path(os.devnull).open("rb") as empty:
+            files = [file.fileno() for file in (empty, stdout, stderr)]
+            return Fork(str(self._socket), arguments, files)
+
+
+class Fork:
+    """A command that the server runs, with the part of `subprocess.Popen` that callers need.
+
+    Args:
+      address: The socket of the server.
+      arguments: The command and its arguments.
+      files: Descriptors that become standard input, output and error.
+    """
+
+    def __init__(self, address: str, arguments: Sequence[str], files: Sequence[int]) -> None:
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(address)
+        content = {"argv": list(arguments), "cwd": os.getcwd(), "env": dict(os.environ)}  # noqa: PTH109
+        request = json.dumps(content).encode()
+        socket.send_fds(self._connection, [len(request).to_bytes(4, "big")], files)
+        self._connection.sendall(request)
+        self.pid = int.from_bytes(self._connection.recv(4), "big")
+
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Returns the exit code, negative after a signal; None while the command runs."""
+        if self._code is None and select.select([self._connection], [], [], 0)[0]:
+            return self.wait()
+        return self._code
+
+    def wait(self) -> int:
+        """Returns the exit code at the end of the command; 1 if the server has ended."""
+        if self._code is None:
+            answer = self._connection.recv(4)
+            self._connection.close()
+            self._code = int.from_bytes(answer, "big", signed=True) if answer else 1
+        return self._code
+
 
 def call(address: str, arguments: list[str]) -> int:
-    """Sends a command with this process's files to the server; returns its exit code."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(address)
-        request = json.dumps({"argv": arguments, "cwd": os.getcwd(), "env": dict(os.environ)})  # noqa: PTH109
-        socket.send_fds(connection, [len(request.encode()).to_bytes(4, "big")], [0, 1, 2])
-        connection.sendall(request.encode())
-        answer = connection.recv(1)
-    return answer[0] if answer else 1
+    """Runs a command with this process's files and returns its exit code."""
+    return Fork(address, arguments, [0, 1, 2]).wait() & 255
 
 
 def serve(address: str) -> None:
@@ -113,6 +151,8 @@ def _answer(connection: socket.socket) -> None:
     request = json.loads(text)
     child = os.fork()
     if not child:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for target, file in enumerate(files):
             os.dup2(file, target)
         os.chdir(request["cwd"])
@@ -122,8 +162,9 @@ def _answer(connection: socket.socket) -> None:
         os._exit(_run())
     for file in files:
         os.close(file)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    connection.sendall(bytes([status & 255]))
+    connection.sendall(child.to_bytes(4, "big"))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    connection.sendall(code.to_bytes(4, "big", signed=True))
     os._exit(0)
 
 
