@@ -24,6 +24,13 @@ T = TypeVar("T")
 
 _MAX = 1e300  # excludes infinity
 _MAX_SHOWN = 60  # characters of a value in a message
+# Words for the types and signs in the messages of msgspec.
+_TYPES = {
+    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
+    "array": "a list", "object": "an object",
+}  # fmt: skip
+_SIGNS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+_CHOICES = re.compile(r"`str` matching regex '\^\(([\w|]+)\)(?:\$|\\\\Z)'")
 _UNREADABLE = (msgspec.DecodeError, RecursionError, OverflowError)
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -90,8 +97,7 @@ def fit_schema(
     try:
         fitted = msgspec.convert(value, schema)
     except _UNREADABLE as err:
-        problem = _explain(err, value).rstrip(".")
-        raise InputError(f"{name} is corrupt: {problem}. {advice}".rstrip()) from err
+        raise InputError(f"{name} is corrupt: {_explain(err, value)}. {advice}".rstrip()) from err
     unknown = None if allow_unknown else _find_unknown(value, msgspec.to_builtins(fitted))
     if unknown:
         raise InputError(
@@ -108,21 +114,36 @@ def check_fields(instance: Any) -> None:
         try:
             msgspec.convert(value, schema)
         except _UNREADABLE as err:
-            problem = _explain(err, value, name)
-            raise InputError(problem if problem.startswith(name) else f"{name}: {problem}") from err
+            problem, path = _split(err)
+            where = f" at {path}" if path else ""
+            raise InputError(f"{name}={_shorten(value)}; {problem}{where}.") from err
 
 
-def _explain(err: Exception, value: Any, root: str = "$") -> str:
+def _explain(err: Exception, value: Any) -> str:
     """Returns where a value does not fit its schema, what is there and what was expected."""
+    problem, path = _split(err)
+    if not problem.startswith(("expected", "lacks")):  # the check of a dataclass
+        return f"${path}: {problem}" if path else problem
+    found = None if problem.startswith("lacks") else _look_up(value, path)
+    return f"${path} {problem}" if found is None else f"${path}={_shorten(found)}; {problem}"
+
+
+def _split(err: Exception) -> tuple[str, str]:
+    """Returns what msgspec found wrong, in words, and the path to it."""
     text, _, path = str(err).partition(" - at `$")
-    path = path.rstrip("`")
     if missing := re.fullmatch("Object missing required field (.*)", text):
-        return f"{root}{path} lacks the key {missing[1]}"
-    if not text.startswith(("Expected", "Invalid")):  # the check of a dataclass
-        return f"{root}{path}: {text}" if path else text
-    found = _look_up(value, path)
-    shown = "" if found is None and path else f"={_shorten(repr(found))}"
-    return f"{root}{path}{shown}; {text[0].lower()}{text[1:]}"
+        text = f"lacks the key {missing[1]}"
+    elif text.startswith("Expected"):
+        text = _CHOICES.sub(lambda match: match[1].replace("|", " or "), f"e{text[1:]}")
+        text = re.sub("`(.*?)`", _name_types, text)
+        for sign, words in _SIGNS.items():
+            text = text.replace(f" {sign} ", f" {words} ")
+    return text.rstrip("."), path.rstrip("`")
+
+
+def _name_types(match: re.Match[str]) -> str:
+    names = [_TYPES.get(name, name) for name in match[1].split(" | ")]
+    return " or ".join(names)
 
 
 def _look_up(value: Any, path: str) -> Any:
@@ -135,7 +156,8 @@ def _look_up(value: Any, path: str) -> Any:
     return value
 
 
-def _shorten(text: str) -> str:
+def _shorten(value: Any) -> str:
+    text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 

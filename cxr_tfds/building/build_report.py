@@ -30,12 +30,9 @@ a class. `bad_images` are the files left out on request. The report contains no 
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -51,7 +48,15 @@ from cxr_tfds.building.shortcuts import (
 from cxr_tfds.building.splits import find_shared_patients, source_splits
 from cxr_tfds.schema import AtLeastOne, Count, NotNegative, Probability, read_json
 from cxr_tfds.sources.image import get_labels
-from cxr_tfds.text import fold_text, markdown_table, screen_width
+from cxr_tfds.text import (
+    csv_line,
+    fold_text,
+    markdown,
+    markdown_table,
+    printable,
+    screen_width,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from etils import epath
@@ -164,17 +169,14 @@ def _find_shortcuts(
 
 def write_report(report: Mapping[str, Any], folder: epath.Path) -> None:
     """Writes the report as JSON and Markdown, and `bad_images.csv` if images were left out."""
-    (folder / JSON_FILE).write_text(
-        json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    (folder / JSON_FILE).write_text(to_json(report, indent=2) + "\n", encoding="utf-8")
+    text = format_report(report, escape=markdown)
     (folder / TEXT_FILE).write_text(
-        f"# {report['dataset']}\n\n{format_report(report)}\n", encoding="utf-8"
+        f"# {markdown(report['dataset'])}\n\n{text}\n", encoding="utf-8"
     )
     if report["bad_images"]:
-        text = io.StringIO()
         rows = [("image_id", "reason"), *report["bad_images"].items()]
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        (folder / BAD_IMAGES_FILE).write_text(text.getvalue(), encoding="utf-8")
+        (folder / BAD_IMAGES_FILE).write_text("".join(map(csv_line, rows)), encoding="utf-8")
 
 
 class _SplitCounts(TypedDict):
@@ -244,6 +246,7 @@ def format_report(
     *,
     bad_title: str = "Unusable files, left out",
     width: int | None = None,
+    escape: Callable[[str, str], str] = printable,
 ) -> str:
     """Returns the report as Markdown.
 
@@ -252,12 +255,13 @@ def format_report(
       max_rows: Limit of entries in each list, if any.
       bad_title: Title of the list of unusable files.
       width: Columns of the screen, if it is not for a file.
+      escape: The escaper of the medium, `printable` or `markdown`.
     """
     parts = [format_counts(report["splits"], width)]
     if limit := report["max_examples_per_split"]:
         parts.append(f"Incomplete: built with --max_examples_per_split {limit}.")
-    parts += report["notes"]
-    parts.append(_format_shortcuts(report["shortcuts"]))
+    parts += [escape(note, "\n") for note in report["notes"]]
+    parts.append(_format_shortcuts(report["shortcuts"], escape))
     if pixels := _format_pixels(report["pixels"], width):
         parts.append(f"Medians of the pixels, 0 to 255:\n\n{pixels}")
     duplicates, patients = report["duplicates"], report["patients"]
@@ -280,7 +284,7 @@ def format_report(
         (bad_title, (f"{image_id}: {reason}" for image_id, reason in report["bad_images"].items())),
     ):
         if listed := list(rows):
-            parts.append(_format_list(title, listed, max_rows))
+            parts.append(_format_list(title, listed, max_rows, escape))
     return fold_text("\n\n".join(parts), width)
 
 
@@ -310,7 +314,9 @@ def _format_pixels(pixels: Mapping[str, Any], width: int | None) -> str:
     return markdown_table([header, *rows], keys=2, width=width) if rows else ""
 
 
-def _format_shortcuts(shortcuts: Sequence[Mapping[str, Any]] | None) -> str:
+def _format_shortcuts(
+    shortcuts: Sequence[Mapping[str, Any]] | None, escape: Callable[[str, str], str]
+) -> str:
     if shortcuts is None:
         return f"Shortcuts were not checked: a class has fewer than {MIN_IMAGES} train images."
     if not shortcuts:
@@ -320,6 +326,7 @@ def _format_shortcuts(shortcuts: Sequence[Mapping[str, Any]] | None) -> str:
         "learn instead of the finding",
         [shortcut["text"] for shortcut in shortcuts],
         None,
+        escape,
     )
 
 
@@ -327,8 +334,10 @@ def _format_patients(patients: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"{patient}: {' and '.join(splits)}" for patient, splits in patients.items()]
 
 
-def _format_list(title: str, rows: Sequence[str], max_rows: int | None) -> str:
-    lines = [f"- {row if row.isprintable() else ascii(row)}" for row in rows[:max_rows]]
+def _format_list(
+    title: str, rows: Sequence[str], max_rows: int | None, escape: Callable[[str, str], str]
+) -> str:
+    lines = [f"- {escape(row, '')}" for row in rows[:max_rows]]
     if len(lines) < len(rows):
         lines.append(f"- and {len(rows) - len(lines)} more, see {TEXT_FILE}")
     return "\n".join([f"{title} ({len(rows)}):", *lines])

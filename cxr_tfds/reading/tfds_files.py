@@ -66,6 +66,7 @@ class _Shape(TypedDict, total=False):
 
 class _Tensor(TypedDict):
     dtype: Annotated[str, Meta(pattern="^(uint8|string)$")]
+    encoding: Annotated[str, Meta(pattern="^(bytes|none)$")]
     shape: _Shape
 
 
@@ -81,8 +82,13 @@ class _Label(TypedDict):
     classLabel: _ClassCount
 
 
+class _Number(TypedDict):
+    dtype: Text
+    shape: _Shape
+
+
 class _Scalar(TypedDict):
-    tensor: dict[str, Any]
+    tensor: _Number
 
 
 class _Words(TypedDict):

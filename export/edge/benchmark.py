@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from cxr_tfds.memory import peak_mb
 from cxr_tfds.native import suppress_native_stderr
 from cxr_tfds.parallel import core_count
 from cxr_tfds.schema import parse_json
-from cxr_tfds.text import text_table
+from cxr_tfds.text import text_table, to_json
 
 _TIMES = ("load_ms", "first_ms", "startup_ms", "median_ms", "p95_ms", "decode_ms", "peak_mb")
 _MAX_IMAGES = 32
@@ -93,7 +92,7 @@ def main() -> None:
         row = measure_process(model, images, name, int(threads), float(started))
     except (InputError, OSError) as err:
         row = {"error": str(err)}
-    sys.stdout.write(json.dumps(row) + "\n")
+    sys.stdout.write(to_json(row) + "\n")
 
 
 def measure_process(

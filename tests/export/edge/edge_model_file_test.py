@@ -50,7 +50,7 @@ def test_round_trip_of_the_model_card(tmp_path, info, described):
     ],
 )
 def test_refuses_impossible_reliability_counts(info, counts):
-    with pytest.raises(InputError, match="expected counts of images and positives by class"):
+    with pytest.raises(InputError, match="reliability.*(expected|is not a label)"):
         dataclasses.replace(info, reliability=counts)
 
 
@@ -167,15 +167,15 @@ def test_round_trip_of_several_findings(findings_info):
     [
         ({"labels": ()}, r"labels=\(\); expected one or more names"),
         ({"labels": ("a", "a", "b")}, "labels="),
-        ({"threshold": 0.5}, "threshold=0.5; expected 3 numbers, 0 to 1, one for each finding"),
+        ({"threshold": 0.5}, "threshold=0.5; expected 3 numbers, one for each finding"),
         ({"threshold": (0.5, 0.5)}, "threshold="),
         ({"threshold": (0.5, 0.5, 1.5)}, "threshold="),
         ({"threshold": (0.5, None, 0.5)}, "threshold="),
         ({"threshold": (0.5, "x", 0.5)}, "threshold="),
-        ({"temperature": 1.0}, "temperature=1.0; expected 3 numbers, > 0, one for each finding"),
+        ({"temperature": 1.0}, "temperature=1.0; expected 3 numbers, one for each finding"),
         ({"temperature": (1.0, 0.0, 1.0)}, "temperature="),
         ({"temperature": (1.0, float("nan"), 1.0)}, "temperature="),
-        ({"unknown": "maybe"}, "unknown='maybe'; expected ignore, positive or negative"),
+        ({"unknown": "maybe"}, "unknown='maybe'; expected ignore or positive or negative"),
         ({"several_findings": False}, "threshold="),
         ({"reader": ["table"]}, "reader="),
     ],
