@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import select
 import signal
-import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ _GRACE_S = 10.0  # between a signal and the end of a process that does not react
 _TICK_S = 0.25
 _PAUSE_S = 1.0  # between two questions
 _PROBE_S = 2.0
+_END = b"\0"  # not the number of a signal
 
 
 class Wait:
@@ -181,12 +183,13 @@ def end_on_signals() -> Iterator[None]:
     Only for the block of a complete command: Python runs signal handlers in the main thread, which
     may be in native code. Exit codes: 1 after a deadline, 130 and 143 after SIGINT and SIGTERM.
     """
-    if _State.ends_process or threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if _State.ends_process or not is_main or sys.platform == "win32":  # without `select` on a pipe
         yield
         return
-    receiver, sender = socket.socketpair()
-    sender.setblocking(False)
-    previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    previous = signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
     signalled = threading.Event()
     end = threading.Thread(target=_end_after_signal, args=(receiver, signalled), daemon=True)
     end.start()
@@ -196,33 +199,28 @@ def end_on_signals() -> Iterator[None]:
     finally:
         _State.ends_process = False
         signal.set_wakeup_fd(previous)
-        sender.close()
+        os.write(sender, _END)
+        end.join()
+        for descriptor in (receiver, sender):
+            os.close(descriptor)
         if signalled.is_set():
             # A thread that still waits would keep the interpreter from ending.
             null = os.open(os.devnull, os.O_WRONLY)
             faulthandler.dump_traceback_later(_GRACE_S, exit=True, file=null)
 
 
-def _end_after_signal(receiver: socket.socket, signalled: threading.Event) -> None:
-    with receiver:
-        if not (number := _receive_signal(receiver)):
+def _end_after_signal(receiver: int, signalled: threading.Event) -> None:
+    ends = (*_END, signal.SIGINT, signal.SIGTERM)
+    while (number := os.read(receiver, 1)[0]) not in ends:
+        pass
+    if number == _END[0]:
+        return
+    signalled.set()
+    end = time.monotonic() + _GRACE_S
+    while select.select([receiver], (), (), max(0, end - time.monotonic()))[0]:
+        if os.read(receiver, 1) == _END:
             return
-        signalled.set()
-        end = time.monotonic() + _GRACE_S
-        with contextlib.suppress(TimeoutError):
-            receiver.settimeout(_GRACE_S)
-            while _receive_signal(receiver):
-                receiver.settimeout(max(0.001, end - time.monotonic()))
-            return
-        _end_process(1 if _State.failure else 128 + number)
-
-
-def _receive_signal(receiver: socket.socket) -> int:
-    """Returns the number of the next SIGINT or SIGTERM, or 0 after the block has ended."""
-    while received := receiver.recv(1):
-        if received[0] in (signal.SIGINT, signal.SIGTERM):
-            return received[0]
-    return 0
+    _end_process(1 if _State.failure else 128 + number)
 
 
 def _end_process(code: int) -> None:
@@ -238,6 +236,8 @@ def serves(address: str, *, sends_first: bool = True) -> bool:
     `sends_first` also expects its first byte, because the system accepts connections for a process
     that hangs. Every gRPC server sends one (RFC 9113, section 3.4).
     """
+    import socket  # takes 4 ms
+
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=_PROBE_S) as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -72,24 +73,60 @@ def test_a_wait_of_another_thread_ends_the_main_thread_with_an_error() -> None:
     thread.join()
 
 
-def test_a_sign_of_life_begins_the_time_anew() -> None:
-    with deadlines(), expect_answer("a.png", "") as wait:
-        for _ in range(20):
-            time.sleep(0.05)
-            wait.restart()
-    with deadlines():  # many short waits
-        for _ in range(20):
-            with expect_answer("a.png", ""):
-                time.sleep(0.05)
+class Ticks:
+    """Stands for the event that ends the watch; calls a function at each tick."""
+
+    def __init__(self, ticks: int, at_tick: Callable[[int], object] = lambda tick: None) -> None:
+        self.ticks, self.at_tick, self.tick = ticks, at_tick, 0
+
+    def wait(self, seconds: float) -> bool:
+        self.tick += 1
+        self.at_tick(self.tick)
+        return self.tick > self.ticks
 
 
-def test_outside_of_the_block_nothing_is_enforced() -> None:
+@pytest.mark.parametrize(
+    ("restarts_at", "failure"),
+    [
+        ((), "a.png has not answered for 1 s. "),
+        ((3, 6, 9), ""),  # 0.25 s apart; the last is followed by fewer than 4
+        ((3, 6), "a.png has not answered for 1 s. "),
+    ],
+)
+def test_a_sign_of_life_begins_the_time_anew(
+    restarts_at: tuple[int, ...], failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadline, "_TICK_S", 0.25)
+    monkeypatch.setattr(deadline, "_interrupt_main_thread", lambda: None)
+    monkeypatch.setattr(deadline._State, "failure", "")
+    with expect_answer("a.png", "") as wait:
+        stop = Ticks(11, lambda tick: tick in restarts_at and wait.restart())
+        deadline._watch(1.0, stop)  # type: ignore[arg-type]
+    assert deadline._State.failure == failure
+
+
+def test_many_short_waits_are_not_one_long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "_interrupt_main_thread", pytest.fail)
+    with contextlib.ExitStack() as stack:
+
+        def next_file(tick: int) -> None:
+            stack.close()
+            stack.enter_context(expect_answer(f"{tick}.png", ""))
+
+        deadline._watch(0.1, Ticks(50, next_file))  # type: ignore[arg-type]
+
+
+def test_only_blocks_of_the_main_thread_enforce_deadlines() -> None:
+    def work() -> None:
+        with deadlines(), expect_answer("a.png", ""):
+            threads.append(threading.active_count())
+
+    threads = [threading.active_count() + 1]
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
     with expect_answer("a.png", ""):
-        time.sleep(1)
-        thread = threading.Thread(target=lambda: deadlines().__enter__())
-        thread.start()
-        thread.join()
-        time.sleep(1)
+        assert threading.active_count() == threads[1] - 1 == threads[0] - 1
 
 
 def test_ctrl_c_stays_ctrl_c() -> None:
@@ -116,7 +153,8 @@ def test_keeps_asking(hangs: bool) -> None:
 
     def work() -> None:
         with keep_asking(lambda: ("a:1", "b:2"), answers, what="Machine {}", advice="Look."):
-            time.sleep(1)  # longer than the deadline
+            while len(asked) < 10:
+                time.sleep(0.01)
             lost.set()
             time.sleep(600)
 
