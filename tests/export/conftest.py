@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.keys import write_keys
 
 _REGISTRY_UNREACHABLE = (
     "Failed to establish a new connection",
@@ -26,23 +27,30 @@ def run(built, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def exported(run, tmp_path_factory):
+def keys(tmp_path_factory):
+    """Returns the files of the key that signs the exported models."""
+    return write_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def exported(run, keys, tmp_path_factory):
     """Returns a folder with tiny-float32.tflite, tiny-int8.tflite and export.json."""
     from cxr_tfds.export.pack import Limits, export_run
 
     out = tmp_path_factory.mktemp("exports") / "tiny"
-    export_run(run, out, ("float32", "int8"), limits=Limits(max_auc_drop=1, min_agreement=0))
+    limits = Limits(max_auc_drop=1, min_agreement=0)
+    export_run(run, out, ("float32", "int8"), limits=limits, sign=keys.private)
     return out
 
 
 @pytest.fixture(scope="session")
-def exported_rgb(run, tmp_path_factory):
+def exported_rgb(run, keys, tmp_path_factory):
     """Returns a folder with tiny-float32-rgb.tflite, tiny-int8-rgb.tflite and export.json."""
     from cxr_tfds.export.pack import Limits, export_run
 
     out = tmp_path_factory.mktemp("exports") / "rgb"
     limits = Limits(max_auc_drop=1, min_agreement=0)
-    export_run(run, out, ("float32", "int8"), limits=limits, variant="rgb")
+    export_run(run, out, ("float32", "int8"), limits=limits, variant="rgb", sign=keys.private)
     return out
 
 

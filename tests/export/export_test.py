@@ -72,6 +72,14 @@ def test_names_and_sizes(exported):
     assert int8 < 0.4 * float32
 
 
+def test_signs_the_files(exported, exported_rgb, keys):
+    """MediaPipe, other runtimes and zip programs read these files in the other tests."""
+    paths = [*exported.glob("*.tflite"), *exported_rgb.glob("*.tflite")]
+    assert len(paths) == 4
+    for path in paths:
+        assert read_model(path, keys.public).info.labels == ("NORMAL", "PNEUMONIA")
+
+
 @pytest.mark.parametrize("kind", ["int8", "float32"])
 def test_model_info_and_model_card(exported, run, kind):
     config = RunConfig.read(run)

@@ -22,11 +22,6 @@ REFUSED = r"is not signed|signed with another key|was changed after it was signe
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory):
-    return write_keys(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture(scope="module")
 def other_keys(tmp_path_factory):
     return write_keys(tmp_path_factory.mktemp("other_keys"))
 
