@@ -33,6 +33,7 @@ from cxr_tfds.building.tfds_command import install_error_handler
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading.fingerprint import describe_settings, write_fingerprint
 from cxr_tfds.reading.names import DEFAULT_CONFIG
+from cxr_tfds.reading.tfds_files import read_info, read_metadata
 from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, kaggle, read_source
 from cxr_tfds.sources.config_json import repeat_settings
 from cxr_tfds.sources.origin import describe_origin, parse_readme, read_origin
@@ -108,12 +109,12 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
 
     def check_stored(self, max_examples: int | None) -> None:
         """Compares the metadata of the dataset on disk with the config."""
-        stored = dict(self.info.metadata.items())  # `get` would not read the file
+        stored = read_metadata(self.data_path, read_info(self.data_path))
         self.builder_config.check_metadata(stored, self.data_path, max_examples)
 
     def check_source(self, source: Path) -> None:
         """Compares a source with the one from which the dataset on disk was built."""
-        stored = dict(self.info.metadata.items()).get("source")
+        stored = read_metadata(self.data_path, read_info(self.data_path)).get("source")
         if stored is None:  # built by an earlier version
             return
         try:

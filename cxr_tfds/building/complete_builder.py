@@ -13,15 +13,26 @@ from absl import logging
 
 from cxr_tfds.building.tfds_command import is_absl_command, overwrite_requested
 from cxr_tfds.files import complete_folder, write_files
+from cxr_tfds.reading.tfds_files import INFO, explain_corrupt
 
 
 class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Builds under a lock and replaces an existing dataset only by a complete one."""
 
     def __init__(self, **kwargs: Any) -> None:
-        """Creates a builder; see `tfds.core.DatasetBuilder`."""
+        """Creates a builder; see `tfds.core.DatasetBuilder`.
+
+        Raises:
+          InputError: The dataset exists, and its description is corrupt.
+        """
         self._arguments = kwargs
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)
+        except Exception as err:  # TFDS has read the description of an existing dataset
+            folder = Path(vars(self).get("_data_dir", ""))
+            if (folder / INFO).is_file():
+                explain_corrupt(folder, err)
+            raise
 
     def check_stored(self, max_examples: int | None) -> None:
         """Checks that the dataset on disk is what was asked for; subclasses override it."""

@@ -19,7 +19,7 @@ from PIL import Image
 
 from cxr_tfds.building.tfds_command import hide_tfds_warnings
 from cxr_tfds.conversion.file_names import UniqueNames, find_suffix, name_of_id
-from cxr_tfds.errors import InputError
+from cxr_tfds.errors import InputError, first_line
 from cxr_tfds.parallel import all_cores, ordered_map
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.records import shard_reader
@@ -90,7 +90,12 @@ class StoredDataset:
     ) -> None:
         self.dataset = dataset
         self.folder = Path(next(iter(dataset.shards.values()))[0]).parent
-        self.features = tfds.builder_from_directory(self.folder).info.features
+        try:
+            self.features = tfds.builder_from_directory(self.folder).info.features
+        except Exception as err:  # TFDS raises many kinds
+            raise InputError(
+                f"TFDS cannot read {self.folder}: {first_line(err)}. Build the dataset again."
+            ) from err
         self.columns = _describe_columns(self.features, dataset.labels)
         self.counts: Counter[tuple[str, str]] = Counter()
         self._progress = progress or (lambda _: None)

@@ -222,10 +222,21 @@ def read_metadata(folder: Path, info: DatasetInfo) -> dict[str, Any]:
     path = folder / METADATA
     content = read_json(path, dict[str, Any], _ADVICE)
     if "fingerprint" not in content:
-        raise InputError("It was not built by cxr-tfds: its metadata has no fingerprint.")
+        raise InputError(f"{folder} was not built by cxr-tfds: {METADATA} has no fingerprint.")
     is_own = info.get("moduleName", "").startswith(_OWN_PACKAGE)
     fitted = fit_schema(content, Metadata, str(path), _ADVICE, allow_unknown=not is_own)
     return {**content, **fitted}
+
+
+def explain_corrupt(folder: Path, err: Exception) -> None:
+    """Raises an InputError from `err` if it is a description in `folder` that TFDS cannot read."""
+    try:
+        read_metadata(folder, read_info(folder))
+        read_features(folder)
+    except (InputError, FileNotFoundError) as problem:
+        raise InputError(
+            f"{folder} is not a dataset that can be used: {problem} Remove it and build it again."
+        ) from err
 
 
 def read_names(folder: Path, feature: str, count: int) -> tuple[str, ...]:

@@ -136,7 +136,7 @@ def load(model: bytes, runtime: str = "auto", threads: int = 1) -> Session:
         raise InputError(f"{name} is installed but cannot be loaded: {err}") from err
     try:
         return Session(interpreter_class(model_content=model, num_threads=threads), name, version)
-    except (ValueError, RuntimeError, MemoryError) as err:
+    except Exception as err:  # an interpreter may raise any
         message = f"{name} {version} cannot load the model: "
         message += str(err).strip().partition("\n")[0].rstrip(".") + "."
         if "op for builtin opcode" in message or "custom op" in message:

@@ -79,11 +79,11 @@ def test_example_uses_options_that_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, one in COMMANDS.items() if one.groups])
-def test_every_option_but_help_and_version_is_in_one_group(name: str) -> None:
+def test_every_option_but_help_version_and_debug_is_in_one_group(name: str) -> None:
     command = COMMANDS[name]
     options = {param.name for param in command.params if isinstance(param, click.Option)}
     grouped = [option for names in command.groups.values() for option in names]
-    assert sorted(grouped) == sorted(options - {"version"})
+    assert sorted(grouped) == sorted(options - {"version", "debug"})
     assert [title for title in command.groups if f"\n{title}:\n" not in help_of(name)] == []
 
 

@@ -106,7 +106,7 @@ def read_directory(archive: Path, kind: str = "zip") -> list[zipfile.ZipInfo]:
             infos = file.infolist()
     except OSError as err:
         raise InputError(f"Cannot read {archive}: {err.strerror or err}.") from err
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as err:
+    except Exception as err:  # zipfile raises many kinds
         raise incomplete_archive(archive, kind, err) from err
     if sum(info.compress_size for info in infos) > archive.stat().st_size:
         raise InputError(f"{archive} has overlapping entries or is incomplete. Download it again.")

@@ -125,11 +125,13 @@ def read_parquet_rows(path: SourcePath, name: str, columns: Sequence[str]) -> Ro
 def _open_parquet(path: SourcePath, name: str) -> Iterator[tuple[Any, Any]]:
     """Yields the opened file and the module `pyarrow.types`."""
     parquet = _import_reader("pyarrow.parquet", name)
-    arrow = _import_reader("pyarrow", name)
+    types = _import_reader("pyarrow.types", name)
     with open_bytes(path) as file:
         try:
-            yield parquet.ParquetFile(file), arrow.types
-        except (OSError, arrow.ArrowException) as err:
+            yield parquet.ParquetFile(file), types
+        except InputError:
+            raise
+        except Exception as err:  # pyarrow raises many kinds
             raise InputError(f"{name} is a corrupt Parquet file. Copy it again.") from err
 
 
