@@ -96,18 +96,22 @@ def read_elements(data: bytes) -> Dataset:
     reader = _CountingReader(data)
     try:
         dataset = dcmread(reader, force=True, specific_tags=_ELEMENTS)
+        # `get_item` parses an element whose value is read later.
+        sizes = {tag: _byte_count(dataset.get_item(tag)) for tag in dataset.keys()}  # noqa: SIM118
     except Exception as err:  # pydicom raises many kinds
         raise explain(err) from err
     if reader.reads > _MAX_READS:  # pydicom may have handled the error
         raise BadImage(_TOO_MANY)
-    for tag in dataset.keys():  # noqa: SIM118 (iterating a Dataset parses its elements)
-        value = dataset.get_item(tag).value  # type: ignore[union-attr]
-        size = len(value) if isinstance(value, bytes) else 0
+    for tag, size in sizes.items():
         if tag.group != _PIXEL_GROUP and size > _MAX_ELEMENT_BYTES:
             raise BadImage(
                 f"DICOM element {tag} of {size:,} bytes; expected at most {_MAX_ELEMENT_BYTES:,}"
             )
     return dataset
+
+
+def _byte_count(element: Any) -> int:
+    return len(element.value) if isinstance(element.value, bytes) else 0
 
 
 def open_dicom(data: bytes) -> tuple[Dataset, np.ndarray, str]:

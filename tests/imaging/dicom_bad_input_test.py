@@ -229,6 +229,15 @@ def test_corrupt_files_end_in_bad_image_or_pixels(seed: bytes) -> None:
             assert image.pixels.shape == (16, 16, 1)
 
 
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of an unknown value representation
+@pytest.mark.parametrize("unknown", [b"GB", b"uS"])
+@pytest.mark.parametrize("start", [b"\x28\0\x10\0US", b"\x28\0\4\0CS", b"\xe0\x7f\x10\0OW"])
+def test_elements_of_an_unknown_kind_end_in_bad_image(start: bytes, unknown: bytes) -> None:
+    assert WHOLE.count(start) == 1
+    with pytest.raises(BadImage, match="DICOM"):
+        radiograph(WHOLE.replace(start, start[:4] + unknown), 16)
+
+
 def test_names_the_extra_without_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(BadImage, match=r"^DICOM in JPEG Lossless.*; install .*cxr-tfds\[dicom\]"):
