@@ -1,14 +1,17 @@
-# make demo       run the complete way on drawn radiographs; SOURCE=FOLDER EPOCHS=N for real ones
-# make test       run lint and every test, the device environment included
-# make test-fast  run the quick tests only (about a minute)
-# make soak       disturb all commands for 20 minutes; SOAK=2h for longer, KIND=kills for one kind
-# make lint       run ruff, mypy and the import contracts
-# make docs       build the documentation into site/
-# make pictures   draw the pictures of the documentation again
+# make demo         run the complete way on drawn radiographs; SOURCE=FOLDER EPOCHS=N for real ones
+# make test         run lint and every test, the device environment included
+# make test-fast    run the quick tests only (about a minute)
+# make soak         disturb all commands for 20 minutes; SOAK=2h for longer, KIND=kills for one kind
+# make lint         run ruff, mypy and the import contracts
+# make docs         build the documentation into site/
+# make pictures     draw the pictures of the documentation again
+# make constraints  lock the packages of every supported Python; UPGRADE=--upgrade for newer ones
+# make audit        look up known vulnerabilities of the locked packages
+# make sbom         write the software bill of materials of the device, dist/device.cdx.json
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-fast test-device soak lint docs pictures clean
+.PHONY: demo test test-fast test-device soak lint docs pictures constraints audit sbom clean
 
 PYTHON ?= python3.11
 # Without this TensorFlow logs its search for GPUs at every start.
@@ -20,25 +23,30 @@ EDGE := .venv-edge/$(SCRIPTS)
 DEVICE := .venv-device/$(SCRIPTS)
 CODE := $(shell find cxr_tfds builders export -name '*.py' -not -name '*_test.py' -o -name '*.j2')
 
-# Constraint files exist for the Python version that was tested most.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-constrain = $(addprefix -c ,$(wildcard constraints/$(1)-$(VERSION).txt))
+# The locked packages are installed first, each checked by its hash. cxr-tfds follows without its dependencies,
+# because pip accepts no package without a hash next to packages with one.
 INSTALL := pip install --disable-pip-version-check -q
+LOCKED := $(INSTALL) --require-hashes
+OURS := $(INSTALL) --no-deps
 
 # The workstation: all extras that development needs, installed from the checkout.
-.venv/.done: setup.cfg $(wildcard constraints/workstation-*.txt)
+.venv/.done: setup.cfg constraints/workstation.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m $(INSTALL) $(call constrain,workstation) -e '.[train,dev,docs]'
+	$(BIN)/python -m $(LOCKED) -r constraints/workstation.txt
+	$(BIN)/python -m $(OURS) --no-build-isolation -e .
 	touch $@
 
 # The device: an interpreter and no TensorFlow, installed from the wheel.
-# tflite-runtime exists for Python 3.10 and 3.11; later versions get LiteRT.
-.venv-edge/.done: .venv/.done $(wildcard constraints/device-*.txt) $(CODE)
+# tflite-runtime exists for Python 3.10 and 3.11 on Linux; everything else gets LiteRT.
+RUNTIME := $(if $(filter Linux-3.10 Linux-3.11,$(shell uname -s)-$(VERSION)),tflite-runtime,edge)
+.venv-edge/.done: .venv/.done constraints/$(RUNTIME).txt $(CODE)
 	rm -rf build/lib build/bdist.* dist
 	$(BIN)/python -m build --wheel --no-isolation . > build.log || { cat build.log; exit 1; }
 	rm build.log
 	$(PYTHON) -m venv --clear .venv-edge
-	$(EDGE)/python -m $(INSTALL) $(call constrain,device) "$$(ls dist/*.whl)[$(if $(filter 3.10 3.11,$(VERSION)),tflite-runtime,edge)]"
+	$(EDGE)/python -m $(LOCKED) -r constraints/$(RUNTIME).txt
+	$(EDGE)/python -m $(OURS) --no-index --find-links dist cxr-tfds
 	touch $@
 
 SOURCE ?=
@@ -83,7 +91,8 @@ soak: .venv/.done
 test-device:
 	$(PYTHON) -m venv --clear .venv-device
 	$(DEVICE)/python -m pip wheel --disable-pip-version-check -q --no-deps -w dist .
-	$(DEVICE)/python -m $(INSTALL) "$$(ls dist/*.whl)[edge,dicom]"
+	$(DEVICE)/python -m $(LOCKED) -r constraints/edge.txt -r constraints/dicom.txt
+	$(DEVICE)/python -m $(OURS) --no-index --find-links dist cxr-tfds
 	$(DEVICE)/cxr-infer info --model $(MODEL)
 	$(DEVICE)/cxr-infer predict --model $(MODEL) "$(IMAGES)/test" --csv
 	$(DEVICE)/cxr-infer evaluate --model $(MODEL) "$(IMAGES)/test"
@@ -108,6 +117,24 @@ docs: .venv/.done
 # Pages need chromium (Debian: apt-get install -y chromium); without it their pictures stay.
 pictures: .venv/.done
 	$(BIN)/python tools/pictures.py --out docs/pictures
+
+# The files of one extra contain the versions of the workstation, so extras can be combined.
+WORKSTATION := train dicom edge tflite-runtime app dask docs sign dev
+EXTRAS := train dicom edge tflite-runtime app dask sign
+UV ?= $(BIN)/uv
+UPGRADE ?=
+compile = $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
+	--no-emit-index-url --custom-compile-command 'make constraints' setup.cfg $(addprefix --extra ,$(1))
+
+constraints:
+	$(call compile,$(WORKSTATION)) $(UPGRADE) -o constraints/workstation.txt
+	$(foreach extra,$(EXTRAS),$(call compile,$(extra)) -c constraints/workstation.txt -o constraints/$(extra).txt &&) true
+
+audit: .venv/.done
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r constraints/workstation.txt
+
+sbom: .venv-edge/.done
+	$(BIN)/cyclonedx-py environment --output-reproducible -o dist/device.cdx.json $(EDGE)/python
 
 clean:
 	rm -rf .venv .venv-edge .venv-device build dist demo site
