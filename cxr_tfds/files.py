@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import hashlib
-import json
 import logging
 import os
 import re
@@ -23,7 +20,9 @@ from typing import Any
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.locks import LOCK, lock_path
-from cxr_tfds.os_errors import INCOMPLETE, TEMPORARY, WRITER, explain_write_error
+from cxr_tfds.os_errors import explain_write_error, explain_writing
+from cxr_tfds.temporary import INCOMPLETE, TEMPORARY, remove_abandoned, writer_name
+from cxr_tfds.text import to_json
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ def complete_files(*, durable: bool = True) -> Iterator[Callable[..., Path]]:
     sizes: dict[Path, int | None] = {}
 
     def add(path: Path, size: int | None = None) -> Path:
-        token = f"{_writer()}-{secrets.token_hex(4)}"
+        token = f"{writer_name()}-{secrets.token_hex(4)}"
         temporaries[path] = path.with_name(f"{TEMPORARY}{token}-{path.name}")
         sizes[path] = size
         return temporaries[path]
@@ -99,7 +98,7 @@ def write_files(contents: Mapping[Path, str | bytes]) -> None:
 
 def format_json(content: Any) -> str:
     """Returns `content` as indented JSON."""
-    return json.dumps(content, indent=2) + "\n"
+    return to_json(content, indent=2) + "\n"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -149,50 +148,6 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _writer() -> str:
-    """Returns the machine and the number of this process, for temporary names."""
-    return f"{_machine()}-{os.getpid()}"
-
-
-@functools.cache
-def _machine() -> str:
-    """Returns 8 hexadecimal digits for where process numbers count: a machine or a container."""
-    import socket
-
-    try:
-        container = os.readlink("/proc/self/ns/pid")  # noqa: PTH115, no path
-    except OSError:  # not Linux
-        container = ""
-    return hashlib.sha256(f"{socket.gethostname()} {container}".encode()).hexdigest()[:8]
-
-
-def remove_abandoned(folder: Path, *, is_locked: bool = False) -> None:
-    """Removes temporary files that killed processes left in a folder.
-
-    `is_locked` says that the caller holds the lock under which all of them were written. Without
-    it, only files of processes of this machine that no longer run are removed.
-    """
-    name = re.compile(rf"{re.escape(TEMPORARY)}(?P<writer>{WRITER})-[0-9a-f]{{8}}-")
-    with contextlib.suppress(OSError):  # not ours to remove, or already removed
-        for path in folder.iterdir():
-            found = name.match(path.name)
-            if found and (is_locked or _has_ended(found["writer"])):
-                path.unlink()
-
-
-def _has_ended(writer: str) -> bool:
-    machine, _, process = writer.partition("-")
-    if machine != _machine() or sys.platform == "win32":  # where signal 0 would end the process
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # of another user
-        return False
-    return False
-
-
 def list_folder(folder: Path) -> list[str]:
     """Returns the names in a folder, which need not exist, without lock and temporary files."""
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
@@ -230,18 +185,14 @@ def complete_folder(folder: Path) -> Iterator[Path]:
     with lock_path(folder) as is_locked:
         if is_locked:  # otherwise they may belong to another process
             _remove_incomplete(folder)
-        temporary = folder.with_name(f"{INCOMPLETE}{_writer()}_{folder.name}")
-        try:
-            temporary.mkdir()
-            yield temporary / "new"
-            _replace_folder(folder, temporary / "new", temporary / _REPLACED)
-        except Exception as err:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if (explained := explain_write_error(err, folder)) is err:
-                raise
-            raise explained from err
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        temporary = folder.with_name(f"{INCOMPLETE}{writer_name()}_{folder.name}")
+        with explain_writing(folder):
+            try:
+                temporary.mkdir()
+                yield temporary / "new"
+                _replace_folder(folder, temporary / "new", temporary / _REPLACED)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _replace_folder(folder: Path, new: Path, replaced: Path) -> None:

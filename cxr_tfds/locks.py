@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.os_errors import explain_write_error
+from cxr_tfds.os_errors import explain_writing
+from cxr_tfds.temporary import remove_abandoned
 
 if sys.platform == "win32":
     import msvcrt
@@ -49,6 +50,7 @@ _held: dict[str, _Held] = {}  # by the real path of the lock file
 def lock_folder(folder: Path) -> Iterator[bool]:
     """Locks a folder that files are written to, and creates it if necessary.
 
+    Removes temporary files that killed processes left in it.
     Yields whether the lock is held: not on a file system without locks, where a warning says so.
     The thread that holds a lock may lock the same folder again.
 
@@ -60,6 +62,7 @@ def lock_folder(folder: Path) -> Iterator[bool]:
         yield held.is_locked
         return
     with _lock(folder / LOCK, folder) as is_locked:
+        remove_abandoned(folder, is_locked=is_locked)
         yield is_locked
 
 
@@ -78,16 +81,14 @@ def _lock(lock: Path, path: Path) -> Iterator[bool]:
     missing = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
     try:
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            held = _Held(threading.get_ident(), *_acquire(lock))
+            with explain_writing(lock.parent):
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                held = _Held(threading.get_ident(), *_acquire(lock))
         except BlockingIOError:
             raise InputError(
                 f"{path} is being written by {_read_holder(lock)}. Wait until it has finished, "
                 "then start again."
             ) from None
-        except OSError as err:
-            unnamed = OSError(err.errno, err.strerror, str(lock.parent))
-            raise explain_write_error(unnamed, lock.parent) from err
         if not held.is_locked:
             _log.warning(
                 "The file system of %s has no locks. Do not start another command that writes "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.temporary import final_name
 
 # What to do about an error; others have no advice.
 _ADVICE = {
@@ -29,9 +31,6 @@ _ADVICE = {
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OF_DISK = (*_FULL, errno.EROFS, errno.EIO)
 _IN_TEXT = (*_OF_DISK, errno.EACCES, errno.EPERM)
-# Beginnings of temporary names, see `cxr_tfds.files`.
-TEMPORARY, INCOMPLETE = ".writing-", "incomplete."
-WRITER = r"[0-9a-f]{8}-\d+"
 
 
 class WriteFailed(InputError, OSError):
@@ -83,32 +82,32 @@ def explain_os_error(
     return f"{found.strerror}: {name}. {disk}{advice}".rstrip()
 
 
+@contextlib.contextmanager
+def explain_writing(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Raises a WriteFailed about `path`, of `needed` bytes, if the block cannot write it."""
+    try:
+        yield
+    except Exception as err:
+        if (explained := explain_write_error(err, path, needed)) is err:
+            raise
+        raise explained from err
+
+
 def explain_write_error(err: Exception, path: Path, needed: int | None = None) -> Exception:
     """Returns a WriteFailed about `path`, or `err` if something else than writing `path` failed."""
     if isinstance(err, InputError) or (found := find_os_error(err)) is None:
         return err
-    if found.filename and not _is_within(Path(os.fsdecode(found.filename)), path):
+    if found.filename and not _is_part_of(Path(os.fsdecode(found.filename)), path):
         return err  # another file, which the message of the command names
     if not found.filename and found.errno not in _OF_DISK:
         return err
     return WriteFailed(explain_os_error(OSError(found.errno, found.strerror), path, needed))
 
 
-def _is_within(file: Path, path: Path) -> bool:
+def _is_part_of(file: Path, path: Path) -> bool:
+    """Returns whether a file is in `path`, or is a folder on the way to it."""
     file = Path(final_name(str(file)))
-    return path in (file, *file.parents)
-
-
-def final_name(name: str) -> str:
-    """Returns the path that a temporary file or folder was going to have."""
-    name = re.sub(rf"{re.escape(TEMPORARY)}{WRITER}-[0-9a-f]{{8}}-", "", name)
-    return re.sub(rf"{re.escape(INCOMPLETE)}{WRITER}_([^/\\]+)([/\\]new)?", r"\1", name)
-
-
-def is_disk_full(err: BaseException) -> bool:
-    """Returns whether `err` or one of its causes reports that no space is left."""
-    found = find_os_error(err)
-    return found is not None and found.errno in _FULL
+    return path in (file, *file.parents) or file in path.parents
 
 
 def _describe_disk(path: Path, code: int, needed: int | None) -> str:
@@ -120,9 +119,13 @@ def _describe_disk(path: Path, code: int, needed: int | None) -> str:
         free = free_megabytes(folder)
     except OSError:  # the disk does not answer
         return ""
-    size = "" if needed is None else f"; the file needs {needed / 1e6:,.1f} MB"
+    size = "" if needed is None else f"; the file needs {_format_bytes(needed)}"
     space = f" has {free:,.1f} MB free now{size}" if code in _FULL else " holds this folder"
     return f"The disk mounted at {mount}{space}. "
+
+
+def _format_bytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count:,} bytes"
 
 
 def existing_folder(path: Path) -> Path:

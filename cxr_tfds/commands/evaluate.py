@@ -9,6 +9,7 @@ import click
 
 from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command
+from cxr_tfds.locks import lock_folder
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig, check_finished
@@ -53,6 +54,8 @@ def evaluate(
     check_finished(run)
     if threshold_rule is not None:
         check_threshold_rule(config, threshold_rule)
+    else:
+        click.get_current_context().with_resource(lock_folder(run))
     open_run_dataset(config, data_dir).check_split(split)
     load_tensorflow()
     from cxr_tfds.evaluation.stress import format_stress_table

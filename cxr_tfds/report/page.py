@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,9 @@ from markupsafe import Markup
 from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import CONDITIONS, MODERATE, STRENGTHS
 from cxr_tfds.evaluation.scoring import ImageSample, Scores
-from cxr_tfds.files import complete_file
+from cxr_tfds.files import format_json, write_files
 from cxr_tfds.models.weights import IMAGENET, NEW
-from cxr_tfds.plotting import TIMES, Picture, class_colour, plot_style
+from cxr_tfds.plotting import TIMES, class_colour, plot_style
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.report.dataset import summarize_dataset
 from cxr_tfds.report.finding_plots import plot_findings
@@ -49,8 +49,14 @@ class RunResults(NamedTuple):
     stress: dict[str, Any] | None  # the split's table in `stress.json`, if measured
 
 
-def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
-    """Writes the report, the model card and the pictures to the run folder."""
+def write_report(
+    run: Path, config: RunConfig, results: RunResults, tables: Mapping[Path, Any] | None = None
+) -> None:
+    """Writes the report, the model card and the pictures to the run folder.
+
+    They are one set with `tables`, JSON files of the run that they agree with: either all are
+    written, or every earlier file is unchanged.
+    """
     split, stress, labels = results.split, results.stress, config.labels
     metrics, scores = results.metrics[split], results.scores
     task = Task.choose(labels, several_findings=scores.several_findings)
@@ -112,10 +118,18 @@ def write_report(run: Path, config: RunConfig, results: RunResults) -> None:
     }
     page = environment.overlay(autoescape=True).get_template("report.html.j2")
     card = environment.get_template("model_card.md.j2")
-    for name, template in ((run_folder.REPORT, page), (run_folder.CARD, card)):
-        with complete_file(run / name) as temporary:
-            temporary.write_text(template.render(context), encoding="utf-8")
-    _write_pictures(run, [*score_pictures, *training_pictures, stress_picture, *sheets])
+    pictures = filter(None, [*score_pictures, *training_pictures, stress_picture, *sheets])
+    contents: dict[Path, str | bytes] = {
+        **{path: format_json(table) for path, table in (tables or {}).items()},
+        run / run_folder.REPORT: page.render(context),
+        run / run_folder.CARD: card.render(context),
+        **{run / run_folder.PICTURES / f"{each.name}.png": each.png for each in pictures},
+    }
+    (run / run_folder.PICTURES).mkdir(exist_ok=True)
+    write_files(contents)
+    # Last, because a kill must not lose pictures. A model without errors has no sheet of errors.
+    for path in set(run_folder.own_pictures(run)) - set(contents):
+        path.unlink()
 
 
 def _public_settings(config: RunConfig) -> dict[str, Any]:
@@ -169,14 +183,3 @@ def _layer_rows(model: Any) -> list[tuple[str, str, str, int]]:
 def _breakable(name: str) -> Markup:
     """Returns a file name that may be broken after / and _ instead of within a word."""
     return Markup("<wbr>").join(re.split(r"(?<=[/_])", name))
-
-
-def _write_pictures(run: Path, pictures: Iterable[Picture | None]) -> None:
-    """Replaces the pictures of an earlier report: a model without errors has no sheet of errors."""
-    folder = run / run_folder.PICTURES
-    folder.mkdir(exist_ok=True)
-    for path in run_folder.own_pictures(run):
-        path.unlink()
-    for picture in filter(None, pictures):
-        with complete_file(folder / f"{picture.name}.png") as temporary:
-            temporary.write_bytes(picture.png)

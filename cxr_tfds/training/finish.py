@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import MODERATE
 from cxr_tfds.evaluation.scoring import ImageSample, Scores, measure, score_and_sample
 from cxr_tfds.evaluation.stress import run_stress_test, within_budget
-from cxr_tfds.files import write_json
+from cxr_tfds.files import format_json, write_files
+from cxr_tfds.locks import lock_folder
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.report.page import RunResults, write_report
@@ -46,11 +49,14 @@ def finish_run(
         (MODERATE,),
         labels=config.labels,
     )
-    config.write(run)
-    write_json(run / run_folder.METRICS, metrics)
-    write_json(run / run_folder.STRESS, {split: stress})
+    results = RunResults(dataset, model, split, scores, sample, metrics, stress)
+    tables = {
+        run / run_folder.CONFIG: dataclasses.asdict(config),
+        run / run_folder.METRICS: metrics,
+        run / run_folder.STRESS: {split: stress},
+    }
     say("writing the report")
-    write_report(run, config, RunResults(dataset, model, split, scores, sample, metrics, stress))
+    write_report(run, config, results, tables)
     run_folder.save_model(model, run)  # last: a run folder with a model is a finished run
     shutil.rmtree(run / run_folder.CHECKPOINT)
     return metrics
@@ -81,9 +87,23 @@ def evaluate(
 
     Raises:
       MissingData: The run or its dataset does not exist, or the run is not finished.
-      InputError: The dataset has no such split, or a file of the run is corrupt.
+      InputError: The dataset has no such split, a file of the run is corrupt or cannot be written,
+        or another process writes the run folder.
     """
     run = Path(run)
+    RunConfig.read(run)  # a lock would create a missing folder
+    with contextlib.nullcontext() if threshold_rule is not None else lock_folder(run):
+        return _evaluate(run, split, data_dir, stress, anonymous, threshold_rule)
+
+
+def _evaluate(
+    run: Path,
+    split: str,
+    data_dir: str | Path | None,
+    stress: bool,
+    anonymous: bool,
+    threshold_rule: str | None,
+) -> dict[str, Any]:
     config = RunConfig.read(run)
     if anonymous:
         config.settings["anonymous"] = True
@@ -98,17 +118,20 @@ def evaluate(
     metrics = measure(scores, config)
     if threshold_rule is not None:
         return {**metrics, "stress": _stress(model, scores, sample, config)} if stress else metrics
-    all_metrics = _update(run, run_folder.METRICS, split, metrics)
+    all_metrics = run_folder.read_metrics(run) | {split: metrics}
+    all_stress = run_folder.read_metrics(run, run_folder.STRESS)
+    tables: dict[Path, Any] = {run / run_folder.METRICS: all_metrics}
     if stress:
         stressed = _stress(model, scores, sample, config)
-        all_stress = _update(run, run_folder.STRESS, split, stressed)
-    else:
-        all_stress = run_folder.read_metrics(run, run_folder.STRESS)
+        all_stress |= {split: stressed}
+        tables[run / run_folder.STRESS] = all_stress
     if split == ("test" if dataset.sizes.get("test") else "validation"):
         stress_table = all_stress.get(split)
         results = RunResults(dataset, model, split, scores, sample, all_metrics, stress_table)
         say("writing the report")
-        write_report(run, config, results)
+        write_report(run, config, results, tables)
+    else:
+        write_files({path: format_json(table) for path, table in tables.items()})
     return {**metrics, "stress": stressed} if stress else metrics
 
 
@@ -117,13 +140,3 @@ def _stress(
 ) -> dict[str, Any]:
     few = within_budget(model, scores, sample)
     return run_stress_test(model, scores, few, config.threshold, labels=config.labels)
-
-
-def _update(run: Path, name: str, split: str, table: dict[str, Any]) -> dict[str, Any]:
-    """Writes the table of one split to a file of the run and returns the tables of all splits.
-
-    Reads the file just before writing it, because another process may have measured another split.
-    """
-    tables = run_folder.read_metrics(run, name) | {split: table}
-    write_json(run / name, tables)
-    return tables

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import tensorflow as tf
 from tqdm import tqdm
 
 from cxr_tfds import run_folder
+from cxr_tfds.files import complete_file
 
 # The metadata that `tf.summary.scalar` writes; that function needs the tensorboard package.
 _SCALAR = tf.compat.v1.SummaryMetadata(data_class=1)
@@ -51,12 +53,25 @@ def write_scalars(run: Path, row: dict[str, float]) -> None:
 
     An epoch that is trained again after a kill replaces its earlier file.
     """
-    folder, suffix = run / run_folder.TENSORBOARD, f".epoch-{row['epoch']}"
-    for path in folder.glob(f"*{suffix}"):
+    folder, epoch = run / run_folder.TENSORBOARD, int(row["epoch"])
+    folder.mkdir(exist_ok=True)
+    earlier = list(folder.glob(f"*.epoch-{epoch}"))
+    now = time.time()
+    values = [
+        tf.compat.v1.Summary.Value(
+            tag=name, tensor=tf.make_tensor_proto(value, tf.float32), metadata=_SCALAR
+        )
+        for name, value in row.items()
+        if name != "epoch"
+    ]
+    events = (
+        tf.compat.v1.Event(wall_time=now, file_version="brain.Event:2"),
+        tf.compat.v1.Event(wall_time=now, step=epoch, summary=tf.compat.v1.Summary(value=values)),
+    )
+    # Not with `tf.summary`, which ignores a full disk. TensorBoard reads names in their order.
+    new = folder / f"events.out.tfevents.{now:.0f}.{epoch:06}.epoch-{epoch}"
+    with complete_file(new) as path, tf.io.TFRecordWriter(str(path)) as writer:
+        for event in events:
+            writer.write(event.SerializeToString())
+    for path in set(earlier) - {new}:
         path.unlink()
-    with tf.summary.create_file_writer(str(folder), filename_suffix=suffix).as_default():
-        for name, value in row.items():
-            if name != "epoch":
-                tf.summary.write(
-                    name, tf.constant(value, tf.float32), step=int(row["epoch"]), metadata=_SCALAR
-                )

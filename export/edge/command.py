@@ -132,7 +132,7 @@ def predict(
                     _report(file, result)
             yield style.format(file.name, result)
 
-    with page or contextlib.nullcontext():
+    with heatmaps or contextlib.nullcontext(), page or contextlib.nullcontext():
         write_rows(format_rows(), *style.frame)
     if name == "text":
         click.echo("Not a medical device.", err=True)

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.files import complete_files, list_folder
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import upright_grey
+from cxr_tfds.locks import lock_folder
 
 from .heatmap_picture import draw_heatmap
 from .model_info import ModelInfo
@@ -36,16 +38,33 @@ class HeatmapFolder:
                 "FOLDER. The variants `plain` and `rgb` have none, nor have networks that do not "
                 "end in global average pooling and one dense layer."
             )
-        if folder.is_dir() and any(folder.iterdir()):
-            raise InputError(f"{folder} is not empty. Choose another folder for the heat maps.")
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._fit = folder, info.fit
         self._levels = GreyLevels.from_metadata(info.grey_levels)
+        self._stack = contextlib.ExitStack()
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        if list_folder(self._folder):
+            raise InputError(
+                f"{self._folder} is not empty. Choose another folder for the heat maps."
+            )
+
+    def __enter__(self) -> HeatmapFolder:
+        """Locks the folder. Raises InputError if another process writes it."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lock_folder(self._folder))
+            self._check_empty()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Removes the lock."""
+        self._stack.close()
 
     def write(self, number: int, name: str, data: bytes, prediction: Prediction) -> None:
         """Writes the pictures of an image file, each complete or not at all.
 
-        Threads may share a folder. Raises InputError if a picture cannot be written.
+        Threads may share a folder. Raises WriteFailed if a picture cannot be written.
         """
         grey = upright_grey(data, _MAX_SIDE, levels=self._levels)
         maps = [finding.heatmap for finding in prediction.findings] or [prediction.heatmap]
@@ -56,17 +75,9 @@ class HeatmapFolder:
                 picture = draw_heatmap(grey, heatmap, statement, self._fit)
                 picture.save(content, "JPEG", quality=_QUALITY)
                 file = f"{prefix}-{_shorten(os.path.split(name)[1], prefix)}.jpg"
-                _write_file(f"{self._folder}{os.sep}{file}", content.getvalue())
-
-
-def _write_file(path: str, content: bytes) -> None:
-    try:
-        with open(path, "wb") as file:  # noqa: PTH123, see `input_files`
-            file.write(content)
-    except OSError as err:
-        with contextlib.suppress(OSError):
-            Path(path).unlink()
-        raise InputError(f"{path} cannot be written: {err.strerror or err}.") from err
+                # Flushing each of thousands of pictures to the disk would take longer than drawing.
+                with complete_files(durable=False) as add:
+                    add(self._folder / file, content.getbuffer().nbytes).write_bytes(content.getvalue())
 
 
 def _make_prefixes(number: int, findings: Sequence[str]) -> list[str]:

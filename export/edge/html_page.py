@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections import Counter
@@ -12,6 +13,8 @@ from types import TracebackType
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.files import complete_file
 from cxr_tfds.imaging.grey_levels import GreyLevels
+from cxr_tfds.locks import lock_path
+from cxr_tfds.os_errors import explain_writing
 from cxr_tfds.text import DISCLAIMER
 
 from .html_card import NO_FINDING, UNREADABLE, Card, make_card, scale_url
@@ -31,34 +34,43 @@ class PredictionPage:
 
     def __init__(self, path: Path, info: ModelInfo, model: str) -> None:
         """Raises InputError if the file exists. `model` is the name of the model file."""
-        if path.exists():
-            raise InputError(f"{path} exists. Choose another name for the page.")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_new(path)
         self._path, self._info, self._model = path, info, model
         self._levels = GreyLevels.from_metadata(info.grey_levels)
         self._counts: Counter[str] = Counter()  # of cards, by group
         self._images = 0
 
     def __enter__(self) -> PredictionPage:
-        """Opens a temporary file for the cards, because the counts above them come last."""
-        folder = self._path.parent
-        self._cards = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", dir=folder)
+        """Opens a temporary file for the cards, because the counts above them come last.
+
+        Raises:
+          InputError: The file exists, cannot be written, or another process writes it.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lock_path(self._path))
+            _check_new(self._path)
+            stack.enter_context(explain_writing(self._path))
+            cards = tempfile.TemporaryFile(
+                "w+", encoding="utf-8", errors="replace", dir=self._path.parent
+            )
+            self._cards = stack.enter_context(cards)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
     ) -> None:
         """Writes the page if the block succeeded."""
-        with self._cards as cards:
+        with self._stack:
             if kind is not None:
                 return
-            cards.seek(0)
+            self._cards.seek(0)
             with (
                 complete_file(self._path) as temporary,
                 temporary.open("w", encoding="utf-8", errors="replace") as page,
             ):
                 page.write(self._head())
-                shutil.copyfileobj(cards, page)
+                shutil.copyfileobj(self._cards, page)
                 page.write("</main></body></html>\n")
 
     def make_card(self, name: str, data: bytes, result: Prediction | BadImage) -> Card:
@@ -69,7 +81,8 @@ class PredictionPage:
         """Writes a card."""
         self._images += 1
         self._counts.update(card.groups)
-        self._cards.write(card.html)
+        with explain_writing(self._path):
+            self._cards.write(card.html)
 
     def _head(self) -> str:
         filters, filter_rules = self._make_filters()
@@ -96,6 +109,11 @@ class PredictionPage:
                 buttons += _radio("show", group, f"{name} {count:,}")
                 rules += f"body:has(#show-{group}:checked) .card:not(.g-{group}){{display:none}}\n"
         return f"<fieldset><legend>Show</legend>{buttons}</fieldset>", rules
+
+
+def _check_new(path: Path) -> None:
+    if path.exists():
+        raise InputError(f"{path} exists. Choose another name for the page.")
 
 
 def _make_map_choice(info: ModelInfo) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from cxr_tfds.commands.base import Command, Group, LocalPath, NearestChoice
 from cxr_tfds.errors import BadImage, InputError, MissingData
 from cxr_tfds.files import check_new_folder
-from cxr_tfds.os_errors import INCOMPLETE, TEMPORARY
+from cxr_tfds.temporary import INCOMPLETE, TEMPORARY
 from cxr_tfds.text import did_you_mean
 
 
@@ -100,6 +100,23 @@ def test_reports_a_missing_extra(module: str, extra: str) -> None:
 def test_missing_module_without_an_extra_keeps_its_traceback(name: str | None) -> None:
     err = ModuleNotFoundError("No module", name=name)
     assert run(raising(err)).exception is err
+
+
+def test_debug_shows_where_an_error_and_its_cause_were_raised() -> None:
+    def work() -> None:
+        try:
+            {}["scale"]
+        except KeyError as err:
+            raise InputError("The model is corrupt.") from err
+
+    command = Command("measure", callback=work)
+    plain, debug = (CliRunner().invoke(command, args) for args in ([], ["--debug"]))
+    assert (plain.exit_code, debug.exit_code) == (1, 1)
+    assert plain.stderr == "Error: The model is corrupt.\n"
+    assert debug.stderr.endswith(plain.stderr)
+    lines = debug.stderr.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert "KeyError: 'scale'" in lines
 
 
 def test_escapes_characters_that_stdout_cannot_encode() -> None:

@@ -158,6 +158,7 @@ def test_a_heatmap_for_each_finding(findings_model, findings_info, monkeypatch, 
     for number, finding in enumerate(prediction.findings):
         np.testing.assert_array_equal(finding.heatmap, maps[..., number])
     info = dataclasses.replace(findings_info, heatmap=True, grid=(2, 2))
+    (tmp_path / "maps").mkdir()
     folder = HeatmapFolder(tmp_path / "maps", info)
     data = encode(pixels, "PNG")
     folder.write(7, "in/x.png", data, prediction)
