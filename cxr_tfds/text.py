@@ -30,8 +30,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # What Markdown reads as code, a table cell, HTML, a link, emphasis or, at the start, as a block.
 # An underscore within a word is none of these.
 _MARKDOWN = re.compile(
-    r"[\\`|<>\[\]*~]|(?<!\w)_|_(?!\w)|&(?=[#\w])|:(?=//)|(?<=www)\."
-    r"|^[#+=-](?=[#=-]*(?:\s|$))|(?<=^\d)[.)](?=\s|$)"
+    r"[\\`|<>\[\]*~]|(?<!\w)_|_(?!\w)|&(?=[#\w])|^[#+=-](?=[#=-]*(?:\s|$))|(?<=^\d)[.)](?=\s|$)"
 )
 _FORMULA = re.compile(
     r"'*[=+\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
@@ -58,14 +57,27 @@ def printable(text: object, keep: str = "") -> str:
     )
 
 
-def markdown(text: object) -> str:
-    """Returns text as one line that Markdown shows literally: no link, no HTML, no table cell."""
-    return _MARKDOWN.sub(r"\\\g<0>", printable(text))
+def markdown(text: object, keep: str = "") -> str:
+    """Returns text that Markdown shows literally: no link with another text, no HTML, no table.
+
+    It is one line except for the characters to `keep`, see `printable`.
+    """
+    return _MARKDOWN.sub(r"\\\g<0>", printable(text, keep))
+
+
+def plain_markdown(text: str) -> str:
+    """Returns the text that Markdown shows, of a text from `markdown`."""
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)
 
 
 def html(text: object) -> str:
     """Returns text for HTML, as content of an element or of a quoted attribute."""
     return _html.escape(printable(text))
+
+
+def finalize_html(value: object) -> object:
+    """Returns a value for an HTML template, as Jinja's `finalize`; Jinja's autoescape follows."""
+    return value if hasattr(value, "__html__") else printable(value, keep="\n")
 
 
 def csv_line(cells: Iterable[object]) -> str:

@@ -8,7 +8,6 @@ latency_ms and peak_mb, or error.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.memory import peak_mb
+from cxr_tfds.text import to_json
 
 from .edge.benchmark import time_predictions
 from .edge.runtime import load
@@ -37,7 +37,7 @@ def main() -> None:
         np.save(outputs, [session.run(np.array(image)[np.newaxis]) for image in images])
     except InputError as err:
         row = {"error": str(err)}
-    sys.stdout.write(json.dumps(row) + "\n")
+    sys.stdout.write(to_json(row) + "\n")
 
 
 if __name__ == "__main__":

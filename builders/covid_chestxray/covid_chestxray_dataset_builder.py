@@ -25,7 +25,7 @@ from cxr_tfds.sources.ieee8023 import (
     split_terms,
 )
 from cxr_tfds.sources.normals import draw_normals, find_normals
-from cxr_tfds.sources.walking import walk_files
+from cxr_tfds.sources.walking import find_problem_of, walk_files
 
 _EXPECTED = f"""\
 Expected layout:
@@ -130,6 +130,9 @@ You do not have to extract the zip."""
             if (root / folder).is_dir()
             for inner_path, path in walk_files(root / folder, nested=True, source=source)
         }
+        for name, path in paths.items():
+            if name.endswith("/"):
+                logging.warning("%s: %s.", name, find_problem_of(path))
         images, notes = choose_images(
             rows,
             paths,

@@ -216,7 +216,7 @@ def test_finds_normals(source: Path, tmp_path: Path) -> None:
     alone = tmp_path / "deep" / "collection"
     alone.mkdir(parents=True)
     shutil.copy(source / "metadata.csv", alone)
-    (alone / "images").symlink_to(source / "images")
+    shutil.copytree(source / "images", alone / "images")
     with pytest.raises(MissingData) as caught:
         scan(alone)
     message = str(caught.value)
@@ -246,7 +246,7 @@ def test_refuses_images_but_not_normals_outside_the_source(source: Path, tmp_pat
     assert sum(len(split) for split in read(built.data_path).values()) == 50
     shutil.move(alone / "images" / "7.jpg", tmp_path / "elsewhere.jpg")
     (alone / "images" / "7.jpg").symlink_to(tmp_path / "elsewhere.jpg")
-    with pytest.raises(InputError, match=r"Links must not lead out of .*collection"):
+    with pytest.raises(InputError, match=r"images/7\.jpg: a link out of the source"):
         build(Builder, alone, tmp_path / "other", normals=str(source / "chest_xray"))
     assert not published(tmp_path / "other")
 

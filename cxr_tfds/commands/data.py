@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from cxr_tfds.commands.data_verify import sign, verify
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder, complete_file
 from cxr_tfds.native import load_tensorflow
-from cxr_tfds.text import screen_width, text_table
+from cxr_tfds.text import screen_width, text_table, to_json
 
 if TYPE_CHECKING:
     from cxr_tfds.looking.contact_sheet import BatchFunction
@@ -75,13 +74,13 @@ def summary(
             )
         report = read_report(source)
         text = format_report(report, width=screen_width())
-        click.echo(json.dumps(report, indent=2) if as_json else text)
+        click.echo(to_json(report, indent=2) if as_json else text)
         return
     scanned = _scan(source, dataset, config, sets)
     images = len(scanned.listing.images)
     with click.progressbar(length=images, label="Reading", file=sys.stderr) as bar:
         survey = survey_source(scanned, bar.update)
-    click.echo(json.dumps(survey.report, indent=2) if as_json else format_survey(survey.report))
+    click.echo(to_json(survey.report, indent=2) if as_json else format_survey(survey.report))
     if plot is not None:
         from cxr_tfds.looking.survey_plot import plot_survey
 

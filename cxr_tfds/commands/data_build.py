@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import click
 from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command, LocalPath
 from cxr_tfds.progress import progress_bar
+from cxr_tfds.text import to_json
 
 if TYPE_CHECKING:
     from cxr_tfds.sources.unlabelled import Recognition
@@ -64,7 +64,7 @@ def build(
         )
     if as_json:
         report = {"dataset": built.name, "folder": str(built.folder), "is_new": built.is_new}
-        click.echo(json.dumps(report | {"report": built.report}, indent=2))
+        click.echo(to_json(report | {"report": built.report}, indent=2))
     else:
         click.echo(format_built(built, data_dir))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from cxr_tfds.files import check_new_folder
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
-from cxr_tfds.text import text_table
+from cxr_tfds.text import text_table, to_json
 
 _FORMATS = ("folder", "parquet", "webdataset", "arrayrecord")
 _MEGABYTE = 1_000_000
@@ -95,7 +94,7 @@ def export(
         for split, images in opened.sizes.items()
     }
     if as_json:
-        click.echo(json.dumps({"dataset": opened.name, "folder": str(out), "images": rows}))
+        click.echo(to_json({"dataset": opened.name, "folder": str(out), "images": rows}))
         return
     header = opened.labels if has_classes else ["images"]
     table = [("split", *header), *((split, *row.values()) for split, row in rows.items())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.signing import load_private_key
+from cxr_tfds.text import to_json
 
 
 @click.command(
@@ -41,7 +41,7 @@ def verify(dataset: DatasetName, data_dir: Path, trust: Path | None, as_json: bo
         "key": key,
     }
     if as_json:
-        click.echo(json.dumps(row, indent=2))
+        click.echo(to_json(row, indent=2))
         return
     images = ", ".join(f"{count:,} in {split}" for split, count in opened.sizes.items())
     click.echo(f"{opened.name} is unchanged: {images}.\nFingerprint {opened.fingerprint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -12,7 +11,9 @@ from cxr_tfds.commands.base import Command
 from cxr_tfds.locks import lock_folder
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.run_data import open_run_dataset
-from cxr_tfds.run_folder import RunConfig, check_finished
+from cxr_tfds.run_folder import check_finished
+from cxr_tfds.text import to_json
+from cxr_tfds.training.settings import read_run_config
 from cxr_tfds.training.threshold_rule import check_threshold_rule
 
 
@@ -50,7 +51,7 @@ def evaluate(
     --threshold-rule, only prints: RUN keeps its threshold.
     """
     # What the user may have to correct, before TensorFlow takes seconds to load.
-    config = RunConfig.read(run)
+    config = read_run_config(run)
     check_finished(run)
     if threshold_rule is not None:
         check_threshold_rule(config, threshold_rule)
@@ -71,7 +72,7 @@ def evaluate(
         threshold_rule=threshold_rule,
     )
     if as_json:
-        click.echo(json.dumps(metrics, indent=2))
+        click.echo(to_json(metrics, indent=2))
         return
     click.echo(f"{split}:\n{format_metrics(metrics)}")
     if stress:

@@ -9,6 +9,7 @@ from pathlib import Path
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from cxr_tfds.conversion.stored import StoredDataset
+from cxr_tfds.text import to_json
 
 _INFO = "dataset_info.json"
 # What TFDS needs to read a dataset without its builder, except the examples and _INFO.
@@ -39,4 +40,4 @@ def write_arrayrecord(stored: StoredDataset, folder: Path, part_bytes: int) -> N
             shutil.copyfile(path, folder / path.name)
     info = json.loads((stored.folder / _INFO).read_text(encoding="utf-8"))
     info["fileFormat"] = "array_record"
-    (folder / _INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    (folder / _INFO).write_text(to_json(info, indent=2) + "\n", encoding="utf-8")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from cxr_tfds.conversion.stored import FILE_NAME, SPLIT, StoredDataset
+from cxr_tfds.text import csv_line
 
 TABLE = "labels.csv"
 
@@ -18,13 +18,12 @@ def write_folder(stored: StoredDataset, folder: Path, part_bytes: int) -> None:
       folder: An empty folder.
       part_bytes: Not used.
     """
-    with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow([FILE_NAME, SPLIT, *(column.name for column in stored.columns)])
+    with (folder / TABLE).open("w", encoding="utf-8", newline="") as table:
+        table.write(csv_line([FILE_NAME, SPLIT, *(column.name for column in stored.columns)]))
         for split in stored.dataset.shards:
             for example in stored.examples(split):
                 path = folder / example.file_name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("xb") as image:
                     image.write(example.image)
-                table.writerow([example.file_name, split, *example.values.values()])
+                table.write(csv_line([example.file_name, split, *example.values.values()]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_tfds.conversion.stored import Column, Example, StoredDataset
+from cxr_tfds.text import to_json
 
 # A reader holds one row group in memory, and a Hugging Face viewer fetches at least one.
 ROW_GROUP_ROWS = 500
@@ -52,7 +52,7 @@ def make_schema(columns: Iterable[Column]) -> pa.Schema:
             if column.kind == "number"
             else {"dtype": dtype, "_type": "Value"}
         )
-    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+    return pa.schema(fields, {"huggingface": to_json({"info": {"features": features}})})
 
 
 def _text_columns(stored: StoredDataset) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from pathlib import Path
 
 from cxr_tfds.conversion.stored import SPLIT, StoredDataset
+from cxr_tfds.text import to_json
 
 _LABEL_NUMBER = "label_number"
 
@@ -33,7 +33,7 @@ def write_webdataset(stored: StoredDataset, folder: Path, part_bytes: int) -> No
                     _add(tar, key + example.suffix.lower(), example.image)
                     if stored.has_classes:
                         _add(tar, f"{key}.cls", b"%d" % example.values[_LABEL_NUMBER])
-                    _add(tar, f"{key}.json", json.dumps(fields, ensure_ascii=False).encode())
+                    _add(tar, f"{key}.json", to_json(fields).encode())
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

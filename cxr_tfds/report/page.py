@@ -27,7 +27,7 @@ from cxr_tfds.report.stress_plot import plot_stress
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.sources.origin import DRAWN
 from cxr_tfds.task import Task
-from cxr_tfds.text import DISCLAIMER
+from cxr_tfds.text import DISCLAIMER, finalize_html, markdown, printable
 
 _LOCAL = ("data_dir", "cache_dir", "data_service")  # settings that name places of a machine
 _HEADLINES = {
@@ -111,12 +111,15 @@ def write_report(
         loader=PackageLoader("cxr_tfds.report", ""), undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {
+        "markdown": markdown,
         "metric_label": metric_label,
         "percent": lambda value: "undefined" if value is None else f"{100 * value:.1f}%",
         "breakable": _breakable,
         "data_url": data_url,
     }
-    page = environment.overlay(autoescape=True).get_template("report.html.j2")
+    page = environment.overlay(autoescape=True, finalize=finalize_html).get_template(
+        "report.html.j2"
+    )
     card = environment.get_template("model_card.md.j2")
     pictures = filter(None, [*score_pictures, *training_pictures, stress_picture, *sheets])
     contents: dict[Path, str | bytes] = {
@@ -182,4 +185,4 @@ def _layer_rows(model: Any) -> list[tuple[str, str, str, int]]:
 
 def _breakable(name: str) -> Markup:
     """Returns a file name that may be broken after / and _ instead of within a word."""
-    return Markup("<wbr>").join(re.split(r"(?<=[/_])", name))
+    return Markup("<wbr>").join(re.split(r"(?<=[/_])", printable(name)))

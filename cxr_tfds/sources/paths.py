@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from cxr_tfds.deadline import FILE_ADVICE, expect_answer
 from cxr_tfds.errors import InputError
 from cxr_tfds.regular_files import find_problem
 from cxr_tfds.sources.archives.path import ArchivePath, SourcePath, UnreadableEntry
@@ -54,7 +55,7 @@ def scan_folder(folder: SourcePath) -> list[SourcePath]:
         # A folder that can be listed but not entered (chmod 644) would fail for each of its files.
         if folder.is_dir() and not os.access(folder, os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-        with os.scandir(folder) as entries:
+        with expect_answer(str(folder), FILE_ADVICE), os.scandir(folder) as entries:
             problems = [(folder / entry.name, find_problem(entry)) for entry in entries]
         found = [mark_unreadable(path, why) if why else path for path, why in problems]
     else:

@@ -6,7 +6,6 @@ Commands import what they need: `--help` loads neither NumPy nor a runtime.
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from cxr_tfds.commands.base import Group, LocalPath
 from cxr_tfds.commands.settings import sets
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.native import suppress_native_stderr
-from cxr_tfds.text import is_terminal, say
+from cxr_tfds.text import is_terminal, printable, say, to_json
 
 from . import options
 
@@ -190,7 +189,7 @@ def evaluate(
             yield result
 
     table = measure(classifier.info, labelled, predict_and_report())
-    write((json.dumps(table, indent=2) if as_json else format_metrics(table)) + "\n")
+    write((to_json(table, indent=2) if as_json else format_metrics(table)) + "\n")
     if skipped := len(table["skipped"]):
         raise InputError(f"{skipped} of {skipped + table['images']} images could not be read.")
 
@@ -220,7 +219,7 @@ def benchmark(model: Path, images: Path | None, as_json: bool) -> None:
         measured, length=count_rows(), label="Measuring", file=sys.stderr
     ) as found:
         rows = list(found)
-    write((json.dumps(rows, indent=2) if as_json else format_table(rows)) + "\n")
+    write((to_json(rows, indent=2) if as_json else format_table(rows)) + "\n")
     if all("error" in row for row in rows):
         raise InputError("No runtime could run the model.")
 
@@ -246,15 +245,15 @@ def info(model: Path, as_json: bool, as_card: bool) -> None:
                 f"{model} contains no MODEL_CARD.md. Export it again from a run folder that has "
                 "one."
             )
-        write(card)
+        write(printable(card, keep="\n"))
         return
     description = describe_file(model, flatbuffer, model_info)
     if as_json:
-        write(json.dumps(description, indent=2) + "\n")
+        write(to_json(description, indent=2) + "\n")
         return
     if description["dataset"]["origin"]["drawn"]:
         say(DRAWN)
-    write(format_description(description, model_info))
+    write(printable(format_description(description, model_info), keep="\n"))
 
 
 def _load(
@@ -276,7 +275,7 @@ def _load(
 
 
 def _report(file: InputFile, error: BadImage) -> None:
-    click.echo(f"{click.format_filename(file.name)}: {error.reason}", err=True)
+    click.echo(printable(f"{file.name}: {error.reason}"), err=True)
 
 
 def _with_progress(

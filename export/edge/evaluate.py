@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, read_source
 from cxr_tfds.sources.config_json import parse_config, propose_config, repeat_settings
 from cxr_tfds.sources.image import State
 from cxr_tfds.sources.paths import fold_name, join_names
-from cxr_tfds.text import did_you_mean
+from cxr_tfds.text import did_you_mean, to_json
 
 from .input_files import InputFile
 from .model_info import ModelInfo
@@ -240,7 +239,7 @@ def _choose_split(listing: Listing, folder: Path) -> list[SourceImage]:
 def _explain_settings(info: ModelInfo, config: Mapping[str, Any] | None) -> str:
     if config is None and info.reader:
         return (
-            f"These settings of the model's dataset were used: {json.dumps(info.reader)}\n"
+            f"These settings of the model's dataset were used: {to_json(info.reader)}\n"
             "Give the settings of this source with --config"
             + ("." if info.several_findings else "; '{}' takes class folders.")
         )

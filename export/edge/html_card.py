@@ -6,7 +6,6 @@ import base64
 import io
 import os
 from collections.abc import Iterator
-from html import escape
 from typing import NamedTuple
 
 from PIL import Image
@@ -15,7 +14,7 @@ from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.overlay import colour_layer, colour_scale
 from cxr_tfds.imaging.pixels import upright_grey
-from cxr_tfds.text import percent, percents_in_order
+from cxr_tfds.text import html, percent, percents_in_order
 
 from .model_info import ModelInfo
 from .prediction import Prediction
@@ -37,9 +36,9 @@ def make_card(
 ) -> Card:
     """Returns the card of an image file, given its contents and the prediction."""
     folder, base = os.path.split(name)
-    file = f'<p class="file"><b>{escape(base)}</b> {escape(folder)}</p>'
+    file = f'<p class="file"><b>{html(base)}</b> {html(folder)}</p>'
     if isinstance(result, BadImage):
-        text = f'<h2>Not readable</h2><p class="reason">{escape(result.reason)}</p>{file}'
+        text = f'<h2>Not readable</h2><p class="reason">{html(result.reason)}</p>{file}'
         return _wrap([UNREADABLE], '<div class="picture"></div>', text)
     numbers = {label: str(number) for number, label in enumerate(info.labels)}
     present = [x.name for x in result.findings if x.is_present]
@@ -47,17 +46,17 @@ def make_card(
     title = ", ".join(predicted) or "No finding"
     bars = "".join(_bar(*row, is_predicted=row[0] in predicted) for row in _rows(result))
     thumbnail = upright_grey(data, _SIDE, levels=levels)
-    image = f'<img src="{data_url(thumbnail, "JPEG", quality=_QUALITY)}" alt="{escape(base)}" '
+    image = f'<img src="{data_url(thumbnail, "JPEG", quality=_QUALITY)}" alt="{html(base)}" '
     image += f'width="{thumbnail.width}" height="{thumbnail.height}">'
     picture = f'<div class="picture">{image}{_maps(result, thumbnail, info.fit)}</div>'
-    text = f"<h2>{escape(title)}</h2><ul>{bars}</ul>{file}"
+    text = f"<h2>{html(title)}</h2><ul>{bars}</ul>{file}"
     return _wrap([numbers[label] for label in predicted] or [NO_FINDING], picture, text)
 
 
 def _wrap(groups: list[str], picture: str, text: str) -> Card:
     classes = " ".join(f"g-{group}" for group in groups)
-    html = f'<article class="card {classes}">{picture}<div class="text">{text}</div></article>\n'
-    return Card(html, groups)
+    card = f'<article class="card {classes}">{picture}<div class="text">{text}</div></article>\n'
+    return Card(card, groups)
 
 
 def _rows(result: Prediction) -> Iterator[tuple[str, float, float | None]]:
@@ -77,7 +76,7 @@ def _bar(name: str, probability: float, threshold: float | None, *, is_predicted
         mark = f'<u style="left:{100 * threshold:.1f}%"></u>'
     kind = ' class="predicted"' if is_predicted else ""
     return (
-        f"<li{kind}><span>{escape(name)} {rule}</span><b>{value}</b>"
+        f"<li{kind}><span>{html(name)} {rule}</span><b>{value}</b>"
         f'<div class="track"><i style="width:{100 * probability:.1f}%"></i>{mark}</div></li>'
     )
 

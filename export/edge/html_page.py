@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import tempfile
 from collections import Counter
-from html import escape
 from pathlib import Path
 from types import TracebackType
 
@@ -15,7 +14,7 @@ from cxr_tfds.files import complete_file
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.locks import lock_path
 from cxr_tfds.os_errors import explain_writing
-from cxr_tfds.text import DISCLAIMER
+from cxr_tfds.text import DISCLAIMER, html
 
 from .html_card import NO_FINDING, UNREADABLE, Card, make_card, scale_url
 from .html_style import STYLE
@@ -87,14 +86,14 @@ class PredictionPage:
     def _head(self) -> str:
         filters, filter_rules = self._make_filters()
         maps, map_rules = _make_map_choice(self._info) if self._info.heatmap else ("", "")
-        title = f"Predictions of {escape(self._model)}"
+        title = f"Predictions of {html(self._model)}"
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
             f"<title>{title}</title><style>{STYLE}{filter_rules}{map_rules}</style></head>\n"
-            f"<body><header><h1>{title}</h1><p>{escape(_explain_rule(self._info))}</p>"
+            f"<body><header><h1>{title}</h1><p>{html(_explain_rule(self._info))}</p>"
             f"<p><strong>{DISCLAIMER}</strong></p></header>\n"
             f'<form class="bar" aria-label="What is shown">{filters}{maps}</form>\n<main>\n'
         )
@@ -148,5 +147,5 @@ def _radio(group: str, value: str, label: str, *, is_checked: bool = False) -> s
     checked = " checked" if is_checked else ""
     return (
         f'<label><input type="radio" name="{group}" id="{group}-{value}"{checked}>'
-        f"<span>{escape(label)}</span></label>"
+        f"<span>{html(label)}</span></label>"
     )

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cxr_tfds.errors import InputError
 from cxr_tfds.schema import fit_schema, parse_json
 from cxr_tfds.signing import SIGNATURE_BYTES, TRUST, check_signature, sign
+from cxr_tfds.text import to_json
 
 from .input_files import read_named_file
 from .model_info import FORMAT, ModelInfo
@@ -60,7 +61,7 @@ def append_model_info(
     key: Ed25519PrivateKey | None = None,
 ) -> bytes:
     """Returns a model file: the flatbuffer followed by the zip, signed if there is a key."""
-    fields = json.loads(json.dumps(dataclasses.asdict(info)))
+    fields = json.loads(to_json(dataclasses.asdict(info)))
     digests = {
         "bytes": len(flatbuffer),
         "sha256": _digest(flatbuffer),
@@ -70,7 +71,7 @@ def append_model_info(
     if card is not None:
         entries[_CARD] = card
         digests["model_card_sha256"] = _digest(card.encode())
-    entries[_INFO] = json.dumps({**fields, "flatbuffer": digests}, indent=2) + "\n"
+    entries[_INFO] = to_json({**fields, "flatbuffer": digests}, indent=2) + "\n"
     buffer = io.BytesIO(flatbuffer)
     # Mode "a" keeps the bytes before the zip and counts offsets from the start of the file.
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
 import os
 import signal
 import sys
@@ -17,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cxr_tfds.commands.base import paint
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.text import screen_width
+from cxr_tfds.text import csv_line, printable, screen_width, to_json
 
 if TYPE_CHECKING:
     from .model_info import ModelInfo
@@ -30,11 +27,6 @@ _THEN = "(then  50 %)"  # without the name of the class
 
 class OutputError(InputError):
     """Standard output cannot be written."""
-
-
-def _printable(name: str) -> str:
-    """Returns a file name with replacement characters for bytes that are not UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def write(text: str) -> None:
@@ -76,7 +68,7 @@ def format_fields(fields: dict[str, Any], prefix: str = "") -> str:
             continue
         if isinstance(value, (list, tuple)):
             value = ", ".join(map(str, value))
-        rows.append(f"{prefix}{name}: {value}")
+        rows.append(printable(f"{prefix}{name}: {value}"))
     return "\n".join(rows)
 
 
@@ -99,25 +91,26 @@ def format_json(name: str, result: Prediction | BadImage) -> str:
         if result.positive is not None:
             rule = {"class": result.positive, "threshold": result.threshold}
         row.update(label=result.label, probabilities=result.probabilities, rule=rule)
-    return json.dumps(row)
+    return to_json(row)
 
 
 def format_text(name: str, result: Prediction | BadImage, labels: tuple[str, ...]) -> str:
     """Returns a line for people, or one for each finding."""
-    name, width = _printable(name), max(map(len, labels))
+    name, width = printable(name), max(len(printable(label)) for label in labels)
     if isinstance(result, BadImage):
-        return f"{'?':<{width}}  {name}: {result.reason}\n"
+        return f"{'?':<{width}}  {name}: {printable(result.reason)}\n"
     statements = result.statements()
     rules = [f"({x.rule})" for x in statements]
     # Another class may come second in the next row.
     rule_width = max(map(len, rules)) if result.positive or result.findings else width + len(_THEN)
     outcome_width = len("present") if result.findings else width
     # Of two classes, every row begins with the same one.
-    name_width = width if result.positive is None else len(result.positive)
+    name_width = width if result.positive is None else len(printable(result.positive))
     lines, screen = [], screen_width()
     for x, rule in zip(statements, rules, strict=True):
-        start = f"{x.name:<{name_width}} {x.probability:>5} {rule:<{rule_width}} {_arrow()} "
-        outcome = f"{x.outcome:<{outcome_width}}"
+        start = f"{printable(x.name):<{name_width}} {x.probability:>5} {rule:<{rule_width}} "
+        start += f"{_arrow()} "
+        outcome = f"{printable(x.outcome):<{outcome_width}}"
         fits = screen is None or len(f"{start}{outcome}  {name}") <= screen
         if x.outcome == ("present" if result.findings else result.positive):
             outcome = paint(outcome, "yellow")
@@ -149,12 +142,12 @@ def make_style(name: str, info: ModelInfo) -> Style:
         return Style(partial(format_text, labels=info.labels))
     if info.several_findings:
         columns = ["file", "finding", "present", "probability", "threshold", "error"]
-        return Style(partial(_format_findings_csv, columns), (_csv_line(columns),))
+        return Style(partial(_format_findings_csv, columns), (csv_line(columns),))
     columns = ["file", "label", *(f"probability_{label}" for label in info.labels)]
     if info.threshold is not None:
         columns.append(f"threshold_{info.labels[1]}")
     columns.append("error")
-    return Style(partial(_format_csv, columns), (_csv_line(columns),))
+    return Style(partial(_format_csv, columns), (csv_line(columns),))
 
 
 def _format_csv(columns: Sequence[str], name: str, result: Prediction | BadImage) -> str:
@@ -162,9 +155,7 @@ def _format_csv(columns: Sequence[str], name: str, result: Prediction | BadImage
     if isinstance(result, BadImage):
         return _csv_error(columns, name, result)
     threshold = [] if result.threshold is None else [result.threshold]
-    return _csv_line(
-        [_printable(name), result.label, *result.probabilities.values(), *threshold, ""]
-    )
+    return csv_line([name, result.label, *result.probabilities.values(), *threshold, ""])
 
 
 def _format_findings_csv(columns: Sequence[str], name: str, result: Prediction | BadImage) -> str:
@@ -172,19 +163,13 @@ def _format_findings_csv(columns: Sequence[str], name: str, result: Prediction |
     if isinstance(result, BadImage):
         return _csv_error(columns, name, result)
     return "".join(
-        _csv_line([_printable(name), x.name, int(x.is_present), x.probability, x.threshold, ""])
+        csv_line([name, x.name, int(x.is_present), x.probability, x.threshold, ""])
         for x in result.findings
     )
 
 
 def _csv_error(columns: Sequence[str], name: str, error: BadImage) -> str:
-    return _csv_line([_printable(name), *[""] * (len(columns) - 2), error.reason])
-
-
-def _csv_line(cells: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    return csv_line([name, *[""] * (len(columns) - 2), error.reason])
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import pytest
 from cxr_tfds.building.build_report import SCREEN_ROWS, build_report, format_report, write_report
 from cxr_tfds.building.file_stats import FileStats, compute_checksum
 from cxr_tfds.sources import SourceImage
+from cxr_tfds.text import printable
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 
@@ -126,7 +127,8 @@ def test_writes_files(tmp_path: Path) -> None:
     write_report(report, tmp_path)
     assert json.loads((tmp_path / "build_report.json").read_text(encoding="utf-8")) == report
     with (tmp_path / "bad_images.csv").open(encoding="utf-8", newline="") as file:
-        assert list(csv.reader(file)) == [["image_id", "reason"], *map(list, sorted(bad.items()))]
+        rows = [[printable(name), reason] for name, reason in sorted(bad.items())]
+        assert list(csv.reader(file)) == [["image_id", "reason"], *rows]
     text = (tmp_path / "build_report.md").read_text(encoding="utf-8")
     for text_part in (
         "# name/224:1.0.0",
@@ -138,7 +140,7 @@ def test_writes_files(tmp_path: Path) -> None:
         "DUPLICATES ACROSS CLASSES (1):",
         "PATIENTS IN TWO SPLITS (1):\n- p3: validation and test",
         "Patients in two of the source's own splits (1):\n- p3: train and test",
-        "Unusable files, left out (2):\n- 'test/NORMAL/a\\nb: is no image'\n"
+        "Unusable files, left out (2):\n- test/NORMAL/a\\\\nb: is no image\n"
         "- train/NORMAL/x, y.jpeg: empty file (0 bytes)",
         "Shortcuts were not checked: a class has fewer than 20 train images.",
     ):

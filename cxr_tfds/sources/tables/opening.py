@@ -26,7 +26,7 @@ from cxr_tfds.sources.tables.formats import (
     read_xlsx_rows,
 )
 from cxr_tfds.sources.tables.table import SAMPLE_ROWS, Rows, Table, is_blank, open_bytes
-from cxr_tfds.text import printable
+from cxr_tfds.text import plain_cell, printable
 
 TABLE_SUFFIXES = frozenset(
     {".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".xlsx", ".parquet"}
@@ -160,7 +160,8 @@ def _parse_lines(lines: Iterator[str], name: str, delimiter: str) -> Rows:
                         f"{name}: the quotation mark in line {first} is not closed. Close it."
                     )
             elif not is_blank(row):
-                yield first, row
+                has_quote = "'" in "".join(row)
+                yield first, list(map(plain_cell, row)) if has_quote else row
             first = reader.line_num + 1
     except csv.Error as err:
         raise InputError(

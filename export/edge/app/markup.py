@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
-from html import escape as escape_html
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
 from cxr_tfds.errors import BadImage
-from cxr_tfds.text import DISCLAIMER, percent
+from cxr_tfds.text import DISCLAIMER, html, percent, plain_markdown
 
 from ..html_card import data_url, scale_url
 from ..model_info import ModelInfo
@@ -50,7 +49,7 @@ class Picture(NamedTuple):
 
 def escape(text: str) -> str:
     """Returns text as HTML; numbers stay on the line of their percent sign."""
-    return escape_html(text).replace(" %", "&nbsp;%")
+    return html(text).replace(" %", "&nbsp;%")
 
 
 def style() -> str:
@@ -268,7 +267,7 @@ def model_card(markdown: str) -> str:
     """
     parts: list[str] = []
     in_list = False
-    for line in filter(None, map(str.strip, markdown.splitlines())):
+    for line in map(plain_markdown, filter(None, map(str.strip, markdown.splitlines()))):
         is_point = line.startswith("- ")
         if is_point != in_list:
             parts.append("<ul>" if is_point else "</ul>")
