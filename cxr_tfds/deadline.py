@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 from cxr_tfds.errors import InputError
+from cxr_tfds.text import printable
 
-TIMEOUT = "CXR_TFDS_TIMEOUT"
+TIMEOUT = "CXR_TFDS_TIMEOUT"  # environment variable
+FILE_ADVICE = "Check its disk or network share, then start again."
 _TIMEOUT_S = 40.0
 _GRACE_S = 10.0  # between a signal and the end of a process that does not react; docker waits 10 s
 _TICK_S = 0.25
@@ -144,7 +146,8 @@ def _watch(timeout: float, stop: threading.Event) -> None:
         for wait in tuple(_State.waits):
             wait.seconds += _TICK_S
             if wait.seconds >= timeout:
-                _State.failure = f"{wait.what} has not answered for {timeout:g} s. {wait.advice}"
+                name = printable(wait.what)
+                _State.failure = f"{name} has not answered for {timeout:g} s. {wait.advice}"
                 _interrupt_main_thread()
                 return
 
@@ -226,7 +229,7 @@ def _end_after_signal(receiver: int, signalled: threading.Event) -> None:
 def _end_process(code: int) -> None:
     # Not through `sys.stderr`, whose lock another thread may hold.
     with contextlib.suppress(OSError):
-        os.write(2, f"Error: {_State.failure or _State.end_message}\n".encode())
+        os.write(2, f"\nError: {_State.failure or _State.end_message}\n".encode())
     os._exit(code)
 
 

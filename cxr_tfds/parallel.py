@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,20 @@ def core_count() -> int:
 def all_cores() -> Executor:
     """Returns a pool of one thread per core. Pillow decodes and resizes without the GIL."""
     return ThreadPoolExecutor(max_workers=core_count(), thread_name_prefix="decode")
+
+
+@contextlib.contextmanager
+def abandon_on_error(executor: Executor) -> Iterator[Executor]:
+    """Closes an executor at the end of the block; after an error without waiting for its tasks.
+
+    One of them may read from a network share that does not answer.
+    """
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
 
 
 def ordered_map(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from os import PathLike
 from typing import IO, Protocol
 
+from cxr_tfds.deadline import FILE_ADVICE, Wait, expect_answer
 from cxr_tfds.errors import BadImage
 from cxr_tfds.limits import check_file_size, max_file_bytes
 
@@ -28,6 +30,7 @@ _REASONS = {
     errno.EACCES: "permission denied. Check the permissions (chmod u+r)",
 }
 DENIED_FOLDER = "permission denied. Check its read and execute permissions (chmod u+rx)"
+_PART_BYTES = 1 << 20
 _BROKEN_LINK = "a link to a file that does not exist"
 
 
@@ -50,15 +53,25 @@ def read_regular_file(path: str | PathLike[str]) -> bytes:
         see `cxr_tfds.limits`; or its size changes while it is read: one that grows might never end.
       OSError: The file cannot be read.
     """
-    _check_regular(os.stat(path))  # noqa: PTH116 (`Path` keeps names); opening changes some devices
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        _check_regular(status)
-        check_file_size(status.st_size)
-        data = file.read(status.st_size + 1)
+    with expect_answer(os.fsdecode(path), FILE_ADVICE) as wait:
+        # `Path` keeps names; opening changes some devices.
+        _check_regular(os.stat(path))  # noqa: PTH116
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            _check_regular(status)
+            check_file_size(status.st_size)
+            data = b"".join(_read_parts(file, status.st_size + 1, wait))
     if len(data) != status.st_size:
         raise BadImage(f"changed while it was read; it had {status.st_size:,} bytes")
     return data
+
+
+def _read_parts(file: IO[bytes], size: int, wait: Wait) -> Iterator[bytes]:
+    """Yields up to `size` bytes in parts, each of which has its own deadline."""
+    while size and (part := file.read(min(size, _PART_BYTES))):
+        wait.restart()
+        yield part
+        size -= len(part)
 
 
 def read_content(file: str | PathLike[str] | Readable) -> bytes:

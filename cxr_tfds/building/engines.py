@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from cxr_tfds.building.fitting import FitSettings, fit_file
+from cxr_tfds.deadline import keep_asking
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.pixels import DecodeResult
-from cxr_tfds.parallel import all_cores, core_count, ordered_map
+from cxr_tfds.parallel import abandon_on_error, all_cores, core_count, ordered_map
 from cxr_tfds.regular_files import read_or_explain
 from cxr_tfds.sources import SourcePath
 
@@ -82,12 +83,12 @@ def map_files(
         on the same images.
     """
     if (address := scheduler_address()) is None:
-        with all_cores() as executor:
+        with abandon_on_error(all_cores()) as executor:
             yield from _distribute(files, function, executor, core_count(), IMAGES_PER_THREAD_TASK)
         return
     if not files:
         return
-    with _connect(address) as client:
+    with _connect(address) as client, _watch_cluster(client, address):
         # Workers that see the source read it themselves; otherwise they get the bytes.
         shared = _check_workers(client, files[0])
         inputs: Iterable[SourcePath | bytes | BadImage] = (
@@ -144,6 +145,22 @@ def _connect(address: str) -> Iterator[Client]:
                 f"Start some with: dask worker tcp://{address}"
             ) from err
         yield client
+
+
+def _watch_cluster(client: Client, address: str) -> contextlib.AbstractContextManager[None]:
+    """Returns a block that ends with an error if the scheduler or a worker no longer answers.
+
+    Dask would wait without end for a scheduler, or for a worker that hangs. If a worker dies, the
+    others take over its work; without any, nothing answers.
+    """
+    return keep_asking(
+        lambda: [address],
+        lambda _: bool(
+            client.run(core_count)
+        ),  # asks each worker, in a thread that does not decode
+        what="The Dask cluster at {}",
+        advice="Look at the logs of its scheduler and workers, then build again.",
+    )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import click
 
 from cxr_tfds.commands import options
@@ -35,8 +37,7 @@ def dispatcher(port: int) -> None:
     server = tf.data.experimental.service.DispatchServer(
         tf.data.experimental.service.DispatcherConfig(port=port, protocol="grpc")
     )
-    click.echo(server.target)
-    server.join()
+    _serve(server, server.target)
 
 
 @cli.command()
@@ -64,8 +65,13 @@ def worker(address: str, port: int, host: str) -> None:
         dispatcher_address=address, worker_address=f"{host}:{port or '%port%'}", port=port
     )
     server = tf.data.experimental.service.WorkerServer(config)
-    click.echo(f"{host} serves {address}")
-    server.join()
+    _serve(server, f"{host} serves {address}")
+
+
+def _serve(server: object, ready: str) -> None:
+    """Keeps a server until a signal ends the process; TensorFlow's `join` ignores Ctrl-C."""
+    click.echo(ready)
+    threading.Event().wait()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from click.core import ParameterSource
 from cxr_tfds.augmentation.presets import LIMITS, AugmentSettings
 from cxr_tfds.commands import options
 from cxr_tfds.commands.base import Command, Interrupted, NearestChoice
+from cxr_tfds.deadline import sigterm_as_interrupt
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder
 from cxr_tfds.locks import lock_folder
@@ -210,18 +209,17 @@ def train(
     from cxr_tfds.training.checkpoint import finished_epochs
     from cxr_tfds.training.run import run_training
 
+    command = f"cxr-train --out {shlex.quote(str(out))} --resume"
+    interrupted = f"Interrupted. Continue from the last finished epoch with: {command}"
     try:
-        with sigterm_as_interrupt():
+        with sigterm_as_interrupt(interrupted):
             metrics = run_training(settings, out, resume=resume, verify=verify, trust=trust)
     except KeyboardInterrupt:
-        command = f"cxr-train --out {shlex.quote(str(out))} --resume"
         if epochs := finished_epochs(out):
             click.echo(
                 f"\nTo end the run with its finished epochs: {command} --epochs {epochs}", err=True
             )
-        raise Interrupted(
-            f"Interrupted. Continue from the last finished epoch with: {command}"
-        ) from None
+        raise Interrupted(interrupted) from None
     for split, table in metrics.items():
         click.echo(f"{split}:\n{format_metrics(table)}")
     if is_chief():
@@ -261,13 +259,3 @@ def _recipe_settings(name: str, dataset: str) -> dict[str, Any]:
             err=True,
         )
     return settings
-
-
-@contextlib.contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Treats SIGTERM, with which schedulers end a job, like Ctrl-C."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -11,9 +11,12 @@ See https://www.tensorflow.org/api_docs/python/tf/data/experimental/service.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import socket
 from typing import TYPE_CHECKING
 
+from cxr_tfds.deadline import keep_asking, serves
 from cxr_tfds.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 SCHEME = "grpc://"
 _CONNECT_SECONDS = 5
+_ADDRESS = re.compile(rb"[\w.\-\[\]:]+:\d+")
 _SHUFFLE_BUFFER = 2048  # serialized examples a worker shuffles among; 100 MB at 224 x 224
 
 
@@ -86,6 +90,44 @@ def served_batches(
     # Each worker's last batch may be smaller; cut anew, an epoch is ceil(N / batch_size) again.
     epoch = _check_complete(served.rebatch(batch_size), dataset.sizes[split], batch_size)
     return epoch.repeat().prefetch(tf.data.AUTOTUNE)
+
+
+def watch_service(address: str) -> contextlib.AbstractContextManager[None]:
+    """Returns a block that ends with an error if a server of a data service no longer answers.
+
+    TensorFlow would wait for it without end. The servers are the dispatcher and every worker that
+    has answered: the dispatcher also lists workers that ended long ago.
+    """
+    dispatcher = address.removeprefix(SCHEME)
+    alive = {dispatcher}
+
+    def find_servers() -> set[str]:
+        alive.update(filter(serves, list_workers(dispatcher)))
+        return alive
+
+    return keep_asking(
+        find_servers,
+        serves,
+        what="Server {} of the data service",
+        advice="Look at its log, start the service again, then continue with --resume.",
+    )
+
+
+def list_workers(dispatcher: str) -> list[str]:
+    """Returns HOST:PORT of the workers that a dispatcher knows, also those that have ended.
+
+    Without an answer it returns no workers.
+    """
+    import grpc
+
+    with grpc.insecure_channel(dispatcher) as channel:
+        call = channel.unary_unary("/tensorflow.data.DispatcherService/GetWorkers")
+        try:
+            reply = call(b"", timeout=_CONNECT_SECONDS)
+        except grpc.RpcError:
+            return []
+    # TensorFlow ships no Python class for the reply, a list of messages with an address each.
+    return [text.decode() for text in _ADDRESS.findall(reply)]
 
 
 def _check_connection(address: str) -> None:

@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cxr_tfds.deadline import keep_asking
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.sources.image import Listing
 
@@ -88,7 +90,7 @@ def download(dl_manager: Any, dataset: str) -> Path:
       dataset: OWNER/NAME on Kaggle.
 
     Raises:
-      InputError: The kaggle command is missing or failed.
+      InputError: The kaggle command is missing or failed, or the download ended early.
     """
     if shutil.which("kaggle") is None:
         raise InputError(
@@ -96,11 +98,45 @@ def download(dl_manager: Any, dataset: str) -> Path:
             "Install it: pip install kaggle"
         )
     secrets = find_credentials()
+    pattern = f"*{dataset.replace('/', '_')}*"  # TFDS adds a prefix while the folder is incomplete
+    has_grown = _watch_size(Path(dl_manager.download_dir), f"{pattern}/**/*")
     try:
-        return Path(dl_manager.download_kaggle_data(dataset))
+        with keep_asking(
+            lambda: [dataset],
+            lambda _: has_grown(),
+            what="Kaggle, which sends {},",
+            advice="Check the connection to www.kaggle.com, then start again.",
+        ):
+            folder = Path(dl_manager.download_kaggle_data(dataset))
     except Exception as err:  # TFDS passes on the failure in various exceptions
         reason = str(err).strip()
         for secret in sorted(secrets, key=len, reverse=True):
             reason = reason.replace(secret, "[hidden]")
         # Not chained: the traceback would print the original message.
         raise InputError(f"Kaggle could not provide {dataset}:\n{reason}") from None
+    _check_complete(folder, dataset)
+    return folder
+
+
+def _watch_size(folder: Path, pattern: str) -> Callable[[], bool]:
+    """Returns a function that tells whether the files have changed in size since its last call."""
+    before = -1
+
+    def has_changed() -> bool:
+        nonlocal before
+        previous, before = before, sum(path.lstat().st_size for path in folder.glob(pattern))
+        return before != previous
+
+    return has_changed
+
+
+def _check_complete(folder: Path, dataset: str) -> None:
+    """Removes a download that ended early: TFDS leaves such a zip as it is and would reuse it."""
+    incomplete = [path for path in folder.glob("*.zip") if not zipfile.is_zipfile(path)]
+    if incomplete:
+        size = sum(path.stat().st_size for path in incomplete) / 1e6
+        shutil.rmtree(folder)
+        raise InputError(
+            f"Kaggle sent only a part of {dataset} ({size:,.1f} MB), which was removed. Check the "
+            "connection to www.kaggle.com and the free space of the disk, then start again."
+        )

@@ -13,12 +13,12 @@ from typing import Annotated, NamedTuple, TypedDict
 
 from msgspec import Meta
 
+from cxr_tfds.deadline import serves
 from cxr_tfds.errors import InputError
 from cxr_tfds.schema import Count, parse_json
 
 _ROLES = ("chief", "worker")
 _WAIT_SECONDS = 600.0
-_CONNECT_SECONDS = 2.0
 _PAUSE_SECONDS = 0.2
 _EXPECTED = (
     'expected {"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}} '
@@ -95,19 +95,10 @@ def wait_for_all(cluster: Cluster, *, seconds: float = _WAIT_SECONDS) -> None:
             "Choose a free port."
         ) from err
     with listening:
-        while missing := [address for address in missing if not _answers(address)]:
+        while missing := [address for address in missing if not serves(address, sends_first=False)]:
             if time.monotonic() > deadline:
                 raise InputError(
                     f"No answer from {', '.join(missing)} of TF_CONFIG in {seconds:.0f} s. Start "
                     "the same command on every machine, each with its own task in TF_CONFIG."
                 )
             time.sleep(_PAUSE_SECONDS)
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-    except OSError:
-        return False
-    return True

@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 
+from cxr_tfds.deadline import deadlines, keep_asking, serves
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.pipeline import to_accelerator
 from cxr_tfds.training.cluster import read_cluster, wait_for_all
@@ -31,6 +33,10 @@ _LOST_WORKER_ERRORS = (
     tf.errors.InternalError,
     tf.errors.FailedPreconditionError,
 )
+_START_AGAIN = (
+    "Start the same command on all machines again with --resume to continue from the last "
+    "finished epoch."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Devices:
     strategy: tf.distribute.Strategy  # the default one for a single device
     worker: int = 0  # number of this process
     workers: int = 1  # number of processes
+    others: tuple[str, ...] = ()  # HOST:PORT of the other processes
 
     @property
     def is_chief(self) -> bool:
@@ -101,13 +108,25 @@ def _broadcast_function(strategy: tf.distribute.Strategy) -> Any:
     )
 
 
+def watch_machines(addresses: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """Returns a block that ends with an error if another machine of the run no longer answers."""
+    return keep_asking(
+        lambda: addresses, serves, what="Machine {} of TF_CONFIG", advice=_START_AGAIN
+    )
+
+
 def open_devices() -> Devices:
     """Joins the machines of `TF_CONFIG`, or returns all GPUs of this machine or its one device."""
     cluster = read_cluster()
     if cluster is not None:
         wait_for_all(cluster)
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        return Devices(strategy, cluster.worker, len(cluster.addresses))
+        # With its coordination service, TensorFlow (2.21) keeps the GIL while it waits for the
+        # others, and ignores SIGTERM from then on. An empty type turns it off.
+        context.context().configure_coordination_service(service_type="")
+        others = tuple(each for i, each in enumerate(cluster.addresses) if i != cluster.worker)
+        with deadlines(), watch_machines(others):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        return Devices(strategy, cluster.worker, len(cluster.addresses), others)
     if len(tf.config.list_logical_devices("GPU")) > 1:
         return Devices(tf.distribute.MirroredStrategy())
     return Devices(tf.distribute.get_strategy())
@@ -121,7 +140,4 @@ def explain_lost_worker(devices: Devices) -> Iterator[None]:
     except _LOST_WORKER_ERRORS as err:
         if devices.workers == 1:
             raise
-        raise InputError(
-            "Another machine of TF_CONFIG no longer answers. Start the same command on all "
-            "machines again with --resume to continue from the last finished epoch."
-        ) from err
+        raise InputError(f"Another machine of TF_CONFIG no longer answers. {_START_AGAIN}") from err

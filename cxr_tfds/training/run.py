@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from cxr_tfds import run_folder
+from cxr_tfds.deadline import deadlines
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import check_new_folder
 from cxr_tfds.locks import lock_folder
@@ -38,6 +39,7 @@ from cxr_tfds.training.optimizers import should_stop
 from cxr_tfds.training.phases import phase_of
 from cxr_tfds.training.progress import Progress, write_scalars
 from cxr_tfds.training.settings import TrainSettings, read_run_config
+from cxr_tfds.training.watch import watch_others
 
 _PACKAGES = ("cxr-tfds", "tensorflow", "keras", "tensorflow-datasets", "numpy", "Pillow")
 
@@ -121,7 +123,7 @@ def run_training(
     """
     # First, because machines can join only before TensorFlow has computed anything.
     devices = devices or open_devices()
-    with explain_lost_worker(devices), _lock_run(run, devices):
+    with deadlines(), explain_lost_worker(devices), _lock_run(run, devices):
         dataset = open_training_data(settings)
         if verify or trust is not None:
             dataset.verify(trust)
@@ -143,7 +145,7 @@ def run_training(
             say(f"training {settings.model} on {dataset.name}, images: {images}")
         weights = class_weights(settings.class_weight, counts, dataset.labels)
         loss = make_loss(dataset.task, weights, settings.label_smoothing)
-        with explain_out_of_memory(settings):
+        with explain_out_of_memory(settings), watch_others(settings, dataset, run, devices):
             learner = Learner(settings, dataset, devices, policy=policy, loss=loss, steps=steps)
             # Every check has passed, so an earlier run may be removed now.
             if devices.is_chief and not resume:
