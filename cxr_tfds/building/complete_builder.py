@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from cxr_tfds.building.tfds_command import is_absl_command, overwrite_requested
+from cxr_tfds.deadline import deadlines, end_on_signals
 from cxr_tfds.files import complete_folder, write_files
 from cxr_tfds.reading.tfds_files import INFO, explain_corrupt
 
@@ -68,7 +69,9 @@ class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
             )
             super().download_and_prepare(**kwargs)
         else:
-            with _explain_interrupt():
+            # Only a command may be ended, not a notebook.
+            ending = end_on_signals() if is_absl_command() else contextlib.nullcontext()
+            with ending, _explain_interrupt(), deadlines():
                 self._build(super().download_and_prepare, kwargs)
         self.check_stored(config.max_examples_per_split)
         if is_reused and config.manual_dir:
