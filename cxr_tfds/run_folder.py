@@ -27,8 +27,8 @@ from cxr_tfds.schema import (
     Fit,
     GreyLevelSettings,
     Origin,
-    Positive,
     Probability,
+    Temperature,
     Text,
     fit_schema,
     parse_json,
@@ -90,7 +90,7 @@ class RunConfig:
     environment: dict[str, str]  # versions of the software used for training
     task: Task = Task.BINARY
     # Divides the logits; fitted on validation. One number, or one for each of several findings.
-    temperature: Positive | tuple[Positive, ...] = 1.0
+    temperature: Temperature | tuple[Temperature, ...] = 1.0
     # Smallest probability that is predicted positive, one number or one for each of several
     # findings; None before it is chosen or for more than two classes.
     threshold: Probability | tuple[Probability, ...] | None = None

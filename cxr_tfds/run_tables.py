@@ -9,11 +9,15 @@ from msgspec import Meta
 
 from cxr_tfds.schema import Count, Finite, Probability, Text
 
+# The Brier score of several classes is at most 2, every other metric at most 1.
+_Value = Annotated[float, Meta(ge=0, le=2)]
+_Change = Annotated[float, Meta(ge=-1, le=1)]  # of a metric
+
 
 class _Metric(TypedDict):
-    value: Finite | None
-    low: Finite | None
-    high: Finite | None
+    value: _Value | None
+    low: _Value | None
+    high: _Value | None
 
 
 class Metric(_Metric, total=False):
@@ -87,9 +91,9 @@ class Rates(_Rates, total=False):
 
 
 class _Drop(TypedDict):
-    value: Finite
-    low: Finite | None
-    high: Finite | None
+    value: _Change
+    low: _Change | None
+    high: _Change | None
 
 
 class _StressRow(_Rates):
@@ -108,7 +112,7 @@ class StressRow(_StressRow, total=False):
 
 class _MeanAuc(TypedDict):
     auc: Probability
-    difference: Finite
+    difference: _Change
 
 
 class _StressTable(TypedDict):

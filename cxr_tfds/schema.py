@@ -38,7 +38,7 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 AtLeastOne = Annotated[int, Meta(ge=1, le=2**53)]
 Finite = Annotated[float, Meta(ge=-_MAX, le=_MAX)]
 NotNegative = Annotated[float, Meta(ge=0, le=_MAX)]
-Positive = Annotated[float, Meta(gt=0, le=_MAX)]
+Temperature = Annotated[float, Meta(gt=0, le=1e6)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Policy = Annotated[str, Meta(pattern="^(ignore|positive|negative)$")]
 Fit = Annotated[str, Meta(pattern="^(stretch|pad|crop)$")]
@@ -60,6 +60,25 @@ class GreyLevelSettings(TypedDict, total=False):
     window: Annotated[list[Finite], Meta(min_length=2, max_length=2)] | None
     percentile: Annotated[list[Finite], Meta(min_length=2, max_length=2)] | None
     grey_range: Annotated[list[Finite], Meta(min_length=2, max_length=2)] | None
+
+
+class ReaderOptions(TypedDict, total=False):
+    """How a source was read: the fields of `cxr_tfds.sources.settings.ReaderSettings`."""
+
+    classes: list[str] | dict[str, list[str]] | None
+    negative: str | None
+    class_pattern: str | None
+    patient: str | None
+    include: list[str] | None
+    exclude: list[str] | None
+    on_conflict: str
+    table: str | dict[str, str] | None
+    image: str | None
+    label: str | list[str] | None
+    split_column: str | None
+    split_lists: dict[str, str] | None
+    repeated_rows: str | None
+    on_missing: str | None
 
 
 def read_json(path: Path, schema: type[T], advice: str, *, allow_unknown: bool = False) -> T:

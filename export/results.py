@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
-from cxr_tfds.schema import Count, NotNegative, Positive, Probability, Text, read_json
+from cxr_tfds.schema import Count, NotNegative, Probability, Temperature, Text, read_json
 from cxr_tfds.text import text_table
 
 from .check import Comparison, describe_agreement
@@ -88,7 +88,7 @@ class _FileRow(TypedDict):
     path: Text
     quantization: Text
     size_bytes: Count
-    temperature: Positive | list[Positive]
+    temperature: Temperature | list[Temperature]
     threshold: Probability | list[Probability] | None
     comparisons: dict[str, _ComparedRow]
     ran: list[_Ran]

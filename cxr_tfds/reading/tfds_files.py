@@ -19,6 +19,7 @@ from cxr_tfds.schema import (
     Fit,
     GreyLevelSettings,
     Origin,
+    ReaderOptions,
     Text,
     fit_schema,
     read_json,
@@ -143,29 +144,15 @@ class _Source(TypedDict):
     digest: Text
 
 
-class Metadata(_Metadata, GreyLevelSettings, total=False):
+class Metadata(_Metadata, GreyLevelSettings, ReaderOptions, total=False):
     """What the builders of cxr-tfds store, see `RadiographConfig.stored`; some since 2026-11."""
 
     fingerprint_version: AtLeastOne
     conflicting_images: Count
     several_findings: bool
-    reader: dict[str, Any]
+    reader: ReaderOptions
     origin: Origin
     source: _Source
-    # Settings of `SourceConfig`, checked by `ReaderSettings` when the dataset was built.
-    classes: Any
-    negative: str | None
-    class_pattern: str | None
-    patient: str | None
-    include: list[str] | None
-    exclude: list[str] | None
-    table: str | dict[str, str] | None
-    image: str | None
-    label: str | list[str] | None
-    split_column: str | None
-    split_lists: dict[str, str] | None
-    repeated_rows: str | None
-    on_missing: str | None
     # Settings of single builders.
     views: list[str]
     projections: list[str]

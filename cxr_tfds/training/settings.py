@@ -22,7 +22,7 @@ from cxr_tfds.task import Task
 from cxr_tfds.text import did_you_mean
 from cxr_tfds.training.setting import Interval, Setting, check_value, describe, value_type
 
-# Runs from before 2026-11 lack them.
+# Runs from before 2026-11 lack them, the first two only if an image has one class.
 _NEWER_SETTINGS = ("uncertain", "unknown", "anonymous")
 DEFAULT_RULE = "youden-stress"
 _CLASS_WEIGHTS = ("none", "balanced")
@@ -269,8 +269,9 @@ def read_run_config(run: Path) -> RunConfig:
     config = RunConfig.read(run)
     try:
         TrainSettings.from_dict(config.settings)
+        newer = _NEWER_SETTINGS[2:] if config.task is Task.FINDINGS else _NEWER_SETTINGS
         for field in dataclasses.fields(TrainSettings):
-            if field.name not in (*config.settings, *_NEWER_SETTINGS):
+            if field.name not in (*config.settings, *newer):
                 raise InputError(f"The training setting {field.name!r} is missing.")
         is_undecided = config.threshold is None and config.task is not Task.MULTICLASS
         if is_undecided and (run / MODEL).is_file():

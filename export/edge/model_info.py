@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, TypedDict
 
 from msgspec import Meta
 
@@ -17,8 +17,9 @@ from cxr_tfds.schema import (
     GreyLevelSettings,
     Origin,
     Policy,
-    Positive,
     Probability,
+    ReaderOptions,
+    Temperature,
     Text,
     check_fields,
 )
@@ -86,7 +87,7 @@ class ModelInfo:
     # Of two classes, or of each finding: from here on the prediction is positive.
     threshold: Probability | tuple[Probability, ...] | None
     # Divides the logits, of each finding by its own; an `rgb` model has already applied it.
-    temperature: Positive | tuple[Positive, ...]
+    temperature: Temperature | tuple[Temperature, ...]
     quantization: Text  # name of the format
     runtimes: tuple[Text, ...] = ()  # that can run the model; empty in files from before 2026-11
     heatmap: bool = False  # whether a second output holds the class activation map
@@ -106,7 +107,7 @@ class ModelInfo:
     # Of the dataset, see `GreyLevels.to_metadata`.
     grey_levels: GreyLevelSettings = dataclasses.field(default_factory=GreyLevelSettings)
     # How the source of the dataset was read, see `cxr_tfds.sources.settings`.
-    reader: dict[str, Any] = dataclasses.field(default_factory=dict)
+    reader: ReaderOptions = dataclasses.field(default_factory=ReaderOptions)
     several_findings: bool = False  # whether the labels are findings that an image may combine
     unknown: Policy = "ignore"  # what a finding without a state in the dataset means
     format: str = FORMAT
