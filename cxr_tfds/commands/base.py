@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
@@ -19,7 +20,7 @@ from cxr_tfds.deadline import deadlines, end_on_signals
 from cxr_tfds.errors import InputError
 from cxr_tfds.os_errors import explain_os_error
 from cxr_tfds.sources.config_json import propose_sets
-from cxr_tfds.text import did_you_mean, fold_text, is_terminal, screen_width
+from cxr_tfds.text import did_you_mean, fold_text, is_terminal, printable, screen_width
 
 # Modules that the base installation lacks, and the extra that installs each.
 _EXTRAS = {
@@ -38,6 +39,7 @@ _EXTRAS = {
 }
 
 
+_DEBUG = "cxr_tfds.debug"  # key of the context
 _MAX_METAVAR = 45  # characters
 _NO_BREAK = "\N{NON-BREAKING HYPHEN}"
 
@@ -56,6 +58,7 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
 
 def print_notice(title: str, colour: str, text: str, stream: TextIO) -> None:
     """Prints text after a coloured title, broken between words if a terminal is narrower."""
+    text = printable(text, keep="\n")
     folded = fold_text(f"{title} {text}", screen_width(stream))
     click.echo(paint(title, colour, stream) + folded.removeprefix(title), file=stream)
 
@@ -143,8 +146,36 @@ class _Help(click.Command):
                     formatter.write_dl(records)
 
 
+def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta[_DEBUG] = value
+
+
+def is_debug(ctx: click.Context) -> bool:
+    """Returns whether the user gave --debug."""
+    return ctx.meta.get(_DEBUG, False)
+
+
+def _fail(ctx: click.Context, message: str, err: BaseException) -> _Failure:
+    """Returns the error that ends a command; with --debug prints where `err` and its causes are."""
+    if is_debug(ctx):
+        click.echo("".join(traceback.format_exception(err)), err=True, nl=False)
+    return _Failure(message)
+
+
 class Command(_Help):
     """A command that reports bad input and a missing extra in one message, with exit code 1."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.params.append(
+            click.Option(
+                ["--debug"],
+                is_flag=True,
+                expose_value=False,
+                callback=_set_debug,
+                help="Print the traceback of an error, too.",
+            )
+        )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
@@ -162,18 +193,19 @@ class Command(_Help):
             module = (err.name or "").partition(".")[0]
             if module not in _EXTRAS:
                 raise
-            raise _Failure(
+            message = (
                 f"{ctx.command_path} needs {module}, which is not installed. "
                 f"Install it with: pip install 'cxr-tfds[{_EXTRAS[module]}]'"
-            ) from err
+            )
+            raise _fail(ctx, message, err) from err
         except BrokenPipeError:
             raise  # the reader of the pipe, such as `head`, has ended; click exits quietly
         except InputError as err:
-            raise _Failure(str(err)) from err
+            raise _fail(ctx, str(err), err) from err
         except Exception as err:  # TensorFlow and HDF5 report a full disk in a text
             if (message := explain_os_error(err)) is None:
                 raise
-            raise _Failure(message) from err
+            raise _fail(ctx, message, err) from err
 
 
 class Group(_Help, click.Group):

@@ -16,7 +16,7 @@ import click
 
 from cxr_tfds import run_folder
 from cxr_tfds.commands import options
-from cxr_tfds.commands.base import Command, Interrupted, LocalPath, NearestChoice
+from cxr_tfds.commands.base import Command, Interrupted, LocalPath, NearestChoice, is_debug
 from cxr_tfds.commands.data_build import announce, show_progress
 from cxr_tfds.errors import InputError, Undecided
 from cxr_tfds.files import write_files
@@ -259,6 +259,7 @@ def _name_label(label: np.ndarray, labels: Sequence[str]) -> str:
 
 def _call(command: str, *words: object) -> None:
     """Calls a command of the family in this process."""
+    words += ("--debug",) * is_debug(click.get_current_context())
     (script,) = importlib.metadata.entry_points(group="console_scripts", name=command)
     script.load().main([str(word) for word in words], prog_name=command, standalone_mode=False)
 
