@@ -193,12 +193,14 @@ def _limitations(
             "were measured here."
         )
     lines += [f"Dataset warning: {warning.rstrip('.')}." for warning in data.warnings]
-    if not data.warnings:
+    if not data.searched_for_shortcuts:
+        lines.append(
+            "The dataset was not checked for properties outside the lungs that separate the "
+            "classes."
+        )
+    elif not data.warnings:
         lines.append(
             "The build found no file property, such as size or JPEG quality, that separates the "
-            "classes."
-            if data.searched_for_shortcuts
-            else "The dataset was not checked for properties outside the lungs that separate the "
             "classes."
         )
     if any(counts.without_patient for counts in data.splits.values()):

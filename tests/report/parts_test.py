@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from helpers.json_files import BUILD_REPORT
 
 from cxr_tfds.evaluation.scoring import ImageSample, Scores
 from cxr_tfds.metrics.summary import evaluate_split
@@ -101,12 +102,11 @@ def data_lines(summary):
 
 
 def test_summary_has_warnings_of_the_build_report(dataset):
-    report = {
-        "shortcuts": [
-            {"property": "JPEG quality", "text": "JPEG quality alone predicts the class"}
-        ],
-        "patients": {"in_two_splits": {"p1": ["train", "test"]}},
-        "duplicates": {"across_splits": [["a", "b"], ["c", "d"]]},
+    shortcut = BUILD_REPORT["shortcuts"][0]
+    duplicates = BUILD_REPORT["duplicates"] | {"across_splits": [["a", "b"], ["c", "d"]]}
+    report = BUILD_REPORT | {
+        "shortcuts": [shortcut | {"text": "JPEG quality alone predicts the class"}],
+        "duplicates": duplicates,
     }
     (folder_of(dataset) / "build_report.json").write_text(json.dumps(report), encoding="utf-8")
     summary = summarize_dataset(dataset)
