@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
@@ -32,10 +33,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKDOWN = re.compile(
     r"[\\`|<>\[\]*~]|(?<!\w)_|_(?!\w)|&(?=[#\w])|^[#+=-](?=[#=-]*(?:\s|$))|(?<=^\d)[.)](?=\s|$)"
 )
-_FORMULA = re.compile(
-    r"'*[=+\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
-    r"\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}]"
-)
+_FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")  # also in their full-width forms
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -78,6 +76,12 @@ def html(text: object) -> str:
 def finalize_html(value: object) -> object:
     """Returns a value for an HTML template, as Jinja's `finalize`; Jinja's autoescape follows."""
     return value if hasattr(value, "__html__") else printable(value, keep="\n")
+
+
+def drawable(text: str) -> str:
+    """Returns text for Pillow's font, which has the Latin letters only: accents are dropped."""
+    letters = (x for x in unicodedata.normalize("NFKD", text) if not unicodedata.combining(x))
+    return printable("".join(letters)).encode("latin-1", "backslashreplace").decode("latin-1")
 
 
 def csv_line(cells: Iterable[object]) -> str:

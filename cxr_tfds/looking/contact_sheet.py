@@ -20,7 +20,7 @@ from cxr_tfds.errors import BadImage
 from cxr_tfds.plotting import INK, MISSING, MUTED, PAPER
 from cxr_tfds.sources import SourceImage
 from cxr_tfds.sources.image import get_labels
-from cxr_tfds.text import finalize_html, printable
+from cxr_tfds.text import drawable, finalize_html
 
 FORMATS = (".png", ".html")
 _GAP, _TITLE, _LINE = 8, 30, 14  # pixels
@@ -145,10 +145,10 @@ def _draw_sheet(rows: Sequence[Row], title: str) -> Image.Image:
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(15), ImageFont.load_default(11)
-    draw.text((_GAP, _GAP), _drawable(title), INK, large)
+    draw.text((_GAP, _GAP), drawable(title), INK, large)
     for number, row in enumerate(rows):
         top = 2 * _TITLE + number * row_height
-        draw.text((_GAP, top - _TITLE + 8), _drawable(row.title), MUTED, large)
+        draw.text((_GAP, top - _TITLE + 8), drawable(row.title), MUTED, large)
         for column, cell in enumerate(row.cells):
             left = _GAP + column * (side + _GAP)
             if cell.pixels is None:
@@ -167,14 +167,9 @@ def _to_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0])  # three channels would be equal
 
 
-def _drawable(text: str) -> str:
-    """Returns text in ASCII and the middle dot, which the font has."""
-    return printable(text).encode("latin-1", "backslashreplace").decode("latin-1")
-
-
 def _shorten(text: str, *, keep_end: bool = False) -> str:
     # The end of a long name distinguishes it better than the beginning.
-    text = _drawable(text)
+    text = drawable(text)
     if len(text) <= _MAX_LETTERS:
         return text
     return f"...{text[3 - _MAX_LETTERS :]}" if keep_end else f"{text[: _MAX_LETTERS - 3]}..."

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from cxr_tfds import run_folder
@@ -107,20 +107,7 @@ def write_report(
         "class_colour": class_colour,
         "times": TIMES,
     }
-    environment = Environment(
-        loader=PackageLoader("cxr_tfds.report", ""), undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {
-        "markdown": markdown,
-        "metric_label": metric_label,
-        "percent": lambda value: "undefined" if value is None else f"{100 * value:.1f}%",
-        "breakable": _breakable,
-        "data_url": data_url,
-    }
-    page = environment.overlay(autoescape=True, finalize=finalize_html).get_template(
-        "report.html.j2"
-    )
-    card = environment.get_template("model_card.md.j2")
+    page, card = _load_templates()
     pictures = filter(None, [*score_pictures, *training_pictures, stress_picture, *sheets])
     contents: dict[Path, str | bytes] = {
         **{path: format_json(table) for path, table in (tables or {}).items()},
@@ -133,6 +120,22 @@ def write_report(
     # Last, because a kill must not lose pictures. A model without errors has no sheet of errors.
     for path in set(run_folder.own_pictures(run)) - set(contents):
         path.unlink()
+
+
+def _load_templates() -> tuple[Template, Template]:
+    """Returns the templates of the page and of the model card; both escape what they show."""
+    environment = Environment(
+        loader=PackageLoader("cxr_tfds.report", ""), undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {
+        "markdown": markdown,
+        "metric_label": metric_label,
+        "percent": lambda value: "undefined" if value is None else f"{100 * value:.1f}%",
+        "breakable": _breakable,
+        "data_url": data_url,
+    }
+    of_page = environment.overlay(autoescape=True, finalize=finalize_html)
+    return of_page.get_template("report.html.j2"), environment.get_template("model_card.md.j2")
 
 
 def _public_settings(config: RunConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cxr_tfds.errors import InputError, Undecided
 from cxr_tfds.sources.config_json import propose_config
 from cxr_tfds.sources.paths import fold_name, join_names
+from cxr_tfds.text import printable
 
 # Compared without case, spaces and punctuation, and without the words of _GENERIC.
 _NEGATIVE = {
@@ -51,7 +52,7 @@ def order_classes(
     for name in names:
         if not name.isprintable() or len(name) > _MAX_LENGTH:
             raise InputError(
-                f"The class {name[:50]!a} is not usable as a class name. Expected up to "
+                f"The class '{printable(name[:50])}' is not usable as a class name. Expected up to "
                 f"{_MAX_LENGTH} characters without line breaks and control characters. Rename it."
             )
     if negative == "":

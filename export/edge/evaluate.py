@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ class LabelledImages(NamedTuple):
     images: Sequence[SourceImage]
     classes: tuple[str, ...]  # of the model; each needs an image
     notes: list[str]  # for people, such as the files that were left out
+    source: Path  # folder or archive
 
     @property
     def files(self) -> list[InputFile]:
@@ -103,7 +105,7 @@ def _find_labelled_images(
         notes.append(
             f"Measured on the test split: {len(images):,} of {len(listing.images):,} images."
         )
-    return LabelledImages(images, classes, notes)
+    return LabelledImages(images, classes, notes, folder)
 
 
 def measure(
@@ -118,7 +120,8 @@ def measure(
     skipped = []
     for image, result in zip(labelled.images, results, strict=True):
         if isinstance(result, BadImage):
-            skipped.append({"file": str(image.path), "error": result.reason})
+            file = os.path.relpath(str(image.path), labelled.source)
+            skipped.append({"file": file, "error": result.reason})
         else:
             images.append(image)
             rows.append(tuple(result.probabilities.values()))

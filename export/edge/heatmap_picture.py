@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import unicodedata
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cxr_tfds.imaging.overlay import colour_scale, overlay
+from cxr_tfds.text import drawable
 
 from .prediction import Statement
 
@@ -79,7 +79,7 @@ def _draw_scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, letters
 
 def _fit(text: str, size: int, room: int) -> tuple[str, ImageFont.FreeTypeFont]:
     """Returns the text and a font of at most `size`; the text is shortened if it is too long."""
-    text = _drawable(text)
+    text = drawable(text)
     while size > _MIN_LETTERS and _font(size).getlength(text) > room:
         size -= 1
     if _font(size).getlength(text) > room:
@@ -92,9 +92,3 @@ def _fit(text: str, size: int, room: int) -> tuple[str, ImageFont.FreeTypeFont]:
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)  # type: ignore[return-value]
-
-
-def _drawable(text: str) -> str:
-    """Returns the text in ASCII, which is all that Pillow's font has: accents are dropped."""
-    letters = (x for x in unicodedata.normalize("NFKD", text) if not unicodedata.combining(x))
-    return ascii("".join(letters))[1:-1]

@@ -32,6 +32,13 @@ class InputFile(NamedTuple):
     name: str
     content: bytes | BadImage | None = None  # None: read the file when it is needed
     path: SourcePath | None = None  # where it is, if it may be in an archive; None: at its name
+    folder: str = ""  # that was named and holds the file, if any
+
+    @property
+    def shared_name(self) -> str:
+        """The name without the folders above what was named, for a page that others may read."""
+        named = os.path.abspath(self.folder or self.name)  # noqa: PTH100, see above
+        return os.path.relpath(self.name, os.path.split(named)[0])
 
 
 def read_named_file(name: str | PathLike[str], expected: str) -> bytes:
@@ -69,25 +76,34 @@ def list_files(names: Iterable[str], skip: Path | None = None) -> Iterator[Input
             yield InputFile(name)
 
 
-def list_images(folder: str | PathLike[str], skip: Path | None = None) -> Iterator[InputFile]:
+def list_images(
+    folder: str | PathLike[str], skip: Path | None = None, top: str = ""
+) -> Iterator[InputFile]:
     """Yields image files by suffix, sorted, the files of a folder before its subfolders.
 
     Hidden files are ignored. Memory does not grow with the number of files, which may be removed
     meanwhile. What cannot be read, such as a folder without permission, is yielded with the reason.
+
+    Args:
+      folder: Where to begin.
+      skip: A folder inside it, which a command writes to.
+      top: The folder that the user named, by default `folder`.
     """
+    top = top or os.fspath(folder)
     try:
         for entry in _sorted_entries(folder, _is_image):
             problem = find_problem(entry)
-            yield InputFile(entry.path, BadImage(problem) if problem else None)
+            yield InputFile(entry.path, BadImage(problem) if problem else None, folder=top)
         for entry in _sorted_entries(folder, _is_folder):
             if entry.is_symlink():
-                yield InputFile(entry.path, BadImage(_LINKED_FOLDER))
+                yield InputFile(entry.path, BadImage(_LINKED_FOLDER), folder=top)
             elif skip is None or not skip.samefile(entry.path):
-                yield from list_images(entry.path, skip)
+                yield from list_images(entry.path, skip, top)
     except PermissionError:
-        yield InputFile(str(folder), BadImage(DENIED_FOLDER))
+        yield InputFile(str(folder), BadImage(DENIED_FOLDER), folder=top)
     except OSError as err:
-        yield InputFile(str(folder), BadImage(f"cannot be listed: {err.strerror or err}"))
+        reason = f"cannot be listed: {err.strerror or err}"
+        yield InputFile(str(folder), BadImage(reason), folder=top)
 
 
 def _sorted_entries(

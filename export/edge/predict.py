@@ -62,7 +62,7 @@ def _draw(
     data = file.content if isinstance(file.content, bytes) else b""
     if heatmaps is not None and not isinstance(result, BadImage):
         heatmaps.write(number, file.name, data, result)
-    card = None if page is None else page.make_card(file.name, data, result)
+    card = None if page is None else page.make_card(file.shared_name, data, result)
     return file._replace(content=None), result, card
 
 

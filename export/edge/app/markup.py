@@ -267,17 +267,17 @@ def model_card(markdown: str) -> str:
     """
     parts: list[str] = []
     in_list = False
-    for line in map(plain_markdown, filter(None, map(str.strip, markdown.splitlines()))):
+    for line in filter(None, map(str.strip, markdown.splitlines())):
         is_point = line.startswith("- ")
         if is_point != in_list:
             parts.append("<ul>" if is_point else "</ul>")
             in_list = is_point
         if is_point:
-            parts.append(f"<li>{_bold(escape(line[2:]))}</li>")
+            parts.append(f"<li>{plain_markdown(_bold(escape(line[2:])))}</li>")
         elif line.startswith("#"):
-            parts.append(f"<h3>{escape(line.lstrip('# '))}</h3>")
+            parts.append(f"<h3>{plain_markdown(escape(line.lstrip('# ')))}</h3>")
         else:
-            parts.append(f"<p>{escape(line)}</p>")
+            parts.append(f"<p>{plain_markdown(escape(line))}</p>")
     return f'<div class="cxr-modelcard">{"".join(parts)}{"</ul>" if in_list else ""}</div>'
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 
 import pytest
@@ -93,7 +92,7 @@ def test_skips_bad_images(models, test_set, infer):
     result = json.loads(done.stdout)
     assert result["images"] == 23
     assert result["skipped"] == [
-        {"file": str(test_set / "normal" / "0.png"), "error": "empty file (0 bytes)"}
+        {"file": "normal/0.png", "error": "empty file (0 bytes)"}
     ]
     assert "Error: 1 of 24 images could not be read." in done.stderr
 
@@ -198,7 +197,7 @@ def test_reads_archives(models, draw_names, infer, tmp_path):
     done = infer("evaluate", "--model", models["float32"], archive, "--json")
     assert done.exit_code == 1
     (skipped,) = json.loads(done.stdout)["skipped"]
-    assert skipped["file"].startswith(f"{archive}{os.sep}")
+    assert skipped["file"] == "normal/a.png"
     assert skipped["error"]
 
 
