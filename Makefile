@@ -123,12 +123,13 @@ WORKSTATION := train dicom edge tflite-runtime app dask docs sign dev
 EXTRAS := train dicom edge tflite-runtime app dask sign
 UV ?= $(BIN)/uv
 UPGRADE ?=
+LOCKS ?= constraints
 compile = $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 	--no-emit-index-url --custom-compile-command 'make constraints' setup.cfg $(addprefix --extra ,$(1))
 
 constraints:
-	$(call compile,$(WORKSTATION)) $(UPGRADE) -o constraints/workstation.txt
-	$(foreach extra,$(EXTRAS),$(call compile,$(extra)) -c constraints/workstation.txt -o constraints/$(extra).txt &&) true
+	$(call compile,$(WORKSTATION)) $(UPGRADE) -o $(LOCKS)/workstation.txt
+	$(foreach extra,$(EXTRAS),$(call compile,$(extra)) -c $(LOCKS)/workstation.txt -o $(LOCKS)/$(extra).txt &&) true
 
 audit: .venv/.done
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r constraints/workstation.txt
