@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import importlib.metadata
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ CONNECT_SECONDS = 10.0
 # 0.01 ms (x86-64, 2 cores, 2026-11).
 IMAGES_PER_TASK = 16
 IMAGES_PER_THREAD_TASK = 4
+_LOOK_AT_LOGS = "Look at the logs of its scheduler and workers, then build again."
 TASKS_PER_THREAD = 3  # in flight: one runs, the others wait on the worker
 
 
@@ -95,7 +97,7 @@ def map_files(
             files if shared else map(read_or_explain, files)
         )
         threads = sum(client.nthreads().values())
-        with client.get_executor(pure=False) as executor, _explain_killed_worker():
+        with client.get_executor(pure=False) as executor, _explain_lost_cluster(address):
             yield from _distribute(inputs, function, executor, threads, IMAGES_PER_TASK)
 
 
@@ -136,7 +138,7 @@ def _connect(address: str) -> Iterator[Client]:
             f"No Dask scheduler answers at {address} within {CONNECT_SECONDS:g} s. "
             "Start one with: dask scheduler"
         ) from err
-    with client:
+    with client, _without_tracebacks():
         try:
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         except asyncio.TimeoutError as err:  # in Python 3.10, not the built-in TimeoutError
@@ -145,6 +147,19 @@ def _connect(address: str) -> Iterator[Client]:
                 f"Start some with: dask worker tcp://{address}"
             ) from err
         yield client
+
+
+@contextlib.contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Hides what Dask's client logs about a lost scheduler: our error says it in a line."""
+    loggers = [logging.getLogger(f"distributed.{name}") for name in ("batched", "client")]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.disabled = False
 
 
 def _watch_cluster(client: Client, address: str) -> contextlib.AbstractContextManager[None]:
@@ -159,16 +174,19 @@ def _watch_cluster(client: Client, address: str) -> contextlib.AbstractContextMa
             client.run(core_count)
         ),  # asks each worker, in a thread that does not decode
         what="The Dask cluster at {}",
-        advice="Look at the logs of its scheduler and workers, then build again.",
+        advice=_LOOK_AT_LOGS,
     )
 
 
 @contextlib.contextmanager
-def _explain_killed_worker() -> Iterator[None]:
+def _explain_lost_cluster(address: str) -> Iterator[None]:
+    from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 
     try:
         yield
+    except (CancelledError, CommClosedError) as err:
+        raise InputError(f"The Dask scheduler at {address} was lost. {_LOOK_AT_LOGS}") from err
     except KilledWorker as err:
         raise InputError(
             f"Dask gave up on some images because every worker that took them died ({err}). "
