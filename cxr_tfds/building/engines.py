@@ -138,7 +138,7 @@ def _connect(address: str) -> Iterator[Client]:
             f"No Dask scheduler answers at {address} within {CONNECT_SECONDS:g} s. "
             "Start one with: dask scheduler"
         ) from err
-    with client, _without_tracebacks():
+    with _without_tracebacks(), client:
         try:
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         except asyncio.TimeoutError as err:  # in Python 3.10, not the built-in TimeoutError
