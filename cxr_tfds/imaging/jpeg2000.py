@@ -18,6 +18,7 @@ _MAX_BOXES = 1000
 _MAX_BYTES = 1 << 24  # before the codestream
 _MAX_TILES, _MAX_TILE_PARTS = 4096, 65_536
 _MAX_COMPONENTS = 4
+_MAX_SAMPLES = 50_000_000  # OpenJPEG decodes 3 to 8 million a second
 _MAX_PACKETS = 1_000_000  # each has a precinct of a resolution of a component, in a layer
 _MAX_MARKERS = 1000
 # What OpenJPEG 2.5 allocates: per sample, with the copy that Pillow makes; per code block, with ten
@@ -106,6 +107,11 @@ def _read_size(data: bytes, at: int) -> _Size:
     if not 1 <= components <= _MAX_COMPONENTS:
         raise BadImage(f"{components} components; expected at most {_MAX_COMPONENTS}")
     width, height = right - left, bottom - top
+    if (samples := width * height * components) > _MAX_SAMPLES:
+        raise BadImage(
+            f"{samples:,} samples of JPEG 2000, which decodes slowly; expected at most "
+            f"{_MAX_SAMPLES:,}. Save the image as PNG or TIFF"
+        )
     if min(width, height, tile_width, tile_height, right - tile_left, bottom - tile_top) < 1:
         raise BadImage(_CORRUPT)
     tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
