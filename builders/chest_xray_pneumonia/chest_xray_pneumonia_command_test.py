@@ -54,7 +54,7 @@ def test_builds_the_same_dataset_from_another_folder(source: Path, tmp_path: Pat
     )
     done = tfds_build("chest_xray_pneumonia", *args, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    for name in ("metadata.json", "build_report.json"):
+    for name in ("metadata.json", "fingerprint.json", "build_report.json"):
         there = tmp_path / "chest_xray_pneumonia/32/1.0.0" / name
         # The fingerprint is the same, though the order of fields in a record differs.
         assert there.read_text(encoding="utf-8") == (here / name).read_text(encoding="utf-8"), name

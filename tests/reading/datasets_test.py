@@ -184,7 +184,7 @@ def test_refuses_an_incomplete_copy(copy: Path) -> None:
     content = shard.read_bytes()
     shard.write_bytes(content[:-1])
     message = (
-        rf"^Incomplete copy: .* {len(content) - 1:,} bytes; expected {len(content):,}\. Remove"
+        rf"Incomplete copy: .* {len(content) - 1:,} bytes; expected {len(content):,}\.\nRemove"
     )
     with pytest.raises(InputError, match=message):
         open_dataset(NAME, copy)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers import tampering
@@ -17,6 +18,7 @@ from helpers.tampering import edit_json, edit_records
 from cxr_tfds.commands.data import cli
 from cxr_tfds.commands.train import train
 from cxr_tfds.errors import InputError, MissingData
+from cxr_tfds.evaluation.scoring import score
 from cxr_tfds.export.command import export
 from cxr_tfds.export.inference import image_batches
 from cxr_tfds.reading.datasets import BuiltDataset, open_dataset
@@ -59,6 +61,13 @@ def change_patient(examples: list[Any]) -> None:
 
 def change_height(examples: list[Any]) -> None:
     examples[-1]["height"].int64_list.value[0] ^= 1
+
+
+class Blind:
+    """A model that gives the same logits for every image."""
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        return np.zeros((len(images), 1), np.float32)
 
 
 RECORDS = {
@@ -117,6 +126,7 @@ def test_changed_labels_are_found_when_they_are_read(own: BuiltDataset, field: s
     for read in (
         lambda: read_columns(opened, "test", "label"),
         lambda: list(image_batches(opened, "test")),
+        lambda: score(Blind(), opened, "test"),
     ):
         with pytest.raises(InputError, match=r"The labels of split 'test' .* were changed after"):
             read()

@@ -2,9 +2,11 @@
 
 import io
 import os
+import socket
 import zipfile
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from helpers.keys import write_keys, write_ssh_keys
@@ -163,6 +165,13 @@ def test_no_command_reads_an_unsigned_model(infer, models, tmp_path, keys, draw)
         assert done.exit_code == 1, name
         assert f"{models['int8']} is not signed" in " ".join(done.output.split()), name
         assert TRUST not in os.environ
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    model = ("--model", str(models["int8"]), "--trust", str(keys.public), "--port", str(port))
+    done = CliRunner().invoke(app, model)
+    assert done.exit_code == 1
+    assert "is not signed" in " ".join(done.output.split())
     signed = tmp_path / "signed.tflite"
     signed.write_bytes(sign_model(models["int8"].read_bytes(), load_private_key(keys.private)))
     done = infer("info", "--json", "--trust", keys.public, "--model", signed)
