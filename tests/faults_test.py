@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from helpers.faults import FaultyProcess
 
-QUICK = ["json", "set", "folder", "plot", "history", "phantom"]
+QUICK = ["json", "set", "folder", "plot", "history", "page", "phantom"]
 SLOW = ["model", "checkpoint", "scalars", "export", "build"]  # they load TensorFlow
 ALL = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 # What fails, and after how many bytes or calls.

@@ -5,46 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.locks import holder
 
 from cxr_tfds import locks
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import complete_folder
 from cxr_tfds.locks import LOCK, lock_folder, lock_path
 
-HOLDER = """
-import sys
-from pathlib import Path
-from cxr_tfds import locks
-with getattr(locks, sys.argv[1])(Path(sys.argv[2])):
-    print("locked", flush=True)
-    sys.stdin.read()
-"""
 LOCKS = [lock_folder, lock_path]
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-
-
-@contextmanager
-def holder(lock: Callable[..., Any], path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds a lock until its standard input ends."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, lock.__name__, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "locked\n"
-        yield process
 
 
 @pytest.mark.parametrize("lock", LOCKS)

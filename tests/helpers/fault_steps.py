@@ -44,6 +44,18 @@ def _write_history(folder: Path, version: int) -> None:
     run_folder.write_history(folder, [{"epoch": version, "loss": 0.5}])
 
 
+def _write_page(folder: Path, version: int) -> None:
+    from cxr_tfds.export.edge.html_card import Card
+    from cxr_tfds.export.edge.html_page import PredictionPage
+
+    info: Any = types.SimpleNamespace(
+        labels=("NORMAL", "PNEUMONIA"), several_findings=False, heatmap=False, grey_levels={}
+    )
+    with PredictionPage(folder / f"page-{version}.html", info, "model.tflite") as page:
+        for _ in range(version):
+            page.add(Card("x" * 9999, ["0"]))
+
+
 @functools.cache
 def _model() -> Any:
     import keras
@@ -129,6 +141,7 @@ STEPS: dict[str, Callable[[Path, int], None]] = {
     "folder": _write_folder,
     "plot": _draw_plot,
     "history": _write_history,
+    "page": _write_page,
     "phantom": _draw_phantom,
     "model": _save_model,
     "checkpoint": _save_checkpoint,

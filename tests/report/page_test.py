@@ -1,8 +1,10 @@
 """The report, the model card and the pictures of drawn scores, for two and for three classes."""
 
+import errno
 import html.parser
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from cxr_tfds import run_folder
 from cxr_tfds.evaluation.conditions import MODERATE
 from cxr_tfds.evaluation.scoring import ImageSample, Scores, measure
 from cxr_tfds.evaluation.stress import run_stress_test
+from cxr_tfds.os_errors import WriteFailed
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.report.page import RunResults, write_report
@@ -284,6 +287,21 @@ def test_pictures_are_png_files_and_replace_earlier_ones(name, own, request):
             assert image.format == "PNG"
             assert min(image.size) > 200
             assert len(set(np.asarray(image.convert("L")).ravel())) > 10
+
+
+def test_a_full_disk_keeps_the_earlier_report(built, tmp_path, monkeypatch):
+    write_bytes = Path.write_bytes
+
+    def fill_disk(path, data):
+        if path.name.endswith("-roc.png"):
+            raise OSError(errno.ENOSPC, "x")
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    with pytest.raises(WriteFailed, match=r"^No space left on device: .*/pictures/roc\.png\. The"):
+        write(tmp_path, built, stressed=False)
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"correct-7.png", "mine.png", "notes.txt", "history.csv"}  # removed last
 
 
 def test_report_is_reproducible(two, built, tmp_path):
