@@ -281,16 +281,15 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
             "%s holds only %d examples of each split (--max_examples_per_split).", folder, limit
         )
     splits = {s: description.splits[s] for s in SPLITS if s in description.splits}
-    encoded = description.image_shape == ()
     return BuiltDataset(
         name=f"{name.dataset}/{name.config}:{folder.name}",
-        shape=(_FITTED_SIZE, _FITTED_SIZE, 1) if encoded else description.image_shape,
+        shape=description.image_shape or (_FITTED_SIZE, _FITTED_SIZE, 1),
         labels=description.labels,
         fit=metadata["fit"],
         fingerprint=metadata["fingerprint"],
         shards={split: stored.paths for split, stored in splits.items()},
         shard_sizes={split: stored.sizes for split, stored in splits.items()},
-        encoded=encoded,
+        encoded=description.image_shape == (),
         findings=description.findings,
         grey_levels={name: metadata[name] for name in _GREY_LEVELS if name in metadata},
         target=_STATES if metadata.get("several_findings") else "label",

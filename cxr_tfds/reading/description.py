@@ -45,7 +45,7 @@ class Description(NamedTuple):
     """What TFDS stores about a dataset."""
 
     splits: dict[str, Split]
-    image_shape: tuple[int, ...]  # (S, S, C), or () for source files
+    image_shape: tuple[int, int, int] | tuple[()]  # (S, S, C), or () for source files
     labels: tuple[str, ...]
     findings: tuple[str, ...]
     metadata: dict[str, Any]

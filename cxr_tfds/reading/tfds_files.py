@@ -123,7 +123,7 @@ class Features(NamedTuple):
       has_states: Whether an image may have several findings.
     """
 
-    image_shape: tuple[int, ...]
+    image_shape: tuple[int, int, int] | tuple[()]
     classes: dict[str, int]
     has_states: bool
 
@@ -201,7 +201,8 @@ def read_features(folder: Path) -> Features:
         "label": int(described["label"]["classLabel"]["numClasses"]),
         "finding": int(described["finding"]["classLabel"]["numClasses"]),
     }
-    return Features(shape, classes, "states" in content["featuresDict"]["features"])
+    square = (shape[0], shape[1], shape[2]) if is_image else ()
+    return Features(square, classes, "states" in content["featuresDict"]["features"])
 
 
 def read_metadata(folder: Path, info: DatasetInfo) -> dict[str, Any]:
