@@ -68,7 +68,9 @@ def main() -> None:
         BUILD: (*build, str(folder / "built")),
         HELP: (_command("cxr-train"), "--help"),
     }
-    figures = _in_turns(ways, folder, 1 if arguments.toy else arguments.repeats)
+    if arguments.toy:
+        ways |= dict.fromkeys((IMPORTS, TFDS), (*_PYTHON, "pass"))
+    figures = _in_turns(ways, folder, *((0, 1) if arguments.toy else (1, arguments.repeats)))
     rows = [(name, f"{wall:.2f}", f"{cpu:.2f}") for name, (wall, cpu) in figures.items()]
     print_table([("way", "seconds", "CPU seconds"), *rows])
     print_verdicts(
@@ -85,17 +87,17 @@ def _command(name: str) -> str:
 
 
 def _in_turns(
-    ways: dict[str, tuple[str, ...]], folder: Path, repeats: int
+    ways: dict[str, tuple[str, ...]], folder: Path, warm_ups: int, repeats: int
 ) -> dict[str, tuple[float, float]]:
-    """Returns the median seconds and CPU seconds of each way. The first turn is not counted."""
+    """Returns the median seconds and CPU seconds of each way. Warm-ups are not counted."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
+    for turn in range(-warm_ups, repeats):
         for name, command in ways.items():
             shutil.rmtree(folder / "built", ignore_errors=True)
             figures = _run(command)
             seconds, cpu = figures
-            print(f"{turn}/{repeats} {name}: {seconds:.2f} s, {cpu:.2f} s CPU", file=sys.stderr)
-            if turn:
+            print(f"{turn + 1}/{repeats} {name}: {seconds:.2f} s, {cpu:.2f} s CPU", file=sys.stderr)
+            if turn >= 0:
                 found[name].append(figures)
     return {
         name: (statistics.median(each[0] for each in runs), statistics.median(e[1] for e in runs))

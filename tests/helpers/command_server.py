@@ -173,8 +173,7 @@ def _run() -> int:
     try:
         name = sys.argv[0]
         if name == "python":
-            sys.argv = sys.argv[1:]
-            runpy.run_path(sys.argv[0], run_name="__main__")
+            _run_python()
         else:
             (script,) = importlib.metadata.entry_points(group="console_scripts", name=name)
             code = script.load()() or 0
@@ -188,6 +187,17 @@ def _run() -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     return code
+
+
+def _run_python() -> None:
+    """Runs `python SCRIPT ARGUMENTS…` or `python -c CODE`."""
+    sys.argv = sys.argv[1:]
+    if sys.argv[0] == "-c":
+        sys.path.insert(0, "")
+        exec(compile(sys.argv[1], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102
+    else:
+        sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":
