@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from jinja2 import Template
 from markdown_it import MarkdownIt
 
 from cxr_tfds.building.build_report import format_report, write_report
-from cxr_tfds.commands.base import print_notice
-from cxr_tfds.errors import BadImage
+from cxr_tfds.commands.base import Command, print_notice
+from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.export.edge.app import markup
 from cxr_tfds.export.edge.html_page import PredictionPage
 from cxr_tfds.export.edge.model_info import ModelInfo
@@ -121,6 +125,26 @@ def test_terminal(name: str) -> None:
         assert text.isprintable()
 
 
+def test_logs_and_errors_of_a_command(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    # A message may have several lines. `walk_files` refuses names that do.
+    name = name.replace("\n", "")
+
+    @click.command(cls=Command)
+    def fail() -> None:
+        logging.getLogger("cxr_tfds.test").warning("Ignored: %s", name)
+        raise InputError(f"{name} is empty.")
+
+    factory = logging.getLogRecordFactory()
+    try:
+        done = CliRunner().invoke(fail)
+    finally:
+        logging.setLogRecordFactory(factory)
+    assert caplog.messages == [f"Ignored: {printable(name)}"]
+    assert done.exit_code == 1
+    assert has_only_printable_lines(done.stderr)
+    assert f"Error: {printable(name)} is empty.\n" in done.stderr
+
+
 def test_json(name: str) -> None:
     style = make_style("json", model_info(name))
     for file, result in predictions(name):
@@ -202,8 +226,13 @@ def test_html_of_a_contact_sheet(name: str, tmp_path: Path) -> None:
     write_sheet(rows, tmp_path / "sheet.png", name)
 
 
-def test_templates_of_the_report(name: str) -> None:
-    page, card = _load_templates()
+@pytest.fixture(scope="module")
+def templates() -> tuple[Template, Template]:
+    return _load_templates()
+
+
+def test_templates_of_the_report(name: str, templates: tuple[Template, Template]) -> None:
+    page, card = templates
     content = page.environment.from_string("<p title='{{ x }}'>{{ x }}</p>").render(x=name)
     check_html(content, name)
     text = card.render(run=name, sections=[Section(name, [f"{name}: AUC 0.9"])])

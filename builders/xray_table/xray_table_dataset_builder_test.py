@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,12 @@ def test_builds_classes(tmp_path: Path) -> None:
 
 def test_builds_several_findings(tmp_path: Path) -> None:
     source = draw_findings(tmp_path / "source")
-    settings: dict[str, Any] = {"table": "labels.csv", "label": list(FINDINGS)}
+    settings: dict[str, Any] = {"table": str(source / "labels.csv"), "label": list(FINDINGS)}
     builder = build(Builder, source, tmp_path / "data", **settings)
+    # What is shared has no folder of this machine.
+    assert builder.info.metadata["reader"]["table"] == "labels.csv"
+    for path in Path(builder.data_path).glob("*.*"):
+        assert os.fsencode(source) not in path.read_bytes(), path.name
     assert tuple(builder.info.features["label"].names) == FINDINGS
     assert builder.info.metadata["several_findings"] is True
     records = read(builder.data_path)

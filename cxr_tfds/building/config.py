@@ -18,7 +18,7 @@ from cxr_tfds.reading.names import DEFAULT_CONFIG, config_option, named_settings
 from cxr_tfds.sources import ReaderSettings
 from cxr_tfds.sources.config_json import propose_config, repeat_settings
 from cxr_tfds.sources.origin import ORIGIN_TEXTS
-from cxr_tfds.sources.settings import list_changed
+from cxr_tfds.sources.settings import list_changed, without_folders
 from cxr_tfds.text import suggest
 
 SPLIT_POLICIES = ("patient", "source")
@@ -248,8 +248,8 @@ class SourceConfig(
         return dataclasses.replace(dataset, on_conflict=self.on_conflict, **given)
 
     def stored(self) -> dict[str, Any]:
-        """Returns the settings that identify the dataset."""
-        own = {name: getattr(self, name) for name in _READER_FIELDS}
+        """Returns the settings that identify the dataset, without the folders of this machine."""
+        own = {name: without_folders(getattr(self, name)) for name in _READER_FIELDS}
         return super().stored() | {
             name: list(value) if isinstance(value, tuple) else value for name, value in own.items()
         }

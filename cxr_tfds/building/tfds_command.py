@@ -12,6 +12,7 @@ from absl import app, flags
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.sources.config_json import explain_invalid_json
+from cxr_tfds.text import printable
 
 
 class _PlainErrors(app.ExceptionHandler):
@@ -25,7 +26,7 @@ class _PlainErrors(app.ExceptionHandler):
         return isinstance(exc, (InputError, json.JSONDecodeError))
 
     def handle(self, exc: Exception) -> None:
-        message = str(exc)
+        message = printable(exc, keep="\n")
         if isinstance(exc, json.JSONDecodeError):  # TFDS parses --config before it calls us
             message = explain_invalid_json(exc.doc, f": {exc}")
         sys.excepthook = lambda *_: sys.stderr.write(f"Error: {message}\n")

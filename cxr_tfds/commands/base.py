@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 import traceback
@@ -61,6 +62,14 @@ def print_notice(title: str, colour: str, text: str, stream: TextIO) -> None:
     text = printable(text, keep="\n")
     folded = fold_text(f"{title} {text}", screen_width(stream))
     click.echo(paint(title, colour, stream) + folded.removeprefix(title), file=stream)
+
+
+class _PrintableRecord(logging.LogRecord):
+    """A record of a log, which may name files of strangers."""
+
+    def getMessage(self) -> str:  # noqa: N802 (of the standard library)
+        """Returns the message for a terminal."""
+        return printable(super().getMessage(), keep="\n")
 
 
 class _Failure(click.ClickException):
@@ -181,6 +190,7 @@ class Command(_Help):
         """Runs the command."""
         # cxr_tfds.imaging refuses images that are too large, with the name of the file.
         warnings.filterwarnings("ignore", message=".*decompression bomb DOS attack")
+        logging.setLogRecordFactory(_PrintableRecord)
         if isinstance(sys.stdout, io.TextIOWrapper):
             # Names of files and classes may contain characters that the encoding of stdout lacks,
             # as in a pipe on Windows.

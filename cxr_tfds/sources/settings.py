@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cxr_tfds.errors import InputError
@@ -96,8 +97,8 @@ class ReaderSettings:
                 ) from err
 
     def to_config(self) -> dict[str, Any]:
-        """Returns the settings that differ from their defaults, as JSON holds them."""
-        return list_changed(self)
+        """Returns the settings that differ from their defaults, as a shared dataset holds them."""
+        return {name: without_folders(value) for name, value in list_changed(self).items()}
 
     def _check_classes(self) -> None:
         classes = self.classes
@@ -153,6 +154,14 @@ class ReaderSettings:
             if getattr(self, name) != defaults[name]:
                 kind = "needs a table" if self.table is None else "is for class folders"
                 raise InputError(f"{name}={getattr(self, name)!r} {kind}. Remove one of the two.")
+
+
+def without_folders(value: Any) -> Any:
+    """Returns a setting with the name in place of an absolute path, such as that of a table."""
+    if isinstance(value, Mapping):
+        return {name: without_folders(each) for name, each in value.items()}
+    is_path = isinstance(value, str) and Path(value).is_absolute()
+    return Path(value).name if is_path else value
 
 
 def list_changed(settings: Any) -> dict[str, Any]:
