@@ -27,7 +27,7 @@ from cxr_tfds.schema import (
 
 INFO, FEATURES, METADATA = "dataset_info.json", "features.json", "metadata.json"
 _OWN_PACKAGE = "cxr_tfds."
-_ADVICE = ""  # `open_dataset` says how to build the dataset again
+_ADVICE = ""  # `open_dataset` adds the command that builds the dataset
 _FEATURE_CLASS = re.compile(r"tensorflow_datasets\.core\.features\.[a-z_]+\.[A-Z]\w+")
 # TFDS writes integers of 64 bits as text.
 _Digits = Annotated[str, Meta(pattern=r"^\d{1,15}\Z")] | Count

@@ -42,7 +42,7 @@ import importlib.metadata, json
 print(json.dumps(sorted(d.metadata["Name"].lower() for d in importlib.metadata.distributions())))
 """
     found = set(python(code, cwd=tmp_path)) - {"pip", "setuptools"}
-    assert found == {"cxr-tfds", "click", "numpy", "pillow", "tflite-runtime"}
+    assert found == {"cxr-tfds", "click", "msgspec", "numpy", "pillow", "tflite-runtime"}
 
 
 def test_code_of_the_wheel_is_this_code(tmp_path):

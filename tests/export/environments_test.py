@@ -24,7 +24,7 @@ ENVIRONMENTS = [
     ("3.10", "tflite-runtime"),
 ]
 INTERPRETER = {"edge": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}
-DIRECT = {"cxr-tfds", "click", "numpy", "pillow"}
+DIRECT = {"cxr-tfds", "click", "msgspec", "numpy", "pillow"}
 
 
 def interpreter(version):

@@ -14,7 +14,7 @@ from cxr_tfds.export.edge.command import cli
 from cxr_tfds.export.edge.model_file import ModelInfo, append_model_info
 from cxr_tfds.export.edge.output import format_text
 from cxr_tfds.export.edge.prediction import Prediction
-from cxr_tfds.sources.origin import DRAWN
+from cxr_tfds.sources.origin import DRAWN, describe_origin
 
 LABELS = ("NORMAL", "PNEUMONIA")
 POSITIVE = Prediction(0.9, "PNEUMONIA", 0.5, {"NORMAL": 0.1, "PNEUMONIA": 0.9})
@@ -64,7 +64,11 @@ def test_an_encoding_without_arrows_gets_two_characters(monkeypatch: pytest.Monk
     ("origin", "described", "drawn"),
     [
         ({}, "not described", False),
-        ({"origin": {"description": "Phantoms.", "drawn": True}}, "Phantoms.", True),
+        (
+            {"origin": describe_origin({"description": "Phantoms.", "drawn": True})},
+            "Phantoms.",
+            True,
+        ),
     ],
 )
 def test_info_states_the_origin_of_the_images(

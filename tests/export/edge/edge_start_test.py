@@ -26,7 +26,8 @@ atexit.register(report)
 
 def _loaded(done):
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("LOADED")]
-    return {name for name in line.split()[1:] if "cython" not in name}  # modules of NumPy 1
+    names = {name for name in line.split()[1:] if "cython" not in name}  # modules of NumPy 1
+    return names - {"typing_extensions", "defusedxml"}  # of msgspec and Pillow, if installed
 
 
 @pytest.mark.parametrize("arguments", [[], ["predict"], ["evaluate"], ["benchmark"], ["info"]])
@@ -42,7 +43,7 @@ def test_predict_imports_only_what_it_needs(models, draw, name, infer_apart):
     arguments = ("predict", "--model", models["int8"], "--runtime", name, draw("x.jpg", 99))
     done = infer_apart(*arguments, before=_LOADED)
     assert done.returncode == 0
-    assert _loaded(done) <= {"click", "cxr_tfds", "numpy", "PIL", runtime.RUNTIMES[name]}
+    assert _loaded(done) <= {"click", "cxr_tfds", "msgspec", "numpy", "PIL", runtime.RUNTIMES[name]}
 
 
 @each_runtime
@@ -52,7 +53,7 @@ def test_evaluate_imports_only_what_a_device_has(models, draw, tmp_path, name, i
     arguments = ("--model", models["int8"], "--runtime", name, "--config", '{"table": "t.csv"}')
     done = infer_apart("evaluate", *arguments, tmp_path, before=_LOADED)
     assert done.returncode == 0, done.stderr
-    assert _loaded(done) <= {"click", "cxr_tfds", "numpy", "PIL", runtime.RUNTIMES[name]}
+    assert _loaded(done) <= {"click", "cxr_tfds", "msgspec", "numpy", "PIL", runtime.RUNTIMES[name]}
 
 
 @each_runtime
