@@ -1,7 +1,7 @@
 """Reads files that others made: regular files only, without waiting. Standard library only.
 
-A folder of images may hold pipes, devices, sockets, links that lead nowhere, and names that are no
-text. Each is one bad item with a reason, and the other files are read.
+A folder of images may hold pipes, devices, sockets and links that lead nowhere. Each is one bad item
+with a reason, and the other files are read.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def read_regular_file(path: str | PathLike[str]) -> bytes:
 
 
 def _read_parts(file: IO[bytes], size: int, wait: Wait) -> Iterator[bytes]:
-    """Yields up to `size` bytes in parts, each of which has its own deadline."""
+    """Yields up to `size` bytes in parts; each part has its own deadline."""
     while size and (part := file.read(min(size, _PART_BYTES))):
         wait.restart()
         yield part

@@ -157,7 +157,7 @@ class ReaderSettings:
 
 
 def without_folders(value: Any) -> Any:
-    """Returns a setting with the name in place of an absolute path, such as that of a table."""
+    """Returns a setting with the name in place of an absolute path, such as the path of a table."""
     if isinstance(value, Mapping):
         return {name: without_folders(each) for name, each in value.items()}
     is_path = isinstance(value, str) and Path(value).is_absolute()

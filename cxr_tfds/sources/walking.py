@@ -35,12 +35,12 @@ def walk_files(
 
     Whatever cannot be read is yielded like a file, and raises BadImage with the reason when it is
     read: a pipe, a device, a link that leads nowhere, to itself or out of the source, a name that
-    is no text. So is a folder that cannot be listed or contains itself; its path ends with "/".
+    is not text. So is a folder that cannot be listed or contains itself; its path ends with "/".
 
     Args:
       folder: Where to begin.
       nested: Whether to walk through the folders below.
-      source: The source that holds `folder`, out of which no link may lead; None if nothing is
+      source: The source that holds `folder`. Links out of it are not followed. None if nothing is
         read.
 
     Raises:
