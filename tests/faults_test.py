@@ -77,6 +77,9 @@ def test_everything_is_flushed_before_and_after_its_renaming(
             assert written, calls
             for path, last in written.items():
                 assert ["fsync", path] in calls[last:position], f"{path} was not flushed"
+            inside = {str(each) for path in written for each in Path(path).parents}
+            for parent in (each for each in inside if each.startswith(temporary)):
+                assert ["fsync", parent] in calls[:position], f"{parent} was not flushed"
             parent = str(Path(final).parent)
             assert ["fsync", parent] in calls[position:], f"{parent} was not flushed"
 

@@ -21,9 +21,8 @@ def _write_json(folder: Path, version: int) -> None:
 
 def _write_set(folder: Path, version: int) -> None:
     (folder / "pictures").mkdir(exist_ok=True)
-    write_files(
-        {folder / "report.html": f"{version}", folder / "pictures/roc.png": b"%d" % version}
-    )
+    text = f"{version:99}"
+    write_files({folder / "report.html": text, folder / "pictures/roc.png": text.encode()})
 
 
 def _write_folder(folder: Path, version: int) -> None:

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@
 static char fail_call[16], fail_path[PATH_MAX];
 static int fail_code;
 static long fail_after;
+static pthread_mutex_t noting = PTHREAD_MUTEX_INITIALIZER;
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
@@ -46,8 +48,13 @@ static void note(const char *call, const char *path, const char *other) {
     const char *log = getenv("CXR_FAULT_LOG");
     int length = snprintf(line, sizeof line, "%s %s%s%s\n", call, path, other ? " " : "",
                           other ? other : "");
-    if (!log || strcmp(line, last) == 0) /* one line for the many writes of one file */
+    if (!log)
         return;
+    pthread_mutex_lock(&noting);
+    if (strcmp(line, last) == 0) { /* one line for the many writes of one file */
+        pthread_mutex_unlock(&noting);
+        return;
+    }
     strcpy(last, line);
     int file = REAL(open)(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (file >= 0) {
@@ -55,6 +62,7 @@ static void note(const char *call, const char *path, const char *other) {
             abort();
         close(file);
     }
+    pthread_mutex_unlock(&noting);
 }
 
 /* Returns whether the call must fail; `size` is the number of bytes, or 1. */
