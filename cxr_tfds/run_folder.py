@@ -146,8 +146,8 @@ class RunConfig:
 
 
 _TABLES: dict[str, Any] = {
-    METRICS: (MetricsTable, find_contradiction),
-    STRESS: (StressTable, find_half_interval),
+    METRICS: (dict[str, MetricsTable], find_contradiction),
+    STRESS: (dict[str, StressTable], find_half_interval),
 }
 
 
@@ -158,7 +158,7 @@ def read_metrics(run: Path, name: str = METRICS) -> dict[str, Any]:
         return {}
     schema, check = _TABLES[name]
     advice = "Remove it and measure again."
-    tables = read_json(path, dict[str, schema], advice)
+    tables: dict[str, Any] = read_json(path, schema, advice)
     for split, table in tables.items():
         if problem := check(table):
             raise InputError(f"{path} is corrupt: {problem} in {split}. {advice}")
@@ -172,7 +172,7 @@ def save_model(model: Any, run: Path) -> None:
 
 
 def model_bytes(model: Any) -> int:
-    """Returns the size of the weights of a float32 model, which is nearly that of its file."""
+    """Returns the size of the weights of a float32 model, nearly the size of its file."""
     return 4 * int(model.count_params())
 
 

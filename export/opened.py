@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import BuiltDataset
@@ -14,7 +14,7 @@ from cxr_tfds.task import Task
 from cxr_tfds.training.settings import read_run_config
 
 from .check import Comparison, Verdict
-from .edge.model_info import ModelInfo
+from .edge.model_info import DatasetIdentity, ModelInfo, RunIdentity, SplitRates
 from .edge.runtime import HEATMAP, RUNTIMES
 from .variants import Variant
 
@@ -71,7 +71,7 @@ def make_model_info(
     """
     config, is_rgb = opened.config, variant is Variant.RGB
     has_heatmap = isinstance(model.output, dict)
-    run = {
+    run: RunIdentity = {
         "name": opened.name,
         "model": config.settings["model"],
         "environment": config.environment,
@@ -96,14 +96,14 @@ def make_model_info(
         heatmap=has_heatmap,
         grid=tuple(model.output[HEATMAP].shape[1:3]) if has_heatmap else None,
         input="rgb" if is_rgb else "grey",
-        dataset=config.dataset,
+        dataset=cast(DatasetIdentity, config.dataset),
         run=run,
         metrics={split: _metrics(table) for split, table in verdict.comparisons.items()},
     )
 
 
-def _metrics(table: Comparison) -> dict[str, Any]:
-    metrics: dict[str, Any] = {"auc": table.auc, "accuracy": table.accuracy}
+def _metrics(table: Comparison) -> SplitRates:
+    metrics: SplitRates = {"auc": table.auc, "accuracy": table.accuracy}
     if table.findings:
         metrics["findings"] = {name: _metrics(each) for name, each in table.findings.items()}
     return metrics

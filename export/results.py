@@ -114,7 +114,8 @@ def read_rows(out: Path) -> list[dict[str, Any]]:
     path = out / RESULTS
     if not path.exists():
         return []
-    return [*read_json(path, _Results, "Remove it, or choose another --out.")["files"]]
+    results: Any = read_json(path, _Results, "Remove it, or choose another --out.")
+    return results["files"]
 
 
 def fastest(files: Sequence[Exported]) -> dict[str, str]:

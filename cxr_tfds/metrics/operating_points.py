@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,9 @@ def operating_points(labels: np.ndarray, probabilities: np.ndarray) -> list[dict
     return points
 
 
-def choose_point(points: Sequence[dict[str, Any]], sensitivity: float) -> dict[str, Any] | None:
+def choose_point(
+    points: Sequence[Mapping[str, Any]], sensitivity: float
+) -> Mapping[str, Any] | None:
     """Returns the most specific point that has at least a sensitivity, or None."""
     enough = [point for point in points if point["sensitivity"] >= sensitivity - 1e-9]
     return max(enough, key=lambda point: (point["specificity"], point["threshold"]), default=None)

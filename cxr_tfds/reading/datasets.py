@@ -13,6 +13,7 @@ from cxr_tfds.reading.description import read_description
 from cxr_tfds.reading.fingerprint import Fingerprint
 from cxr_tfds.reading.locating import find_folder
 from cxr_tfds.reading.names import DatasetName, build_line, config_option
+from cxr_tfds.schema import GreyLevelSettings, Origin, ReaderOptions
 from cxr_tfds.sources.origin import describe_origin
 from cxr_tfds.task import Task
 
@@ -61,12 +62,12 @@ class BuiltDataset:
     shard_sizes: dict[str, list[int]]
     encoded: bool = False
     findings: tuple[str, ...] = ()
-    grey_levels: dict[str, Any] = dataclasses.field(default_factory=dict)
+    grey_levels: GreyLevelSettings = dataclasses.field(default_factory=GreyLevelSettings)
     target: str = "label"
     uncertain: str = "ignore"
     unknown: str = "ignore"
-    reader: dict[str, Any] = dataclasses.field(default_factory=dict)
-    origin: dict[str, Any] = dataclasses.field(default_factory=lambda: describe_origin(None))
+    reader: ReaderOptions = dataclasses.field(default_factory=ReaderOptions)
+    origin: Origin = dataclasses.field(default_factory=lambda: describe_origin(None))
     recorded: Fingerprint | None = None
 
     @property
@@ -269,13 +270,10 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
         description = read_description(folder)
     except FileNotFoundError as err:
         raise MissingData(f"{err.filename} is missing. {rebuild}") from err
-    except (OSError, ValueError, LookupError, TypeError) as err:  # also wrong JSON
+    except (OSError, InputError) as err:
         raise InputError(f"Cannot read {folder} as a dataset: {err}\n{rebuild}") from err
     metadata = description.metadata
-    if "fingerprint" not in metadata:
-        raise InputError(
-            f"{folder} was not built by cxr-tfds: its metadata has no fingerprint. {rebuild}"
-        )
+    grey_levels: Any = {name: metadata[name] for name in _GREY_LEVELS if name in metadata}
     if limit := metadata.get("max_examples_per_split"):
         logging.getLogger(__name__).warning(
             "%s holds only %d examples of each split (--max_examples_per_split).", folder, limit
@@ -291,7 +289,7 @@ def open_dataset(name: str | DatasetName, data_dir: str | Path) -> BuiltDataset:
         shard_sizes={split: stored.sizes for split, stored in splits.items()},
         encoded=description.image_shape == (),
         findings=description.findings,
-        grey_levels={name: metadata[name] for name in _GREY_LEVELS if name in metadata},
+        grey_levels=grey_levels,
         target=_STATES if metadata.get("several_findings") else "label",
         reader=metadata.get("reader", {}),
         origin=describe_origin(metadata.get("origin")),

@@ -50,7 +50,7 @@ def summarize_dataset(dataset: BuiltDataset) -> DatasetSummary:
     warnings: list[str] = []
     folder = Path(next(iter(dataset.shards.values()))[0]).parent
     # Markdown, to be shown as plain text.
-    info, build = (_read_or_warn(*file, folder, warnings) for file in _FILES)
+    info, build = (_read_or_warn(name, read, folder, warnings) for name, read in _FILES)
     description = info.get("description", "").replace("`", "")
     texts = {
         match["name"].lower(): " ".join(match["text"].split())
@@ -63,7 +63,7 @@ def summarize_dataset(dataset: BuiltDataset) -> DatasetSummary:
         warnings.append(shortcuts)
     return DatasetSummary(
         splits,
-        dataset.origin,
+        {**dataset.origin},
         texts.get("source", ""),
         texts.get("label source", ""),
         warnings,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.regular_files import read_content
+from cxr_tfds.schema import Origin
 
 if TYPE_CHECKING:
     from cxr_tfds.sources.archives import SourcePath
@@ -42,14 +43,14 @@ _MOST_BYTES = 1 << 20
 _MOST_CHARACTERS = 600  # of a text: a README may be a book
 
 
-def describe_origin(origin: Mapping[str, Any] | None) -> dict[str, Any]:
+def describe_origin(origin: Mapping[str, Any] | None) -> Origin:
     """Returns an origin with all its keys; a text that is missing is "not described".
 
     Returns:
       `{"description": str, "licence": str, "population": str, "drawn": bool}`.
     """
     origin = origin or {}
-    texts = {name: str(origin.get(name) or NOT_DESCRIBED) for name in ORIGIN_TEXTS}
+    texts: Any = {name: str(origin.get(name) or NOT_DESCRIBED) for name in ORIGIN_TEXTS}
     return texts | {"drawn": origin.get("drawn") is True}
 
 

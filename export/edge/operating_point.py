@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cxr_tfds.errors import InputError
@@ -118,8 +118,8 @@ def _check_share(name: str, value: float) -> None:
 
 
 def _find(
-    name: str, points: list[dict[str, Any]], rule: str, sensitivity: float | None
-) -> dict[str, Any]:
+    name: str, points: Sequence[Mapping[str, Any]], rule: str, sensitivity: float | None
+) -> Mapping[str, Any]:
     """Returns the point of a rule, or of a sensitivity if it is given."""
     if sensitivity is None:
         for point in points:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cxr_tfds.metrics.thresholds import YOUDEN
 from cxr_tfds.text import percent
@@ -26,7 +26,7 @@ def list_choices(info: ModelInfo) -> list[Choice]:
     if info.threshold is None:
         return []
     choices = [_make_choice("As exported", info)]
-    points: list[dict[str, Any]] = next(filter(None, info.operating_points.values()), [])
+    points = next(filter(None, info.operating_points.values()), [])
     for rule in (point["rule"] for point in points):
         choice = _make_choice(_name_rule(rule), choose_threshold(info, rule))
         # With few images, several rules lead to the same threshold.

@@ -92,9 +92,9 @@ def list_facts(info: ModelInfo) -> list[tuple[str, str]]:
     ]
     for split, metrics in info.metrics.items():
         values = [
-            f"{label} {metrics[key]:.3f}"
-            for key, label in (("auc", "AUC"), ("accuracy", "accuracy"))
-            if metrics.get(key) is not None
+            f"{label} {value:.3f}"
+            for label, value in (("AUC", metrics.get("auc")), ("accuracy", metrics.get("accuracy")))
+            if value is not None
         ]
         facts.append((f"On {split}", ", ".join(values)))
     return [(name, str(value)) for name, value in facts if value]
