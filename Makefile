@@ -24,17 +24,16 @@ DEVICE := .venv-device/$(SCRIPTS)
 CODE := $(shell find cxr_tfds builders export -name '*.py' -not -name '*_test.py' -o -name '*.j2')
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-# The locked packages are installed first, each checked by its hash. cxr-tfds follows without its dependencies,
-# because pip accepts no package without a hash next to packages with one.
-INSTALL := pip install --disable-pip-version-check -q
+# The locked packages are installed first, each checked by its hash. cxr-tfds follows by itself, because pip takes
+# no package without a hash together with packages that have one. The files are complete: pip resolves nothing.
+INSTALL := pip install --disable-pip-version-check -q --no-deps
 LOCKED := $(INSTALL) --require-hashes
-OURS := $(INSTALL) --no-deps
 
 # The workstation: all extras that development needs, installed from the checkout.
 .venv/.done: setup.cfg constraints/workstation.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m $(LOCKED) -r constraints/workstation.txt
-	$(BIN)/python -m $(OURS) --no-build-isolation -e .
+	$(BIN)/python -m $(INSTALL) --no-build-isolation -e .
 	touch $@
 
 # The device: an interpreter and no TensorFlow, installed from the wheel.
@@ -46,7 +45,7 @@ RUNTIME := $(if $(filter Linux-3.10 Linux-3.11,$(shell uname -s)-$(VERSION)),tfl
 	rm build.log
 	$(PYTHON) -m venv --clear .venv-edge
 	$(EDGE)/python -m $(LOCKED) -r constraints/$(RUNTIME).txt
-	$(EDGE)/python -m $(OURS) --no-index --find-links dist cxr-tfds
+	$(EDGE)/python -m $(INSTALL) --no-index --find-links dist cxr-tfds
 	touch $@
 
 SOURCE ?=
@@ -92,7 +91,7 @@ test-device:
 	$(PYTHON) -m venv --clear .venv-device
 	$(DEVICE)/python -m pip wheel --disable-pip-version-check -q --no-deps -w dist .
 	$(DEVICE)/python -m $(LOCKED) -r constraints/edge.txt -r constraints/dicom.txt
-	$(DEVICE)/python -m $(OURS) --no-index --find-links dist cxr-tfds
+	$(DEVICE)/python -m $(INSTALL) --no-index --find-links dist cxr-tfds
 	$(DEVICE)/cxr-infer info --model $(MODEL)
 	$(DEVICE)/cxr-infer predict --model $(MODEL) "$(IMAGES)/test" --csv
 	$(DEVICE)/cxr-infer evaluate --model $(MODEL) "$(IMAGES)/test"
