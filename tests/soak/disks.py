@@ -59,7 +59,8 @@ def _fill(stage: Stage, folder: Path, number: int) -> Outcome:
         before, used = snapshot.take(out), _used_pages(out)
         reference = stage.folder / "reference" / f"{writer.name}-0".replace(" ", "_")
         needed = max(2, _used_pages(reference))
-        pages = int(rng.integers(1, needed))
+        share = 4 if writer.keeps else 1  # such a command writes a part of the folder
+        pages = int(rng.integers(1, max(2, needed // share)))
         if is_mounted:
             _resize(folder, str((used + pages) * _PAGE))
         running = stage.commands.fork(*writer.line(stage, out, 0))

@@ -7,9 +7,11 @@ import hashlib
 import io
 import json
 import re
+import struct
 import zipfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from cxr_tfds.export.edge.model_file import read_model
@@ -43,18 +45,31 @@ def digest_tree(folder: Path) -> Snapshot:
 def take(folder: Path) -> Snapshot:
     """Returns what two undisturbed runs of one command have in common."""
     files = list_files(folder)
-    return {name: _stable(path) for name, path in files.items() if not _UNCOMPARED.search(name)}
+    return {
+        name: _stable(path, folder) for name, path in files.items() if not _UNCOMPARED.search(name)
+    }
 
 
-def _stable(path: Path) -> str:
+def _stable(path: Path, folder: Path) -> str:
     if path.name in _VARYING:
         return ""
-    if ".tfrecord" in path.name:  # the order of an example's fields varies
-        return str(path.stat().st_size)
+    if ".tfrecord" in path.name:
+        return _digest_records(path.read_bytes())
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
             return _digest(archive.read(_WEIGHTS))
-    return _digest(path.read_bytes())
+    return _digest(path.read_bytes().replace(bytes(folder), b"FOLDER"))
+
+
+def _digest_records(content: bytes) -> str:
+    """Returns the same digest for the same records, whose fields may be in another order."""
+    start, counts = 0, []
+    while start < len(content):
+        (length,) = struct.unpack_from("<Q", content, start)
+        record = content[start + 12 : start + 12 + length]  # after a checksum of the length
+        counts.append(np.bincount(np.frombuffer(record, np.uint8), minlength=256))
+        start += 16 + length  # with a checksum of the record
+    return f"{len(content)}:{_digest(np.array(counts).tobytes())}"
 
 
 def compare(found: Snapshot, expected: Snapshot) -> list[str]:
