@@ -2,18 +2,16 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from click.testing import CliRunner
 
 from cxr_tfds import run_folder
-from cxr_tfds.commands.train import sigterm_as_interrupt, train
+from cxr_tfds.commands.train import train
 from cxr_tfds.evaluation.scoring import score
 from cxr_tfds.metrics.ranking import auc
 from cxr_tfds.models import list_models
@@ -411,18 +409,6 @@ def test_interrupted_run_explains_how_to_continue_and_continues(built, tmp_path)
     model = run_folder.load_model(out)
     scores = score(model, open_run_dataset(run_folder.RunConfig.read(out)), "test")
     assert auc(scores.labels, scores.logits) == test["auc"]["value"]
-
-
-def test_sigterm_interrupts_like_ctrl_c():
-    def ended():
-        with sigterm_as_interrupt():
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
-
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
-        ended()
-    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_recipe_sets_what_options_do_not(built, tmp_path, no_training):
