@@ -51,7 +51,7 @@ def lock_folder(folder: Path) -> Iterator[bool]:
     """Locks a folder that files are written to, and creates it if necessary.
 
     Removes temporary files that killed processes left in it.
-    Yields whether the lock is held: not on a file system without locks, where a warning says so.
+    Yields whether the lock is held. On a file system without locks it is not, and a warning is logged.
     The thread that holds a lock may lock the same folder again.
 
     Raises:

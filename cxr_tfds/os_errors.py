@@ -119,9 +119,10 @@ def _describe_disk(path: Path, code: int, needed: int | None) -> str:
         free = free_megabytes(folder)
     except OSError:  # the disk does not answer
         return ""
+    if code not in _FULL:
+        return f"The disk mounted at {mount} holds this folder. "
     size = "" if needed is None else f"; the file needs {_format_bytes(needed)}"
-    space = f" has {free:,.1f} MB free now{size}" if code in _FULL else " holds this folder"
-    return f"The disk mounted at {mount}{space}. "
+    return f"The disk mounted at {mount} has {free:,.1f} MB free now{size}. "
 
 
 def _format_bytes(count: int) -> str:

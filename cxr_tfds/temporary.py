@@ -35,8 +35,8 @@ def _machine() -> str:
 def remove_abandoned(folder: Path, *, is_locked: bool = False) -> None:
     """Removes temporary files that killed processes left in a folder.
 
-    `is_locked` says that the caller holds the lock under which all of them were written. Without
-    it, only files of processes of this machine that no longer run are removed.
+    With `is_locked`, the caller holds the lock under which all of them were written. Otherwise only
+    files of processes that ran on this machine and have ended are removed.
     """
     name = re.compile(rf"{re.escape(TEMPORARY)}(?P<writer>{_WRITER})-[0-9a-f]{{8}}-")
     with contextlib.suppress(OSError):  # not ours to remove, or already removed
