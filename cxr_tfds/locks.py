@@ -50,9 +50,9 @@ _held: dict[str, _Held] = {}  # by the real path of the lock file
 def lock_folder(folder: Path) -> Iterator[bool]:
     """Locks a folder that files are written to, and creates it if necessary.
 
-    Removes temporary files that killed processes left in it.
-    Yields whether the lock is held. On a file system without locks it is not, and a warning is logged.
-    The thread that holds a lock may lock the same folder again.
+    Removes temporary files that killed processes left in it. Yields whether the lock is held. On a
+    file system without locks it is not, and a warning is logged. The thread that holds a lock may
+    lock the same folder again.
 
     Raises:
       InputError: Another process or thread writes the folder, or it cannot be written.
