@@ -1,7 +1,7 @@
 """Reads files that others made: regular files only, without waiting. Standard library only.
 
-A folder of images may hold pipes, devices, sockets and links that lead nowhere. Each is one bad item
-with a reason, and the other files are read.
+A folder of images may hold pipes, devices, sockets and links that lead nowhere. Each is one bad
+item with a reason, and the other files are read.
 """
 
 from __future__ import annotations

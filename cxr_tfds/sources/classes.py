@@ -223,8 +223,8 @@ def _get_class_names(parent: SourcePath, folders: Sequence[SourcePath]) -> list[
     for path in folders:
         if path.name != path.name.strip() or not path.name.isprintable():
             raise InputError(
-                f"{printable(path)}: not usable as a class name. Rename the folder: without spaces "
-                "around the name, line breaks and control characters."
+                f"'{printable(path)}': not usable as a class name. Rename the folder: without "
+                "spaces around the name, line breaks and control characters."
             )
         first = by_spelling.setdefault(fold_name(path.name), path)
         if first is not path:

@@ -89,8 +89,8 @@ def _scan_lists(source: Path) -> tuple[list[SourceImage], list[str]]:
         raise MissingData(
             f"No slices in {source}\nFound there: {summarize_folder(tops[-1])}\n{_EXPECTED}"
         )
-    found = list_class_images(root, _LAYOUT, FileFilter(source=source))
-    unlisted = {image.image_id: image for image in found}
+    listed = list_class_images(root, _LAYOUT, FileFilter(source=source))
+    unlisted = {image.image_id: image for image in listed}
     images: list[SourceImage] = []
     missing: list[str] = []
     for class_name in CLASSES:

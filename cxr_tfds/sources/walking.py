@@ -62,8 +62,9 @@ def _walk(
     source: Path | None,
     above: Sequence[Path] | None,  # real folders that links may lead back to; None at the top
 ) -> Iterator[tuple[str, SourcePath]]:
-    is_link = isinstance(folder, Path) and folder.is_symlink()
-    parents = [*(above or ()), *([Path(os.path.realpath(folder.parent))] if is_link else [])]
+    parents = [*(above or ())]
+    if isinstance(folder, Path) and folder.is_symlink():
+        parents.append(Path(os.path.realpath(folder.parent)))
     try:
         problem = _find_folder_problem(folder, parents, source, is_top=above is None)
         children = [] if problem else scan_folder(folder)

@@ -233,8 +233,8 @@ REFUSED: dict[str, Refused] = {
         {},
         r"differ only in spaces, or in how accents are stored\. Merge them or rename",
     ),
-    "a line break in a name": ({"Normal": 1, "T\nB": 1}, {}, r"T\\nB: not usable as a class name"),
-    "a hidden direction mark": ({"Normal": 1, "T\u202eB": 1}, {}, r"T\\u202eB: not usable as a"),
+    "a line break in a name": ({"Normal": 1, "T\nB": 1}, {}, r"T\\nB': not usable as a class name"),
+    "a hidden direction mark": ({"Normal": 1, "T\u202eB": 1}, {}, r"T\\u202eB': not usable as a"),
     "splits in classes": (
         split_in_class,
         {},
