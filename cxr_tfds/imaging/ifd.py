@@ -30,7 +30,7 @@ _PROGRESSIVE = b"\xff\xc2\0"  # marker of a progressive JPEG frame, and the uppe
 
 class _Layout(NamedTuple):
     order: str  # byte order, as `struct` names it
-    count: str  # of entries
+    counter: str  # of entries
     entry: str  # tag, type, number of values
     offset: str
 
@@ -82,13 +82,13 @@ def _read_directory(
       budget: One number, the bytes that the values of further directories may have.
       depth: Of this directory in others.
     """
-    (count,) = layout.read(layout.count, data, at)
+    (count,) = layout.read(layout.counter, data, at)
     if count > _MAX_ENTRIES:
         raise BadImage(
             f"a TIFF directory of {count:,} entries; expected at most {_MAX_ENTRIES:,}. Save the "
             "image again"
         )
-    at += struct.calcsize(layout.count)
+    at += struct.calcsize(layout.counter)
     found: list[tuple[int, int]] = []
     entry_bytes = struct.calcsize(layout.order + layout.entry)
     inline_bytes = struct.calcsize(layout.offset)

@@ -46,7 +46,7 @@ _MAX_SLOW_SAMPLES = 10_000_000
 # Memory at the peak of decoding and converting, by Pillow's mode, measured. Most modes take 4 bytes
 # for each pixel and are converted in strips.
 _BYTES_PER_PIXEL = {"1": 4, "L": 4, "P": 4, "I;16": 12, "I;16B": 12, "I;16L": 12, "I": 20}
-_OTHER_BYTES_PER_PIXEL = 8
+_OTHER_BYTES_PER_PIXEL = 10
 _PROFILE = "Raw profile type exif"  # in PNG, in hexadecimal digits
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

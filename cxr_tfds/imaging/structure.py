@@ -8,6 +8,7 @@ is checked in `cxr_tfds.imaging.pixels`, once Pillow has read the header.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 
@@ -20,9 +21,16 @@ from cxr_tfds.limits import check_memory
 _MAX_METADATA_BYTES = 1 << 24  # an ICC profile or thumbnail is smaller
 _MAX_CHUNKS = 100_000  # of 8 KiB in PNG, as libpng writes them, they hold 800 MB
 _MAX_GIF_METADATA_BYTES = 1 << 20  # Pillow joins comments in quadratic time
+_MAX_GIF_BLOCKS = 1_000_000  # of up to 255 bytes
 _WEBP_BYTES_PER_PIXEL = 28  # two canvases, a frame and four copies, each of 4
 _ANIMATION = 2  # flag in VP8X
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MAX_PNM_HEADER_BYTES, _MAX_PNM_COMMENTS = 4096, 100
+# Magic number, width, height and, except of black and white images, maximum: each after white
+# space, which comments may follow.
+_PNM_KINDS = (b"1", b"2", b"3", b"4", b"5", b"6", b"0CMYK", b"f", b"yP", b"yRGBA", b"yCMYK")
+_PNM_TOKEN = rb"(?:\s(?:\s|#[^\r\n]*[\r\n])*[^\s#]+)"
+_PNM_HEADER = re.compile(rb"P(?:[14]%b{2}|[^14]\w*%b{3})\s" % (_PNM_TOKEN, _PNM_TOKEN))
 _SEVERAL = "more than one frame; expected one image"
 
 
@@ -86,9 +94,11 @@ def _palette_bytes(flags: int) -> int:
 
 def _skip_blocks(data: bytes, at: int) -> int:
     """Returns the position behind a list of blocks, each after its length, that ends with 0."""
-    while at < len(data) and data[at]:
+    for _ in range(_MAX_GIF_BLOCKS):
+        if at >= len(data) or not data[at]:
+            return at + 1
         at += data[at] + 1
-    return at + 1
+    raise BadImage(f"a GIF of more than {_MAX_GIF_BLOCKS:,} blocks; save the image as PNG")
 
 
 def _check_webp(data: bytes) -> None:
@@ -108,6 +118,18 @@ def _check_webp(data: bytes) -> None:
     check_memory(width, height, _WEBP_BYTES_PER_PIXEL)
 
 
+def _check_pnm(data: bytes) -> None:
+    # Pillow reads a header byte by byte, and removes each comment of a text from all of the text.
+    is_text = data[1:2] in b"123"
+    if not _PNM_HEADER.match(data[:_MAX_PNM_HEADER_BYTES]):
+        raise BadImage(f"a PNM header of more than {_MAX_PNM_HEADER_BYTES:,} bytes, or corrupt")
+    if is_text and (comments := data.count(b"#")) > _MAX_PNM_COMMENTS:
+        raise BadImage(
+            f"a PNM with {comments:,} comments; expected at most {_MAX_PNM_COMMENTS}. Save the "
+            "image as PNG"
+        )
+
+
 def _check_jpeg2000(data: bytes) -> None:
     check_codestream(data, find_codestream(data))
 
@@ -119,7 +141,7 @@ def _too_much_metadata(size: int, limit: int = _MAX_METADATA_BYTES) -> BadImage:
     )
 
 
-_CHECKS: tuple[tuple[bytes, Callable[[bytes], None]], ...] = (
+_CHECKS: tuple[tuple[bytes, Callable[[bytes], object]], ...] = (
     (_PNG_SIGNATURE, _check_png),
     (b"\xff\xd8", check_jpeg),
     (b"GIF8", _check_gif),
@@ -128,4 +150,5 @@ _CHECKS: tuple[tuple[bytes, Callable[[bytes], None]], ...] = (
     (b"MM", check_tiff),
     (b"\0\0\0\x0cjP  ", _check_jpeg2000),
     (b"\xff\x4f\xff\x51", _check_jpeg2000),
+    *((b"P" + kind, _check_pnm) for kind in _PNM_KINDS),
 )

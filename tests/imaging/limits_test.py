@@ -185,6 +185,9 @@ REFUSED = {
     "jpeg 2000: layers": (styled_jpeg2000(7000, layers=65_535), "1,572,840 JPEG 2000 packets"),
     "jpeg 2000: code blocks": (styled_jpeg2000(6000, block=0), "6000 x 6000 pixels, which take"),
     "ppm: as text": (b"P2 4000 4000 255\n" + b"1 " * 99, "16,000,000 samples of PPM as text"),
+    "ppm: comments": (b"P2 9 9 255\n" + b"#\n" * 400_000, "a PNM with 400,000 comments"),
+    "ppm: header": (b"P5 #" + b"x" * 9000 + b"\n9 9 255\n", "a PNM header of more than 4,096"),
+    "gif: blocks": (encode(GREY, "GIF")[:-2] + b"\1x" * 1_000_001, "a GIF of more than 1,000,000"),
     "dicom: other JPEG": (
         dicom_file(BLANK, JPEGBaseline8Bit, PixelData=encapsulate([LARGE_JPEG])),
         "compressed pixel data of shape (8000, 16000), but the DICOM header announces (8, 8)",
