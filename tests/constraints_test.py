@@ -112,6 +112,14 @@ def test_files_name_no_index(name: str) -> None:
     assert not re.search(r"://|^-|\bfile:|@", text, re.MULTILINE)
 
 
+def test_documented_files_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    named = re.findall(r"-r (?:constraints/)?([\w-]+\.txt)", text)
+    assert set(named) <= set(FILES)
+    assert {"train.txt", "edge.txt", "app.txt", "dicom.txt"} <= set(named)
+
+
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="+".join)
 @pytest.mark.parametrize("python", PYTHONS)
 def test_every_requirement_is_locked(python: str, combination: tuple[str, ...]) -> None:
