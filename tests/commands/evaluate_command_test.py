@@ -4,9 +4,12 @@ import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers.json_files import METRICS, STRESS
+from helpers.tampering import age_fingerprint
 
 from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
@@ -16,6 +19,7 @@ from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import finish
+from cxr_tfds.training.settings import TrainSettings
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,9 @@ def finished(built, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     folder.mkdir()
     RunConfig(
-        settings={"dataset": "chest_xray_pneumonia/64", "data_dir": str(built), "model": "edge"},
+        settings=dataclasses.asdict(
+            TrainSettings(dataset="chest_xray_pneumonia/64", data_dir=str(built), model="edge")
+        ),
         dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
         labels=dataset.labels,
         shape=dataset.shape,
@@ -60,20 +66,21 @@ def test_prints_and_stores_the_metrics(run):
 
 def test_keeps_the_metrics_of_other_splits(run, monkeypatch):
     """Including those that another process writes while this one scores."""
-    write_json(run / "metrics.json", {"train": {"images": 2}})
+    train, test = METRICS | {"images": 2}, METRICS | {"images": 1}
+    write_json(run / "metrics.json", {"train": train})
     score = finish.score_and_sample
 
     def meanwhile(*args):
-        write_json(run / "metrics.json", {"train": {"images": 2}, "test": {"images": 1}})
-        write_json(run / "stress.json", {"test": {"images": 1}})
+        write_json(run / "metrics.json", {"train": train, "test": test})
+        write_json(run / "stress.json", {"test": STRESS})
         return score(*args)
 
     monkeypatch.setattr(finish, "score_and_sample", meanwhile)
     result = invoke(run, "--split", "validation", "--json")
     assert result.exit_code == 0, result.output
     measured = run_folder.read_metrics(run)
-    assert (measured["train"], measured["test"]) == ({"images": 2}, {"images": 1})
-    assert run_folder.read_metrics(run, "stress.json") == {"test": {"images": 1}}
+    assert (measured["train"], measured["test"]) == (train, test)
+    assert run_folder.read_metrics(run, "stress.json") == {"test": STRESS}
     assert json.loads(result.stdout) == measured["validation"]
     assert set(measured["validation"]["auc"]) == {"value", "low", "high"}
 
@@ -135,16 +142,24 @@ def test_stress_of_another_split_does_not_change_the_report(run):
 
 
 def remove_split(data_dir, split):
-    """Removes a split from the description of the dataset."""
+    """Removes a split from a dataset; returns its fingerprint, as of an earlier version."""
+    dataset = open_dataset("chest_xray_pneumonia/64", data_dir)
+    age_fingerprint(dataset)
     (description,) = data_dir.rglob("dataset_info.json")
     content = json.loads(description.read_text(encoding="utf-8"))
     content["splits"] = [each for each in content["splits"] if each["name"] != split]
     description.write_text(json.dumps(content), encoding="utf-8")
+    for shard in dataset.shards[split]:
+        Path(shard).unlink()
+    return open_dataset("chest_xray_pneumonia/64", data_dir).fingerprint
 
 
 @pytest.mark.slow
 def test_refuses_a_missing_split(run, built, tmp_path):
-    remove_split(shutil.copytree(built, tmp_path / "data"), "test")
+    fingerprint = remove_split(shutil.copytree(built, tmp_path / "data"), "test")
+    config = RunConfig.read(run)
+    dataset = config.dataset | {"fingerprint": fingerprint}
+    dataclasses.replace(config, dataset=dataset).write(run)
     result = invoke(run, "--data-dir", tmp_path / "data")
     assert result.exit_code == 1
     assert "has no split 'test'; it has train (" in result.stderr
@@ -166,7 +181,7 @@ def test_refuses_a_run_of_another_version(run):
     assert (
         result.stderr
         == f"Error: {run / 'config.json'} has format 1; this version of cxr-tfds reads format 2. "
-        "Train again.\n"
+        "Train again, or install the version that wrote the file.\n"
     )
 
 
@@ -190,7 +205,8 @@ def test_refuses_a_dataset_with_other_examples(run, built):
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: {config.dataset['name']} in {built} has other examples or settings than the run "
-        "was trained on. Train again, or use --data-dir to name the folder of the original dataset.\n"
+        "was trained on. Train again, or use --data-dir to name the folder of the original "
+        "dataset.\n"
     )
 
 
