@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import pytest
 import tensorflow as tf
 from helpers.splits import load_split
 
+from cxr_tfds import deadline
+from cxr_tfds.deadline import serves
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.sequential import name_corrupt_shard
-from cxr_tfds.reading.service import check_address, served_batches
+from cxr_tfds.reading.service import check_address, list_workers, served_batches
 from cxr_tfds.training.distributed import Devices
 from cxr_tfds.training.settings import TrainSettings
 
@@ -57,6 +60,65 @@ def address():
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+# Reads batches until it is ended. The main thread waits in TensorFlow, which ignores signals.
+_READ = """
+import json, os, sys
+from cxr_tfds.native import load_tensorflow
+load_tensorflow()
+from cxr_tfds import deadline
+from cxr_tfds.commands.base import Command
+from cxr_tfds.reading.datasets import open_dataset
+from cxr_tfds.reading.service import served_batches, watch_service
+deadline._GRACE_S = 0.5
+
+def read():
+    address = os.environ["ADDRESS"]
+    dataset = open_dataset("chest_xray_pneumonia/64", os.environ["DATA_DIR"])
+    with watch_service(address):
+        for number, _ in enumerate(served_batches(dataset, address, batch_size=7)):
+            if number == 100:
+                print("reading", flush=True)
+
+Command("read", callback=read)()
+"""
+
+
+def test_a_worker_that_hangs_ends_the_reader(address, built):
+    dispatcher = address.removeprefix("grpc://")
+    environment = {"ADDRESS": address, "DATA_DIR": str(built), deadline.TIMEOUT: "5"}
+    worker = start("worker", "--dispatcher", dispatcher)
+    reader = None
+    try:
+        assert worker.stdout.readline()
+        before = set(list_workers(dispatcher))
+        assert len(before) == 3
+        assert all(map(serves, before))
+        reader = subprocess.Popen(
+            [sys.executable, "-c", _READ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        )
+        assert reader.stdout.readline() == "reading\n"
+        worker.send_signal(signal.SIGSTOP)
+        _, errors = reader.communicate(timeout=120)
+        (hanging,) = (each for each in before if not serves(each))
+    finally:
+        for process in filter(None, (worker, reader)):
+            process.kill()
+            process.communicate()
+    assert reader.returncode == 1, errors
+    assert (
+        f"Error: Server {hanging} of the data service has not answered for 5 s. Look at its log, "
+        "start the service again, then continue with --resume.\n"
+    ) in errors
+
+
+def test_nothing_listens_where_no_dispatcher_is():
+    assert list_workers("localhost:9") == []  # discard, where nothing listens
 
 
 def hashes(images):

@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 
+from cxr_tfds.deadline import TIMEOUT, serves
 from cxr_tfds.errors import InputError
 from cxr_tfds.training import distributed
 from cxr_tfds.training.cluster import Cluster, read_cluster, wait_for_all
@@ -284,6 +286,72 @@ def test_waits_for_the_other_machines(capsys):
         wait.join(timeout=30)
     assert not wait.is_alive()
     assert capsys.readouterr().err == f"waiting for {other}\n"
+
+
+# Joins a cluster and waits in TensorFlow for a machine that has answered once and was lost then.
+_JOIN = """
+import threading, time
+from cxr_tfds.native import load_tensorflow
+load_tensorflow()
+from cxr_tfds import deadline
+from cxr_tfds.commands.base import Command, Interrupted
+from cxr_tfds.training import distributed
+deadline._GRACE_S = 0.5
+wait_for_all = distributed.wait_for_all
+
+def wait_and_tell(cluster):
+    wait_for_all(cluster)
+    print("joining", flush=True)
+
+def join():
+    try:
+        with deadline.sigterm_as_interrupt("Interrupted."):
+            distributed.open_devices()
+    except KeyboardInterrupt:
+        raise Interrupted("Interrupted.")
+
+distributed.wait_for_all = wait_and_tell
+Command("join", callback=join)()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "seconds", "codes", "message"),
+    [
+        (
+            None,
+            "3",
+            {1},
+            "Machine {} of TF_CONFIG has not answered for 3 s. Start the same command",
+        ),
+        # 1 if TensorFlow returns to Python in time, as it does now and then
+        (signal.SIGTERM, "600", {1, 143}, "Interrupted.\n"),
+    ],
+)
+def test_the_wait_for_a_lost_machine_ends(number, seconds, codes, message):
+    own, other = free_addresses(2)
+    cluster = {"cluster": {"worker": [own, other]}, "task": {"type": "worker", "index": 0}}
+    settings = {"TF_CPP_MIN_LOG_LEVEL": "3", TIMEOUT: seconds, "TF_CONFIG": json.dumps(cluster)}
+    with subprocess.Popen(
+        [sys.executable, "-c", _JOIN],
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            with socket.create_server(("localhost", int(other.rpartition(":")[2]))):
+                assert process.stdout.readline() == "joining\n"
+            if number:
+                while not serves(own):  # TensorFlow listens, and waits
+                    time.sleep(0.1)
+                process.send_signal(number)
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode in codes, errors
+    assert "Error: " + message.format(other) in errors
 
 
 def test_names_a_machine_that_does_not_answer():
