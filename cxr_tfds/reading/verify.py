@@ -10,6 +10,7 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.progress import progress_bar
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.fingerprint import (
+    FILE,
     LABEL_FIELDS,
     Fingerprint,
     SplitDigests,
@@ -88,11 +89,12 @@ def _find_changes(
 ) -> list[str]:
     """Returns what differs from the fingerprint in a split, in words."""
     built = dict(recorded["content"]["splits"][split])
+    ends = recorded["shards"].get(split, [])
     if found.content() == built:
-        return []
+        same = found.shards == ends
+        return [] if same else [f"{split}: {FILE} has other digests of the shards."]
     fields = [name for name in LABEL_FIELDS if found.labels[name] != built[name]]
     what = f"the {' and the '.join(fields)} of examples" if fields else "examples"
-    ends = recorded["shards"].get(split, [])
     for shard, end, built_end in zip(dataset.shards[split], found.shards, ends, strict=False):
         if end != built_end:
             return [f"{split}: {what} differ, first in {Path(shard).name}."]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers import tampering
+from helpers.json_edits import edits
 from helpers.keys import KeyPair, write_keys
 from helpers.tampering import edit_json, edit_records
 
@@ -185,6 +188,24 @@ def test_a_changed_setting_is_found_when_the_dataset_is_opened(
     edit(own.folder)
     with pytest.raises(InputError, match=f"It was changed after it was built: .*{message}"):
         reopen(own)
+
+
+def test_every_edit_of_the_fingerprint_is_found(own: BuiltDataset) -> None:
+    path = own.folder / FILE
+    content = json.loads(path.read_text(encoding="utf-8"))
+    changes = {name: edited for name, edited in edits(content) if edited != content}
+    accepted = []
+    for name, edited in changes.items():
+        path.write_text(json.dumps(edited), encoding="utf-8")
+        with contextlib.suppress(InputError):
+            accepted.append((name, reopen(own)))
+    assert len(changes) - len(accepted) > 100
+    assert len(accepted) > 5
+    for name, opened in accepted[::6]:  # they only locate changes, so only `verify` reads them
+        assert "$.shards" in name
+        with pytest.raises(InputError, match=r"fingerprint\.json has other digests of the shards"):
+            opened.verify()
+    assert all("$.shards" in name for name, _ in accepted)
 
 
 def test_reports_a_missing_fingerprint_and_a_removed_shard(own: BuiltDataset) -> None:
