@@ -11,7 +11,6 @@ import errno
 import logging
 import os
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +20,13 @@ from typing import Any
 from cxr_tfds.errors import InputError
 from cxr_tfds.locks import LOCK, lock_path
 from cxr_tfds.os_errors import explain_write_error, explain_writing
-from cxr_tfds.temporary import INCOMPLETE, TEMPORARY, remove_abandoned, writer_name
+from cxr_tfds.temporary import (
+    INCOMPLETE,
+    TEMPORARY,
+    remove_abandoned,
+    temporary_name,
+    writer_name,
+)
 from cxr_tfds.text import to_json
 
 _log = logging.getLogger(__name__)
@@ -34,13 +39,12 @@ _NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)  # file systems that flu
 
 
 @contextlib.contextmanager
-def complete_files(*, durable: bool = True) -> Iterator[Callable[..., Path]]:
+def complete_files() -> Iterator[Callable[..., Path]]:
     """Yields a function that returns a temporary path for a file, and publishes all at the end.
 
     The function takes the path of a file and, if known, its size in bytes for the message about a
     full disk. No file is replaced before all are written, so a failed write leaves every earlier
     file. A kill between two of the renames leaves some new and some earlier files, each complete.
-    `durable` flushes the files to the disk, too.
 
     Raises:
       WriteFailed: A file cannot be written.
@@ -49,14 +53,13 @@ def complete_files(*, durable: bool = True) -> Iterator[Callable[..., Path]]:
     sizes: dict[Path, int | None] = {}
 
     def add(path: Path, size: int | None = None) -> Path:
-        token = f"{writer_name()}-{secrets.token_hex(4)}"
-        temporaries[path] = path.with_name(f"{TEMPORARY}{token}-{path.name}")
+        temporaries[path] = path.with_name(temporary_name(path.name))
         sizes[path] = size
         return temporaries[path]
 
     try:
         yield add
-        _publish(temporaries, durable=durable)
+        _publish(temporaries)
     except Exception as err:
         _remove_files(temporaries.values())  # before the message states the free space
         for path in reversed(temporaries):  # the last one was being written
@@ -108,18 +111,16 @@ def write_json(path: Path, content: Any) -> None:
     write_files({path: format_json(content)})
 
 
-def _publish(temporaries: Mapping[Path, Path], *, durable: bool = True) -> None:
+def _publish(temporaries: Mapping[Path, Path]) -> None:
     """Renames complete files and folders to their names, on the disk as well as in memory.
 
     Without the first flush, a power failure may leave the new name with empty content.
     """
-    if durable:
-        _flush(temporaries.values())
+    _flush(temporaries.values())
     for path, temporary in temporaries.items():
         temporary.replace(path)
-    if durable:
-        for folder in {path.parent for path in temporaries}:
-            _flush_folder(folder)
+    for folder in {path.parent for path in temporaries}:
+        _flush_folder(folder)
 
 
 def _flush(paths: Iterable[Path]) -> None:
@@ -215,7 +216,7 @@ def _replace_folder(folder: Path, new: Path, replaced: Path) -> None:
     if folder.exists():
         folder.rename(replaced)
     try:
-        _publish({folder: new}, durable=False)
+        new.replace(folder)
     except OSError:
         if replaced.exists():
             replaced.rename(folder)

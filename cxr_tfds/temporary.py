@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import re
+import secrets
 import sys
 from pathlib import Path
 
@@ -18,6 +19,11 @@ _WRITER = r"[0-9a-f]{8}-\d{1,9}"
 def writer_name() -> str:
     """Returns the machine and the number of this process, for temporary names."""
     return f"{_machine()}-{os.getpid()}"
+
+
+def temporary_name(name: str) -> str:
+    """Returns a name that no other writer uses and that ends like `name`."""
+    return f"{TEMPORARY}{writer_name()}-{secrets.token_hex(4)}-{name}"
 
 
 @functools.cache

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.files import complete_files, list_folder
+from cxr_tfds.files import list_folder
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import upright_grey
 from cxr_tfds.locks import lock_folder
+from cxr_tfds.os_errors import explain_write_error
+from cxr_tfds.temporary import temporary_name
 
 from .heatmap_picture import draw_heatmap
 from .model_info import ModelInfo
@@ -75,9 +77,26 @@ class HeatmapFolder:
                 picture = draw_heatmap(grey, heatmap, statement, self._fit)
                 picture.save(content, "JPEG", quality=_QUALITY)
                 file = f"{prefix}-{_shorten(os.path.split(name)[1], prefix)}.jpg"
-                # Flushing each of thousands of pictures to the disk would take longer than drawing.
-                with complete_files(durable=False) as add:
-                    add(self._folder / file, content.getbuffer().nbytes).write_bytes(content.getvalue())
+                _write_file(str(self._folder), file, content.getvalue())
+
+
+def _write_file(folder: str, name: str, content: bytes) -> None:
+    """Writes a picture, complete or not at all.
+
+    Without pathlib, which keeps every name in memory. Not flushed to the disk, because a lost
+    picture can be drawn again.
+    """
+    path, temporary = f"{folder}{os.sep}{name}", f"{folder}{os.sep}{temporary_name(name)}"
+    try:
+        with open(temporary, "wb") as file:  # noqa: PTH123
+            file.write(content)
+        os.replace(temporary, path)  # noqa: PTH105
+    except OSError as err:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108
+        if (explained := explain_write_error(err, Path(path), len(content))) is err:
+            raise
+        raise explained from err
 
 
 def _make_prefixes(number: int, findings: Sequence[str]) -> list[str]:
