@@ -5,8 +5,11 @@ A small file may expand to any size, so the limits are checked before a decoder 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import threading
+from collections.abc import Iterator
 
 from cxr_tfds.errors import BadImage, InputError
 
@@ -14,6 +17,8 @@ MAX_FILE_MB = "CXR_TFDS_MAX_FILE_MB"  # environment variables, in 1,000,000 byte
 MAX_IMAGE_MB = "CXR_TFDS_MAX_IMAGE_MB"
 _DEFAULTS = {MAX_FILE_MB: 256, MAX_IMAGE_MB: 1000}
 _MB = 1_000_000
+_released = threading.Condition()
+_reserved = 0  # bytes of memory for the images that threads of this process decode now
 
 
 def max_file_bytes() -> int:
@@ -30,13 +35,16 @@ def check_file_size(size: int) -> None:
         )
 
 
-def check_memory(width: int, height: int, bytes_per_pixel: float) -> None:
-    """Raises BadImage for an image without pixels, or one that needs more memory than allowed.
+def check_memory(width: int, height: int, bytes_per_pixel: float) -> int:
+    """Returns the bytes of memory that decoding an image needs.
 
     Args:
       width: In pixels.
       height: In pixels.
       bytes_per_pixel: What decoding needs at its peak, with all intermediate images.
+
+    Raises:
+      BadImage: The image has no pixels, or needs more memory than allowed.
     """
     if width * height < 1:
         raise BadImage(f"{width} x {height} pixels; expected at least 1")
@@ -47,6 +55,36 @@ def check_memory(width: int, height: int, bytes_per_pixel: float) -> None:
             f"expected at most {_in_mb(limit):,} MB. If you trust the file, allow more with "
             f"{MAX_IMAGE_MB}={_in_mb(needed)}"
         )
+    return needed
+
+
+@contextlib.contextmanager
+def reserve_memory(width: int, height: int, bytes_per_pixel: float) -> Iterator[None]:
+    """Waits until all images that this process decodes need no more memory than one image may.
+
+    Otherwise large images would take the limit once for each core. See `check_memory`.
+    """
+    global _reserved
+    needed, limit = check_memory(width, height, bytes_per_pixel), _read_setting(MAX_IMAGE_MB)
+    with _released:
+        _released.wait_for(lambda: not _reserved or _reserved + needed <= limit)
+        _reserved += needed
+    try:
+        yield
+    finally:
+        with _released:
+            _reserved -= needed
+            _released.notify_all()
+
+
+def _forget_reserved() -> None:
+    """Begins anew in a forked process, which has none of the threads that decode."""
+    global _released, _reserved
+    _released, _reserved = threading.Condition(), 0
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_reserved)
 
 
 def _in_mb(size: int) -> int:

@@ -10,12 +10,14 @@ from PIL import Image
 
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.grey_levels import GreyLevels, robust_range
+from cxr_tfds.limits import reserve_memory
 
 DETECTOR_BITS = 12  # of radiography detectors, often stored unscaled in 16 bits
 _PHOTOMETRIC = 262  # TIFF tag; 0 is MONOCHROME1 (white is zero)
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _PNG_SIGNATURE_BYTES = 8
 _PNG_DEPTH_AT = 24  # offset of the bit depth in a PNG file, which the colour type follows
+_BYTES_PER_PIXEL = 12  # for the pixels of up to 4 bytes, and two copies
 _LOWEST, _HIGHEST = -0x8000, 0xFFFF
 
 
@@ -64,7 +66,8 @@ def measure_deep(image: Image.Image, data: bytes) -> tuple[float, float] | None:
     if not image.mode.startswith("I") or _declared_bits(image) is not None:
         return None
     try:
-        low, high = robust_range(_values(image))
+        with reserve_memory(*image.size, _BYTES_PER_PIXEL):
+            low, high = robust_range(_values(image))
     except BadImage:
         raise
     except Exception as err:  # Pillow's decoders raise many kinds

@@ -43,8 +43,7 @@ def dicom_grey(data: bytes, levels: GreyLevels = _DEFAULT_LEVELS) -> np.ndarray:
         kind; it does not fit `levels`; or it has no pixels or several frames, or needs more memory
         than allowed.
     """
-    dataset, values, photometric = open_dicom(data)
-    try:
+    with open_dicom(data) as (dataset, values, photometric):
         if photometric in GREY:
             return _display_values(dataset, values, photometric, levels)
         if values.dtype.itemsize > 1:
@@ -53,8 +52,6 @@ def dicom_grey(data: bytes, levels: GreyLevels = _DEFAULT_LEVELS) -> np.ndarray:
         # Y is the grey value, with the weights that Pillow uses for RGB.
         grey = values[..., 0] if photometric.startswith("YBR") else values
         return np.ascontiguousarray(grey)
-    except Exception as err:  # pydicom raises many kinds
-        raise explain(err) from err
 
 
 def measure_dicom(data: bytes) -> tuple[float, float] | None:
@@ -75,12 +72,12 @@ def measure_dicom(data: bytes) -> tuple[float, float] | None:
             return None
         from pydicom.pixels import apply_modality_lut
 
-        dataset, values, _ = open_dicom(data)
-        values = values[values != _padding(dataset)]
-        if values.size == 0:
-            return None
-        ends = apply_modality_lut(np.array(robust_range(values), np.int32), dataset)
-    except Exception as err:
+        with open_dicom(data) as (dataset, values, _):
+            values = values[values != _padding(dataset)]
+            if values.size == 0:
+                return None
+            ends = apply_modality_lut(np.array(robust_range(values), np.int32), dataset)
+    except Exception as err:  # pydicom raises many kinds
         raise explain(err) from err
     return float(ends.min()), float(ends.max())
 

@@ -6,15 +6,17 @@ when a DICOM file is read.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.dicom_codecs import check_frame, decode_frame, decode_rle, reads_syntax
-from cxr_tfds.limits import check_memory
+from cxr_tfds.limits import reserve_memory
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -114,12 +116,17 @@ def _byte_count(element: Any) -> int:
     return len(element.value) if isinstance(element.value, bytes) else 0
 
 
-def open_dicom(data: bytes) -> tuple[Dataset, np.ndarray, str]:
-    """Returns the elements of a file, its stored values, and their photometric interpretation."""
+@contextlib.contextmanager
+def open_dicom(data: bytes) -> Iterator[tuple[Dataset, np.ndarray, str]]:
+    """Yields the elements of a file, its stored values, and their photometric interpretation.
+
+    Memory for them and for the stages of display is reserved meanwhile. Errors become BadImage.
+    """
     dataset = read_elements(data)
     try:
-        _check(dataset)
-        return dataset, *_stored_values(dataset)
+        bytes_per_pixel = _check(dataset)
+        with reserve_memory(int(dataset.Columns), int(dataset.Rows), bytes_per_pixel):
+            yield dataset, *_stored_values(dataset)
     except Exception as err:  # pydicom and its decoders raise many kinds
         raise explain(err) from err
 
@@ -135,7 +142,8 @@ def explain(err: Exception) -> BadImage:
     return BadImage("cannot be decoded as DICOM: corrupt pixel data or header")
 
 
-def _check(dataset: Dataset) -> None:
+def _check(dataset: Dataset) -> int:
+    """Returns the bytes of memory that a pixel needs. Raises BadImage for unsupported files."""
     if "PixelData" not in dataset:
         floating = "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
         raise BadImage(f"DICOM {'with floating-point' if floating else 'without'} pixel data")
@@ -150,8 +158,6 @@ def _check(dataset: Dataset) -> None:
             f"{dataset.SamplesPerPixel} samples of {dataset.BitsAllocated} bits for each pixel; "
             f"expected 1 or 3 of at most {8 * _MAX_BYTES_ALLOCATED}"
         )
-    bytes_per_pixel = _COPIES * int(dataset.SamplesPerPixel) * allocated + _OTHER_BYTES_PER_PIXEL
-    check_memory(int(dataset.Columns), int(dataset.Rows), bytes_per_pixel)
     bits = int(dataset.BitsStored)
     if not 1 <= bits <= _MAX_BITS:
         raise BadImage(f"{bits} bits per pixel; expected at most {_MAX_BITS}")
@@ -159,6 +165,7 @@ def _check(dataset: Dataset) -> None:
         raise BadImage(f"{bits} bits below bit {dataset.HighBit}; expected the lowest {bits} bits")
     if (photometric := dataset.PhotometricInterpretation) not in (known := GREY + _COLOUR):
         raise BadImage(f"photometric interpretation {photometric}; expected {', '.join(known)}")
+    return _COPIES * int(dataset.SamplesPerPixel) * allocated + _OTHER_BYTES_PER_PIXEL
 
 
 def _stored_values(dataset: Dataset) -> tuple[np.ndarray, str]:

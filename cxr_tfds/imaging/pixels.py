@@ -22,7 +22,7 @@ from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.jpeg import MAX_EXIF_BYTES
 from cxr_tfds.imaging.pixel_stats import PixelStats
 from cxr_tfds.imaging.structure import check_structure
-from cxr_tfds.limits import check_file_size, check_memory
+from cxr_tfds.limits import check_file_size, check_memory, reserve_memory
 
 FITS = ("stretch", "pad", "crop")
 MAX_SIZE = 4096
@@ -183,7 +183,7 @@ def _decode_upright(data: bytes, size: int, levels: GreyLevels) -> _Upright:
     image = open_image(data)
     width, height = image.size
     form, mode, tables = image.format or "", image.mode, getattr(image, "quantization", {})
-    with _as_bad_image(form):
+    with reserve_memory(width, height, _bytes_per_pixel(image)), _as_bad_image(form):
         orientation = _read_orientation(image)
         # A JPEG is decoded at the smallest eighth that still covers S: several times faster, and
         # the inverse DCT at reduced size is an area average, so nothing aliases.
@@ -257,9 +257,21 @@ def open_image(data: bytes) -> Image.Image:
         raise BadImage(f"more than the {most:,} pixels that Pillow opens") from err
     except Exception as err:  # Pillow raises many kinds
         raise BadImage(f"unreadable header: {str(err) or type(err).__name__}") from err
-    check_memory(*image.size, _BYTES_PER_PIXEL.get(image.mode, _OTHER_BYTES_PER_PIXEL))
+    check_memory(*image.size, _bytes_per_pixel(image))
     _check_decoders(image)
     return image
+
+
+def _bytes_per_pixel(image: Image.Image) -> int:
+    """Returns the memory that decoding and converting an image needs at its peak."""
+    bands = len(image.getbands())
+    by_format = {
+        "JPEG": 2 * bands + 4,  # coefficients, which a progressive file needs
+        "MPO": 2 * bands + 4,
+        "JPEG2000": 8 * bands + 4,
+        "WEBP": 28,
+    }.get(image.format or "", 0)
+    return max(by_format, _BYTES_PER_PIXEL.get(image.mode, _OTHER_BYTES_PER_PIXEL))
 
 
 def _check_decoders(image: Image.Image) -> None:

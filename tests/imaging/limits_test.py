@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import struct
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +33,7 @@ from cxr_tfds.imaging import grey_levels, pixels
 from cxr_tfds.imaging.dicom_codecs import decode_rle
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import decode, open_image, radiograph
-from cxr_tfds.limits import MAX_FILE_MB, MAX_IMAGE_MB
+from cxr_tfds.limits import MAX_FILE_MB, MAX_IMAGE_MB, reserve_memory
 from cxr_tfds.regular_files import read_content, read_or_explain, read_stream
 from cxr_tfds.sources.archives.tar import list_tar
 from cxr_tfds.sources.archives.zip import list_zip
@@ -245,6 +249,34 @@ def test_forty_megapixels_of_dicom_are_allowed() -> None:
         radiograph(dicom_file(SIXTEEN, **elements), 32)
     with pytest.raises(BadImage, match=r"^8000 x 8000 pixels, which take 1,280 MB"):
         radiograph(dicom_file(SIXTEEN, **elements | {"Columns": 8000}), 32)
+
+
+def test_images_decoded_at_once_share_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MAX_IMAGE_MB, "1")
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(size: int) -> None:
+        nonlocal running, most
+        with reserve_memory(size, 1000, 1):
+            with lock:
+                running += size
+                most = max(most, running)
+            time.sleep(0.01)
+            with lock:
+                running -= size
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, [400] * 12 + [1000] * 2 + [300] * 12))
+    assert 400 <= most <= 1000
+
+
+def test_a_forked_process_reserves_anew() -> None:
+    with reserve_memory(1000, 1000, 1000):  # all that is allowed
+        child = multiprocessing.get_context("fork").Process(target=radiograph, args=(JPEG, 8))
+        child.start()
+        child.join(60)
+        child.kill()
+    assert child.exitcode == 0
 
 
 @pytest.fixture(scope="module")
