@@ -153,8 +153,8 @@ def test_builds_three_classes(source: Path, tmp_path: Path) -> None:
             "No row of stage_2_train_labels.csv has an image",
         ),
         (LABELS, "patientId,x\na,1\n", "stage_2_train_labels.csv: no such column"),
-        (MAPPING, "{", "is not RSNA's list of objects with subset_img_id and img_id"),
-        (MAPPING, '[{"img_id": "1"}]', "is not RSNA's list of objects"),
+        (MAPPING, "{", "is corrupt: not valid JSON"),
+        (MAPPING, '[{"img_id": "1"}]', "lacks the key `subset_img_id`"),
         (
             DETAILS,
             f"patientId,class\n{name(0)},Normal\n{name(1)},Flu\n",
