@@ -194,6 +194,7 @@ def test_every_edit_of_the_fingerprint_is_found(own: BuiltDataset) -> None:
     path = own.folder / FILE
     content = json.loads(path.read_text(encoding="utf-8"))
     changes = {name: edited for name, edited in edits(content) if edited != content}
+    del changes["dropped $.description.max_examples_per_split"]  # absent means null
     accepted = []
     for name, edited in changes.items():
         path.write_text(json.dumps(edited), encoding="utf-8")
@@ -205,7 +206,7 @@ def test_every_edit_of_the_fingerprint_is_found(own: BuiltDataset) -> None:
         assert "$.shards" in name
         with pytest.raises(InputError, match=r"fingerprint\.json has other digests of the shards"):
             opened.verify()
-    assert all("$.shards" in name for name, _ in accepted)
+    assert not [name for name, _ in accepted if "$.shards" not in name]
 
 
 def test_reports_a_missing_fingerprint_and_a_removed_shard(own: BuiltDataset) -> None:
