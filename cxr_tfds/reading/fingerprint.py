@@ -14,8 +14,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-import numpy as np
-
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import complete_file, write_json
 from cxr_tfds.schema import Count, Text, read_json
@@ -73,6 +71,8 @@ class SplitDigests(NamedTuple):
 
 def label_bytes(values: Any) -> bytes:
     """Returns what is digested of the class numbers (N,), or of the states (N, K)."""
+    import numpy as np  # slow to import
+
     return np.asarray(values, "<i8").tobytes()
 
 

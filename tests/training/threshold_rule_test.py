@@ -4,6 +4,7 @@ import pytest
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.task import Task
 from cxr_tfds.training.threshold_rule import check_threshold_rule
 
 
@@ -16,6 +17,7 @@ def config(labels, threshold):
         fit="stretch",
         precision="float32",
         environment={},
+        task=Task.choose(labels, several_findings=isinstance(threshold, tuple)),
         threshold=threshold,
     )
 
