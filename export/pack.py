@@ -22,7 +22,7 @@ from cxr_tfds.text import did_you_mean, say, text_table
 from cxr_tfds.training.decision import with_threshold_rule
 
 from .check import Reference, Verdict, explain_failure, find_doubts, judge, judge_findings
-from .convert import to_tflite
+from .convert import convert_each, to_tflite
 from .edge.model_file import append_model_info
 from .edge.runtime import RUNTIMES
 from .formats import FORMATS, RGB_FORMATS
@@ -110,11 +110,8 @@ def export_run(
     chosen = np.empty((0, *dataset.shape), np.uint8)
     if any(FORMATS[name].quantizes_activations for name in formats):
         chosen = representative_images(dataset, representative)
-    model, flatbuffers = variant.wrap(opened.model), {}
-    for name in formats:
-        say(f"converting to {name}")
-        images = variant.prepare(chosen)
-        flatbuffers[name] = to_tflite(model, name, images, keep_float, rgb=is_rgb)
+    model = variant.wrap(opened.model)
+    flatbuffers = convert_each(model, formats, variant.prepare(chosen), keep_float, rgb=is_rgb)
     keras, logits = _predict(opened, variant, flatbuffers)
     judge_file = judge_findings if opened.several_findings else judge
     numbers = sample_numbers(dataset.sizes["validation"])

@@ -45,7 +45,7 @@ def images(run):
 
 @pytest.fixture(scope="module")
 def flatbuffers(keras_model, images):
-    return {name: convert.to_tflite(keras_model, name, images) for name in FORMATS}
+    return convert.convert_each(keras_model, tuple(FORMATS), images)
 
 
 @pytest.mark.parametrize("name", FORMATS)

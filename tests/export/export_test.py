@@ -16,12 +16,14 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.scoring import score
 from cxr_tfds.export import check, inference, pack, results, variants
 from cxr_tfds.export.command import export
+from cxr_tfds.export.convert import convert_each
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import read_model
 from cxr_tfds.export.edge.runtime import installed_runtimes
 from cxr_tfds.export.inference import run_in_litert
 from cxr_tfds.export.operators import operator_versions
 from cxr_tfds.export.pack import Limits
+from cxr_tfds.export.variants import with_heatmap
 from cxr_tfds.metrics.logits import probabilities
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
@@ -56,6 +58,18 @@ def dataset(run):
 @pytest.fixture(scope="module")
 def keras_scores(run, dataset):
     return score(run_folder.load_model(run), dataset, "test")
+
+
+@pytest.fixture(scope="module")
+def float32(run):
+    """Returns the flatbuffer of `run`."""
+    return convert_each(with_heatmap(run_folder.load_model(run)), ["float32"], ())
+
+
+@pytest.fixture
+def converted(float32, monkeypatch):
+    """Converts nothing, for tests of what happens afterwards to the float32 file of `run`."""
+    monkeypatch.setattr(pack, "convert_each", lambda *arguments, **options: float32)
 
 
 @pytest.fixture
@@ -208,27 +222,28 @@ def test_source_files_get_the_decision_of_keras(
             assert prediction.label == config.labels[int(finding)]
 
 
-def test_the_same_run_gives_the_same_bytes(run, exported, tmp_path):
+def test_the_same_run_gives_the_same_bytes(run, exported, keys, tmp_path):
     limits = Limits(max_auc_drop=1, min_agreement=0)
-    pack.export_run(str(run), str(tmp_path), ["int8", "float32"], limits=limits)
+    formats = ["int8", "float32"]
+    pack.export_run(str(run), str(tmp_path), formats, limits=limits, sign=str(keys.private))
     for name in FILES[1:]:
         assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
 
 
 def test_command_with_a_heatmap_and_a_float32_layer(run, tmp_path, monkeypatch):
-    convert, read = pack.to_tflite, inference.field_batches
+    convert, read = pack.convert_each, inference.field_batches
     reads, image_counts = Counter(), []
 
     def count(dataset, split, fields):
         reads[split] += 1
         return read(dataset, split, fields)
 
-    def spy(model, format, images, keep_float, *, rgb):
+    def spy(model, formats, images, keep_float, *, rgb):
         image_counts.append(len(images))
-        return convert(model, format, images, keep_float, rgb=rgb)
+        return convert(model, formats, images, keep_float, rgb=rgb)
 
     monkeypatch.setattr(inference, "field_batches", count)
-    monkeypatch.setattr(pack, "to_tflite", spy)
+    monkeypatch.setattr(pack, "convert_each", spy)
     layer = next(
         layer.name for layer in run_folder.load_model(run).layers if "conv2d" in layer.name
     )
@@ -275,13 +290,12 @@ def test_refuses_a_folder_with_content_and_takes_a_run_without_model_card(
     assert read_model(out / "tiny-float32.tflite").card is None
 
 
-def test_keeps_the_rows_of_files_that_stay(run, tmp_path):
+def test_keeps_the_rows_of_files_that_stay(run, exported, tmp_path):
     """The fastest and the smallest are files of this export."""
-    earlier = [
-        {"path": f"{name}.tflite", "quantization": "int8", "size_bytes": 9, "ran": []}
-        for name in ("a", "gone")
-    ]
-    (tmp_path / "export.json").write_text(json.dumps({"files": earlier}), encoding="utf-8")
+    content = json.loads((exported / "export.json").read_text(encoding="utf-8"))
+    row = content["files"][0] | {"size_bytes": 9}
+    content["files"] = [row | {"path": f"{name}.tflite"} for name in ("a", "gone")]
+    (tmp_path / "export.json").write_text(json.dumps(content), encoding="utf-8")
     (tmp_path / "a.tflite").write_bytes(b"TFL3")
     options = ("--overwrite", "--variant", "rgb", "--format", "float32")
     result = invoke(run, "--out", tmp_path, *options, *LENIENT)
@@ -306,7 +320,7 @@ def test_keeps_the_rows_of_files_that_stay(run, tmp_path):
         ),
     ],
 )
-def test_refuses_a_format_that_loses_too_much(run, tmp_path, limits, message):
+def test_refuses_a_format_that_loses_too_much(run, tmp_path, converted, limits, message):
     out = tmp_path / "out"
     with pytest.raises(InputError, match=rf"^tiny-float32\.tflite was not published: {message}$"):
         pack.export_run(run, out, ("float32",), limits=Limits(**limits))
@@ -327,7 +341,9 @@ def worse_on_test(monkeypatch):
     monkeypatch.setattr(check, "compare", compare_with_errors)
 
 
-def test_warns_of_few_validation_images_and_a_worse_test_split(run, tmp_path, worse_on_test):
+def test_warns_of_few_validation_images_and_a_worse_test_split(
+    run, tmp_path, converted, worse_on_test
+):
     out = tmp_path / "out"
     result = invoke(run, "--out", out, "--format", "float32", "--max-auc-drop", 1)
     assert result.exit_code == 0, result.output
@@ -346,7 +362,7 @@ def test_warns_of_few_validation_images_and_a_worse_test_split(run, tmp_path, wo
     assert "80.14% to 97.42%" in result.stdout
 
 
-def test_strict_publishes_nothing_in_doubt(run, tmp_path, worse_on_test):
+def test_strict_publishes_nothing_in_doubt(run, tmp_path, converted, worse_on_test):
     out = tmp_path / "out"
     result = invoke(run, "--out", out, "--format", "float32", "--max-auc-drop", 1, "--strict")
     assert result.exit_code == 1
@@ -359,14 +375,13 @@ def test_strict_publishes_nothing_in_doubt(run, tmp_path, worse_on_test):
 def test_one_bad_format_prevents_publishing_and_the_message_names_the_layers(
     run, tmp_path, monkeypatch
 ):
-    convert = pack.to_tflite
+    convert = pack.convert_each
 
-    def convert_badly(model, format, images, keep_float=(), *, rgb=False):
-        if format == "int8":
-            images = np.zeros_like(images)  # ranges of black images
-        return convert(model, format, images, keep_float, rgb=rgb)
+    def convert_badly(model, formats, images, keep_float, *, rgb):
+        black = np.zeros_like(images)  # sets wrong ranges
+        return convert(model, formats, black, keep_float, rgb=rgb)
 
-    monkeypatch.setattr(pack, "to_tflite", convert_badly)
+    monkeypatch.setattr(pack, "convert_each", convert_badly)
     out = tmp_path / "out"
     result = invoke(run, "--out", out)
     assert result.exit_code == 1
@@ -419,7 +434,7 @@ def test_wrong_usage(run, tmp_path, option, value, message):
     assert message in result.stderr
 
 
-def test_public_function_exports_strings(run, tmp_path):
+def test_public_function_exports_strings(run, tmp_path, converted):
     import cxr_tfds
 
     limits = Limits(max_auc_drop=1, min_agreement=0)

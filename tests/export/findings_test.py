@@ -138,7 +138,7 @@ def test_evaluate_agrees_with_the_evaluation_of_keras(
 
 
 def test_the_worst_finding_prevents_publishing(findings_run, tmp_path, monkeypatch):
-    convert = pack.to_tflite
+    convert = pack.convert_each
 
     def convert_without_a_finding(model, *arguments, **options):
         changed = keras.models.clone_model(model)
@@ -147,7 +147,7 @@ def test_the_worst_finding_prevents_publishing(findings_run, tmp_path, monkeypat
         changed.set_weights(weights)
         return convert(changed, *arguments, **options)
 
-    monkeypatch.setattr(pack, "to_tflite", convert_without_a_finding)
+    monkeypatch.setattr(pack, "convert_each", convert_without_a_finding)
     out = tmp_path / "out"
     with pytest.raises(
         InputError,

@@ -45,10 +45,12 @@ def flatbuffer(exported):
 
 @pytest.fixture
 def run_with_newer_operator(monkeypatch):
-    convert = pack.to_tflite
-    monkeypatch.setattr(
-        pack, "to_tflite", lambda *arguments, **options: newer(convert(*arguments, **options))
-    )
+    convert = pack.convert_each
+
+    def convert_newer(*arguments, **options):
+        return {name: newer(file) for name, file in convert(*arguments, **options).items()}
+
+    monkeypatch.setattr(pack, "convert_each", convert_newer)
 
 
 def test_operator_versions(flatbuffer):

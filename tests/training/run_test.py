@@ -193,6 +193,12 @@ def test_killed_run_resumes_to_the_same_weights(run, built, tmp_path):
         training.run_training(settings(built), killed, resume=True)
 
 
+@pytest.fixture
+def without_report(monkeypatch):
+    """Leaves the report out, which takes longer than training a tiny model."""
+    monkeypatch.setattr(finish, "write_report", lambda *arguments, **options: None)
+
+
 def fail(*_args, **_kwargs):
     raise RuntimeError("on purpose")
 
@@ -226,7 +232,9 @@ def check_mixed(folder, precision):
 
 
 @pytest.mark.slow
-def test_mixed_float16_resumes_to_the_same_weights(built, tiny_model, tmp_path, monkeypatch):
+def test_mixed_float16_resumes_to_the_same_weights(
+    built, tiny_model, tmp_path, monkeypatch, without_report
+):
     tiny = settings(
         built,
         model=tiny_model,
@@ -253,7 +261,7 @@ def test_mixed_float16_resumes_to_the_same_weights(built, tiny_model, tmp_path, 
 
 
 @pytest.mark.slow
-def test_run_in_mixed_bfloat16(built, tiny_model, tmp_path):
+def test_run_in_mixed_bfloat16(built, tiny_model, tmp_path, without_report):
     tiny = settings(
         built,
         model=tiny_model,
