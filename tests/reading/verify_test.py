@@ -135,6 +135,22 @@ def test_changed_labels_are_found_when_they_are_read(own: BuiltDataset, field: s
             read()
 
 
+def test_a_changed_finding_of_several_is_found(findings_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(findings_data, tmp_path / "data")
+    opened = open_dataset("xray_table/64", tmp_path / "data")
+    opened.verify()
+
+    def change(examples: list[Any]) -> None:
+        states = examples[0]["states"].int64_list.value
+        states[0] = 0 if states[0] else 1
+
+    edit_records(opened.shards["test"][0], change)
+    with pytest.raises(InputError, match=r"The labels of split 'test' .* were changed after"):
+        read_columns(opened, "test", "label")
+    with pytest.raises(InputError, match="test: the states of examples differ"):
+        opened.verify()
+
+
 def set_metadata(**values: Any) -> Edit:
     return lambda folder: edit_json(folder / "metadata.json", lambda stored: stored.update(values))
 
