@@ -70,6 +70,8 @@ def mark_unreadable(path: SourcePath, reason: str) -> ArchivePath:
 
 def find_name_problem(name: str) -> str | None:
     """Returns why a name cannot be in an id, or None: ids are lines of UTF-8 in records."""
+    if name.isprintable():
+        return None
     if name.encode(errors="ignore").decode() != name:
         return "the name is not valid UTF-8. Rename it"
     if any(unicodedata.category(x) in _CONTROL for x in name):
