@@ -44,10 +44,11 @@ def find_os_error(err: BaseException) -> OSError | None:
     count: a missing file, for example, may have been handled.
     """
     for number, cause in enumerate(_causes(err)):
-        code = cause.errno if isinstance(cause, OSError) else None
-        if code and (number == 0 or code in _OF_DISK):
-            text = os.strerror(code) if code in _ADVICE else cause.strerror or os.strerror(code)
-            return OSError(code, text, cause.filename)
+        if isinstance(cause, OSError) and (code := cause.errno):
+            if number == 0 or code in _OF_DISK:
+                text = os.strerror(code) if code in _ADVICE else cause.strerror
+                return OSError(code, text or os.strerror(code), cause.filename)
+            continue
         for code in _OF_DISK if number else _IN_TEXT:
             text = os.strerror(code)
             if found := re.search(rf"(?:^|(\S[^;\n]*); |\W){re.escape(text)}", str(cause)):
