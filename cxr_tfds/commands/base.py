@@ -1,6 +1,7 @@
 """Click classes that all commands share.
 
-Exit codes: 0 success, 1 the work failed, 2 wrong usage.
+Exit codes: 0 success, 1 the work failed, 2 wrong usage; 130 and 143 if the process had to be ended
+after SIGINT or SIGTERM, see `cxr_tfds.deadline`.
 """
 
 from __future__ import annotations

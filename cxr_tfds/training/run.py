@@ -145,8 +145,9 @@ def run_training(
             say(f"training {settings.model} on {dataset.name}, images: {images}")
         weights = class_weights(settings.class_weight, counts, dataset.labels)
         loss = make_loss(dataset.task, weights, settings.label_smoothing)
-        with explain_out_of_memory(settings), watch_others(settings, dataset, run, devices):
-            learner = Learner(settings, dataset, devices, policy=policy, loss=loss, steps=steps)
+        with explain_out_of_memory(settings):
+            with watch_others(settings, dataset, run, devices):
+                learner = Learner(settings, dataset, devices, policy=policy, loss=loss, steps=steps)
             # Every check has passed, so an earlier run may be removed now.
             if devices.is_chief and not resume:
                 run_folder.clear(run)
@@ -184,9 +185,13 @@ def _fit(checkpoint: Checkpoint) -> None:
     """Trains the remaining epochs, or until early stopping."""
     dataset, learner = checkpoint.dataset, checkpoint.learner
     settings, devices, steps = learner.settings, learner.devices, learner.steps
-    first_epoch = checkpoint.restore()
-    progress = Progress(first_epoch, settings.epochs, steps, silent=not devices.is_chief)
-    with name_corrupt_shard(dataset), progress:
+    with contextlib.ExitStack() as stack:
+        # Until the last epoch: afterwards the other machines end, and the chief goes on.
+        stack.enter_context(watch_others(settings, dataset, checkpoint.run, devices))
+        stack.enter_context(name_corrupt_shard(dataset))
+        first_epoch = checkpoint.restore()
+        progress = Progress(first_epoch, settings.epochs, steps, silent=not devices.is_chief)
+        stack.enter_context(progress)
         # After the bar appears, because reading a large split into memory takes long.
         batches = _batches(settings, dataset, devices, first_epoch * steps)
         iterator = iter(devices.distribute(batches))
