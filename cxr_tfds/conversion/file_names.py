@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import unicodedata
 from pathlib import PurePosixPath
 
-from PIL import Image, UnidentifiedImageError
-
 from cxr_tfds.errors import InputError
-from cxr_tfds.imaging.pixels import FORMATS, SUFFIXES
+from cxr_tfds.imaging.dicom import is_dicom
+from cxr_tfds.imaging.pixels import SUFFIXES, open_image
 from cxr_tfds.sources.paths import SPLIT_NAMES
 
 MAX_BYTES = 120  # file systems allow 255 bytes; tar headers hold 100 without an extension
@@ -89,11 +87,11 @@ def find_suffix(data: bytes, image_id: str) -> str:
     """Returns the suffix of an image file by its content.
 
     The suffix in `image_id` is kept if it belongs to the format.
+
+    Raises:
+      BadImage: The file is not an image, or exceeds the limits of `cxr_tfds.limits`.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            known = _SUFFIXES[image.format or ""]
-    except UnidentifiedImageError:
-        known = _SUFFIXES["DICOM"]  # the only other format that a build accepts
+    form = "DICOM" if is_dicom(data) else open_image(data).format
+    known = _SUFFIXES[form or ""]
     own = PurePosixPath(image_id).suffix
     return own if own.casefold() in known else known[0]
