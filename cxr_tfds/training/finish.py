@@ -22,6 +22,7 @@ from cxr_tfds.report.page import RunResults, write_report
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.text import say
 from cxr_tfds.training.decision import fit_decision, with_threshold_rule
+from cxr_tfds.training.settings import read_run_config
 
 
 def finish_run(
@@ -104,7 +105,7 @@ def _evaluate(
     anonymous: bool,
     threshold_rule: str | None,
 ) -> dict[str, Any]:
-    config = RunConfig.read(run)
+    config = read_run_config(run)
     if anonymous:
         config.settings["anonymous"] = True
     for name in (run_folder.METRICS, run_folder.STRESS):

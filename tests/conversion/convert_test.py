@@ -342,7 +342,7 @@ def test_a_full_disk_is_reported(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("cxr_tfds.conversion.webdataset._add", full)
-    with pytest.raises(InputError, match=r"The disk of .* is full"):
+    with pytest.raises(InputError, match=r"^No space left on device: .*/out\. The disk"):
         convert_dataset(pneumonia, "webdataset", tmp_path / "out")
 
 
