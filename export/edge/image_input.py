@@ -101,7 +101,7 @@ def _encode_pillow(image: Image.Image) -> bytes:
             image = image.convert("RGB")
         buffer = io.BytesIO()
         image.save(buffer, "TIFF", compression="raw")  # PNG has no CMYK, and is slower
-    except (OSError, ValueError, SyntaxError) as err:
+    except Exception as err:  # Pillow's decoders raise many kinds
         raise BadImage(f"a Pillow image of mode {image.mode} cannot be read: {err}") from err
     return buffer.getvalue()
 
