@@ -11,7 +11,8 @@ from helpers import json_files
 from helpers.json_edits import edits
 
 from cxr_tfds import __version__
-from cxr_tfds.building.build_report import format_report, read_report
+from cxr_tfds.building.build_report import format_report
+from cxr_tfds.building.report_file import read_report
 from cxr_tfds.errors import InputError
 from cxr_tfds.export.edge.model_info import ModelInfo
 from cxr_tfds.export.results import read_rows

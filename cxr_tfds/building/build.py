@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cxr_tfds.building.build_report import TEXT_FILE, read_report
+from cxr_tfds.building.build_report import TEXT_FILE
+from cxr_tfds.building.report_file import read_report
 from cxr_tfds.errors import InputError
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.names import buildable_datasets, named_settings

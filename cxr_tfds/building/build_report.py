@@ -33,11 +33,11 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.building.near_duplicates import find_near_duplicates
+from cxr_tfds.building.report_file import JSON_FILE
 from cxr_tfds.building.shortcuts import (
     AUC_LIMIT,
     MIN_IMAGES,
@@ -46,7 +46,6 @@ from cxr_tfds.building.shortcuts import (
     tabulate_pixels,
 )
 from cxr_tfds.building.splits import find_shared_patients, source_splits
-from cxr_tfds.schema import AtLeastOne, Count, NotNegative, Probability, read_json
 from cxr_tfds.sources.image import get_labels
 from cxr_tfds.text import (
     csv_line,
@@ -63,7 +62,6 @@ if TYPE_CHECKING:
 
     from cxr_tfds.sources import SourceImage
 
-JSON_FILE = "build_report.json"
 TEXT_FILE = "build_report.md"
 BAD_IMAGES_FILE = "bad_images.csv"
 SCREEN_ROWS = 5  # of each list; the files hold them all
@@ -177,61 +175,6 @@ def write_report(report: Mapping[str, Any], folder: epath.Path) -> None:
     if report["bad_images"]:
         rows = [("image_id", "reason"), *report["bad_images"].items()]
         (folder / BAD_IMAGES_FILE).write_text("".join(map(csv_line, rows)), encoding="utf-8")
-
-
-class _SplitCounts(TypedDict):
-    images: Count
-    classes: dict[str, Count]
-    findings: dict[str, Count]
-    patients: Count
-    images_without_patient: Count
-
-
-class _Duplicates(TypedDict):
-    groups: Count
-    images: Count
-    within_split: Count
-    across_splits: list[list[str]]
-    across_classes: list[list[str]]
-
-
-class _Patients(TypedDict):
-    in_two_splits: dict[str, list[str]]
-    in_two_splits_of_the_source: dict[str, list[str]]
-
-
-_Shortcut = TypedDict("_Shortcut", {"property": str, "class": str, "auc": Probability, "text": str})
-
-
-class _Report(TypedDict):
-    dataset: str
-    settings: dict[str, Any]  # of the config, which a builder may extend
-    splits: dict[str, _SplitCounts]
-    duplicates: _Duplicates
-    patients: _Patients
-    shortcuts: list[_Shortcut] | None
-    bad_images: dict[str, str]
-    max_examples_per_split: AtLeastOne | None
-    notes: list[str]
-
-
-class BuildReport(_Report, total=False):
-    """The content of `build_report.json`; reports from before 2026-11 have less."""
-
-    near_duplicates: list[list[str]]
-    pixels: dict[str, dict[str, dict[str, NotNegative]]]
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """Reads the report of a dataset.
-
-    Raises:
-      InputError: It is corrupt.
-      OSError: It is missing or cannot be read.
-    """
-    advice = "Build the dataset again with --overwrite."
-    report = read_json(folder / JSON_FILE, BuildReport, advice)
-    return {"near_duplicates": [], "pixels": {}, **report}
 
 
 def print_report(report: Mapping[str, Any]) -> None:

@@ -62,7 +62,8 @@ def summary(
     and byte-identical files; patients in two splits; and file properties that predict the class.
     For a built dataset, prints the report of its build.
     """
-    from cxr_tfds.building.build_report import JSON_FILE, format_report, read_report
+    from cxr_tfds.building.build_report import format_report
+    from cxr_tfds.building.report_file import JSON_FILE, read_report
     from cxr_tfds.looking.survey import format_survey, survey_source
 
     if plot is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cxr_tfds.building.build_report import JSON_FILE, read_report
+from cxr_tfds.building.report_file import JSON_FILE, read_report
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.sequential import read_columns
