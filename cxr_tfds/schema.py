@@ -31,7 +31,8 @@ _TYPES = {
 }  # fmt: skip
 _SIGNS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 _CHOICES = re.compile(r"`str` matching regex '\^\(([\w|]+)\)(?:\$|\\\\Z)'")
-_UNREADABLE = (msgspec.DecodeError, RecursionError, OverflowError)
+# UnicodeError: msgspec checks the text of a string apart from the rest.
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError)
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]

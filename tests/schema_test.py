@@ -165,8 +165,12 @@ def test_reads_the_build_report_of_an_earlier_version(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff", b"NaN", b'{"a": 1e999}', b"[" * 100_000, b'{"a": "\\ud800"}']
-)
+    "content",
+    [
+        b"", b"{", b"\xff", b"NaN", b'{"a": 1e999}', b"[" * 100_000, b'{"a": "\\ud800"}',
+        b'{"a": "\xff"}', b'{"\xc3": 1}', '{"a": "\ud800"}',
+    ],
+)  # fmt: skip
 def test_refuses_what_is_not_json(content):
     with pytest.raises(InputError, match=r"^x\.json is corrupt: not valid JSON \(.+\)\. Copy it"):
         parse_json(content, dict, "x.json", "Copy it.")
