@@ -17,7 +17,8 @@ from helpers.command_server import CommandServer, Fork
 
 EXIT_CODES = (0, 1, 2, 130, 143)
 LIMIT_S = 300.0
-DEVICE_MB = 1000.0  # of a command that needs no TensorFlow
+# Of a command that needs no TensorFlow: the limit of the images decoded at a time, and the rest.
+DEVICE_MB = 1000.0 + 200
 TRAINING_MB = 4000.0  # of one that does; it has about 500 MB when it starts
 # An interrupt may reach Python inside a destructor, which can only print it.
 _TRACEBACK = r"Traceback \(most recent call last\)"
