@@ -39,6 +39,7 @@ CONNECT_SECONDS = 10.0
 IMAGES_PER_TASK = 16
 IMAGES_PER_THREAD_TASK = 4
 _LOOK_AT_LOGS = "Look at the logs of its scheduler and workers, then build again."
+_NOISY = ("distributed.batched", "distributed.client", "tornado.application")
 TASKS_PER_THREAD = 3  # in flight: one runs, the others wait on the worker
 
 
@@ -152,7 +153,7 @@ def _connect(address: str) -> Iterator[Client]:
 @contextlib.contextmanager
 def _without_tracebacks() -> Iterator[None]:
     """Hides what Dask's client logs about a lost scheduler: our error says it in a line."""
-    loggers = [logging.getLogger(f"distributed.{name}") for name in ("batched", "client")]
+    loggers = [logging.getLogger(name) for name in _NOISY]
     for logger in loggers:
         logger.disabled = True
     try:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +31,7 @@ from cxr_tfds.building import engines
 from cxr_tfds.building.engines import EXECUTOR, IMAGES_PER_TASK, fit_all, scheduler_address
 from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.building.fitting import FitSettings
+from cxr_tfds.deadline import TIMEOUT
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.pixels import DecodeResult, Radiograph
 from cxr_tfds.reading.datasets import open_dataset
@@ -190,6 +197,72 @@ def test_reports_missing_workers(phantom: Path, monkeypatch: pytest.MonkeyPatch)
             InputError, match=r"has no workers\. Start some with: dask worker tcp://127"
         ):
             next(fit_all(list_images(phantom), SMALL))
+
+
+# Decodes on a cluster of a scheduler and a worker, as a build does.
+_DECODE = """
+import os, time
+from pathlib import Path
+from cxr_tfds import deadline
+from cxr_tfds.building import engines
+from cxr_tfds.commands.base import Command
+deadline._GRACE_S = 0.5
+engines.IMAGES_PER_TASK = 1
+
+def decode():
+    files = [Path(os.environ["FILE"])] * 1_000_000
+    for number, _ in enumerate(engines.map_files(files, engines._inspect_worker)):
+        if number == 3:
+            print("decoding", flush=True)
+
+Command("decode", callback=decode)()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [
+        ("scheduler", signal.SIGKILL),  # Dask's client reports it, or waits without end
+        ("worker", signal.SIGKILL),
+        ("scheduler", signal.SIGSTOP),
+    ],
+)
+def test_a_lost_cluster_ends_the_build(victim: str, number: signal.Signals, tmp_path: Path) -> None:
+    file, described = tmp_path / "a.png", tmp_path / "scheduler.json"
+    file.write_bytes(b"")
+    dask_command = [sys.executable, "-m", "dask"]
+    with contextlib.ExitStack() as stack:
+
+        def start(command: list[str], **settings: str) -> subprocess.Popen[str]:
+            process = stack.enter_context(
+                subprocess.Popen(
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE if settings else subprocess.DEVNULL,
+                    text=True,
+                    env={**os.environ, **settings},
+                )
+            )
+            stack.callback(process.kill)
+            return process
+
+        options = ["--no-dashboard", "--scheduler-file", str(described)]
+        processes = {"scheduler": start([*dask_command, "scheduler", "--port", "0", *options])}
+        processes["worker"] = start([*dask_command, "worker", "--no-nanny", *options])
+        while not (described.exists() and described.read_text().endswith("}")):
+            time.sleep(0.05)
+        address = json.loads(described.read_text())["address"].removeprefix("tcp://")
+        settings = {EXECUTOR: f"dask://{address}", TIMEOUT: "3", "FILE": str(file)}
+        build = start([sys.executable, "-c", _DECODE], **settings)
+        assert build.stdout is not None
+        assert build.stdout.readline() == "decoding\n"
+        processes[victim].send_signal(number)
+        _, errors = build.communicate(timeout=120)
+    assert build.returncode == 1, errors
+    lost = rf"scheduler at {address} was lost|cluster at {address} has not answered for 3 s"
+    assert re.search(rf"Error: The Dask ({lost})\. Look at the logs of its scheduler", errors)
+    assert "Traceback" not in errors, errors
 
 
 def test_names_the_extra_without_dask(phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
