@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,10 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from cxr_tfds import deadline
+from cxr_tfds import deadline, regular_files
 from cxr_tfds.deadline import (
     TIMEOUT,
     deadlines,
@@ -226,7 +228,7 @@ def test_sigterm_interrupts_like_ctrl_c() -> None:
 # thread keeps from ending.
 _COMMAND = """
 import contextlib, ctypes, os, threading, time
-from cxr_tfds import deadline
+from cxr_tfds import deadline, regular_files
 from cxr_tfds.commands.base import Command
 from cxr_tfds.deadline import expect_answer, sigterm_as_interrupt
 deadline._GRACE_S = 0.5
@@ -280,3 +282,15 @@ def test_a_command_that_does_not_react_is_ended(
         _, errors = process.communicate()
     assert process.returncode == code, errors
     assert errors.strip() == message
+
+
+def test_a_read_that_hangs_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe with a silent writer stands for a file of a network share that does not answer."""
+    os.mkfifo(path := tmp_path / "a.png")
+    monkeypatch.setattr(regular_files, "_check_regular", lambda status: None)
+    monkeypatch.setattr(regular_files, "_open_without_waiting", os.open)
+    writer = os.open(path, os.O_RDWR)
+    message = f"{path} has not answered for 0.5 s. Check its disk or network share, then start"
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"), deadlines():
+        regular_files.read_regular_file(path)
+    os.close(writer)

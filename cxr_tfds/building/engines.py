@@ -152,7 +152,7 @@ def _connect(address: str) -> Iterator[Client]:
 
 @contextlib.contextmanager
 def _without_tracebacks() -> Iterator[None]:
-    """Hides what Dask's client logs about a lost scheduler: our error says it in a line."""
+    """Hides what Dask's client logs about a lost scheduler: our error explains it in one line."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     for logger in loggers:
         logger.disabled = True
