@@ -14,7 +14,7 @@ from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.deep_pixels import is_deep_png, measure_deep
 from cxr_tfds.imaging.dicom import is_dicom, measure_dicom
 from cxr_tfds.imaging.grey_levels import FEW_LEVELS, GreyLevels
-from cxr_tfds.imaging.pixels import open_image
+from cxr_tfds.imaging.opening import open_image
 from cxr_tfds.parallel import all_cores, ordered_map
 from cxr_tfds.regular_files import read_or_explain
 from cxr_tfds.sources import SourceImage, SourcePath

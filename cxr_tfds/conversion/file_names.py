@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 
 from cxr_tfds.errors import InputError
 from cxr_tfds.imaging.dicom import is_dicom
-from cxr_tfds.imaging.pixels import SUFFIXES, open_image
+from cxr_tfds.imaging.opening import open_image
+from cxr_tfds.imaging.pixels import SUFFIXES
 from cxr_tfds.sources.paths import SPLIT_NAMES
 
 MAX_BYTES = 120  # file systems allow 255 bytes; tar headers hold 100 without an extension

@@ -7,47 +7,33 @@ on the device, bit for bit, as in training.
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps
 
 from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.deep_pixels import check_colour, deep_grey
 from cxr_tfds.imaging.dicom import dicom_grey, is_dicom
 from cxr_tfds.imaging.grey_levels import GreyLevels
-from cxr_tfds.imaging.jpeg import MAX_EXIF_BYTES
+from cxr_tfds.imaging.opening import bytes_per_pixel, open_image, read_orientation
 from cxr_tfds.imaging.pixel_stats import PixelStats
-from cxr_tfds.imaging.structure import check_structure
-from cxr_tfds.limits import check_file_size, check_memory, reserve_memory
+from cxr_tfds.limits import check_file_size, reserve_memory
 
 FITS = ("stretch", "pad", "crop")
 MAX_SIZE = 4096
 
-# Pillow then loads no decoder for other formats.
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "PPM", "WEBP", "JPEG2000")
-# Suffixes of these formats and of DICOM, for places where only a name identifies an image file.
+# Suffixes of the formats that are opened and of DICOM, for places where only a name identifies an
+# image file.
 SUFFIXES = frozenset({
     ".bmp", ".dcm", ".dicom", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo",
     ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 })  # fmt: skip
-_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 rotate by 90 degrees
 _DEFAULT_LEVELS = GreyLevels()
 _SAMPLE_SIDE = 128  # at most so many rows and columns are sampled to count grey levels
 _STRIP_PIXELS = 1 << 20
-# Decoders of Pillow that radiographs need. Others, such as the run lengths of BMP, which allocate
-# by what a file declares, are refused.
-_DECODERS = ("raw", "zip", "jpeg", "jpeg2k", "libtiff", "gif", "ppm", "ppm_plain")
-_SLOW_DECODERS = ("ppm", "ppm_plain")  # in Python
-_MAX_SLOW_SAMPLES = 10_000_000
-# Memory at the peak of decoding and converting, by Pillow's mode, measured. Most modes take 4 bytes
-# for each pixel and are converted in strips.
-_BYTES_PER_PIXEL = {"1": 4, "L": 4, "P": 4, "I;16": 12, "I;16B": 12, "I;16L": 12, "I": 20}
-_OTHER_BYTES_PER_PIXEL = 10
-_PROFILE = "Raw profile type exif"  # in PNG, in hexadecimal digits
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -183,8 +169,8 @@ def _decode_upright(data: bytes, size: int, levels: GreyLevels) -> _Upright:
     image = open_image(data)
     width, height = image.size
     form, mode, tables = image.format or "", image.mode, getattr(image, "quantization", {})
-    with reserve_memory(width, height, _bytes_per_pixel(image)), _as_bad_image(form):
-        orientation = _read_orientation(image)
+    with reserve_memory(width, height, bytes_per_pixel(image)), _as_bad_image(form):
+        orientation = read_orientation(image)
         # A JPEG is decoded at the smallest eighth that still covers S: several times faster, and
         # the inverse DCT at reduced size is an area average, so nothing aliases.
         drafted = image.draft("L", (size, size)) is not None
@@ -203,18 +189,6 @@ def _decode_upright(data: bytes, size: int, levels: GreyLevels) -> _Upright:
     elif orientation in (5, 6, 7, 8):
         width, height = height, width
     return _Upright(grey, height, width, form, mode, tables.get(0, ()))
-
-
-def _read_orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation of an image, 1 if it states none."""
-    if image.format == "PNG":
-        image.load()  # the EXIF data may follow the pixels
-    for name, limit in (("exif", MAX_EXIF_BYTES), (_PROFILE, 3 * MAX_EXIF_BYTES)):
-        if (size := len(image.info.get(name, b""))) > limit:
-            raise BadImage(
-                f"{size:,} bytes of EXIF; expected at most {limit:,}. Save the image without them"
-            )
-    return image.getexif().get(_ORIENTATION, 1)
 
 
 @contextlib.contextmanager
@@ -237,56 +211,6 @@ def _count_levels(grey: Image.Image) -> int:
 def _array(grey: Image.Image, channels: int) -> np.ndarray:
     pixels = np.array(grey)[..., np.newaxis]
     return pixels if channels == 1 else np.repeat(pixels, channels, axis=-1)
-
-
-def open_image(data: bytes) -> Image.Image:
-    """Returns an image after reading only its header.
-
-    Raises:
-      BadImage: The file is not an image, or could not be decoded within the limits.
-    """
-    if not data:
-        raise BadImage("empty file (0 bytes)")
-    check_structure(data)
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError as err:
-        raise BadImage(f"not an image in a known format ({', '.join(FORMATS)})") from err
-    except Image.DecompressionBombError as err:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise BadImage(f"more than the {most:,} pixels that Pillow opens") from err
-    except Exception as err:  # Pillow raises many kinds
-        raise BadImage(f"unreadable header: {str(err) or type(err).__name__}") from err
-    check_memory(*image.size, _bytes_per_pixel(image))
-    _check_decoders(image)
-    return image
-
-
-def _bytes_per_pixel(image: Image.Image) -> int:
-    """Returns the memory that decoding and converting an image needs at its peak."""
-    bands = len(image.getbands())
-    by_format = {
-        "JPEG": 2 * bands + 4,  # coefficients, which a progressive file needs
-        "MPO": 2 * bands + 4,
-        "JPEG2000": 8 * bands + 4,
-        "WEBP": 28,
-    }.get(image.format or "", 0)
-    return max(by_format, _BYTES_PER_PIXEL.get(image.mode, _OTHER_BYTES_PER_PIXEL))
-
-
-def _check_decoders(image: Image.Image) -> None:
-    for decoder in {tile[0] for tile in image.tile}:  # type: ignore[attr-defined]
-        if decoder not in _DECODERS:
-            raise BadImage(
-                f"{image.format} with the compression {decoder}, which no radiograph needs; save "
-                "the image as PNG"
-            )
-        samples = image.width * image.height * len(image.getbands())
-        if decoder in _SLOW_DECODERS and samples > _MAX_SLOW_SAMPLES:
-            raise BadImage(
-                f"{samples:,} samples of {image.format} as text, or with a maximum other than 255 "
-                f"and 65535; expected at most {_MAX_SLOW_SAMPLES:,}. Save the image as PNG"
-            )
 
 
 def _grey(image: Image.Image, data: bytes, levels: GreyLevels) -> Image.Image:

@@ -3,7 +3,7 @@
 Decoders allocate and work by what a file declares. Here each format is walked without decoding, at
 a cost bounded by the number of its parts, and refused if it has several images, if its metadata
 could expand, or if its pixels need more memory than allowed. What depends on the colour mode alone
-is checked in `cxr_tfds.imaging.pixels`, once Pillow has read the header.
+is checked in `cxr_tfds.imaging.opening`, once Pillow has read the header.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
 from cxr_tfds.errors import BadImage, InputError
-from cxr_tfds.imaging.pixels import open_image
+from cxr_tfds.imaging.opening import open_image
 from cxr_tfds.regular_files import read_content
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.config_json import propose_config

@@ -32,7 +32,8 @@ from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging import grey_levels, pixels
 from cxr_tfds.imaging.dicom_codecs import decode_rle
 from cxr_tfds.imaging.grey_levels import GreyLevels
-from cxr_tfds.imaging.pixels import decode, open_image, radiograph
+from cxr_tfds.imaging.opening import open_image
+from cxr_tfds.imaging.pixels import decode, radiograph
 from cxr_tfds.limits import MAX_FILE_MB, MAX_IMAGE_MB, reserve_memory
 from cxr_tfds.regular_files import read_content, read_or_explain, read_stream
 from cxr_tfds.sources.archives.tar import list_tar
