@@ -123,7 +123,7 @@ class _Help(click.Command):
         self.example, self.groups = example, groups or {}
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> Any:
-        """Runs the command; without `args` it is the complete process, with those of `sys.argv`."""
+        """Runs the command; without `args` it is the complete process and reads `sys.argv`."""
         with end_on_signals() if args is None else contextlib.nullcontext():
             return super().main(args, *more, **settings)
 

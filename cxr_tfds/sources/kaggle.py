@@ -119,7 +119,7 @@ def download(dl_manager: Any, dataset: str) -> Path:
 
 
 def _watch_size(folder: Path, pattern: str) -> Callable[[], bool]:
-    """Returns a function that tells whether the files have changed in size since its last call."""
+    """Returns a function that checks whether the files have changed in size since it was called."""
     before = -1
 
     def has_changed() -> bool:
@@ -131,7 +131,7 @@ def _watch_size(folder: Path, pattern: str) -> Callable[[], bool]:
 
 
 def _check_complete(folder: Path, dataset: str) -> None:
-    """Removes a download that ended early: TFDS leaves such a zip as it is and would reuse it."""
+    """Removes a download that ended early: TFDS does not extract such a zip, but would reuse it."""
     incomplete = [path for path in folder.glob("*.zip") if not zipfile.is_zipfile(path)]
     if incomplete:
         size = sum(path.stat().st_size for path in incomplete) / 1e6
