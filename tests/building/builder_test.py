@@ -438,3 +438,15 @@ def test_without_credentials_explains_both_ways(tmp_path: Path) -> None:
         match=r"\nGet the data: kaggle .*\n(.*\n)*To download it during the build instead: ",
     ):
         build(Builder, tmp_path, tmp_path / "data")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": 3}'])
+@pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json"])
+def test_a_corrupt_dataset_on_disk_is_named(
+    built: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    shutil.copytree(built, tmp_path / "data")
+    (path,) = (tmp_path / "data").rglob(f"1.0.0/{name}")
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"1\.0\.0.*(is corrupt: |was not built by cxr-tfds)"):
+        build(Builder, None, tmp_path / "data", name="64", size=64)
