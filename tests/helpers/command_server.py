@@ -194,7 +194,7 @@ def _run_python() -> None:
     sys.argv = sys.argv[1:]
     if sys.argv[0] == "-c":
         sys.path.insert(0, "")
-        exec(compile(sys.argv[1], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102
+        exec(compile(sys.argv[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
         sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
         runpy.run_path(sys.argv[0], run_name="__main__")

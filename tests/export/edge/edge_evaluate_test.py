@@ -91,9 +91,7 @@ def test_skips_bad_images(models, test_set, infer):
     assert done.exit_code == 1
     result = json.loads(done.stdout)
     assert result["images"] == 23
-    assert result["skipped"] == [
-        {"file": "normal/0.png", "error": "empty file (0 bytes)"}
-    ]
+    assert result["skipped"] == [{"file": "normal/0.png", "error": "empty file (0 bytes)"}]
     assert "Error: 1 of 24 images could not be read." in done.stderr
 
 

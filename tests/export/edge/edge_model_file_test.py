@@ -50,7 +50,7 @@ def test_round_trip_of_the_model_card(tmp_path, info, described):
     ],
 )
 def test_refuses_impossible_reliability_counts(info, counts):
-    with pytest.raises(InputError, match="reliability.*(expected|is not a label)"):
+    with pytest.raises(InputError, match=r"reliability.*(expected|is not a label)"):
         dataclasses.replace(info, reliability=counts)
 
 
