@@ -1,5 +1,6 @@
 """Reading through a tf.data service on loopback."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -16,7 +17,6 @@ import tensorflow as tf
 from helpers.splits import load_split
 
 from cxr_tfds import deadline
-from cxr_tfds.deadline import serves
 from cxr_tfds.errors import InputError
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.sequential import name_corrupt_shard
@@ -40,26 +40,29 @@ def start(*arguments):
     )
 
 
-@pytest.fixture(scope="module")
-def address():
-    """Address grpc://localhost:PORT of a dispatcher with two workers."""
+@contextlib.contextmanager
+def service(workers):
+    """Yields the address grpc://localhost:PORT of a dispatcher, and its workers."""
     processes = [start("dispatcher", "--port", "0")]
     try:
         target = processes[0].stdout.readline().strip()
-        processes += [
-            start("worker", "--dispatcher", target.removeprefix("grpc://")) for _ in range(2)
-        ]
+        name = target.removeprefix("grpc://")
+        processes += [start("worker", "--dispatcher", name) for _ in range(workers)]
         for worker in processes[1:]:
-            assert (
-                worker.stdout.readline().strip()
-                == f"localhost serves {target.removeprefix('grpc://')}"
-            )
-        yield target
+            assert worker.stdout.readline().strip() == f"localhost serves {name}"
+        yield target, processes[1:]
     finally:
         for process in reversed(processes):
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Address grpc://localhost:PORT of a dispatcher with two workers."""
+    with service(2) as (target, _):
+        yield target
 
 
 # Reads batches until it is ended. The main thread waits in TensorFlow, which ignores signals.
@@ -85,16 +88,11 @@ Command("read", callback=read)()
 """
 
 
-def test_a_worker_that_hangs_ends_the_reader(address, built):
-    dispatcher = address.removeprefix("grpc://")
-    environment = {"ADDRESS": address, "DATA_DIR": str(built), deadline.TIMEOUT: "5"}
-    worker = start("worker", "--dispatcher", dispatcher)
-    reader = None
-    try:
-        assert worker.stdout.readline()
-        before = set(list_workers(dispatcher))
-        assert len(before) == 3
-        assert all(map(serves, before))
+def test_a_worker_that_hangs_ends_the_reader(built):
+    """The service is its own: other readers would wait for its worker, too."""
+    with service(1) as (address, (worker,)):
+        (name,) = list_workers(address.removeprefix("grpc://"))
+        environment = {"ADDRESS": address, "DATA_DIR": str(built), deadline.TIMEOUT: "5"}
         reader = subprocess.Popen(
             [sys.executable, "-c", _READ],
             stdout=subprocess.PIPE,
@@ -102,17 +100,16 @@ def test_a_worker_that_hangs_ends_the_reader(address, built):
             text=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
         )
-        assert reader.stdout.readline() == "reading\n"
-        worker.send_signal(signal.SIGSTOP)
-        _, errors = reader.communicate(timeout=120)
-        (hanging,) = (each for each in before if not serves(each))
-    finally:
-        for process in filter(None, (worker, reader)):
-            process.kill()
-            process.communicate()
+        try:
+            assert reader.stdout.readline() == "reading\n"
+            worker.send_signal(signal.SIGSTOP)
+            _, errors = reader.communicate(timeout=120)
+        finally:
+            reader.kill()
+            reader.communicate()
     assert reader.returncode == 1, errors
     assert (
-        f"Error: Server {hanging} of the data service has not answered for 5 s. Look at its log, "
+        f"Error: Server {name} of the data service has not answered for 5 s. Look at its log, "
         "start the service again, then continue with --resume.\n"
     ) in errors
 
