@@ -16,6 +16,7 @@ covers everything from listing the source to the published dataset.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib
 import json
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from unittest import mock
 
 import build_others as others
 import layouts
@@ -96,12 +98,15 @@ def build(source: Path, dataset: str = layouts.KAGGLE, **settings: str) -> measu
 
         return recorded
 
-    with tempfile.TemporaryDirectory(dir=measure.WORK) as data_dir:
+    with contextlib.ExitStack() as stack:
+        data_dir = stack.enter_context(tempfile.TemporaryDirectory(dir=measure.WORK))
         config = builder_class.builder_config_cls(**settings)
         builder = builder_class(data_dir=data_dir, config=config)
-        # The first returns after scanning the source, the second after writing all shards.
-        builder._split_generators = record_time(builder._split_generators)
-        builder._generate_splits = record_time(builder._generate_splits)
+        # The first returns after scanning the source, the second after writing all shards. In the
+        # class, because another builder writes to a temporary folder.
+        for name in ("_split_generators", "_generate_splits"):
+            timed = record_time(getattr(builder_class, name))
+            stack.enter_context(mock.patch.object(builder_class, name, timed))
         begin = time.perf_counter()
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -146,6 +147,8 @@ def test_interrupted_build_publishes_nothing(
     call_halfway(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
     with monkeypatch.context() as command:
         command.setattr(complete_builder, "is_absl_command", lambda: True)
+        # It would end the process of the tests ten seconds after the signal.
+        command.setattr(complete_builder, "end_on_signals", contextlib.nullcontext)
         with pytest.raises(
             SystemExit, match=r"^Interrupted\. Nothing was published\. Run the same command again"
         ):

@@ -1,5 +1,6 @@
 """The start of commands: --help loads no TensorFlow, and a missing extra is reported."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.run_folder import FORMAT
+from cxr_tfds.training.settings import TrainSettings
 
 DATASET = "chest_xray_pneumonia/64"
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "numpy", "matplotlib", "PIL")
@@ -92,12 +94,17 @@ def test_reports_a_missing_extra(name, module, built, tmp_path):
     else:
         run.mkdir()
         config = {
-            "settings": {"data_dir": str(built)},
+            "settings": dataclasses.asdict(TrainSettings(dataset=DATASET, data_dir=str(built))),
             "dataset": {
                 "name": DATASET,
                 "fingerprint": open_dataset(DATASET, built).fingerprint,
             },
             "labels": ["NORMAL", "PNEUMONIA"],
+            "task": "binary",
+            "temperature": 1.0,
+            "threshold": 0.5,
+            "not_fitted": [],
+            "grey_levels": {},
             "shape": [64, 64, 1],
             "fit": "stretch",
             "precision": "float32",

@@ -55,7 +55,7 @@ def no_training(monkeypatch):
     monkeypatch.setattr(
         training,
         "run_training",
-        lambda settings, run, *, resume: calls.append((settings, run, resume)) or {},
+        lambda settings, run, *, resume, **_: calls.append((settings, run, resume)) or {},
     )
     return calls
 
@@ -320,7 +320,7 @@ def test_refuses_unknown_and_invalid_settings_of_a_config(config, tmp_path, no_t
     content = json.loads(config.read_text(encoding="utf-8"))
     for setting, message in (
         ({"epoch": 3}, "Unknown training setting: 'epoch' is not one of"),
-        ({"epochs": "3"}, "epochs='3'; expected a whole number."),
+        ({"epochs": "3"}, "epochs='3'; expected a whole number, got text."),
     ):
         changed = {**content, "settings": content["settings"] | setting}
         config.write_text(json.dumps(changed), encoding="utf-8")

@@ -196,8 +196,9 @@ def _run_python() -> None:
         sys.path.insert(0, "")
         exec(compile(sys.argv[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
-        sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        script = Path(sys.argv[0]).resolve()
+        sys.path.insert(0, str(script.parent))
+        runpy.run_path(str(script), run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.report.page import RunResults, write_report
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.task import Task
 
 pytestmark = pytest.mark.slow
 
@@ -89,6 +90,7 @@ def write(
         environment={"python": "3.11"},
         temperature=1.5,
         threshold=0.6 if classes == 2 else None,
+        task=Task.choose(names),
     )
     if history:
         metric = "val_auc" if classes == 2 else "val_accuracy"

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 from helpers.splits import load_split
+from helpers.tampering import edit_json
 
 from cxr_tfds import run_folder
 from cxr_tfds.commands.evaluate import evaluate
@@ -26,11 +27,15 @@ pytestmark = pytest.mark.slow
 
 NAME = "chest_xray_pneumonia/64"
 LABELS = ("NORMAL", "BACTERIA", "VIRUS")
+VERSION = "fingerprint_version"
 
 
 @pytest.fixture(scope="module")
 def data_dir(built, tmp_path_factory):
-    """Copies the drawn dataset and makes its findings the labels."""
+    """Copies the drawn dataset and makes its findings the labels.
+
+    It becomes a dataset of an earlier version, whose labels `fingerprint.json` does not keep.
+    """
     copy = shutil.copytree(built, tmp_path_factory.mktemp("three") / "data")
     (label_file,) = copy.rglob("label.labels.txt")
     label_file.write_text("".join(f"{label}\n" for label in LABELS), encoding="utf-8")
@@ -46,6 +51,9 @@ def data_dir(built, tmp_path_factory):
                 fields = example.features.feature
                 fields["label"].int64_list.value[:] = fields["finding"].int64_list.value
                 writer.write(example.SerializeToString())
+    (fingerprint,) = copy.rglob("fingerprint.json")
+    fingerprint.unlink()
+    edit_json(fingerprint.with_name("metadata.json"), lambda content: content.pop(VERSION))
     return copy
 
 

@@ -95,7 +95,7 @@ def test_reports_an_os_error_without_errno(tmp_path, monkeypatch):
     def fail(name):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(input_files, "read_bytes", fail)
+    monkeypatch.setattr(input_files, "read_regular_file", fail)
     with pytest.raises(InputError, match=r"x\.tflite cannot be read: the disk is gone\.$"):
         Classifier(tmp_path / "x.tflite")
 

@@ -188,7 +188,9 @@ def test_model_info_checks_several_findings(findings_info, change, message):
 def test_refuses_missing_file_and_folder(tmp_path):
     with pytest.raises(MissingData, match=r"none\.tflite does not exist"):
         read_model(tmp_path / "none.tflite")
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(
+        InputError, match=r"a folder, not a file; expected a \.tflite written by cxr-export"
+    ):
         read_model(tmp_path)
 
 
