@@ -204,11 +204,11 @@ class Command(_Help):
             module = (err.name or "").partition(".")[0]
             if module not in _EXTRAS:
                 raise
-            message = (
+            missing = (
                 f"{ctx.command_path} needs {module}, which is not installed. "
                 f"Install it with: pip install 'cxr-tfds[{_EXTRAS[module]}]'"
             )
-            raise _fail(ctx, message, err) from err
+            raise _fail(ctx, missing, err) from err
         except BrokenPipeError:
             raise  # the reader of the pipe, such as `head`, has ended; click exits quietly
         except InputError as err:
