@@ -76,7 +76,7 @@ def test_a_wait_of_another_thread_ends_the_main_thread_with_an_error() -> None:
 
 
 class Ticks:
-    """Stands for the event that ends the watch; calls a function at each tick."""
+    """Replaces the event that ends the watch, and calls a function at each tick."""
 
     def __init__(self, ticks: int, at_tick: Callable[[int], object] = lambda tick: None) -> None:
         self.ticks, self.at_tick, self.tick = ticks, at_tick, 0
@@ -285,7 +285,7 @@ def test_a_command_that_does_not_react_is_ended(
 
 
 def test_a_read_that_hangs_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe with a silent writer stands for a file of a network share that does not answer."""
+    """Reads a pipe whose writer is silent, in place of a file on a network share that hangs."""
     os.mkfifo(path := tmp_path / "a.png")
     monkeypatch.setattr(regular_files, "_check_regular", lambda status: None)
     monkeypatch.setattr(regular_files, "_open_without_waiting", os.open)

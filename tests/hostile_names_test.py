@@ -73,7 +73,7 @@ NAMES = {
     "emoji and bytes": "😀\udcff.png",
     "accents": "Pneumonía 肺炎.png",
 }  # fmt: skip
-REASON = "is no image\n<b>|`x`"
+REASON = "is not an image\n<b>|`x`"
 
 
 @pytest.fixture(params=NAMES)

@@ -171,9 +171,7 @@ def _watch_cluster(client: Client, address: str) -> contextlib.AbstractContextMa
     """
     return keep_asking(
         lambda: [address],
-        lambda _: bool(
-            client.run(core_count)
-        ),  # asks each worker, in a thread that does not decode
+        lambda _: bool(client.run(core_count)),  # on each worker, in a thread that does not decode
         what="The Dask cluster at {}",
         advice=_LOOK_AT_LOGS,
     )

@@ -122,7 +122,7 @@ def test_shortcuts_are_measured_on_train() -> None:
 
 
 def test_writes_files(tmp_path: Path) -> None:
-    bad = {"train/NORMAL/x, y.jpeg": "empty file (0 bytes)", "test/NORMAL/a\nb": "is no image"}
+    bad = {"train/NORMAL/x, y.jpeg": "empty file (0 bytes)", "test/NORMAL/a\nb": "is not an image"}
     report = make_report(bad_images=bad, notes=["3 rows have no image"], max_examples_per_split=7)
     write_report(report, tmp_path)
     assert json.loads((tmp_path / "build_report.json").read_text(encoding="utf-8")) == report
@@ -140,7 +140,7 @@ def test_writes_files(tmp_path: Path) -> None:
         "DUPLICATES ACROSS CLASSES (1):",
         "PATIENTS IN TWO SPLITS (1):\n- p3: validation and test",
         "Patients in two of the source's own splits (1):\n- p3: train and test",
-        "Unusable files, left out (2):\n- test/NORMAL/a\\\\nb: is no image\n"
+        "Unusable files, left out (2):\n- test/NORMAL/a\\\\nb: is not an image\n"
         "- train/NORMAL/x, y.jpeg: empty file (0 bytes)",
         "Shortcuts were not checked: a class has fewer than 20 train images.",
     ):

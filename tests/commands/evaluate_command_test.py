@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from helpers.json_files import METRICS, STRESS
+from helpers.runs import config_of
 from helpers.tampering import age_fingerprint
 
 from cxr_tfds import run_folder
@@ -19,7 +20,6 @@ from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.names import DatasetName
 from cxr_tfds.run_folder import RunConfig
 from cxr_tfds.training import finish
-from cxr_tfds.training.settings import TrainSettings
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +28,7 @@ def finished(built, tmp_path_factory):
     dataset = open_dataset(DatasetName.parse("chest_xray_pneumonia/64"), built)
     folder = tmp_path_factory.mktemp("runs") / "run"
     folder.mkdir()
-    RunConfig(
-        settings=dataclasses.asdict(
-            TrainSettings(dataset="chest_xray_pneumonia/64", data_dir=str(built), model="edge")
-        ),
-        dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
-        labels=dataset.labels,
-        shape=dataset.shape,
-        fit=dataset.fit,
-        precision="float32",
-        environment={},
-        threshold=0.5,
-    ).write(folder)
+    config_of(dataset, model="edge").write(folder)
     run_folder.save_model(build_model("edge", dataset.shape, 1), folder)
     return folder
 

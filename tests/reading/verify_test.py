@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from helpers import tampering
 from helpers.json_edits import edits
 from helpers.keys import KeyPair, write_keys
+from helpers.runs import config_of
 from helpers.tampering import edit_json, edit_records
 
 from cxr_tfds.commands.data import cli
@@ -29,8 +30,6 @@ from cxr_tfds.reading.fingerprint import FILE, SIGNATURE
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.reading.sequential import read_columns
 from cxr_tfds.reading.verify import sign_dataset
-from cxr_tfds.run_folder import RunConfig
-from cxr_tfds.training.settings import TrainSettings
 
 NAME = "chest_xray_pneumonia/64"
 Edit = Callable[[Path], object]
@@ -307,26 +306,11 @@ def test_datasets_of_earlier_versions(own: BuiltDataset, keys: KeyPair) -> None:
         reopen(own).verify()
 
 
-def make_run(dataset: BuiltDataset) -> RunConfig:
-    settings = TrainSettings(dataset=NAME, data_dir=str(dataset.data_dir))
-    return RunConfig(
-        settings=dataclasses.asdict(settings),
-        dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
-        labels=dataset.labels,
-        shape=dataset.shape,
-        fit=dataset.fit,
-        precision="float32",
-        environment={},
-        threshold=0.5,
-        grey_levels=dataset.grey_levels,
-    )
-
-
 def test_runs_of_earlier_versions_accept_the_dataset_built_again(
     own: BuiltDataset, dataset: BuiltDataset
 ) -> None:
     tampering.age_fingerprint(own)
-    config = make_run(reopen(own))
+    config = config_of(reopen(own))
     assert open_run_dataset(config, own.data_dir).recorded is None
     assert open_run_dataset(config, dataset.data_dir).recorded is not None
     for change in ({"labels": ("PNEUMONIA", "NORMAL")}, {"fit": "pad"}):
@@ -356,7 +340,7 @@ def test_train_and_export_verify_on_request(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    make_run(own).write(run)
+    config_of(own).write(run)
     (run / "model.keras").touch()
     edit_records(own.shards["train"][0], tampering.swap_images)
     training = ("--dataset", NAME, "--data-dir", own.data_dir, "--out", tmp_path / "new")

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from cxr_tfds.errors import BadImage, InputError
+from cxr_tfds.regular_files import Readable
 from cxr_tfds.text import printable
 
-# The largest image that is decoded has 100 million pixels: 600 MB as 16-bit colour.
+# For tables and arrays. Images have the lower limit of `cxr_tfds.limits`.
 MAX_ENTRY_BYTES = 1 << 30
 # Deflate shrinks zeros 1,030 times and radiographs hardly at all. Small entries may be empty pages.
 MAX_RATIO = 200
@@ -19,15 +20,11 @@ MIN_BYTES_FOR_RATIO = 1 << 20
 _REMEDY = "Do not trust this file. Download it again, or pack it again without this entry."
 
 
-class Entry(Protocol):
-    """The position of a file in an archive: all that another thread or process needs to read it."""
+class Entry(Readable, Protocol):
+    """The position of a file in an archive: all that another thread or process needs to read it.
 
-    @property
-    def file_size(self) -> int:
-        """Number of bytes of the content."""
-
-    def read_bytes(self) -> bytes:
-        """Returns the content. Raises BadImage if it is corrupt."""
+    `read_bytes` raises BadImage if the content is corrupt.
+    """
 
     def get_checksum(self) -> int:
         """Returns the CRC-32 of the content."""
