@@ -12,11 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
 from helpers.command_server import CommandServer
 from helpers.documents import ROOT, SHELLS, Block, read_blocks
-from nbclient import NotebookClient
 
 import cxr_tfds
 
@@ -186,6 +184,9 @@ def test_model_of_the_page_is_a_model(tmp_path: Path, commands: Path) -> None:
 def test_notebook_runs(
     notebook: Path, workplace: Path, commands: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import nbformat  # not above, because importing it takes 3 s
+    from nbclient import NotebookClient
+
     monkeypatch.setenv("PATH", f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     cells = nbformat.reads(shrink(notebook.read_text(encoding="utf-8")), as_version=4)
     NotebookClient(cells, timeout=200, resources={"metadata": {"path": str(workplace)}}).execute()

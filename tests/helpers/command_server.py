@@ -6,6 +6,7 @@ holds a small script for each command, to be put first on PATH.
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import json
 import os
@@ -121,6 +122,7 @@ def serve(address: str) -> None:
     """Answers calls until it is killed."""
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.freeze()  # forks neither search nor copy what is loaded
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
