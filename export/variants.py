@@ -14,6 +14,7 @@ from cxr_tfds.text import say
 
 from .edge.runtime import HEATMAP, OUTPUT
 from .rgb import with_grey
+from .stem import pack_columns
 
 
 class Variant(str, enum.Enum):
@@ -26,13 +27,13 @@ class Variant(str, enum.Enum):
     def wrap(self, model: Any) -> Any:
         """Returns the Keras model of this variant, given one from pixels to logits."""
         if self is Variant.RGB:
-            return with_grey(model)
+            return with_grey(pack_columns(model))
         if self is Variant.GREY:
             try:
-                return with_heatmap(model)
+                model = with_heatmap(model)
             except InputError as err:
                 say(f"without a heat map: {err}")
-        return model
+        return pack_columns(model)
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
         """Returns images (N, S, S, C), for RGB a view (N, S, S, 3) that repeats one channel."""

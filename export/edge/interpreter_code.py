@@ -43,7 +43,7 @@ values = {_quantize(session)}
 
 
 def _quantize(session: Session) -> str:
-    """Returns the expression of input values; see `runtime.make_quantization_table`."""
+    """Returns the expression of input values; see `runtime.make_quantizer`."""
     kind, (scale, zero_point) = np.dtype(session.input_type), session.input_quantization
     if scale == 0:
         return f"pixels.astype(np.{kind})"

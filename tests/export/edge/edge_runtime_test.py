@@ -138,11 +138,12 @@ def test_results_are_copies(flatbuffers):
         ),  # 1 is 128.498, 2 is 256.996
     ],
 )
-def test_quantization_table_by_hand(dtype, scale, zero_point, expected):
-    table = runtime.make_quantization_table(dtype, scale, zero_point)
-    assert table.dtype == dtype
-    assert table.shape == (256,)
-    assert {value: table[value].item() for value in expected} == expected
+def test_quantization_by_hand(dtype, scale, zero_point, expected):
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    found = runtime.make_quantizer(dtype, scale, zero_point)(pixels)
+    assert found.dtype == dtype
+    assert found.shape == pixels.shape
+    assert {value: found.flat[value].item() for value in expected} == expected
 
 
 @pytest.mark.parametrize(
