@@ -140,6 +140,11 @@ def deadlines() -> Iterator[None]:
         raise InputError(_State.failure) from None
 
 
+def is_overdue() -> bool:
+    """Returns whether a deadline interrupted the main thread, and not a person."""
+    return bool(_State.failure)
+
+
 def _watch(timeout: float, stop: threading.Event) -> None:
     # Ticks are counted, because clocks run on while a process is stopped (Ctrl-Z).
     while not stop.wait(_TICK_S):

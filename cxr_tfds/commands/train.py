@@ -25,6 +25,7 @@ from cxr_tfds.run_folder import RunConfig, check_unfinished
 from cxr_tfds.text import did_you_mean
 from cxr_tfds.training.cluster import is_chief
 from cxr_tfds.training.data import open_training_data
+from cxr_tfds.training.duration import CHECKPOINT_EVERY, parse_duration
 from cxr_tfds.training.recipes import RECIPES
 from cxr_tfds.training.setting import Setting, value_type
 from cxr_tfds.training.settings import TrainSettings
@@ -117,7 +118,10 @@ def _setting_options(command: Callable) -> Callable:
 
 
 _GROUPS = {
-    "Run": ("out", "recipe", "config", "resume", "overwrite", "anonymous"),
+    "Run": (
+        "out", "recipe", "config", "resume", "checkpoint_every", "overwrite", "profile",
+        "anonymous",
+    ),
     "Data": (
         "dataset", "data_dir", "target", "uncertain", "unknown", "size", "channels", "verify",
         "trust",
@@ -165,6 +169,15 @@ def _print_models(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "line override them.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run; needs only --out.")
+@click.option(
+    "--checkpoint-every",
+    metavar="DURATION",
+    default=CHECKPOINT_EVERY,
+    show_default=True,
+    callback=_check_text(parse_duration),
+    help="Time between two checkpoints within an epoch, such as 60s, 5m or 1h. The end of an epoch "
+    "is a checkpoint in any case. An interrupted run continues from the last one.",
+)
 @click.option("--overwrite", is_flag=True, help="Write to --out even if it is not empty.")
 @click.option(
     "--list-models",
@@ -183,6 +196,7 @@ def train(
     ctx: click.Context,
     out: Path,
     resume: bool,
+    checkpoint_every: str,
     overwrite: bool,
     verify: bool,
     trust: Path | None,
@@ -210,10 +224,17 @@ def train(
     from cxr_tfds.training.run import run_training
 
     command = f"cxr-train --out {shlex.quote(str(out))} --resume"
-    interrupted = f"Interrupted. Continue from the last finished epoch with: {command}"
+    interrupted = f"Interrupted. Continue from the last checkpoint with: {command}"
     try:
         with sigterm_as_interrupt(interrupted):
-            metrics = run_training(settings, out, resume=resume, verify=verify, trust=trust)
+            metrics = run_training(
+                settings,
+                out,
+                resume=resume,
+                verify=verify,
+                trust=trust,
+                checkpoint_every=checkpoint_every,
+            )
     except KeyboardInterrupt:
         if epochs := finished_epochs(out):
             click.echo(

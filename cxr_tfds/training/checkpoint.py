@@ -1,8 +1,11 @@
-"""The end of each epoch: validation metrics, the best weights, and the state that resumes a run."""
+"""The state that resumes a run after any step, and the end of each epoch: metrics, best weights."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -10,6 +13,7 @@ import keras
 import numpy as np
 
 from cxr_tfds import run_folder
+from cxr_tfds.deadline import is_overdue
 from cxr_tfds.errors import InputError, first_line
 from cxr_tfds.evaluation.scoring import Scores, score
 from cxr_tfds.files import complete_file, write_json
@@ -17,8 +21,9 @@ from cxr_tfds.metrics.ranking import auc
 from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.run_folder import History, best_epoch, model_bytes, write_history
-from cxr_tfds.schema import AtLeastOne, NotNegative, Probability, read_json
+from cxr_tfds.schema import AtLeastOne, Count, NotNegative, Probability, read_json
 from cxr_tfds.training.learner import Learner
+from cxr_tfds.training.progress import write_scalars
 
 _STATE = "state.json"
 
@@ -37,27 +42,32 @@ class _Row(_EpochRow, total=False):
 
 
 class _State(TypedDict):
-    epoch: AtLeastOne
+    epoch: Count  # finished epochs
+    step: Count  # finished steps of the next epoch
     history: list[_Row]
 
 
 def finished_epochs(run: Path) -> int:
-    """Returns the number of finished epochs from which a run can resume."""
-    return len(_read_history(run))
+    """Returns the number of finished epochs of an unfinished run."""
+    return len(_read(run)["history"])
 
 
 class Checkpoint:
     """The history of a run and its folder `checkpoint/`.
 
     Only the chief validates and writes. The other processes receive the validation loss, the only
-    column of their history.
+    column of their history. The chief alone decides when it saves, because every device has the
+    same weights: the others wait for it in the next step.
+
+    `every` is the number of seconds between two saves within an epoch.
     """
 
-    def __init__(self, run: Path, learner: Learner, dataset: BuiltDataset) -> None:
-        self.run, self.learner, self.dataset = run, learner, dataset
+    def __init__(self, run: Path, learner: Learner, dataset: BuiltDataset, every: float) -> None:
+        self.run, self.learner, self.dataset, self.every = run, learner, dataset, every
         self.devices = learner.devices
         self.folder = run / run_folder.CHECKPOINT
         self.history: History = []
+        self._saved_at = time.monotonic()
 
     @functools.cached_property
     def model(self) -> keras.Model:
@@ -73,26 +83,36 @@ class Checkpoint:
         """Validation loss of each finished epoch."""
         return [row["val_loss"] for row in self.history]
 
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch in training, from 0."""
+        return len(self.history)
+
     def restore(self) -> int:
-        """Loads the last finished epoch, if any, and returns the number of the next epoch."""
+        """Loads the last saved state, if any, and returns the number of finished steps."""
+        step = 0
         if self.devices.is_chief:
-            self.history = _read_history(self.run)
+            state: Any = _read(self.run)
+            self.history, step = state["history"], state["step"]
             if self.history and not self._best_path().is_file():
                 raise InputError(f"{self._best_path()} is missing. Start again with --overwrite.")
-        (count,) = self.devices.broadcast_from_chief([np.array(len(self.history))])
-        if not (epochs := int(count)):
+        place = self.devices.broadcast_from_chief([np.array(self.epoch), np.array(step)])
+        epochs, step = map(int, place)
+        if not epochs and not step:
             return 0
-        own = np.resize(np.array(self.val_losses or 0, np.float64), epochs)
-        (losses,) = self.devices.broadcast_from_chief([own])
-        if not self.devices.is_chief:
-            self.history = [{"val_loss": float(loss)} for loss in losses]
-        self.learner.begin_epoch(epochs - 1, self.val_losses)
-        state = self._read_state(epochs) if self.devices.is_chief else self.learner.state()
-        self.learner.load(self.devices.broadcast_from_chief(state))
-        return epochs
+        if epochs:
+            own = np.resize(np.array(self.val_losses or 0, np.float64), epochs)
+            (losses,) = self.devices.broadcast_from_chief([own])
+            if not self.devices.is_chief:
+                self.history = [{"val_loss": float(loss)} for loss in losses]
+        # The state after an epoch is of its phase, with the optimizer of that phase.
+        self.learner.begin_epoch(epochs if step else epochs - 1, self.val_losses)
+        arrays = self._read_arrays(step) if self.devices.is_chief else self.learner.state()
+        self.learner.load(self.devices.broadcast_from_chief(arrays))
+        return epochs * self.learner.steps + step
 
-    def _read_state(self, epoch: int) -> list[np.ndarray]:
-        path = self._state_path(epoch)
+    def _read_arrays(self, step: int) -> list[np.ndarray]:
+        path = self._state_path(step)
         try:
             with np.load(path) as arrays:
                 state = [arrays[name] for name in arrays.files]
@@ -121,7 +141,13 @@ class Checkpoint:
         row["val_loss"] = float(val_loss)
         self.history.append(row)
         if self.devices.is_chief:
-            self._save(epoch + 1)
+            self.folder.mkdir(exist_ok=True)
+            if best_epoch(self.history) == self.epoch:
+                with complete_file(self._best_path(), model_bytes(self.model)) as path:
+                    self.model.save_weights(path)
+            write_history(self.run, self.history)
+            write_scalars(self.run, row)
+            self.save()
         return row
 
     def _check_finite(self, epoch: int, what: str, values: np.ndarray) -> None:
@@ -133,23 +159,50 @@ class Checkpoint:
                 "--learning-rate, --clip-norm 1 or --precision float32, with --overwrite."
             )
 
-    def _save(self, epoch: int) -> None:
-        """Writes the new state before it removes the old one, so that a kill leaves one of them."""
+    def save_if_due(self) -> None:
+        """Saves within an epoch, if the last state was saved long enough ago."""
+        if self.devices.is_chief and time.monotonic() - self._saved_at >= self.every:
+            self.save()
+
+    @contextlib.contextmanager
+    def saved_if_interrupted(self) -> Iterator[None]:
+        """Saves if a person or a scheduler ends the block, which trains steps of an epoch."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            # The disk may be what no longer answers. Before the first step the state may belong to
+            # the next phase already, and is saved with the one before.
+            if self.devices.is_chief and not is_overdue() and self._step():
+                self.save()
+            raise
+
+    def _step(self) -> int:
+        """Returns the number of finished steps of the epoch in training.
+
+        A device counts within its step, so that this is right after an interrupt at any time.
+        """
+        return self.learner.steps_done() - self.epoch * self.learner.steps
+
+    def save(self) -> None:
+        """Saves the state after the last finished step. Only for the chief.
+
+        The new state is complete before the old one is removed, so that a kill leaves one of them.
+        """
         self.folder.mkdir(exist_ok=True)
-        state = self.learner.state()
-        with complete_file(self._state_path(epoch), sum(v.nbytes for v in state)) as path:
-            np.savez(path, *state)
-        if best_epoch(self.history) == epoch:
-            with complete_file(self._best_path(), model_bytes(self.model)) as path:
-                self.model.save_weights(path)
-        write_history(self.run, self.history)
-        write_json(self.folder / _STATE, {"epoch": epoch, "history": self.history})
-        current = {self.folder / _STATE, self._state_path(epoch), self._best_path()}
+        step, arrays = self._step(), self.learner.state()
+        with complete_file(self._state_path(step), sum(v.nbytes for v in arrays)) as path:
+            np.savez(path, *arrays)
+        state = {"epoch": self.epoch, "step": step, "history": self.history}
+        write_json(self.folder / _STATE, state)
+        current = {self.folder / _STATE, self._state_path(step)}
+        if self.history:
+            current.add(self._best_path())
         for path in set(self.folder.iterdir()) - current:
             path.unlink()
+        self._saved_at = time.monotonic()
 
-    def _state_path(self, epoch: int) -> Path:
-        return self.folder / f"epoch-{epoch}.npz"
+    def _state_path(self, step: int) -> Path:
+        return self.folder / f"epoch-{self.epoch}-step-{step}.npz"
 
     def _best_path(self) -> Path:
         # With the epoch in its name, a kill cannot leave weights of an epoch the history lacks.
@@ -167,12 +220,12 @@ class Checkpoint:
         return self.model
 
 
-def _read_history(run: Path) -> History:
+def _read(run: Path) -> _State:
     path = run / run_folder.CHECKPOINT / _STATE
     if not path.is_file():
-        return []
+        return _State(epoch=0, step=0, history=[])
     state = read_json(path, _State, "Start again with --overwrite.")
-    history: Any = state["history"]
+    history = state["history"]
     first = set(history[0]) if history else set()
     has_all = all(first <= set(row) for row in history)  # a newer version may have more columns
     if [row["epoch"] for row in history] != [*range(1, state["epoch"] + 1)] or not has_all:
@@ -180,7 +233,7 @@ def _read_history(run: Path) -> History:
             f"{path} is corrupt: expected a complete row for each epoch from 1 to "
             f"{state['epoch']}. Start again with --overwrite."
         )
-    return history
+    return state
 
 
 def validation_metrics(scores: Scores) -> dict[str, float]:

@@ -35,7 +35,7 @@ _LOST_WORKER_ERRORS = (
 )
 _START_AGAIN = (
     "Start the same command on all machines again with --resume to continue from the last "
-    "finished epoch."
+    "checkpoint."
 )
 
 

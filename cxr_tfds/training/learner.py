@@ -6,7 +6,7 @@ device it is nearly as fast as `fit`, see `benchmarks/training.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -50,11 +50,12 @@ class Learner:
                 )
                 augment = Augment(settings.augmentation, seed=settings.seed)
                 self.trainer = _with_augmentation(self.model, augment, dataset.shape)
-                self.average_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
                 averaged = self.model.weights if settings.average else []
                 self.averages = [tf.Variable(w.numpy(), trainable=False) for w in averaged]
-                self.loss_sum, self.loss_count = _sum_variable(), _sum_variable()
-                self.correct_sum = _sum_variable()
+                self._steps_done = tf.Variable(0, dtype=tf.int64, trainable=False)
+                # Loss, images or findings that count, and correct ones. Every device has the sums
+                # over all devices, so that the chief can save them without the others.
+                self._sums = tf.Variable(tf.zeros(3), trainable=False)
         finally:
             keras.config.set_dtype_policy("float32")
         if devices.replicas > 1:
@@ -91,19 +92,21 @@ class Learner:
             self.rate.plateau.assign(
                 plateau_factor(val_losses[phase.first_epoch : epoch], phase.learning_rate)
             )
-        seeds = [
-            np.random.SeedSequence([self.settings.seed, epoch, i]).generate_state(1)[0] >> 1
-            for i in range(len(self.generators))
-        ]
-        self._reseed(tf.constant(seeds, tf.int32))
+        entropy = ([self.settings.seed, epoch, i] for i in range(len(self.generators)))
+        seeds = [np.random.SeedSequence(each).generate_state(1)[0] >> 1 for each in entropy]
+        self._set_generators([(seed, 0) for seed in seeds])
 
-    def _seed_devices(self, seeds: tf.Tensor) -> None:
+    def _set_generators(self, states: Sequence[Any]) -> None:
+        """Sets the random generators to a seed and a number of draws each, those of device 0."""
+        self._reseed(tf.constant(np.reshape(states, (-1, 2)), tf.int64))
+
+    def _seed_devices(self, states: tf.Tensor) -> None:
         def seed() -> None:
             # Each device has its own images, so it draws its own random numbers.
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            skipped = tf.stack([0, tf.cast(replica, tf.int64) * _DRAWS_PER_DEVICE])
             for i, state in enumerate(self.generators):
-                values = tf.stack([seeds[i], replica * _DRAWS_PER_DEVICE])
-                state.assign(tf.cast(values, state.dtype))
+                state.assign(tf.cast(states[i] + skipped, state.dtype))
 
         self.devices.strategy.run(seed)
 
@@ -120,23 +123,23 @@ class Learner:
             with tf.GradientTape() as tape:
                 logits = self.trainer(inputs, training=True)
                 loss_sum, counted = self.loss(targets, logits)
-                total = counted
+                sums = [loss_sum, counted, count_correct(self.task, targets, logits)]
+                sums = tf.stop_gradient(tf.stack(sums))
                 if replicas > 1:
-                    total = context.all_reduce(tf.distribute.ReduceOp.SUM, counted)
+                    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
                 # No finding of a batch may count.
-                loss = self.optimizer.scale_loss(loss_sum / tf.maximum(total, 1))
+                loss = self.optimizer.scale_loss(loss_sum / tf.maximum(sums[1], 1))
             gradients = tape.gradient(loss, [variable.value for variable in variables])
             if replicas > 1:
                 # The optimizer sums gradients too, but only after it has looked for infinities and
                 # clipped, which must be the same on all devices. So each device passes an equal
                 # part of the sum.
-                sums = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-                gradients = [gradient / replicas for gradient in sums]
+                gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+                gradients = [gradient / replicas for gradient in gradients]
             self.optimizer.apply(gradients, variables)
             self._update_averages()
-            self.loss_sum.assign_add(loss_sum)
-            self.loss_count.assign_add(counted)
-            self.correct_sum.assign_add(count_correct(self.task, targets, logits))
+            self._steps_done.assign_add(1)
+            self._sums.assign_add(sums)
 
         if self._uses_xla():
             on_device = tf.function(
@@ -161,23 +164,25 @@ class Learner:
         """
         if not self.averages:
             return
-        steps = tf.cast(self.average_steps, tf.float32)
+        steps = tf.cast(self._steps_done, tf.float32)
         decay = tf.minimum(self.settings.average, (1 + steps) / (10 + steps))
         for average, weight in zip(self.averages, self.model.weights, strict=True):
             average.assign_sub((1 - decay) * (average - weight.value))
-        self.average_steps.assign_add(1)
+
+    def steps_done(self) -> int:
+        """Returns the number of finished steps of the run; waits for the devices."""
+        return int(self._steps_done.numpy())
 
     def accuracy(self) -> float:
         """Returns the fraction that is predicted correctly since the last `take_loss`."""
-        return float(self.correct_sum.read_value()) / max(float(self.loss_count.read_value()), 1)
+        _, counted, correct = map(float, self._sums.numpy())
+        return correct / max(counted, 1)
 
     def take_loss(self) -> float:
         """Returns the mean loss per image, or per finding that counts, since the last call."""
-        loss = float(self.loss_sum.read_value()) / max(float(self.loss_count.read_value()), 1)
-        self.loss_sum.assign(0.0)
-        self.loss_count.assign(0.0)
-        self.correct_sum.assign(0.0)
-        return loss
+        loss, counted, _ = map(float, self._sums.numpy())
+        self._sums.assign(tf.zeros(3))
+        return loss / max(counted, 1)
 
     def learning_rate(self) -> float:
         """Returns the learning rate of the last step."""
@@ -188,27 +193,22 @@ class Learner:
         return [weight.numpy() for weight in self.averages or self.model.weights]
 
     def state(self) -> list[np.ndarray]:
-        """Returns all arrays a run resumes from; random numbers follow from the epoch."""
-        return [variable.numpy() for variable in self._variables()]
+        """Returns all arrays a run resumes from, after any step and for any number of devices.
+
+        They are in the memory of this process, so the chief needs no other machine for them.
+        """
+        return [variable.numpy() for variable in (*self._variables(), *self.generators)]
 
     def load(self, state: list[np.ndarray]) -> None:
         """Restores what `state` returned."""
-        for variable, values in zip(self._variables(), state, strict=True):
+        variables = self._variables()
+        for variable, values in zip(variables, state, strict=False):
             variable.assign(values)
+        self._set_generators(state[len(variables) :])
 
     def _variables(self) -> list[Any]:
         optimizer = self.optimizer.variables
-        return [*self.model.weights, *optimizer, *self.averages, self.average_steps]
-
-
-def _sum_variable() -> tf.Variable:
-    """Returns a variable to which each device adds its own part; reading it gives the sum."""
-    return tf.Variable(
-        0.0,
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.SUM,
-    )
+        return [*self.model.weights, *optimizer, *self.averages, self._steps_done, self._sums]
 
 
 def _with_augmentation(

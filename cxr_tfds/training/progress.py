@@ -21,10 +21,10 @@ _PRINTED = ("loss", "val_loss", "val_accuracy", "val_auc")
 class Progress(tqdm):
     """A bar over all steps with the remaining time, and a line for each epoch, on stderr."""
 
-    def __init__(self, first_epoch: int, epochs: int, steps: int, *, silent: bool = False) -> None:
+    def __init__(self, first_step: int, epochs: int, steps: int, *, silent: bool = False) -> None:
         super().__init__(
             total=steps * epochs,
-            initial=first_epoch * steps,
+            initial=first_step,
             unit="step",
             desc="training",
             file=sys.stderr,

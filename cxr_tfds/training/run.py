@@ -31,13 +31,14 @@ from cxr_tfds.text import say
 from cxr_tfds.training.checkpoint import Checkpoint, finished_epochs
 from cxr_tfds.training.data import open_training_data
 from cxr_tfds.training.distributed import Devices, explain_lost_worker, open_devices
+from cxr_tfds.training.duration import CHECKPOINT_EVERY, parse_duration
 from cxr_tfds.training.finish import finish_run
 from cxr_tfds.training.labels import check_labels
 from cxr_tfds.training.learner import Learner
 from cxr_tfds.training.objective import class_weights, make_loss
 from cxr_tfds.training.optimizers import should_stop
 from cxr_tfds.training.phases import phase_of
-from cxr_tfds.training.progress import Progress, write_scalars
+from cxr_tfds.training.progress import Progress
 from cxr_tfds.training.settings import TrainSettings, read_run_config
 from cxr_tfds.training.watch import watch_others
 
@@ -51,6 +52,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     devices: Devices | None = None,
+    checkpoint_every: str = CHECKPOINT_EVERY,
     **settings: Any,
 ) -> dict[str, Any]:
     """Trains a model, measures it and writes the run folder.
@@ -63,6 +65,7 @@ def train(
       resume: Whether to continue an interrupted run in `out` that has the same settings.
       devices: Devices to train on; all GPUs of this machine, or the machines of `TF_CONFIG`, by
         default.
+      checkpoint_every: Duration between two checkpoints within an epoch, such as 60s or 5m.
       **settings: Fields of `cxr_tfds.training.settings.TrainSettings`.
 
     Returns:
@@ -97,7 +100,9 @@ def train(
     devices = devices or open_devices()
     with _lock_run(Path(out), devices):
         check_new_folder(Path(out), overwrite=overwrite, resume=resume)
-        return run_training(chosen, Path(out), resume=resume, devices=devices)
+        return run_training(
+            chosen, Path(out), resume=resume, devices=devices, checkpoint_every=checkpoint_every
+        )
 
 
 def _lock_run(run: Path, devices: Devices) -> contextlib.AbstractContextManager[Any]:
@@ -113,15 +118,17 @@ def run_training(
     devices: Devices | None = None,
     verify: bool = False,
     trust: Path | None = None,
+    checkpoint_every: str = CHECKPOINT_EVERY,
 ) -> dict[str, Any]:
     """Trains as `train` does and replaces an earlier run in the folder.
 
     `verify` and `trust` check the dataset first, see `BuiltDataset.verify`.
 
-    A run resumes from its last finished epoch. If the setting `epochs` is the number of finished
+    A run resumes from its last checkpoint. If the setting `epochs` is the number of finished
     epochs, training ends there and the run is completed.
     """
-    # First, because machines can join only before TensorFlow has computed anything.
+    seconds = parse_duration(checkpoint_every)
+    # Early, because machines can join only before TensorFlow has computed anything.
     devices = devices or open_devices()
     with deadlines(), explain_lost_worker(devices), _lock_run(run, devices):
         dataset = open_training_data(settings)
@@ -152,7 +159,7 @@ def run_training(
             if devices.is_chief and not resume:
                 run_folder.clear(run)
                 config.write(run)
-            checkpoint = Checkpoint(run, learner, dataset)
+            checkpoint = Checkpoint(run, learner, dataset, seconds)
             _fit(checkpoint)
         return finish_run(checkpoint.best_model(), dataset, run, config) if devices.is_chief else {}
 
@@ -189,13 +196,14 @@ def _fit(checkpoint: Checkpoint) -> None:
         # Until the last epoch: afterwards the other machines end, and the chief goes on.
         stack.enter_context(watch_others(settings, dataset, checkpoint.run, devices))
         stack.enter_context(name_corrupt_shard(dataset))
-        first_epoch = checkpoint.restore()
-        progress = Progress(first_epoch, settings.epochs, steps, silent=not devices.is_chief)
+        first_step = checkpoint.restore()
+        progress = Progress(first_step, settings.epochs, steps, silent=not devices.is_chief)
         stack.enter_context(progress)
         # After the bar appears, because reading a large split into memory takes long.
-        batches = _batches(settings, dataset, devices, first_epoch * steps)
+        batches = _batches(settings, dataset, devices, first_step)
         iterator = iter(devices.distribute(batches))
-        for epoch in range(first_epoch, settings.epochs):
+        done = first_step - checkpoint.epoch * steps  # of the epoch
+        for epoch in range(checkpoint.epoch, settings.epochs):
             phase = phase_of(settings, epoch)
             losses = checkpoint.val_losses[phase.first_epoch :]
             if not phase.head_only and should_stop(losses, settings.early_stopping):
@@ -204,14 +212,15 @@ def _fit(checkpoint: Checkpoint) -> None:
                     f"{settings.early_stopping} epochs"
                 )
                 break
-            learner.begin_epoch(epoch, checkpoint.val_losses)
-            for _ in range(steps):
-                learner.step(iterator)
-                progress.advance()
-            row = checkpoint.end_epoch(epoch)
-            progress.print_epoch(row)
-            if devices.is_chief:
-                write_scalars(checkpoint.run, row)
+            if not done:  # otherwise restored
+                learner.begin_epoch(epoch, checkpoint.val_losses)
+            with checkpoint.saved_if_interrupted():
+                for _ in range(done, steps):
+                    learner.step(iterator)
+                    progress.advance()
+                    checkpoint.save_if_due()
+            progress.print_epoch(checkpoint.end_epoch(epoch))
+            done = 0
 
 
 def _batches(

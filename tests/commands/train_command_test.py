@@ -379,7 +379,7 @@ def test_interrupted_run_explains_how_to_continue_and_continues(built, tmp_path)
         process.kill()
     assert process.returncode == 1, said + errors
     message = (
-        "Error: Interrupted. Continue from the last finished epoch with: "
+        "Error: Interrupted. Continue from the last checkpoint with: "
         f"cxr-train --out '{out}' --resume"
     )
     assert errors.splitlines()[-1] == message

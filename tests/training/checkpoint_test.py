@@ -87,11 +87,14 @@ def epochs(tiny_model, tmp_path, monkeypatch):
             state=lambda: [np.zeros(3)],
             begin_epoch=lambda epoch, losses: None,
             load=lambda state: None,
+            steps=1,
+            steps_done=lambda: wanted["steps"],
         )
         dataset = SimpleNamespace(shape=(64, 64, 1), outputs=1)
-        return Checkpoint(tmp_path, learner, dataset)
+        return Checkpoint(tmp_path, learner, dataset, every=300)
 
     def end(run, epoch, value, logits):
+        wanted["steps"] = epoch + 1
         wanted["value"] = value
         scores = Scores([], [], np.array([0, 1]), np.array(logits, np.float32))
         monkeypatch.setattr(checkpoint, "score", lambda model, dataset, split: scores)
@@ -129,7 +132,7 @@ def test_best_weights_always_belong_to_the_history_after_a_kill(epochs, tmp_path
     assert best_value(again) == 1.0
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
         "best-1.weights.h5",
-        "epoch-2.npz",
+        "epoch-2-step-0.npz",
         "state.json",
     ]
     end(again, 2, 4.0, BEST)
@@ -167,7 +170,7 @@ def test_nan_loss_stops_the_run_and_keeps_the_checkpoint(
         training.run_training(settings(built, tiny_model), tmp_path)
     assert sorted(path.name for path in kept.iterdir()) == [
         "best-1.weights.h5",
-        "epoch-1.npz",
+        "epoch-1-step-0.npz",
         "state.json",
     ]
     assert not (tmp_path / "model.keras").exists()

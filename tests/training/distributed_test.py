@@ -1,5 +1,6 @@
 """Several devices and machines learn what one device learns, resume, and report a lost machine."""
 
+import itertools
 import json
 import os
 import signal
@@ -8,19 +9,23 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cxr_tfds.deadline import TIMEOUT, serves
 from cxr_tfds.errors import InputError
+from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.training import distributed
+from cxr_tfds.training import run as training
 from cxr_tfds.training.cluster import Cluster, read_cluster, wait_for_all
 from cxr_tfds.training.distributed import Devices, open_devices
+from cxr_tfds.training.settings import TrainSettings
 
 # Trains on one device, on two logical ones, or as a machine of TF_CONFIG, as its argument says.
 _TRAIN = """
-import contextlib, json, os, sys
+import contextlib, json, os, shutil, sys
 from pathlib import Path
 from cxr_tfds.native import load_tensorflow
 load_tensorflow()
@@ -48,26 +53,31 @@ def small(shape, outputs):
 
 models.MODELS["small"] = models.ModelEntry(small, "drawn for tests", 32, None, (64, 64, 1), 0, 0)
 states = []
+class Stop(Exception):
+    pass
+
 class Learner(training.Learner):
-    def begin_epoch(self, epoch, val_losses):
-        super().begin_epoch(epoch, val_losses)
-        if epoch == wanted.get("waits_in"):
+    stops_at = None
+
+    def step(self, batches):
+        step = self.steps_done()
+        if step == self.stops_at:
+            raise Stop
+        if step == wanted.get("waits_at"):
             print("waiting", flush=True)
             sys.stdin.readline()
+        super().step(batches)
 
     def take_loss(self):
-        states.append(self.state())
+        states.append(self.state()[: -len(self.generators)])  # each machine draws its own numbers
         return super().take_loss()
 
 training.Learner = Learner
 training.finish_run = lambda model, dataset, run, config: {}
-training.write_scalars = lambda run, row: None
 
-class Stop(Exception):
-    pass
-
-def stop(run, row):
-    raise Stop
+def train(run, devices, resume=False):
+    training.run_training(settings, run, resume=resume, devices=devices, checkpoint_every="1ms")
+    np.savez(f"{wanted['state']}-{run.name}.npz", *states[-1])
 
 runs = {"one": None}
 if wanted["devices"] > 1:
@@ -77,16 +87,15 @@ settings, resume = TrainSettings(**wanted["settings"]), wanted.get("resume", Fal
 try:
     for name, devices in runs.items():
         run = Path(wanted["run"]) / name
-        training.run_training(settings, run, resume=resume, devices=devices)
-        np.savez(f"{wanted['state']}-{name}.npz", *states[-1])
-        if name == "two":  # again, interrupted after the first epoch and resumed
-            written, training.write_scalars = training.write_scalars, stop
-            interrupted = run.with_name("interrupted")
+        train(run, devices, resume)
+        if name == "two":  # again, interrupted in the second epoch and resumed, also on one device
+            Learner.stops_at = 4
             with contextlib.suppress(Stop):
-                training.run_training(settings, interrupted, devices=devices)
-            training.write_scalars = written
-            training.run_training(settings, interrupted, resume=True, devices=devices)
-            np.savez(f"{wanted['state']}-resumed.npz", *states[-1])
+                train(run.with_name("resumed"), devices)
+            Learner.stops_at = None
+            shutil.copytree(run.with_name("resumed"), run.with_name("elastic"))
+            train(run.with_name("resumed"), devices, resume=True)
+            train(run.with_name("elastic"), None, resume=True)
 except InputError as err:
     print(err, file=sys.stderr)
     sys.exit(1)
@@ -168,8 +177,8 @@ def assert_near(one, other):
 @pytest.mark.slow
 def test_two_devices_and_two_machines_learn_what_one_device_learns(start, tmp_path):
     addresses = free_addresses(2)
-    # Both wait in the second epoch, after the first is saved, until one of them is killed.
-    workers = [start("cluster", cluster=addresses, worker=i, waits_in=1) for i in range(2)]
+    # Both wait in the second epoch, after its first step is saved, until one of them is killed.
+    workers = [start("cluster", cluster=addresses, worker=i, waits_at=4) for i in range(2)]
     for worker in workers:
         assert worker.stdout.readline() == "waiting\n", worker.communicate()[1]
     workers[1].send_signal(signal.SIGKILL)
@@ -178,7 +187,7 @@ def test_two_devices_and_two_machines_learn_what_one_device_learns(start, tmp_pa
     code, errors = end(workers[0])
     assert code == 1, errors
     assert "Another machine of TF_CONFIG no longer answers. Start the same command" in errors
-    assert (tmp_path / "cluster" / "one" / "checkpoint" / "epoch-1.npz").is_file()
+    assert (tmp_path / "cluster" / "one" / "checkpoint" / "epoch-1-step-1.npz").is_file()
 
     addresses = free_addresses(2)
     workers = [start("cluster", cluster=addresses, worker=i, resume=True) for i in range(2)]
@@ -196,6 +205,30 @@ def test_two_devices_and_two_machines_learn_what_one_device_learns(start, tmp_pa
     assert_near(two, alone)
     for mine, theirs in zip(resumed, two, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    assert_near(state(tmp_path / "local-0-elastic.npz"), alone)
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.3])
+def test_a_resumed_run_gets_the_same_images_on_any_number_of_devices(built, mixup):
+    settings = TrainSettings(
+        dataset="chest_xray_pneumonia/64",
+        data_dir=str(built),
+        batch_size=26,
+        augment_changes={"mixup": mixup},
+    )
+    dataset = open_dataset(settings.dataset, built)
+
+    def batches(count, first):
+        devices = Devices(SimpleNamespace(num_replicas_in_sync=count))
+        stream = training._batches(settings, dataset, devices, first).as_numpy_iterator()
+        while True:
+            parts = [next(stream)[0] for _ in range(count)]
+            images = [part[0] if mixup else part for part in parts]
+            yield sorted(image.tobytes() for part in images for image in part)
+
+    whole = list(itertools.islice(batches(1, 0), 8))
+    for count, first in ((1, 4), (2, 0), (2, 4), (2, 5)):
+        assert list(itertools.islice(batches(count, first), 3)) == whole[first : first + 3]
 
 
 @pytest.mark.slow
