@@ -6,6 +6,7 @@ import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,27 @@ _SHARED_DATA = Path(__file__).parents[1] / "shared" / "data"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-
 # Importing and collecting makes millions of objects that stay. Searching them for garbage again
 # and again takes a seventh of the time of a training.
 gc.disable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Adds to `--dist loadfile` which files are started first and which belong together."""
+    if config.option.dist != "loadfile":
+        return None
+    from helpers.scheduling import LongestFirst
+
+    config.option.loadscopereorder = False
+    return LongestFirst(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # in a process of xdist
+        from helpers.scheduling import place
+
+        items.sort(key=lambda item: place(item.nodeid))
 
 
 def pytest_collection_finish() -> None:

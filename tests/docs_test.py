@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.command_server import CommandServer
+from helpers.command_server import SETUP, CommandServer
 from helpers.documents import ROOT, SHELLS, Block, read_blocks
 
 import cxr_tfds
@@ -86,6 +86,7 @@ def commands() -> Iterator[Path]:
 
 def run_code(code: str, folder: Path, commands: Path, *shell: str) -> None:
     env = {
+        SETUP: "quick_training",
         **os.environ,
         "PATH": f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -111,7 +112,9 @@ def run_page(page: str, folder: Path, commands: Path) -> None:
 def started(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of a user after the quick start. Copy it, never write to it."""
     folder = tmp_path_factory.mktemp("quick_start")
-    run_page(QUICK_START, folder, commands)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv(SETUP, "")  # the default network, as users train it
+        run_page(QUICK_START, folder, commands)
     return folder
 
 

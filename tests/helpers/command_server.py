@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+# Environment variable: a module of this folder to import before a command.
+SETUP = "CXR_TFDS_TEST_SETUP"
 PRELOADED = (
     "tensorflow",
     "tensorflow_datasets.scripts.cli.main",
@@ -173,6 +175,8 @@ def _answer(connection: socket.socket) -> None:
 def _run() -> int:
     code = 0
     try:
+        if module := os.environ.get(SETUP):
+            importlib.import_module(module)
         name = sys.argv[0]
         if name == "python":
             _run_python()
