@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers.command_server import CommandServer
+from helpers.command_server import SETUP, CommandServer
 from helpers.sources import draw_image
 
 pytestmark = pytest.mark.slow
@@ -156,15 +156,23 @@ OUTPUTS = [
 
 
 @pytest.fixture(scope="module")
-def commands() -> Iterator[Path]:
+def server() -> Iterator[CommandServer]:
     names = dict.fromkeys(COMMANDS, ())
     with tempfile.TemporaryDirectory() as folder, CommandServer(Path(folder), names) as server:
-        yield server.folder
+        yield server
 
 
-def run(typed: str, folder: Path, commands: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def commands(server: CommandServer) -> Path:
+    return server.folder
+
+
+def run(
+    typed: str, folder: Path, commands: Path, setup: str = ""
+) -> subprocess.CompletedProcess[str]:
     env = {
         **os.environ,
+        SETUP: setup,
         "PATH": f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
@@ -187,7 +195,7 @@ def home(
         f"{TRAIN} {small} --out runs/first",
         f"cxr-export runs/first --out models --format int8 {limits}",
     ):
-        done = run(typed, home, commands)
+        done = run(typed, home, commands, "quick_training")
         assert done.returncode == 0, done.stderr
     (home / "runs/started").mkdir()
     shutil.copy(home / "runs/first/config.json", home / "runs/started")
@@ -275,26 +283,29 @@ script.load()(prog_name={name!r})
         ("cxr-run images --out stopped-run", "training", "type the same command again"),
     ],
 )
-def test_ctrl_c(typed: str, moment: str, advice: str, home: Path, commands: Path) -> None:
-    env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    script = Path(sys.executable).parent / typed.split()[0]
-    with subprocess.Popen(
-        [script, *typed.split()[1:]],
-        cwd=home,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stderr is not None
+def test_ctrl_c(
+    typed: str,
+    moment: str,
+    advice: str,
+    home: Path,
+    server: CommandServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(home)
+    reading, writing = os.pipe()
+    with open(reading, "rb") as stderr, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        with open(writing, "wb") as end:  # noqa: PTH123
+            process = server.start(typed.split(), nowhere, end)
         seen = b""
         while moment.encode() not in seen:
-            byte = os.read(process.stderr.fileno(), 1)
+            byte = stderr.read1(1)
             assert byte, seen
             seen += byte
-        process.send_signal(signal.SIGINT)
-        seen += process.stderr.read()
+        os.kill(process.pid, signal.SIGINT)
+        seen += stderr.read()
+    code = process.wait()
     message = seen.decode()
-    assert process.returncode == 1, message
+    assert code == 1, message
     assert "Traceback" not in message
     assert advice in message
     for folder in ("interrupted", "stopped-export"):  # nothing half-built
