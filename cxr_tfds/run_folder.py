@@ -16,12 +16,8 @@ from typing import Any, TypedDict
 
 from cxr_tfds.errors import InputError, MissingData, first_line
 from cxr_tfds.files import complete_file, write_json
-from cxr_tfds.run_tables import (
-    MetricsTable,
-    StressTable,
-    find_contradiction,
-    find_half_interval,
-)
+from cxr_tfds.run_profile import PROFILE
+from cxr_tfds.run_tables import MetricsTable, StressTable, find_contradiction, find_half_interval
 from cxr_tfds.schema import (
     AtLeastOne,
     Fit,
@@ -45,7 +41,7 @@ TENSORBOARD = "tensorboard"
 _OWN_PICTURES = (
     "accuracy", "confusion", "correct-[0-9]*", "errors", "false-negatives",
     "false-negatives-[0-9]*", "false-positives", "false-positives-[0-9]*", "loss", "metrics",
-    "precision-recall", "reliability", "roc", "scores", "stress", "thresholds",
+    "precision-recall", "profile", "reliability", "roc", "scores", "stress", "thresholds",
 )  # fmt: skip
 
 # They run what the file contains, or a model of another library.
@@ -251,7 +247,7 @@ def own_pictures(run: Path) -> list[Path]:
 
 def clear(run: Path) -> None:
     """Removes the files of a run and nothing else."""
-    for name in (CONFIG, MODEL, HISTORY, METRICS, STRESS, REPORT, CARD):
+    for name in (CONFIG, MODEL, HISTORY, METRICS, STRESS, PROFILE, REPORT, CARD):
         (run / name).unlink(missing_ok=True)
     for path in [*own_pictures(run), *(run / TENSORBOARD).glob("events.out.tfevents.*")]:
         path.unlink()

@@ -156,6 +156,7 @@ def test_clear_removes_only_the_files_of_a_run(tmp_path):
         "history.csv",
         "metrics.json",
         "stress.json",
+        "profile.json",
         "report.html",
         "MODEL_CARD.md",
     )

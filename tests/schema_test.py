@@ -18,6 +18,7 @@ from cxr_tfds.export.edge.model_info import ModelInfo
 from cxr_tfds.export.results import read_rows
 from cxr_tfds.reading.tfds_files import read_features, read_info, read_metadata, read_names
 from cxr_tfds.run_folder import RunConfig, check_model_file, read_metrics
+from cxr_tfds.run_profile import format_profile, read_profile
 from cxr_tfds.schema import check_fields, fit_schema, parse_json
 from cxr_tfds.training.cluster import read_cluster
 
@@ -47,6 +48,13 @@ FILES = {
     "stress.json": (
         {"test": json_files.STRESS},
         lambda content, folder: read_metrics(_write(folder, "stress.json", content), "stress.json"),
+        (),
+    ),
+    "profile.json": (
+        json_files.PROFILE,
+        lambda content, folder: format_profile(
+            read_profile(_write(folder, "profile.json", content))
+        ),
         (),
     ),
     "build_report.json": (

@@ -22,10 +22,12 @@ from cxr_tfds.models import list_models
 from cxr_tfds.native import load_tensorflow
 from cxr_tfds.reading.names import DatasetName, default_data_dir, named_settings
 from cxr_tfds.run_folder import RunConfig, check_unfinished
+from cxr_tfds.run_profile import format_profile, read_profile
 from cxr_tfds.text import did_you_mean
 from cxr_tfds.training.cluster import is_chief
 from cxr_tfds.training.data import open_training_data
 from cxr_tfds.training.duration import CHECKPOINT_EVERY, parse_duration
+from cxr_tfds.training.profile import Profile
 from cxr_tfds.training.recipes import RECIPES
 from cxr_tfds.training.setting import Setting, value_type
 from cxr_tfds.training.settings import TrainSettings
@@ -180,6 +182,12 @@ def _print_models(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )
 @click.option("--overwrite", is_flag=True, help="Write to --out even if it is not empty.")
 @click.option(
+    "--profile",
+    is_flag=True,
+    help="Measure where the time goes. Prints the time of each stage and the bottleneck, writes "
+    "profile.json, and adds a picture to the report.",
+)
+@click.option(
     "--list-models",
     is_flag=True,
     is_eager=True,
@@ -198,6 +206,7 @@ def train(
     resume: bool,
     checkpoint_every: str,
     overwrite: bool,
+    profile: bool,
     verify: bool,
     trust: Path | None,
     **_: Any,
@@ -207,6 +216,7 @@ def train(
     To train on several machines, start the same command on each with its own TF_CONFIG. Only the
     first machine writes files.
     """
+    measured = Profile(wanted=profile)
     for first, second in (("resume", "overwrite"), ("recipe", "config")):
         if ctx.params[first] and ctx.params[second]:
             raise click.UsageError(f"--{first} and --{second} exclude each other. Give only one.")
@@ -234,6 +244,7 @@ def train(
                 verify=verify,
                 trust=trust,
                 checkpoint_every=checkpoint_every,
+                profile=measured,
             )
     except KeyboardInterrupt:
         if epochs := finished_epochs(out):
@@ -244,6 +255,8 @@ def train(
     for split, table in metrics.items():
         click.echo(f"{split}:\n{format_metrics(table)}")
     if is_chief():
+        if table := read_profile(out) if profile else None:
+            click.echo(format_profile(table))
         click.echo(f"run: {out}\nreport: {out / 'report.html'}")
 
 

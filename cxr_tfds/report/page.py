@@ -23,8 +23,10 @@ from cxr_tfds.report.finding_plots import plot_findings
 from cxr_tfds.report.gallery import collect_examples, data_url
 from cxr_tfds.report.model_card import metric_label, write_sections
 from cxr_tfds.report.plots import plot_scores, plot_training
+from cxr_tfds.report.profile_plot import plot_profile
 from cxr_tfds.report.stress_plot import plot_stress
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.run_profile import ProfileTable
 from cxr_tfds.sources.origin import DRAWN
 from cxr_tfds.task import Task
 from cxr_tfds.text import DISCLAIMER, finalize_html, markdown, printable
@@ -47,6 +49,7 @@ class RunResults(NamedTuple):
     sample: ImageSample
     metrics: dict[str, Any]  # content of `metrics.json`, by split
     stress: dict[str, Any] | None  # the split's table in `stress.json`, if measured
+    profile: ProfileTable | None = None  # content of `profile.json`, if measured
 
 
 def write_report(
@@ -71,6 +74,7 @@ def write_report(
         )
         training_pictures = plot_training(history)
         stress_picture = plot_stress(stress) if stress else None
+        profile_picture = plot_profile(results.profile) if results.profile else None
     data = summarize_dataset(results.dataset)
     sections = write_sections(config, results.model, split, metrics, stress, data)
     context = {
@@ -99,6 +103,8 @@ def write_report(
         "groups": groups,
         "training_pictures": training_pictures,
         "epochs": len(history),
+        "profile": results.profile,
+        "profile_picture": profile_picture,
         "stress": stress,
         "stress_findings": _stress_rows(stress) if stress else [],
         "stress_picture": stress_picture,
@@ -108,7 +114,9 @@ def write_report(
         "times": TIMES,
     }
     page, card = _load_templates()
-    pictures = filter(None, [*score_pictures, *training_pictures, stress_picture, *sheets])
+    pictures = filter(
+        None, [*score_pictures, *training_pictures, stress_picture, profile_picture, *sheets]
+    )
     contents: dict[Path, str | bytes] = {
         **{path: format_json(table) for path, table in (tables or {}).items()},
         run / run_folder.REPORT: page.render(context),

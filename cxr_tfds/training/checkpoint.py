@@ -21,6 +21,7 @@ from cxr_tfds.metrics.ranking import auc
 from cxr_tfds.models import build_model
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.run_folder import History, best_epoch, model_bytes, write_history
+from cxr_tfds.run_profile import CHECKPOINTS, VALIDATION
 from cxr_tfds.schema import AtLeastOne, Count, NotNegative, Probability, read_json
 from cxr_tfds.training.learner import Learner
 from cxr_tfds.training.progress import write_scalars
@@ -133,7 +134,8 @@ class Checkpoint:
         row: dict[str, Any] = {"epoch": epoch + 1, "loss": loss, "accuracy": accuracy}
         if self.devices.is_chief:
             self.model.set_weights(self.learner.result_weights())
-            scores = score(self.model, self.dataset, "validation")
+            with self.learner.profile.stage(VALIDATION):
+                scores = score(self.model, self.dataset, "validation")
             self._check_finite(epoch, "A validation logit", scores.logits)
             row |= validation_metrics(scores)
         row["learning_rate"] = self.learner.learning_rate()
@@ -141,14 +143,18 @@ class Checkpoint:
         row["val_loss"] = float(val_loss)
         self.history.append(row)
         if self.devices.is_chief:
-            self.folder.mkdir(exist_ok=True)
-            if best_epoch(self.history) == self.epoch:
-                with complete_file(self._best_path(), model_bytes(self.model)) as path:
-                    self.model.save_weights(path)
-            write_history(self.run, self.history)
-            write_scalars(self.run, row)
-            self.save()
+            with self.learner.profile.stage(CHECKPOINTS):
+                self._save_epoch(row)
         return row
+
+    def _save_epoch(self, row: dict[str, Any]) -> None:
+        self.folder.mkdir(exist_ok=True)
+        if best_epoch(self.history) == self.epoch:
+            with complete_file(self._best_path(), model_bytes(self.model)) as path:
+                self.model.save_weights(path)
+        write_history(self.run, self.history)
+        write_scalars(self.run, row)
+        self.save()
 
     def _check_finite(self, epoch: int, what: str, values: np.ndarray) -> None:
         invalid = values[~np.isfinite(values)]
@@ -188,8 +194,13 @@ class Checkpoint:
 
         The new state is complete before the old one is removed, so that a kill leaves one of them.
         """
+        step = self._step()  # waits for the device, so that its work does not count here
+        with self.learner.profile.stage(CHECKPOINTS):
+            self._save(step)
+
+    def _save(self, step: int) -> None:
         self.folder.mkdir(exist_ok=True)
-        step, arrays = self._step(), self.learner.state()
+        arrays = self.learner.state()
         with complete_file(self._state_path(step), sum(v.nbytes for v in arrays)) as path:
             np.savez(path, *arrays)
         state = {"epoch": self.epoch, "step": step, "history": self.history}

@@ -16,7 +16,7 @@ def parse_duration(text: str) -> float:
     """Returns the seconds of a duration such as 90s, 1.5m or 1h.
 
     Raises:
-      InputError: The text is no number with a unit, or the number is 0.
+      InputError: The text is not a positive number with a unit.
     """
     found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(ms|s|m|h)", text.strip())
     if not found or not float(found[1]):

@@ -20,18 +20,46 @@ from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.report.page import RunResults, write_report
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.run_profile import PROFILE, RESULTS, read_profile
 from cxr_tfds.text import say
 from cxr_tfds.training.decision import fit_decision, with_threshold_rule
+from cxr_tfds.training.profile import Profile
 from cxr_tfds.training.settings import read_run_config
 
 
 def finish_run(
-    model: keras.Model, dataset: BuiltDataset, run: Path, config: RunConfig
+    model: keras.Model,
+    dataset: BuiltDataset,
+    run: Path,
+    config: RunConfig,
+    profile: Profile | None = None,
 ) -> dict[str, Any]:
     """Fits temperature and threshold on validation, measures the test split, and writes all files.
 
     Returns the content of `metrics.json`.
     """
+    profile = profile or Profile(wanted=False)
+    with profile.stage(RESULTS):
+        config, results = _measure(model, dataset, config)
+    tables: dict[Path, Any] = {
+        run / run_folder.CONFIG: dataclasses.asdict(config),
+        run / run_folder.METRICS: results.metrics,
+        run / run_folder.STRESS: {results.split: results.stress},
+    }
+    if profile.wanted:
+        results = results._replace(profile=profile.table())
+        tables[run / PROFILE] = results.profile
+    say("writing the report")
+    write_report(run, config, results, tables)
+    run_folder.save_model(model, run)  # last: a run folder with a model is a finished run
+    shutil.rmtree(run / run_folder.CHECKPOINT)
+    return results.metrics
+
+
+def _measure(
+    model: keras.Model, dataset: BuiltDataset, config: RunConfig
+) -> tuple[RunConfig, RunResults]:
+    """Returns the config with the decision, and the results for the report."""
     scores, sample = score_and_sample(model, dataset, "validation")
     config = fit_decision(model, scores, sample, config)
     split, scores = "validation", scores._replace(temperature=config.temperature)
@@ -50,17 +78,7 @@ def finish_run(
         (MODERATE,),
         labels=config.labels,
     )
-    results = RunResults(dataset, model, split, scores, sample, metrics, stress)
-    tables = {
-        run / run_folder.CONFIG: dataclasses.asdict(config),
-        run / run_folder.METRICS: metrics,
-        run / run_folder.STRESS: {split: stress},
-    }
-    say("writing the report")
-    write_report(run, config, results, tables)
-    run_folder.save_model(model, run)  # last: a run folder with a model is a finished run
-    shutil.rmtree(run / run_folder.CHECKPOINT)
-    return metrics
+    return config, RunResults(dataset, model, split, scores, sample, metrics, stress)
 
 
 def evaluate(
@@ -110,6 +128,7 @@ def _evaluate(
         config.settings["anonymous"] = True
     for name in (run_folder.METRICS, run_folder.STRESS):
         run_folder.read_metrics(run, name)  # reports a corrupt file before minutes of scoring
+    profile = read_profile(run)
     dataset = open_run_dataset(config, data_dir)
     dataset.check_split(split)
     model = run_folder.load_model(run)
@@ -128,7 +147,9 @@ def _evaluate(
         tables[run / run_folder.STRESS] = all_stress
     if split == ("test" if dataset.sizes.get("test") else "validation"):
         stress_table = all_stress.get(split)
-        results = RunResults(dataset, model, split, scores, sample, all_metrics, stress_table)
+        results = RunResults(
+            dataset, model, split, scores, sample, all_metrics, stress_table, profile
+        )
         say("writing the report")
         write_report(run, config, results, tables)
     else:

@@ -20,6 +20,7 @@ from cxr_tfds.training.distributed import Devices
 from cxr_tfds.training.objective import LossFunction, count_correct
 from cxr_tfds.training.optimizers import Rate, make_optimizer, plateau_factor
 from cxr_tfds.training.phases import Phase, iterate_layers, phase_of, set_trainable_layers
+from cxr_tfds.training.profile import Profile
 from cxr_tfds.training.settings import TrainSettings
 
 _DRAWS_PER_DEVICE = 1 << 24  # more random numbers than a device draws in an epoch
@@ -37,8 +38,10 @@ class Learner:
         policy: str,
         loss: LossFunction,
         steps: int,
+        profile: Profile | None = None,
     ) -> None:
         self.settings, self.devices, self.loss, self.steps = settings, devices, loss, steps
+        self.profile = profile or Profile(wanted=False)
         self.policy, self.task = policy, dataset.task
         self.phase: Phase | None = None
         keras.utils.set_random_seed(settings.seed)
@@ -48,8 +51,8 @@ class Learner:
                 self.model = build_model(
                     settings.model, dataset.shape, dataset.outputs, weights=settings.weights
                 )
-                augment = Augment(settings.augmentation, seed=settings.seed)
-                self.trainer = _with_augmentation(self.model, augment, dataset.shape)
+                self.augment = Augment(settings.augmentation, seed=settings.seed)
+                self.trainer = _with_augmentation(self.model, self.augment, dataset.shape)
                 averaged = self.model.weights if settings.average else []
                 self.averages = [tf.Variable(w.numpy(), trainable=False) for w in averaged]
                 self._steps_done = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -97,7 +100,7 @@ class Learner:
         self._set_generators([(seed, 0) for seed in seeds])
 
     def _set_generators(self, states: Sequence[Any]) -> None:
-        """Sets the random generators to a seed and a number of draws each, those of device 0."""
+        """Sets each random generator to its seed and its number of draws on the first device."""
         self._reseed(tf.constant(np.reshape(states, (-1, 2)), tf.int64))
 
     def _seed_devices(self, states: tf.Tensor) -> None:
@@ -141,17 +144,17 @@ class Learner:
             self._steps_done.assign_add(1)
             self._sums.assign_add(sums)
 
-        if self._uses_xla():
+        if self.uses_xla():
             on_device = tf.function(
                 on_device, jit_compile=True, autograph=False, reduce_retracing=True
             )
 
         def step(batches: Iterator) -> None:
-            self.devices.strategy.run(on_device, args=next(batches))
+            self.devices.strategy.run(on_device, args=self.profile.next_batch(batches))
 
         return tf.function(step, autograph=False)
 
-    def _uses_xla(self) -> bool:
+    def uses_xla(self) -> bool:
         """Returns whether XLA compiles the step: on a single GPU, as in `fit`; slower on a CPU."""
         one_gpu = self.devices.replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
         return one_gpu and all(layer.supports_jit for layer in iterate_layers(self.trainer))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import importlib.metadata
 import math
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +19,12 @@ from cxr_tfds.reading import Shard
 from cxr_tfds.reading.datasets import BuiltDataset
 from cxr_tfds.reading.names import default_data_dir
 from cxr_tfds.reading.pipeline import check_batch_size, with_mixup
-from cxr_tfds.reading.run_data import is_trained_on
 from cxr_tfds.reading.sequential import name_corrupt_shard
 from cxr_tfds.reading.service import served_batches
-from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.run_profile import STEP
 from cxr_tfds.task import Task
 from cxr_tfds.text import say
-from cxr_tfds.training.checkpoint import Checkpoint, finished_epochs
+from cxr_tfds.training.checkpoint import Checkpoint
 from cxr_tfds.training.data import open_training_data
 from cxr_tfds.training.distributed import Devices, explain_lost_worker, open_devices
 from cxr_tfds.training.duration import CHECKPOINT_EVERY, parse_duration
@@ -38,11 +34,11 @@ from cxr_tfds.training.learner import Learner
 from cxr_tfds.training.objective import class_weights, make_loss
 from cxr_tfds.training.optimizers import should_stop
 from cxr_tfds.training.phases import phase_of
+from cxr_tfds.training.profile import Profile
 from cxr_tfds.training.progress import Progress
-from cxr_tfds.training.settings import TrainSettings, read_run_config
+from cxr_tfds.training.settings import TrainSettings
+from cxr_tfds.training.starting import check_resumable, describe_run
 from cxr_tfds.training.watch import watch_others
-
-_PACKAGES = ("cxr-tfds", "tensorflow", "keras", "tensorflow-datasets", "numpy", "Pillow")
 
 
 def train(
@@ -53,6 +49,7 @@ def train(
     resume: bool = False,
     devices: Devices | None = None,
     checkpoint_every: str = CHECKPOINT_EVERY,
+    profile: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
     """Trains a model, measures it and writes the run folder.
@@ -66,6 +63,7 @@ def train(
       devices: Devices to train on; all GPUs of this machine, or the machines of `TF_CONFIG`, by
         default.
       checkpoint_every: Duration between two checkpoints within an epoch, such as 60s or 5m.
+      profile: Whether to measure where the time goes, for `profile.json` and the report.
       **settings: Fields of `cxr_tfds.training.settings.TrainSettings`.
 
     Returns:
@@ -101,7 +99,12 @@ def train(
     with _lock_run(Path(out), devices):
         check_new_folder(Path(out), overwrite=overwrite, resume=resume)
         return run_training(
-            chosen, Path(out), resume=resume, devices=devices, checkpoint_every=checkpoint_every
+            chosen,
+            Path(out),
+            resume=resume,
+            devices=devices,
+            checkpoint_every=checkpoint_every,
+            profile=Profile() if profile else None,
         )
 
 
@@ -119,10 +122,12 @@ def run_training(
     verify: bool = False,
     trust: Path | None = None,
     checkpoint_every: str = CHECKPOINT_EVERY,
+    profile: Profile | None = None,
 ) -> dict[str, Any]:
     """Trains as `train` does and replaces an earlier run in the folder.
 
-    `verify` and `trust` check the dataset first, see `BuiltDataset.verify`.
+    `verify` and `trust` check the dataset first, see `BuiltDataset.verify`. A `profile` measures
+    from the start of the program.
 
     A run resumes from its last checkpoint. If the setting `epochs` is the number of finished
     epochs, training ends there and the run is completed.
@@ -143,9 +148,9 @@ def run_training(
                 "use one GPU with CUDA_VISIBLE_DEVICES=0."
             )
         policy = resolve_precision(settings.precision)
-        config = _run_config(settings, dataset, policy)
+        config = describe_run(settings, dataset, policy)
         if resume and devices.is_chief:
-            _check_resumable(run, config, dataset)
+            check_resumable(run, config, dataset)
         steps = settings.steps_per_epoch or math.ceil(dataset.sizes["train"] / settings.batch_size)
         if devices.is_chief:
             images = ", ".join(f"{count:,} in {split}" for split, count in dataset.sizes.items())
@@ -154,14 +159,26 @@ def run_training(
         loss = make_loss(dataset.task, weights, settings.label_smoothing)
         with explain_out_of_memory(settings):
             with watch_others(settings, dataset, run, devices):
-                learner = Learner(settings, dataset, devices, policy=policy, loss=loss, steps=steps)
+                profile = profile or Profile(wanted=False)
+                profile.begin()
+                learner = Learner(
+                    settings,
+                    dataset,
+                    devices,
+                    policy=policy,
+                    loss=loss,
+                    steps=steps,
+                    profile=profile,
+                )
             # Every check has passed, so an earlier run may be removed now.
             if devices.is_chief and not resume:
                 run_folder.clear(run)
                 config.write(run)
             checkpoint = Checkpoint(run, learner, dataset, seconds)
             _fit(checkpoint)
-        return finish_run(checkpoint.best_model(), dataset, run, config) if devices.is_chief else {}
+        if not devices.is_chief:
+            return {}
+        return finish_run(checkpoint.best_model(), dataset, run, config, profile)
 
 
 def resolve_precision(precision: str) -> str:
@@ -214,13 +231,16 @@ def _fit(checkpoint: Checkpoint) -> None:
                 break
             if not done:  # otherwise restored
                 learner.begin_epoch(epoch, checkpoint.val_losses)
-            with checkpoint.saved_if_interrupted():
+            with learner.profile.stage(STEP), checkpoint.saved_if_interrupted():
                 for _ in range(done, steps):
-                    learner.step(iterator)
+                    learner.profile.step(learner, iterator)
                     progress.advance()
                     checkpoint.save_if_due()
+                learner.steps_done()  # waits for the device, whose work belongs to this stage
             progress.print_epoch(checkpoint.end_epoch(epoch))
             done = 0
+        if devices.is_chief:
+            learner.profile.time_augmentation(learner, iterator)
 
 
 def _batches(
@@ -248,40 +268,3 @@ def _batches(
             batches, alpha, seed=settings.seed, first_batch=first_step * local, shard=shard
         )
     return batches
-
-
-def _run_config(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> RunConfig:
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    return RunConfig(
-        settings=dataclasses.asdict(settings),
-        dataset={
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "origin": dataset.origin,
-        },
-        labels=dataset.labels,
-        shape=dataset.shape,
-        fit=dataset.fit,
-        grey_levels=dataset.grey_levels,
-        precision=policy,
-        task=dataset.task,
-        environment=versions | {name: importlib.metadata.version(name) for name in _PACKAGES},
-    )
-
-
-def _check_resumable(run: Path, config: RunConfig, dataset: BuiltDataset) -> None:
-    old = read_run_config(run)
-    run_folder.check_unfinished(run)
-    before, now = ({**c.settings, "dtype policy": c.precision} for c in (old, config))
-    different = [
-        name for name, value in now.items() if before.get(name) != value and name != "anonymous"
-    ]
-    if different == ["epochs"] and now["epochs"] == finished_epochs(run):
-        different = []  # the run ends with the epochs it has
-    if different or not is_trained_on(old, dataset):
-        what = ", ".join(f"{name} {before.get(name)!r}, now {now[name]!r}" for name in different)
-        raise InputError(
-            f"{run} was started with different settings: "
-            f"{what or 'the dataset now has other examples or settings'}. "
-            "Use the same settings, or start again with --overwrite."
-        )

@@ -17,6 +17,7 @@ from cxr_tfds.metrics.ranking import auc
 from cxr_tfds.models import list_models
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.run_profile import read_profile
 from cxr_tfds.training import run as training
 from cxr_tfds.training.recipes import RECIPES
 from cxr_tfds.training.settings import TrainSettings
@@ -194,6 +195,7 @@ def test_build_command_quotes_a_folder_with_a_space(tmp_path):
         ("--augment-set", "zoom=nan", "'zoom=nan': zoom=nan; expected 0 to 0.9."),
         ("--augment-set", "fill=green", "'fill=green': fill='green'; expected one of "),
         ("--batch-size", "0", "0 is not in the range x>=1."),
+        ("--checkpoint-every", "0s", "'0s'; expected a duration above 0, such as 60s, 5m or 1h."),
         ("--learning-rate", "0", "0.0 is not in the range 0<x<1."),
         ("--weight-decay", "1", "1.0 is not in the range 0<=x<1."),
         ("--seed", "-1", "-1 is not in the range 0<=x<=2147483647."),
@@ -396,14 +398,18 @@ def test_interrupted_run_explains_how_to_continue_and_continues(built, tmp_path)
     assert "epoch 2" not in result.stderr
     assert run_folder.RunConfig.read(ended).settings["epochs"] == 1
     assert set(run_folder.read_metrics(ended)) == {"validation", "test"}
-    result = invoke("--out", out, "--resume")
+    result = invoke("--out", out, "--resume", "--profile")
     assert result.exit_code == 0, result.output
     assert "epoch 1/2" not in result.stderr
     assert "epoch 2/2" in result.stderr
     lines = result.stdout.splitlines()
     assert lines[0] == "validation:"
     assert "test:" in lines
-    assert lines[-2:] == [f"run: {out}", f"report: {out / 'report.html'}"]
+    assert lines[-3:] == [
+        read_profile(out)["bottleneck"],
+        f"run: {out}",
+        f"report: {out / 'report.html'}",
+    ]
     test = run_folder.read_metrics(out)["test"]
     assert f"{test['auc']['value']:.4f}" in result.stdout
     model = run_folder.load_model(out)

@@ -54,6 +54,22 @@ STRESS: dict[str, Any] = {
     "moderate": {"auc": 0.8, "difference": -0.1},
     "verdict": "The model relies most on sharpness.",
 }  # fmt: skip
+PROFILE: dict[str, Any] = {
+    "seconds": {
+        "start": 8.0, "first step": 2.0, "reading": 41.0, "augmentation": 9.0, "step": 45.0,
+        "validation": 4.0, "checkpoints": 1.0, "results": 9.0, "profile": 1.0,
+    },
+    "steps": 300,
+    "augmentation_ms": 30.0,
+    "batches_ready": 0.25,
+    "cores": 2,
+    "processor": 0.5,
+    "gpus": ["NVIDIA H100"],
+    "gpu": 0.55,
+    "gpu_bytes": 3 * 2**30,
+    "bottleneck": "Reading: the step waits 41 % of an epoch for images. Try --cache ram, a faster "
+    "disk, or a dataset that is built at one size.",
+}  # fmt: skip
 BUILD_REPORT: dict[str, Any] = {
     "dataset": "chest/64:1.0.0",
     "settings": {},

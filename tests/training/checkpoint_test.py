@@ -16,6 +16,7 @@ from cxr_tfds.training import checkpoint
 from cxr_tfds.training import run as training
 from cxr_tfds.training.checkpoint import Checkpoint
 from cxr_tfds.training.distributed import Devices
+from cxr_tfds.training.profile import Profile
 from cxr_tfds.training.settings import TrainSettings
 
 
@@ -88,6 +89,7 @@ def epochs(tiny_model, tmp_path, monkeypatch):
             begin_epoch=lambda epoch, losses: None,
             load=lambda state: None,
             steps=1,
+            profile=Profile(wanted=False),
             steps_done=lambda: wanted["steps"],
         )
         dataset = SimpleNamespace(shape=(64, 64, 1), outputs=1)

@@ -26,8 +26,10 @@ from cxr_tfds.reading import sequential
 from cxr_tfds.reading.datasets import open_dataset
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
+from cxr_tfds.run_profile import read_profile
 from cxr_tfds.training import checkpoint, finish
 from cxr_tfds.training import run as training
+from cxr_tfds.training.profile import Profile
 from cxr_tfds.training.settings import TrainSettings
 
 pytestmark = pytest.mark.slow
@@ -185,9 +187,14 @@ def test_killed_run_resumes_to_the_same_weights(run, built, tmp_path):
         training.run_training(settings(built, seed=1), killed, resume=True)
     with pytest.raises(MissingData, match="the run is not finished"):
         run_folder.load_model(killed)
-    training.run_training(settings(built), killed, resume=True)
-    assert names(killed) == FILES
+    training.run_training(settings(built), killed, resume=True, profile=Profile())
+    assert names(killed) == sorted([*FILES, "profile.json"])
     assert_same_run(killed, run)
+    table = read_profile(killed)
+    assert table["steps"] == 5  # of 9: three before the kill, then the one that is traced
+    assert all(table["seconds"].values())  # every stage took some time
+    assert table["bottleneck"] in (killed / "report.html").read_text(encoding="utf-8")
+    assert (killed / "pictures" / "profile.png").is_file()
     with pytest.raises(InputError, match="is finished; there is nothing to resume"):
         training.run_training(settings(built), killed, resume=True)
 
