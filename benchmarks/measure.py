@@ -2,7 +2,7 @@
 
 All contenders start and warm up first. Then they measure one after the other, A B C A B C …, so a
 machine whose speed drifts slows all of them equally; the others wait idle. The first turn is not
-counted. Quote ratios within one run of a script.
+counted. Quote ratios within one run of a script. With `--toy` everything runs in one process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -18,7 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tables import Column, Median, Report, Target
+
 from cxr_tfds.memory import peak_mb
+
+__all__ = ["Column", "Median", "Report", "Target", "peak_mb"]
 
 WORK = Path(__file__).parent / "work"  # ignored by git
 
@@ -74,8 +77,8 @@ def rate(batches: Iterable[int], warm_up: int = 8) -> Measure:
     """Measures how fast an endless stream yields batches, each given as its number of images.
 
     Returns:
-      A function that returns images_per_s, cpu_ms (CPU time of the process per image) and peak_mb
-      (of the process since its start, libraries included).
+      A function that returns images_per_s, cpu_ms (CPU time per image of the process and its
+      children) and peak_mb (of the process since its start, libraries included).
     """
     stream = iter(batches)
     for _ in range(warm_up):
@@ -86,10 +89,10 @@ def rate(batches: Iterable[int], warm_up: int = 8) -> Measure:
         lead_in = time.perf_counter() + seconds / 2
         while time.perf_counter() < lead_in:
             next(stream)
-        images, start, cpu = 0, time.perf_counter(), time.process_time()
+        images, start, cpu = 0, time.perf_counter(), cpu_seconds()
         while (passed := time.perf_counter() - start) < seconds or not images:
             images += next(stream)
-        cpu = time.process_time() - cpu
+        cpu = cpu_seconds() - cpu
         return {
             "images_per_s": images / passed,
             "cpu_ms": 1000 * cpu / images,
@@ -99,19 +102,59 @@ def rate(batches: Iterable[int], warm_up: int = 8) -> Measure:
     return measure
 
 
+def cpu_seconds() -> float:
+    """Returns the CPU time of this process, and on Linux of all its living descendants."""
+    return time.process_time() + sum(map(_descendants_cpu_seconds, _children(os.getpid())))
+
+
+def _children(pid: int) -> list[int]:
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in lists for child in path.read_text().split()]
+
+
+def _descendants_cpu_seconds(pid: int) -> float:
+    """Returns the CPU time of a process, its ended children and its living descendants."""
+    # After the name in parentheses; fields 14 to 17 of proc(5) are the ticks.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(map(_descendants_cpu_seconds, _children(pid)))
+
+
 def compare(
     script: str,
     contenders: Mapping[str, Callable[[], Measure]],
     options: argparse.Namespace,
     arguments: Sequence[str] = (),
+    commands: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Figures]:
-    """Returns the medians of each contender; with `--toy` one short measurement in this process."""
+    """Returns the medians of each contender; with `--toy` one short measurement in this process.
+
+    `commands` holds the command lines of contenders that have other packages; `--toy` omits them.
+    """
     if options.toy:
         print("A toy run: these numbers mean nothing.\n")
-        return {name: prepare()(0.01) for name, prepare in contenders.items()}
+        return {name: _as_medians([prepare()(0.01)]) for name, prepare in contenders.items()}
     return in_turns(
-        script, contenders, repeats=options.repeats, seconds=options.seconds, arguments=arguments
+        script,
+        contenders,
+        repeats=options.repeats,
+        seconds=options.seconds,
+        arguments=arguments,
+        commands=commands,
     )
+
+
+def measure_once(
+    script: str,
+    name: str,
+    function: Callable[[], Figures],
+    options: argparse.Namespace,
+    arguments: Sequence[str] = (),
+) -> Figures:
+    """Returns what `script --only name` prints as JSON; with `--toy` what `function` returns."""
+    if options.toy:
+        return function()
+    return json.loads(run_once(script, name, arguments).splitlines()[-1])
 
 
 def serve(measure: Measure) -> None:
@@ -123,7 +166,7 @@ def serve(measure: Measure) -> None:
 
 def run_once(script: str, name: str, arguments: Sequence[str] = ()) -> str:
     """Runs `script --only name` and returns what it printed."""
-    child = _Child(script, name, arguments)
+    child = _Child(name, _command(script, name, arguments))
     printed, _ = child.process.communicate()
     child.check()
     return printed
@@ -136,9 +179,11 @@ def in_turns(
     repeats: int,
     seconds: float,
     arguments: Sequence[str] = (),
+    commands: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Figures]:
     """Runs `script --only NAME` for each contender, measures in turns and returns the medians."""
-    children = {name: _Child(script, name, arguments) for name in contenders}
+    lines = {name: _command(script, name, arguments) for name in contenders}
+    children = {name: _Child(name, line) for name, line in (lines | dict(commands or {})).items()}
     try:
         for name, child in children.items():
             child.read_line()
@@ -154,19 +199,24 @@ def in_turns(
         for child in children.values():
             child.process.kill()
             child.process.wait()
-    return {
-        name: {key: statistics.median(result[key] for result in results) for key in results[0]}
-        for name, results in found.items()
-    }
+    return {name: _as_medians(results) for name, results in found.items()}
+
+
+def _as_medians(results: Sequence[Figures]) -> Figures:
+    return {key: Median(result[key] for result in results) for key in results[0]}
+
+
+def _command(script: str, name: str, arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, script, "--only", name, *arguments]
 
 
 class _Child:
-    def __init__(self, script: str, name: str, arguments: Sequence[str]) -> None:
+    def __init__(self, name: str, command: Sequence[str]) -> None:
         WORK.mkdir(exist_ok=True)
-        self.name, self.log = name, WORK / f"{Path(script).stem}-{name}.log"
+        self.name, self.log = name, WORK / f"{Path(command[1]).stem}-{name}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, script, "--only", name, *arguments],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
