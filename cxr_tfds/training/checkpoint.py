@@ -201,6 +201,9 @@ class Checkpoint:
     def _save(self, step: int) -> None:
         self.folder.mkdir(exist_ok=True)
         arrays = self.learner.state()
+        # The sum of an array with a NaN is NaN, and it is quick.
+        sums = np.array([values.sum() for values in arrays])
+        self._check_finite(self.epoch, "A weight or the training loss", sums)
         with complete_file(self._state_path(step), sum(v.nbytes for v in arrays)) as path:
             np.savez(path, *arrays)
         state = {"epoch": self.epoch, "step": step, "history": self.history}

@@ -147,6 +147,19 @@ def test_best_weights_always_belong_to_the_history_after_a_kill(epochs, tmp_path
         open_run().restore()
 
 
+@pytest.mark.parametrize("invalid", [math.nan, math.inf])
+def test_a_state_with_nan_is_not_saved(epochs, tmp_path, invalid):
+    open_run, end = epochs
+    run = open_run()
+    end(run, 0, 1.0, BETTER)
+    before = {path: path.read_bytes() for path in (tmp_path / "checkpoint").iterdir()}
+    run.learner.state = lambda: [np.array(3), np.array([0.5, invalid], np.float32)]
+    message = f"A weight or the training loss became {invalid} in epoch 2. The earlier epochs are"
+    with pytest.raises(InputError, match=re.escape(message)):
+        run.save()
+    assert {path: path.read_bytes() for path in (tmp_path / "checkpoint").iterdir()} == before
+
+
 def settings(built, model, **changes):
     named = {
         "dataset": "chest_xray_pneumonia/64",
