@@ -119,7 +119,7 @@ pictures: .venv/.done
 
 # The files of one extra contain the versions of the workstation, so extras can be combined.
 WORKSTATION := train dicom edge tflite-runtime app dask docs sign dev
-EXTRAS := train dicom edge tflite-runtime app dask sign
+EXTRAS := train gpu dicom edge tflite-runtime app dask sign
 UV ?= $(BIN)/uv
 UPGRADE ?=
 LOCKS ?= constraints

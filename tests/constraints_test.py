@@ -25,7 +25,7 @@ SYSTEMS = ("linux", "darwin", "win32")
 # Combinations of extras that the documentation installs, as the names of their files.
 COMBINATIONS = [
     ("train",),
-    ("train", "dicom", "dask", "sign", "app"),
+    ("train", "gpu", "dicom", "dask", "sign", "app"),
     ("edge",),
     ("edge", "dicom", "app", "sign"),
     ("tflite-runtime",),
@@ -141,6 +141,11 @@ def test_extras_have_the_versions_of_the_workstation(python: str) -> None:
         for name in FILES
     }
     workstation = pins["workstation.txt"]
+    # Several GB that only a machine with a GPU needs.
+    nvidia = {name for name in pins["gpu.txt"] if name.startswith("nvidia-")}
+    assert {"nvidia-cudnn-cu12", "nvidia-nccl-cu12", "nvidia-ml-py"} <= nvidia
+    for name in nvidia:
+        workstation[name] = pins["gpu.txt"][name]
     for name, found in pins.items():
         assert found.items() <= workstation.items(), name
         assert "pillow" in found, name
