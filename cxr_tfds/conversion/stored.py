@@ -120,7 +120,7 @@ class StoredDataset:
         with hide_tfds_warnings():
             records = self._records(split).map(self.features.deserialize_example).prefetch(1)
         with name_corrupt_shard(self.dataset), all_cores() as executor:
-            encoded = ordered_map(self._encode, records.as_numpy_iterator(), executor)
+            encoded = ordered_map(self._encode, _without_tuning(records), executor)
             for index, parsed in enumerate(encoded):
                 example = self._make_example(split, index, parsed)
                 self._progress(1)
@@ -137,7 +137,7 @@ class StoredDataset:
             tf.data.experimental.assert_cardinality(self.dataset.shard_sizes[split][shard])
         )
         with name_corrupt_shard(self.dataset):
-            for record in records.as_numpy_iterator():
+            for record in _without_tuning(records):
                 yield record
                 self.counts[split, self._class_of(record)] += 1
                 self._progress(1)
@@ -201,6 +201,17 @@ def encode_png(pixels: np.ndarray) -> bytes:
         buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE
     )
     return buffer.getvalue()
+
+
+def _without_tuning(records: tf.data.Dataset) -> Iterator[Any]:
+    """Yields the elements of a dataset that has nothing to tune.
+
+    TensorFlow 2.21 tunes a dataset in a thread that waits by the wall clock. When an iterator ends
+    after the clock was set back, that thread may wait until the clock has caught up.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return iter(records.with_options(options).as_numpy_iterator())
 
 
 def _describe_columns(
