@@ -113,11 +113,15 @@ def test_logits_in_tflite_runtime(flatbuffers, keras_model, images, name):
     np.testing.assert_allclose(outputs, expected, atol=TOLERANCE[name])
 
 
-def test_keep_float(flatbuffers, keras_model, images):
+@pytest.fixture(scope="module")
+def kept(keras_model, images):
+    """Returns int8 files whose first convolution is in float32."""
     convolution = next(layer.name for layer in keras_model.layers if "conv2d" in layer.name)
-    kept = convert.to_tflite(keras_model, "int8", images, [convolution])
-    weights = 7 * 7 * 32
-    size = len(flatbuffers["int8"])
+    return convert.convert_each(keras_model, ("int8", "int8-float-io"), images, [convolution])
+
+
+def test_keep_float(flatbuffers, kept, keras_model, images):
+    kept, weights, size = kept["int8"], 7 * 7 * 32, len(flatbuffers["int8"])
     assert size + 2 * weights < len(kept) < size + 4 * weights
     versions = operator_versions(kept)
     assert {"QUANTIZE", "DEQUANTIZE"} <= versions.keys()
@@ -129,13 +133,11 @@ def test_keep_float(flatbuffers, keras_model, images):
 
 @pytest.mark.skipif("tflite-runtime" not in installed_runtimes(), reason="needs tflite-runtime")
 @pytest.mark.parametrize("name", ["int8", "int8-float-io"])
-def test_keep_float_in_tflite_runtime(keras_model, images, name):
-    convolution = next(layer.name for layer in keras_model.layers if "conv2d" in layer.name)
-    kept = convert.to_tflite(keras_model, name, images, [convolution])
-    runner = Interpreter(model_content=kept).get_signature_runner("serving_default")
+def test_keep_float_in_tflite_runtime(kept, keras_model, images, name):
+    runner = Interpreter(model_content=kept[name]).get_signature_runner("serving_default")
     for tensor in (runner.get_input_details()["image"], runner.get_output_details()["logits"]):
         assert np.dtype(tensor["dtype"]) == FORMATS[name].input_type
-    _, outputs = run_in_process(kept, "tflite-runtime", images)
+    _, outputs = run_in_process(kept[name], "tflite-runtime", images)
     expected = keras_model.predict_on_batch(images)[:, 0]
     np.testing.assert_allclose(outputs, expected, atol=TOLERANCE["int8"])
 
@@ -218,19 +220,17 @@ def lossy(keras_model):
 def test_keep_float_repairs_the_worst_layer(lossy, images):
     model, layer = lossy
     expected = model.predict_on_batch(images)[:, 0]
-    np.testing.assert_allclose(
-        run_in_litert(convert.to_tflite(model, "float32", images), images), expected, atol=1e-4
-    )
+    files = convert.convert_each(model, ("float32", "int8"), images)
+    np.testing.assert_allclose(run_in_litert(files["float32"], images), expected, atol=1e-4)
 
     def loss(flatbuffer):
         """Returns the lost part of the logits' spread."""
         return np.std(run_in_litert(flatbuffer, images) - expected) / np.std(expected)
 
-    float32 = convert.to_tflite(model, "float32", images)
-    errors = SelectiveQuantizer(float32, model.name, images).layer_errors(images)
-    assert next(iter(errors)) == layer
-    assert loss(convert.to_tflite(model, "int8", images)) > 0.3
-    assert loss(convert.to_tflite(model, "int8", images, [layer])) < 0.1
+    quantizer = SelectiveQuantizer(files["float32"], model.name, images[:16])
+    assert next(iter(quantizer.layer_errors(images[:8]))) == layer
+    assert loss(files["int8"]) > 0.3
+    assert loss(quantizer.quantize_except([layer], FORMATS["int8"])) < 0.1
 
 
 @pytest.mark.parametrize(

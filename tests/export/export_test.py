@@ -383,7 +383,7 @@ def test_one_bad_format_prevents_publishing_and_the_message_names_the_layers(
 
     monkeypatch.setattr(pack, "convert_each", convert_badly)
     out = tmp_path / "out"
-    result = invoke(run, "--out", out)
+    result = invoke(run, "--out", out, "--representative-images", 8)
     assert result.exit_code == 1
     assert "Error: tiny-int8.tflite was not published: on validation " in result.stderr
     assert "converting to int8" in result.stderr

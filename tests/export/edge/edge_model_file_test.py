@@ -225,6 +225,7 @@ def test_detects_every_truncation(content):
     assert len(messages) >= 3
 
 
+@pytest.mark.slow
 def test_detects_every_changed_byte_of_the_flatbuffer(content):
     for place in range(len(FLATBUFFER)):
         with pytest.raises(InputError, match=r"is corrupt|not a TFLite model"):

@@ -10,6 +10,8 @@ from streamlit.testing.v1 import AppTest
 from cxr_tfds.export.edge.app import page as page_script
 from cxr_tfds.export.edge.app import uploads
 
+pytestmark = pytest.mark.slow
+
 CARD = "# Model card: x\n\n## Use\n\n- For **teaching**.\n- ![x](https://example.org/x.png)\n"
 
 
