@@ -85,7 +85,7 @@ class BuiltDataset:
         batch_size: int = 32,
         seed: int = 0,
         *,
-        first_epoch: int = 0,
+        first_batch: int = 0,
         cache: str = "auto",
         cache_dir: str | Path | None = None,
         shard: Shard = Shard(),  # noqa: B008
@@ -100,7 +100,10 @@ class BuiltDataset:
         Args:
           batch_size: Images in a batch.
           seed: Seed of the orders.
-          first_epoch: Number of the first epoch, from 0, to continue an interrupted run.
+          first_batch: Number of the first batch of this reader, from 0, to continue an interrupted
+            run; nothing before it is read. A reader for several devices counts a batch for each.
+            This number is the complete state of a reader, as `get_state` of Grain: with the same
+            arguments the order continues as if it had not been interrupted.
           cache: "ram" holds the split as one uint8 tensor. "file" writes the fitted images to one
             file and reads from it, which saves decoding source files in every epoch. "none" scans
             the shards once, verifying checksums, and then reads each image from its shard. "auto"
@@ -121,7 +124,7 @@ class BuiltDataset:
         from cxr_tfds.reading.pipeline import train_batches
 
         folder = Path(cache_dir) if cache_dir else None
-        return train_batches(self, split, batch_size, seed, first_epoch, cache, folder, shard)
+        return train_batches(self, split, batch_size, seed, first_batch, cache, folder, shard)
 
     def batches(
         self, split: str, batch_size: int = 32, *, with_ids: bool = False

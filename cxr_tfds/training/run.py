@@ -252,17 +252,14 @@ def _batches(
     if settings.data_service is not None:
         batches = served_batches(dataset, settings.data_service, batch_size=size)
     else:
-        epoch, skipped = divmod(first_step, math.ceil(dataset.sizes["train"] / settings.batch_size))
         batches = dataset.train(
             size,
             settings.seed,
-            first_epoch=epoch,
+            first_batch=first_step * local,
             cache=settings.cache,
             cache_dir=settings.cache_dir,
             shard=shard,
         )
-        if skipped:  # with `steps_per_epoch` an epoch may begin anywhere in the data
-            batches = batches.skip(skipped * local)
     if alpha := settings.augmentation.mixup:
         batches = with_mixup(
             batches, alpha, seed=settings.seed, first_batch=first_step * local, shard=shard

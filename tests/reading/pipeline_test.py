@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import math
 import re
 from pathlib import Path
 
@@ -82,10 +83,16 @@ def test_orders_do_not_depend_on_the_global_seed(dataset, cache):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("cache", ["ram", "file", "none"])
-def test_first_epoch_continues_an_uninterrupted_run(dataset, cache):
-    uninterrupted = orders(dataset, 4, cache=cache)
-    assert orders(dataset, 2, cache=cache, first_epoch=2) == uninterrupted[2:]
+@pytest.mark.parametrize("shard", [Shard(), Shard(1, 2), Shard(0, 3, 2), Shard(0, 3, 3)])
+def test_first_batch_continues_an_uninterrupted_run(dataset, shard):
+    def draw(first, count):
+        batches = dataset.train(BATCH, first_batch=first, shard=shard).take(count)
+        return [content(images) for images, _ in batches.as_numpy_iterator()]
+
+    epoch = math.ceil(dataset.sizes["train"] / (BATCH * shard.count)) * shard.devices
+    uninterrupted = draw(0, 3 * epoch)
+    for first in (1, epoch - 1, epoch, epoch + 2, 2 * epoch - 1):
+        assert draw(first, epoch) == uninterrupted[first : first + epoch]
 
 
 def test_one_shard_is_shuffled_by_seed_and_epoch(built):
