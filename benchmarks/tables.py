@@ -249,7 +249,9 @@ def format_main(results: dict[str, dict[str, Any]]) -> str:
 
 
 def format_results(content: dict[str, Any]) -> str:
-    """Returns a results file as Markdown: machine, tables, targets."""
+    """Returns a results file as Markdown: machine, tables, targets; the notes if it has neither."""
+    if not content["tables"] and not content["targets"]:
+        return f"{' '.join(content['notes'])}\n"
     versions = [f"{name} {version}" for name, version in content.get("versions", {}).items()]
     machine = [content["machine"], content.get("processor")]
     machine.append(f"{content['cores']} cores" if content.get("cores") else None)
