@@ -38,5 +38,8 @@ def load_tensorflow() -> None:
         say("Loading TensorFlow …")
     # By default C++ code logs its search for GPUs and every conversion.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Otherwise every process takes all memory of a GPU, also one that only reads, such as a worker
+    # of a data service, and the training next to it finds none.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with suppress_native_stderr():
         importlib.import_module("tensorflow")

@@ -208,6 +208,15 @@ def test_benchmark_runs(block: Block, tmp_path: Path, commands: Path) -> None:
     run_code(code, tmp_path, commands, "bash", "-euo", "pipefail", "-c")
 
 
+def test_table_of_ten_million_images_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import scale
+
+    page = scale.PAGE.read_text(encoding="utf-8")
+    assert scale.fill(page) == page, "run python benchmarks/scale.py"
+    assert "GB" in scale.fill(page.replace("GB", ""))
+
+
 def test_api_page_names_everything_public() -> None:
     page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     assert [name for name in cxr_tfds.__all__ if name not in page and name != "__version__"] == []
