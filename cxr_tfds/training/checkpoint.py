@@ -143,18 +143,8 @@ class Checkpoint:
         row["val_loss"] = float(val_loss)
         self.history.append(row)
         if self.devices.is_chief:
-            with self.learner.profile.stage(CHECKPOINTS):
-                self._save_epoch(row)
+            self.save()
         return row
-
-    def _save_epoch(self, row: dict[str, Any]) -> None:
-        self.folder.mkdir(exist_ok=True)
-        if best_epoch(self.history) == self.epoch:
-            with complete_file(self._best_path(), model_bytes(self.model)) as path:
-                self.model.save_weights(path)
-        write_history(self.run, self.history)
-        write_scalars(self.run, row)
-        self.save()
 
     def _check_finite(self, epoch: int, what: str, values: np.ndarray) -> None:
         invalid = values[~np.isfinite(values)]
@@ -190,7 +180,7 @@ class Checkpoint:
         return self.learner.steps_done() - self.epoch * self.learner.steps
 
     def save(self) -> None:
-        """Saves the state after the last finished step. Only for the chief.
+        """Saves the state after the last finished step or epoch. Only for the chief.
 
         The new state is complete before the old one is removed, so that a kill leaves one of them.
         """
@@ -206,6 +196,8 @@ class Checkpoint:
         self._check_finite(self.epoch, "A weight or the training loss", sums)
         with complete_file(self._state_path(step), sum(v.nbytes for v in arrays)) as path:
             np.savez(path, *arrays)
+        if not step:
+            self._save_epoch()
         state = {"epoch": self.epoch, "step": step, "history": self.history}
         write_json(self.folder / _STATE, state)
         current = {self.folder / _STATE, self._state_path(step)}
@@ -214,6 +206,13 @@ class Checkpoint:
         for path in set(self.folder.iterdir()) - current:
             path.unlink()
         self._saved_at = time.monotonic()
+
+    def _save_epoch(self) -> None:
+        if best_epoch(self.history) == self.epoch:
+            with complete_file(self._best_path(), model_bytes(self.model)) as path:
+                self.model.save_weights(path)
+        write_history(self.run, self.history)
+        write_scalars(self.run, self.history[-1])
 
     def _state_path(self, step: int) -> Path:
         return self.folder / f"epoch-{self.epoch}-step-{step}.npz"

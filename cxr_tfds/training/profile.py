@@ -29,7 +29,7 @@ from cxr_tfds.run_profile import (
 if TYPE_CHECKING:
     from cxr_tfds.training.learner import Learner
 
-_READY_S = 1e-3  # a step that waits longer found no batch
+_READY = 0.1  # longest wait for a batch that was ready, as a part of the step before
 _CALLS = 5  # of the augmentation
 
 
@@ -73,8 +73,9 @@ class Profile:
 
             self._gpu = GpuMeter()
             with tf.device("CPU:0"):
-                # Seconds, and the number of steps that found their batch ready.
-                self._waits = tf.Variable(tf.zeros(2, tf.float64), trainable=False)
+                # Seconds, the number of steps that found their batch ready, and when the last
+                # step had its batch.
+                self._waits = tf.Variable(tf.zeros(3, tf.float64), trainable=False)
 
     def next_batch(self, batches: Iterator) -> Any:
         """Returns the next batch, within the compiled step."""
@@ -86,8 +87,11 @@ class Profile:
         with tf.control_dependencies([before]):
             batch = next(batches)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-            wait = tf.timestamp() - before
-        self._waits.assign_add(tf.stack([wait, tf.cast(wait < _READY_S, tf.float64)]))
+            now = tf.timestamp()
+        seconds, ready, last = tf.unstack(self._waits)
+        is_ready = now - before < _READY * (before - last)
+        ready += tf.cast(is_ready, tf.float64)
+        self._waits.assign(tf.stack([seconds + now - before, ready, now]))
         return batch
 
     def step(self, learner: Learner, batches: Iterator) -> None:
@@ -99,11 +103,11 @@ class Profile:
             self._steps += 1
             self._gpu.sample()
         else:
-            waits = self._waits.numpy()
+            seconds, ready, _ = self._waits.numpy()
             with self.stage(FIRST_STEP):
                 learner.step(batches)
                 learner.steps_done()  # waits for the device
-            self._waits.assign(waits)
+            self._waits.assign([seconds, ready, self._waits.numpy()[2]])
             self._phase = learner.phase
 
     def time_augmentation(self, learner: Learner, batches: Iterator) -> None:
@@ -128,7 +132,7 @@ class Profile:
         seconds = dict(self._seconds)
         steps, cores = self._steps, core_count()
         trained = seconds[STEP]
-        waited, ready = map(float, self._waits.numpy())
+        waited, ready, _ = map(float, self._waits.numpy())
         seconds[READING] = min(waited, trained)
         seconds[AUGMENTATION] = min(self._augmentation_s * steps, trained - seconds[READING])
         seconds[STEP] = trained - seconds[READING] - seconds[AUGMENTATION]

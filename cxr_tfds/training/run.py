@@ -239,8 +239,8 @@ def _fit(checkpoint: Checkpoint) -> None:
                 learner.steps_done()  # waits for the device, whose work belongs to this stage
             progress.print_epoch(checkpoint.end_epoch(epoch))
             done = 0
-        if devices.is_chief:
-            learner.profile.time_augmentation(learner, iterator)
+    if devices.is_chief:
+        learner.profile.time_augmentation(learner, iterator)
 
 
 def _batches(

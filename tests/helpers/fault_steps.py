@@ -76,16 +76,23 @@ def _save_checkpoint(folder: Path, version: int) -> None:
     import numpy as np
 
     from cxr_tfds.training.checkpoint import Checkpoint
+    from cxr_tfds.training.profile import Profile
 
     _set_weights(version)
-    learner = types.SimpleNamespace(devices=None, state=lambda: [np.full(1000, version)])
-    checkpoint = Checkpoint(folder, learner, None)  # type: ignore[arg-type]
+    learner: Any = types.SimpleNamespace(
+        devices=None,
+        state=lambda: [np.full(1000, version)],
+        steps=5,
+        steps_done=lambda: 5 * version,
+        profile=Profile(wanted=False),
+    )
+    checkpoint = Checkpoint(folder, learner, None, 300)  # type: ignore[arg-type]
     checkpoint.model = _model()
     checkpoint.history = [
         {"epoch": epoch, "val_accuracy": epoch / 9, "val_loss": 1.0}
         for epoch in range(1, version + 1)
     ]
-    checkpoint._save(version)
+    checkpoint.save()
 
 
 def _write_scalars(folder: Path, version: int) -> None:

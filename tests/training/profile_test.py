@@ -13,7 +13,7 @@ from cxr_tfds.training import gpu
 from cxr_tfds.training.gpu import GpuMeter
 from cxr_tfds.training.profile import Profile
 
-PAUSE = 0.01
+PAUSE = 0.05
 
 
 class Learner:
@@ -56,10 +56,22 @@ def test_a_step_waits_for_its_batch():
     table = profile.table()
     assert table["steps"] == 3
     assert table["batches_ready"] == 0
-    assert table["seconds"][READING] >= 3 * PAUSE
+    assert table["seconds"][READING] >= 2 * PAUSE
     assert table["seconds"][FIRST_STEP] >= 0.1
     assert table["augmentation_ms"] > 0
+    assert table["bottleneck"].startswith("Reading: the step waits ")
     assert (table["gpus"], table["gpu"], table["gpu_bytes"]) == ([], None, None)
+
+
+def test_counts_the_batches_that_are_ready():
+    profile = Profile()
+    profile.begin()
+    learner, batches = Learner(profile), slow_batches([0] * 5)
+    with profile.stage(STEP):
+        for _ in range(5):
+            profile.step(learner, batches)
+            time.sleep(PAUSE)
+    assert profile.table()["batches_ready"] > 0
 
 
 def test_every_second_belongs_to_one_stage(monkeypatch):
