@@ -37,14 +37,14 @@ def pack_columns(model: Any) -> Any:
     })  # fmt: skip
     packed.build((None, rows, columns // stride, stride))
     packed.set_weights(weights)
-    reshape = keras.layers.Reshape((rows, columns // stride, stride), name="columns")
+    shape = (-1, rows, columns // stride, stride)
 
     def choose_layer(layer: Any) -> Any:
         return packed if layer is convolution else layer
 
     def call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if layer is choose_layer(first):
-            args = (reshape(args[0]), *args[1:])
+            args = (keras.ops.reshape(args[0], shape), *args[1:])
         return layer(*args, **kwargs)
 
     return keras.models.clone_model(model, clone_function=choose_layer, call_function=call_layer)
@@ -72,8 +72,8 @@ def _find_stem(model: Any) -> Any | None:
 def pack_kernel(kernel: np.ndarray, stride: int) -> np.ndarray:
     """Returns the kernel (h, n, stride, K) for packed columns of a kernel (h, w, 1, K).
 
-    Both have the padding "same", so the new one has an odd number n of packed columns, the middle
-    one of which begins where the stride does.
+    Both have the padding "same". The new kernel has an odd number n of packed columns, and the
+    middle one begins at the stride.
     """
     height, width, _, filters = kernel.shape
     left = max(width - stride, 0) // 2  # columns of "same" padding, if the stride divides the image
