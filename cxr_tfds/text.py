@@ -9,8 +9,6 @@ Standard library only.
 from __future__ import annotations
 
 import csv
-import difflib
-import html as _html
 import io
 import json
 import re
@@ -70,7 +68,9 @@ def plain_markdown(text: str) -> str:
 
 def html(text: object) -> str:
     """Returns text for HTML, as content of an element or of a quoted attribute."""
-    return _html.escape(printable(text))
+    from html import escape  # its table of entities takes a millisecond
+
+    return escape(printable(text))
 
 
 def finalize_html(value: object) -> object:
@@ -136,6 +136,8 @@ def did_you_mean(value: str, allowed: Sequence[str]) -> str:
 
 def suggest(value: str, allowed: Sequence[str]) -> str:
     """Returns " Did you mean …?" with the allowed value that resembles `value` most, or ""."""
+    import difflib
+
     spelling = {name.casefold(): name for name in allowed}
     containing = [name for name in spelling if value and value.casefold() in name]
     near = containing or difflib.get_close_matches(value.casefold(), spelling, n=1, cutoff=0.45)

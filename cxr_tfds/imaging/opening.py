@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from cxr_tfds.errors import BadImage
 from cxr_tfds.imaging.jpeg import MAX_EXIF_BYTES
@@ -36,7 +37,7 @@ def open_image(data: bytes) -> Image.Image:
         raise BadImage("empty file (0 bytes)")
     check_structure(data)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = _open_jpeg(data) if data.startswith(b"\xff\xd8\xff") else _open_any(data)
     except UnidentifiedImageError as err:
         raise BadImage(f"not an image in a known format ({', '.join(FORMATS)})") from err
     except Image.DecompressionBombError as err:
@@ -46,6 +47,22 @@ def open_image(data: bytes) -> Image.Image:
         raise BadImage(f"unreadable header: {str(err) or type(err).__name__}") from err
     check_memory(*image.size, bytes_per_pixel(image))
     _check_decoders(image)
+    return image
+
+
+def _open_any(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _open_jpeg(data: bytes) -> Image.Image:
+    """Does what `Image.open` does, without loading the plugins of other formats (6 ms)."""
+    try:
+        image = JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+    except (SyntaxError, IndexError, TypeError, struct.error) as err:
+        raise UnidentifiedImageError from err
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > 2 * most:
+        raise Image.DecompressionBombError
     return image
 
 
