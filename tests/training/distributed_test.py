@@ -25,7 +25,7 @@ from cxr_tfds.training.settings import TrainSettings
 
 # Trains on one device, on two logical ones, or as a machine of TF_CONFIG, as its argument says.
 _TRAIN = """
-import contextlib, json, os, shutil, sys
+import contextlib, dataclasses, json, os, shutil, sys
 from pathlib import Path
 from cxr_tfds.native import load_tensorflow
 load_tensorflow()
@@ -86,10 +86,14 @@ runs = {"one": None}
 if wanted["devices"] > 1:
     names = [f"CPU:{i}" for i in range(wanted["devices"])]
     runs["two"] = Devices(tf.distribute.MirroredStrategy(names))
+if wanted.get("mixed"):
+    runs["mixed"] = runs["two"]
 settings, resume = TrainSettings(**wanted["settings"]), wanted.get("resume", False)
 try:
     for name, devices in runs.items():
         run = Path(wanted["run"]) / name
+        if name == "mixed":
+            settings = dataclasses.replace(settings, precision="mixed_float16")
         train(run, devices, resume)
         if name == "two" and wanted.get("resumes"):
             # Again, interrupted in the second epoch and resumed, also on one device.
@@ -169,13 +173,15 @@ def state(path):
         return [arrays[key] for key in arrays.files]
 
 
-def assert_near(one, other):
-    """Checks that each array differs by at most 2% of its largest value.
+def assert_near(one, other, of_largest=0.02):
+    """Checks that each array differs by at most a fraction of its largest value.
 
     The arrays are weights, moments and averages. They differ by rounding, which Adam enlarges.
     """
     for mine, theirs in zip(one, other, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=0.02 * np.abs(theirs).max() + 1e-9)
+        np.testing.assert_allclose(
+            mine, theirs, rtol=0, atol=of_largest * np.abs(theirs).max() + 1e-9
+        )
 
 
 @pytest.mark.slow
@@ -238,10 +244,16 @@ def test_a_resumed_run_gets_the_same_images_on_any_number_of_devices(built, mixu
 @pytest.mark.slow
 def test_two_devices_average_over_the_findings_that_count(start, tmp_path, findings_data):
     changes = {"dataset": "xray_table/64", "data_dir": str(findings_data)}
-    code, errors = end(start("local", devices=2, changes=changes))
+    code, errors = end(start("local", devices=2, changes=changes, mixed=True))
     assert code == 0, errors
-    one, two = (state(tmp_path / f"local-0-{name}.npz") for name in ("one", "two"))
+    names = ("one", "two", "mixed")
+    one, two, mixed = (state(tmp_path / f"local-0-{name}.npz") for name in names)
     assert_near(two, one)
+    # The loss scale and its counters are in front of the optimizer. Gradients of float16 differ by
+    # up to an eighth here; a wrong scale would halve or double them.
+    weights, scale = 12, len(mixed) - len(one)
+    assert scale > 0
+    assert_near(mixed[:weights] + mixed[weights + scale :], one, of_largest=0.3)
 
 
 def test_refuses_a_batch_that_cannot_be_divided():
