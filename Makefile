@@ -2,6 +2,7 @@
 # make test         run lint and every test, the device environment included
 # make test-fast    run the quick tests only (about a minute)
 # make soak         disturb all commands for 20 minutes; SOAK=2h for longer, KIND=kills for one kind
+# make benchmarks   measure for hours and update benchmarks/README.md; ONLY=input_pipeline for one script
 # make lint         run ruff, mypy and the import contracts
 # make docs         build the documentation into site/
 # make pictures     draw the pictures of the documentation again
@@ -11,7 +12,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-fast test-device soak lint docs pictures constraints audit sbom clean
+.PHONY: demo test test-fast test-device soak benchmarks lint docs pictures constraints audit sbom clean
 
 PYTHON ?= python3.11
 # Without this TensorFlow logs its search for GPUs at every start.
@@ -84,6 +85,16 @@ TRIAL ?=
 soak: .venv/.done
 	PYTHONPATH=tests nice -n 10 $(BIN)/python -m soak --time $(SOAK) \
 		$(addprefix --kind ,$(KIND)) $(addprefix --seed ,$(SEED)) $(addprefix --trial ,$(TRIAL))
+
+ONLY ?=
+benchmarks: .venv/.done benchmarks/work/peers
+	$(BIN)/python benchmarks/run.py $(ONLY)
+
+# Other readers, for input_pipeline. They need other versions than TensorFlow, and Linux on x86-64.
+benchmarks/work/peers: benchmarks/peers.txt
+	$(PYTHON) -m venv --clear $@
+	$@/$(SCRIPTS)/python -m pip install --disable-pip-version-check -q -r $<
+	touch $@
 
 # The device side on any system: the wheel with LiteRT, then the files that `make demo` exported.
 # The demo may have run on another machine.

@@ -63,10 +63,10 @@ def phantoms(folder: Path = WORK / "phantoms", count: int = 240) -> list[Path]:
     return _training_images(folder / "chest_xray")
 
 
-def print_source(source: Path) -> None:
-    """Prints which images were read."""
-    found = _training_images(source)
-    print(f"Images: {source if found else f'drawn phantoms, because {source} has no images'}\n")
+def describe_source(source: Path) -> str:
+    """Returns which images were read, without the path."""
+    count = len(_training_images(source))
+    return f"{count:,} different radiographs." if count else "Drawn phantoms."
 
 
 def _training_images(folder: Path) -> list[Path]:
@@ -78,7 +78,8 @@ def rate(batches: Iterable[int], warm_up: int = 8) -> Measure:
 
     Returns:
       A function that returns images_per_s, cpu_ms (CPU time per image of the process and its
-      children) and peak_mb (of the process since its start, libraries included).
+      children), peak_mb (of the process since its start, libraries included) and own_mb (its
+      present memory except mapped files, which the page cache holds anyway).
     """
     stream = iter(batches)
     for _ in range(warm_up):
@@ -97,6 +98,7 @@ def rate(batches: Iterable[int], warm_up: int = 8) -> Measure:
             "images_per_s": images / passed,
             "cpu_ms": 1000 * cpu / images,
             "peak_mb": peak_mb(),
+            "own_mb": own_mb(),
         }
 
     return measure
@@ -118,6 +120,15 @@ def _descendants_cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return own + sum(map(_descendants_cpu_seconds, _children(pid)))
+
+
+def own_mb() -> float | None:
+    """Returns the present memory of this process except files, in MiB; on Linux only."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return peak_mb()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def compare(

@@ -200,7 +200,8 @@ def _format(cell: Any, column: Column) -> str:
     if not isinstance(cell, dict):
         return f"{cell:{column.format}}"
     middle, low, high = (f"{cell[key]:{column.format}}" for key in ("median", "min", "max"))
-    return f"{middle} ({low}–{high})" if column.spread else middle  # noqa: RUF001
+    is_wide = column.spread and low != high
+    return f"{middle} ({low}–{high})" if is_wide else middle  # noqa: RUF001
 
 
 def format_targets(targets: Sequence[dict[str, Any]]) -> str:
@@ -240,12 +241,16 @@ def missed(results: dict[str, dict[str, Any]]) -> list[str]:
 
 def format_main(results: dict[str, dict[str, Any]]) -> str:
     """Returns the main results of all files and the missed targets as Markdown."""
-    targets = [target for content in results.values() for target in content["targets"]]
-    lines = missed(results)
+    targets = [(name, target) for name, content in results.items() for target in content["targets"]]
+    main = [
+        target | {"title": f"`{name}`: {target['title']}"}
+        for name, target in targets
+        if target["main"]
+    ]
+    lines = [f"- {line}\n" for line in missed(results)]
     total = f"{len(targets) - len(lines)} of {len(targets)} targets are met."
-    lines = [f"- {line}\n" for line in lines]
-    main = format_targets([target for target in targets if target["main"]])
-    return f"{main}\n{total}{' Missed:' if lines else ''}\n\n{''.join(lines)}"
+    end = f" Missed:\n\n{''.join(lines)}" if lines else "\n"
+    return f"{format_targets(main)}\n{total}{end}"
 
 
 def format_results(content: dict[str, Any]) -> str:
