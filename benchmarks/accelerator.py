@@ -22,7 +22,7 @@ import training
 
 BATCH = 256  # images of a step on each device
 TOY_MODEL = "ct-cnn3"  # quickly traced
-STEPS = 20  # queued, then one wait for the device
+STEPS, TOY_STEPS = 20, 1  # queued, then one wait for the device
 FULL = training.Workload(224, BATCH, 10 * BATCH, measure.WORK / "accelerator")
 
 
@@ -52,7 +52,7 @@ STEPS_OF = {
     "float32_no_xla": Step("in float32, without XLA", precision="float32", may_use_xla=False),
     "all": Step("as `cxr-train` on all devices, per device", is_on_all=True),
 }
-TOY_STEPS = ("read", "all")
+TOY_CONTENDERS = ("read", "all")
 RATIOS = [
     ("reader to device ÷ copying one batch", "reader", "copy", 0.97),
     ("step on batches of the reader ÷ in device memory", "read", "step", 0.97),
@@ -71,6 +71,11 @@ def find_devices(toy: bool) -> list[str]:
         parts = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
     return [device.name for device in tf.config.list_logical_devices("CPU" if toy else "GPU")]
+
+
+def count_steps(work: training.Workload) -> int:
+    """Returns the number of steps between two waits for the device."""
+    return STEPS if work is FULL else TOY_STEPS
 
 
 def describe(devices: Sequence[str]) -> list[str]:
@@ -112,7 +117,7 @@ def measure_reading(name: str, work: training.Workload, devices: Sequence[str]) 
     def read() -> Iterator[int]:
         while True:
             counts = []
-            for _ in range(STEPS):
+            for _ in range(count_steps(work)):
                 images, _ = next(batches)
                 counts.append(len(images))
                 total = use(images)
@@ -172,10 +177,10 @@ def measure_step(step: Step, work: training.Workload, devices: Sequence[str]) ->
 
     def train() -> Iterator[int]:
         while True:
-            for _ in range(STEPS):
+            for _ in range(count_steps(work)):
                 learner.step(batches)
             learner.steps_done()  # waits for the device
-            yield STEPS * work.batch
+            yield count_steps(work) * work.batch
 
     return measure.rate(train(), warm_up=1)
 
@@ -188,7 +193,7 @@ def list_contenders(
     steps = {
         name: functools.partial(measure_step, step, work, devices)
         for name, step in STEPS_OF.items()
-        if (len(devices) > 1 or not step.is_on_all) and (work is FULL or name in TOY_STEPS)
+        if (len(devices) > 1 or not step.is_on_all) and (work is FULL or name in TOY_CONTENDERS)
     }
     return reads | steps
 
