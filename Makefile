@@ -2,7 +2,8 @@
 # make test         run lint and every test, the device environment included
 # make test-fast    run the quick tests only (about a minute)
 # make soak         disturb all commands for 20 minutes; SOAK=2h for longer, KIND=kills for one kind
-# make benchmarks   measure for hours and update benchmarks/README.md; ONLY=input_pipeline for one script
+# make benchmarks   measure for about two hours and update benchmarks/README.md; ONLY=input_pipeline for one
+# make peers        install the other readers that `make benchmarks` measures
 # make lint         run ruff, mypy and the import contracts
 # make docs         build the documentation into site/
 # make pictures     draw the pictures of the documentation again
@@ -12,7 +13,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-fast test-device soak benchmarks lint docs pictures constraints audit sbom clean
+.PHONY: demo test test-fast test-device soak benchmarks peers lint docs pictures constraints audit sbom clean
 
 PYTHON ?= python3.11
 # Without this TensorFlow logs its search for GPUs at every start.
@@ -86,14 +87,18 @@ soak: .venv/.done
 	PYTHONPATH=tests nice -n 10 $(BIN)/python -m soak --time $(SOAK) \
 		$(addprefix --kind ,$(KIND)) $(addprefix --seed ,$(SEED)) $(addprefix --trial ,$(TRIAL))
 
+# Some peers exist for Linux on x86-64 only. Without them, input_pipeline measures the others.
 ONLY ?=
-benchmarks: .venv/.done benchmarks/work/peers
+benchmarks: .venv/.done
+	-$(MAKE) peers
 	$(BIN)/python benchmarks/run.py $(ONLY)
 
-# Other readers, for input_pipeline. They need other versions than TensorFlow, and Linux on x86-64.
-benchmarks/work/peers: benchmarks/peers.txt
-	$(PYTHON) -m venv --clear $@
-	$@/$(SCRIPTS)/python -m pip install --disable-pip-version-check -q -r $<
+# Other readers, which need other versions than TensorFlow.
+PEERS := benchmarks/work/peers
+peers: $(PEERS)/.done
+$(PEERS)/.done: benchmarks/peers.txt
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/$(SCRIPTS)/python -m pip install --disable-pip-version-check -q -r $<
 	touch $@
 
 # The device side on any system: the wheel with LiteRT, then the files that `make demo` exported.

@@ -3,7 +3,7 @@
 Run: python benchmarks/input_pipeline.py (pip install -e ".[train]"; about 12 minutes, and 2 more
 the first time). It reads the files of --source, repeated to 5,000, or drawn phantoms if there are
 none. All contenders yield batches of 32 images of 224 x 224, grey. The packages of `peers.py` are
-measured as well if `make benchmarks/work/peers` has installed them.
+measured as well if `make peers` has installed them.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ def main(options: argparse.Namespace) -> None:
 
 def prepare_peers(work: Workload) -> dict[str, list[str]]:
     """Writes the formats of the peers; returns the commands that measure them, if installed."""
-    if not Path(peers.command("prepare", work.folder)[0]).is_file():
-        print("Peers are not installed: make benchmarks/work/peers", file=sys.stderr)
+    if not (peers.ENVIRONMENT / ".done").is_file():
+        print("The peers are not installed. Install them with: make peers", file=sys.stderr)
         return {}
     subprocess.run(peers.command("prepare", work.folder), check=True)
     return {name: peers.command(name, work.folder) for name in peers.PEERS}

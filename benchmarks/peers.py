@@ -1,6 +1,6 @@
 """Other packages that read 224 x 224 grey images as uint8, for `input_pipeline.py`.
 
-They have an environment of their own, `make benchmarks/work/peers`, because they need other
+They have an environment of their own, `make peers`, because they need other
 versions than TensorFlow. Each reads the format that suits it best, in batches of 32, and hands out
 NumPy arrays; `PEERS` describes the configuration. All formats are written from the same images.
 """
@@ -23,6 +23,7 @@ if importlib.util.find_spec("cxr_tfds") is None:  # in their environment
     sys.path.append(str(Path(__file__).parents[1]))
 import measure
 
+ENVIRONMENT = measure.WORK / "peers"
 BATCH, SHAPE = 32, (224, 224, 1)
 BYTES = SHAPE[0] * SHAPE[1]
 BUFFER = 1024  # images of a shuffle buffer
@@ -229,8 +230,7 @@ PEERS = {
 
 def command(name: str, folder: Path) -> list[str]:
     """Returns the command that measures a peer in its environment."""
-    python = measure.WORK / "peers" / "bin" / "python"
-    return [str(python), __file__, "--only", name, "--folder", str(folder)]
+    return [str(ENVIRONMENT / "bin" / "python"), __file__, "--only", name, "--folder", str(folder)]
 
 
 if __name__ == "__main__":

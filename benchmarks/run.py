@@ -1,8 +1,8 @@
 """Runs benchmarks one after the other, makes the tables of README.md and lists missed targets.
 
-Run: python benchmarks/run.py (`make benchmarks`; several hours), or with the names of scripts, such
-as `python benchmarks/run.py input_pipeline`. A missed target is information: the exit code is 1
-only if a script fails, after the others have run.
+Run: python benchmarks/run.py (`make benchmarks`; about two hours), or with the names of scripts,
+such as `python benchmarks/run.py input_pipeline`. A missed target is information: the exit code is
+1 only if a script fails, after the others have run.
 """
 
 from __future__ import annotations

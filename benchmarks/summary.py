@@ -18,6 +18,7 @@ from pathlib import Path
 
 import many_phantoms
 import measure
+from measure import Column, Target
 
 SIZE = 224
 TOY_IMAGES = 60
@@ -93,23 +94,27 @@ CONTENDERS: dict[str, tuple[str, Callable[[Path], measure.Measure]]] = {
 }
 
 
-def report(found: Mapping[str, measure.Figures]) -> None:
-    """Prints what was measured, and the ratio next to the required one."""
-    rows = [("way", "images", "images/s", "CPU ms an image", "peak MB")]
-    for name, (title, _) in CONTENDERS.items():
-        figures = found[name]
-        rows.append(
-            (
-                title,
-                f"{figures['images']:,.0f}",
-                f"{figures['images_per_s']:,.0f}",
-                f"{figures['cpu_ms']:.2f}",
-                f"{figures['peak_mb']:,.0f}",
-            )
-        )
-    measure.print_table(rows)
+COLUMNS = {
+    "images": Column("images", ",.0f"),
+    "images_per_s": Column("images/s", ",.0f", spread=True),
+    "cpu_ms": Column("CPU ms an image", ".2f"),
+    "peak_mb": Column("peak MB", ",.0f"),
+}
+
+
+def report(found: Mapping[str, measure.Figures], *, is_toy: bool) -> None:
+    """Prints and saves what was measured, and the ratio next to the required one."""
+    result = measure.Report(__file__, is_toy=is_toy)
+    result.table(
+        [Column("way"), *COLUMNS.values()],
+        [
+            (title, *(found[name][key] for key in COLUMNS))
+            for name, (title, _) in CONTENDERS.items()
+        ],
+    )
     ratio = found["decode"]["images_per_s"] / found["summary"]["images_per_s"]
-    measure.print_verdicts([("time of the summary ÷ decoding once", ratio, "<=", REQUIRED)])
+    result.targets([Target("time of the summary ÷ decoding once", ratio, "<=", REQUIRED)])
+    result.save()
 
 
 def main(options: argparse.Namespace) -> None:
@@ -124,7 +129,7 @@ def main(options: argparse.Namespace) -> None:
         return
     options.seconds = 0  # each measurement reads all images once
     contenders = {name: functools.partial(make, source) for name, (_, make) in CONTENDERS.items()}
-    report(measure.compare(__file__, contenders, options, given))
+    report(measure.compare(__file__, contenders, options, given), is_toy=options.toy)
 
 
 if __name__ == "__main__":
