@@ -161,7 +161,7 @@ class TrainSettings:
     )
     precision: str = describe(
         "auto",
-        "Keras dtype policy. `auto` is mixed_float16 with a GPU and float32 without one.",
+        "Keras dtype policy. `auto` is mixed_float16 with a GPU since Volta, otherwise float32.",
         choices=("auto", "float32", "mixed_float16", "mixed_bfloat16"),
     )
     augment: str = describe(

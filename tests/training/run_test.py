@@ -406,11 +406,15 @@ def test_refuses_a_dataset_with_other_examples(run, built):
         open_run_dataset(config, built)
 
 
-@pytest.mark.parametrize(("has_gpu", "policy"), [(True, "mixed_float16"), (False, "float32")])
-def test_resolves_auto_precision(monkeypatch, has_gpu, policy):
-    monkeypatch.setattr(
-        training.tf.config, "list_physical_devices", lambda kind: ["one"] if has_gpu else []
-    )
+@pytest.mark.parametrize(
+    ("capabilities", "policy"),
+    [([], "float32"), ([(8, 9)], "mixed_float16"), ([(7, 0), (6, 1)], "float32")],
+)
+def test_auto_precision_is_mixed_on_fast_gpus(capabilities, policy, monkeypatch):
+    details = [{"compute_capability": capability} for capability in capabilities]
+    config = training.tf.config
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: details)
+    monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: gpu)
     assert training.resolve_precision("auto") == policy
     assert training.resolve_precision("mixed_bfloat16") == "mixed_bfloat16"
 
