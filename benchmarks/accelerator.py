@@ -70,7 +70,15 @@ def find_devices(toy: bool) -> list[str]:
     if toy:
         parts = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
-    return [device.name for device in tf.config.list_logical_devices("CPU" if toy else "GPU")]
+        return ["CPU:0", "CPU:1"]
+    return [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
+
+
+def hide_other_gpus() -> None:
+    """Leaves the first GPU, to which batches are copied ahead as on a machine with one."""
+    import tensorflow as tf
+
+    tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:1], "GPU")
 
 
 def count_steps(work: training.Workload) -> int:
@@ -95,7 +103,7 @@ def draw_batch(work: training.Workload) -> tuple[Any, Any]:
     return images, rng.integers(0, 2, (work.batch, 1)).astype(np.float32)
 
 
-def measure_reading(name: str, work: training.Workload, devices: Sequence[str]) -> measure.Measure:
+def measure_reading(name: str, work: training.Workload) -> measure.Measure:
     """Measures how fast images arrive at the first device, each used once there."""
     import tensorflow as tf
 
@@ -103,8 +111,7 @@ def measure_reading(name: str, work: training.Workload, devices: Sequence[str]) 
 
     drawn = draw_batch(work)
     if name == "memory":
-        with tf.device(devices[0]):
-            batches = itertools.repeat(tuple(tf.identity(part) for part in drawn))
+        batches = itertools.repeat(tuple(tf.identity(part) for part in drawn))
     else:
         repeated = tf.data.Dataset.from_tensors(drawn).repeat()
         dataset = work.dataset().train(work.batch) if name == "reader" else repeated
@@ -154,26 +161,25 @@ def measure_step(step: Step, work: training.Workload, devices: Sequence[str]) ->
         augment=step.augment,
         model="edge" if work is FULL else TOY_MODEL,
     )
-    with tf.device(None if is_mirrored else devices[0]):
-        learner = StepLearner(
-            settings,
-            dataset,
-            used,
-            policy=resolve_precision(step.precision),
-            loss=make_loss(dataset.task, np.ones(2, np.float32), settings.label_smoothing),
-            steps=1000,
-        )
-        learner.begin_epoch(0, [])
-        if step.reads:
-            shard = Shard(0, count, count)
-            batches = iter(used.distribute(dataset.train(work.batch, shard=shard)))
-        elif is_mirrored:
-            drawn = draw_batch(work)
-            values = used.strategy.experimental_distribute_values_from_function
-            parts = [values(lambda _, part=part: tf.convert_to_tensor(part)) for part in drawn]
-            batches = itertools.repeat(tuple(parts))
-        else:
-            batches = itertools.repeat(tuple(tf.identity(part) for part in draw_batch(work)))
+    learner = StepLearner(
+        settings,
+        dataset,
+        used,
+        policy=resolve_precision(step.precision),
+        loss=make_loss(dataset.task, np.ones(2, np.float32), settings.label_smoothing),
+        steps=1000,
+    )
+    learner.begin_epoch(0, [])
+    if step.reads:
+        shard = Shard(0, count, count)
+        batches = iter(used.distribute(dataset.train(work.batch, shard=shard)))
+    elif is_mirrored:
+        drawn = draw_batch(work)
+        values = used.strategy.experimental_distribute_values_from_function
+        parts = [values(lambda _, part=part: tf.convert_to_tensor(part)) for part in drawn]
+        batches = itertools.repeat(tuple(parts))
+    else:
+        batches = itertools.repeat(tuple(tf.identity(part) for part in draw_batch(work)))
 
     def train() -> Iterator[int]:
         while True:
@@ -189,7 +195,7 @@ def list_contenders(
     work: training.Workload, devices: Sequence[str]
 ) -> dict[str, Callable[[], measure.Measure]]:
     """Returns what is measured; all devices together only if there are several."""
-    reads = {name: functools.partial(measure_reading, name, work, devices) for name in READS}
+    reads = {name: functools.partial(measure_reading, name, work) for name in READS}
     steps = {
         name: functools.partial(measure_step, step, work, devices)
         for name, step in STEPS_OF.items()
@@ -224,6 +230,8 @@ def main(options: argparse.Namespace) -> None:
     devices = find_devices(options.toy)
     contenders = list_contenders(work, devices)
     if options.only:
+        if options.only != "all":
+            hide_other_gpus()
         measure.serve(contenders[options.only]())
         return
     written = measure.Report(__file__, is_toy=options.toy)
