@@ -13,6 +13,7 @@ from pathlib import Path
 
 TEMPORARY = ".writing-"
 INCOMPLETE = "incomplete."  # TFDS uses the same prefix and ignores such folders when it reads
+UNFINISHED = f"{INCOMPLETE}shards."  # folder of complete shards, which the next build continues
 _WRITER = r"[0-9a-f]{8}-\d{1,9}"
 
 
@@ -68,4 +69,5 @@ def _has_ended(writer: str) -> bool:
 def final_name(name: str) -> str:
     """Returns the path that a temporary file or folder was going to have."""
     name = re.sub(rf"{re.escape(TEMPORARY)}{_WRITER}-[0-9a-f]{{8}}-", "", name)
+    name = name.replace(UNFINISHED, "")
     return re.sub(rf"{re.escape(INCOMPLETE)}{_WRITER}_([^/\\]+)([/\\]new)?", r"\1", name)

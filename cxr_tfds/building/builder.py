@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,37 +16,35 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 from absl import logging
 
-from cxr_tfds.building.beam import check_complete, choose_runner, make_pipeline, read_log
+from cxr_tfds.building.beam import check_complete, choose_runner, read_log
 from cxr_tfds.building.build_log import BuildLog
 from cxr_tfds.building.build_report import build_report, print_report, write_report
-from cxr_tfds.building.complete_builder import CompleteBuilder
 from cxr_tfds.building.config import RadiographConfig, check_choice
 from cxr_tfds.building.croissant import write_croissant
-from cxr_tfds.building.engines import fit_all
-from cxr_tfds.building.examples import make_example, make_features
-from cxr_tfds.building.fitting import FitSettings
+from cxr_tfds.building.examples import make_features
 from cxr_tfds.building.grey_range import check_grey_levels, resolve_levels
 from cxr_tfds.building.identical import find_identical_files, find_identical_pixels
 from cxr_tfds.building.plan import find_contradiction, plan_splits
+from cxr_tfds.building.record_builder import BEAM_LOG, RecordBuilder
+from cxr_tfds.building.shards import published_shards
 from cxr_tfds.building.source_record import check_same_source, describe_source
 from cxr_tfds.building.tfds_command import install_error_handler
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.reading.fingerprint import describe_settings, write_fingerprint
 from cxr_tfds.reading.names import DEFAULT_CONFIG
 from cxr_tfds.reading.tfds_files import read_info, read_metadata
-from cxr_tfds.sources import Listing, ReaderSettings, SourceImage, kaggle, read_source
+from cxr_tfds.sources import Listing, ReaderSettings, kaggle, read_source
 from cxr_tfds.sources.config_json import repeat_settings
 from cxr_tfds.sources.origin import describe_origin, parse_readme, read_origin
 from cxr_tfds.sources.patients import EXAMPLES
 from cxr_tfds.sources.recognition import propose_builder
 
 _PROJECT_PAGE = "https://github.com/cxr-tfds/cxr-tfds"
-_BEAM_LOG = "log"  # folder in the incomplete dataset to which Beam workers write
 
 install_error_handler()
 
 
-class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignore[call-arg]
+class RadiographBuilder(RecordBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Builds sharded TFRecords of fitted radiographs, complete or not at all.
 
     Attributes:
@@ -59,13 +57,11 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
     CLASSES: Sequence[str] = ()
     FINDINGS: Sequence[str] = ()
     READER: ClassVar[ReaderSettings] = ReaderSettings()
-    SEVERAL_FINDINGS: ClassVar[bool] = False  # whether an image may have several findings
     HOMEPAGE: ClassVar[str] = ""  # of a published dataset
     PATIENT_NAMES: ClassVar[str] = EXAMPLES  # where patients are recognized, for a warning
     KAGGLE: ClassVar[str] = ""  # OWNER/NAME on Kaggle, downloaded if no images are found
     CUTS_TEST: ClassVar[bool] = False  # whether to cut a test split if the source has none
     CONFIG: ClassVar[type[RadiographConfig]] = RadiographConfig
-    builder_config: RadiographConfig
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Lists the default config, and points TFDS to README.md and the other metadata files.
@@ -147,7 +143,7 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,
     ) -> None:
-        # TFDS publishes the dataset after this method: an error here leaves nothing behind.
+        # TFDS publishes the dataset after this method: an error here publishes nothing.
         if self.info.file_format is not tfds.core.FileFormat.TFRECORD:
             raise InputError(f"file_format={self.info.file_format.value!r}; expected 'tfrecord'.")
         self._max_examples = download_config.max_examples_per_split
@@ -181,11 +177,11 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
             raise
         except Exception:  # TFDS stops at a split without examples, but does not list the files
             if self.builder_config.on_bad_image == "skip":
-                read_log(self.data_path / _BEAM_LOG, self._log)
+                read_log(self.data_path / BEAM_LOG, self._log)
                 self._log.check_classes_remain()
             raise
         if self._uses_beam:
-            read_log(self.data_path / _BEAM_LOG, self._log)
+            read_log(self.data_path / BEAM_LOG, self._log)
             planned = (images[: self._max_examples] for images in self._log.splits.values())
             check_complete(self._log, {image.image_id for images in planned for image in images})
 
@@ -213,7 +209,6 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         self.info.metadata["grey_range"] = self._levels.to_metadata()["grey_range"]
         self.info.metadata["conflicting_images"] = plan.conflicting_images
         self._log.splits, self._notes = plan.splits, plan.notes + notes
-        self._read = 0
         return {split: self._generate_examples(images) for split, images in plan.splits.items()}
 
     def _find_images(self, dl_manager: tfds.download.DownloadManager) -> Listing:
@@ -234,46 +229,18 @@ class RadiographBuilder(CompleteBuilder, skip_registration=True):  # type: ignor
         self.info.metadata["origin"] = describe_origin(origin | self.builder_config.origin_texts())
         return listing
 
-    def _generate_examples(self, images: Sequence[SourceImage]) -> Any:
-        """Returns the `(image_id, example)` pairs of a split: an iterator or a Beam transform."""
-        config = self.builder_config
-        settings = FitSettings(config.size, config.channels, config.fit, self._levels)
-        # TFDS stops at a split without examples. With a placeholder for each unusable image it goes
-        # on, and the build can list the unusable files of all splits.
-        shape = None if config.on_bad_image == "skip" else self.info.features["image"].shape
-        make = partial(make_example, placeholder_shape=shape, has_states=self.SEVERAL_FINDINGS)
-        chosen = images[: self._max_examples]
-        if self._uses_beam:
-            return make_pipeline(chosen, settings, make, self.data_path / _BEAM_LOG)
-        return self._read_examples(chosen, settings, make)
-
-    def _read_examples(
-        self,
-        images: Sequence[SourceImage],
-        settings: FitSettings,
-        make: Callable[..., dict[str, Any] | None],
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        results = fit_all([image.path for image in images], settings)
-        total = sum(len(all_of[: self._max_examples]) for all_of in self._log.splits.values())
-        for image, result in zip(images, results, strict=True):
-            self._log.add(image.image_id, result)
-            self._read += 1
-            if self._progress:
-                self._progress(self._read, total)
-            if (example := make(image, result)) is not None:
-                yield image.image_id, example
-
     def _check_and_describe(self) -> None:
         """Compares the shards with the source, then stores the fingerprint and the report."""
-        log = self._log
+        log, metadata = self._log, self.info.metadata
         if self.builder_config.on_bad_image == "error":
             log.check_no_bad_images()
         elif log.bad:
             log.check_classes_remain()
-        shards = {split: list(map(str, self.info.splits[split].filepaths)) for split in log.splits}
+        paths = {split: list(map(str, self.info.splits[split].filepaths)) for split in log.splits}
         sizes = {split: self.info.splits[split].shard_lengths for split in log.splits}
-        splits, digests = log.read_back(shards, sizes, is_complete=self._max_examples is None)
-        shape, metadata = self.info.features["image"].shape, self.info.metadata
+        with published_shards(self._shards, paths) as shards:
+            splits, digests = log.read_back(shards, sizes, is_complete=self._max_examples is None)
+        shape = self.info.features["image"].shape
         metadata.update(bad_images=len(log.bad), max_examples_per_split=self._max_examples)
         settings = describe_settings(self.CLASSES, self.FINDINGS, shape, metadata)
         metadata.update(write_fingerprint(Path(self.data_path), digests, settings, metadata))

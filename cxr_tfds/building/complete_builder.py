@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
+from cxr_tfds.building.shards import unfinished_folder
 from cxr_tfds.building.tfds_command import is_absl_command, overwrite_requested
 from cxr_tfds.deadline import deadlines, end_on_signals
 from cxr_tfds.files import complete_folder, write_files
@@ -18,7 +20,14 @@ from cxr_tfds.reading.tfds_files import INFO, explain_corrupt
 
 
 class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Builds under a lock and replaces an existing dataset only by a complete one."""
+    """Builds under a lock and replaces an existing dataset only by a complete one.
+
+    Attributes:
+      unfinished: Folder for the complete shards of a build that may be interrupted, or None if the
+        dataset is not on a local file system.
+    """
+
+    unfinished: Path | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         """Creates a builder; see `tfds.core.DatasetBuilder`.
@@ -72,12 +81,17 @@ class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
             # Only a command may be ended, not a notebook.
             ending = end_on_signals() if is_absl_command() else contextlib.nullcontext()
             with ending, _explain_interrupt(), deadlines():
-                self._build(super().download_and_prepare, kwargs)
+                self._build(super().download_and_prepare, kwargs, config)
         self.check_stored(config.max_examples_per_split)
         if is_reused and config.manual_dir:
             self.check_source(Path(config.manual_dir))
 
-    def _build(self, prepare: Callable[..., None], kwargs: dict[str, Any]) -> None:
+    def _build(
+        self,
+        prepare: Callable[..., None],
+        kwargs: dict[str, Any],
+        config: tfds.download.DownloadConfig,
+    ) -> None:
         if "://" in self.data_dir:  # not a local file system
             prepare(**kwargs)
             return
@@ -85,6 +99,9 @@ class CompleteBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
         path = Path(self.data_path)
         with complete_folder(path) as folder:
             new = type(self)(**(self._arguments | {"data_dir": folder.parent}))
+            new.unfinished = unfinished_folder(path)
+            if config.download_mode.overwrite_dataset:  # from the start
+                shutil.rmtree(new.unfinished, ignore_errors=True)
             super(CompleteBuilder, new).download_and_prepare(**kwargs)
             new_path = Path(new.data_path)
             # The name of the default config, which TFDS stores next to the configs.
@@ -102,7 +119,7 @@ def _explain_interrupt() -> Iterator[None]:
     except KeyboardInterrupt:
         if is_absl_command():
             sys.exit(
-                "Interrupted. Nothing was published. Run the same command again to build from "
-                "the start."
+                "Interrupted. Nothing was published. Run the same command again to continue with "
+                "the shards that are complete."
             )
         raise

@@ -193,8 +193,8 @@ def _explain_lost_cluster(address: str) -> Iterator[None]:
         ) from err
 
 
-def _inspect_worker(file: SourcePath) -> tuple[dict[str, str], bool]:
-    """Returns the versions that decide the pixels, and whether this process can open `file`."""
+def list_versions() -> dict[str, str]:
+    """Returns the versions of this process that decide the pixels."""
     import PIL
     from PIL import features
 
@@ -207,6 +207,12 @@ def _inspect_worker(file: SourcePath) -> tuple[dict[str, str], bool]:
     }
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         versions["pydicom"] = importlib.metadata.version("pydicom")
+    return versions
+
+
+def _inspect_worker(file: SourcePath) -> tuple[dict[str, str], bool]:
+    """Returns the versions that decide the pixels, and whether this process can open `file`."""
+    versions = list_versions()
     try:
         file.read_bytes()
     except BadImage:

@@ -26,8 +26,7 @@ from helpers.sources import build
 
 import cxr_tfds
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-from cxr_tfds.building import builder as builder_module
-from cxr_tfds.building import engines
+from cxr_tfds.building import engines, record_builder
 from cxr_tfds.building.engines import EXECUTOR, IMAGES_PER_TASK, fit_all, scheduler_address
 from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.building.fitting import FitSettings
@@ -81,7 +80,7 @@ def test_dataset_is_the_same_after_a_worker_was_killed(
 ) -> None:
     killed = []
 
-    def killing(files: list[Path], settings: FitSettings) -> Iterator[DecodeResult]:
+    def killing(files: list[Path], *, settings: FitSettings) -> Iterator[DecodeResult]:
         for number, result in enumerate(fit_all(files, settings)):
             if number == 3 and not killed:
                 with Client(cluster, set_as_default=False) as client:
@@ -90,7 +89,7 @@ def test_dataset_is_the_same_after_a_worker_was_killed(
             yield result
 
     use_cluster(cluster, monkeypatch)
-    monkeypatch.setattr(builder_module, "fit_all", killing)
+    monkeypatch.setattr(record_builder, "fit_all", killing)
     monkeypatch.setattr(
         engines, "IMAGES_PER_TASK", 2
     )  # most tasks are not yet submitted, some are in flight

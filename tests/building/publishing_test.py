@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from helpers import sources as testing
 from helpers.sources import published
@@ -21,8 +22,7 @@ from PIL import Image, ImageOps
 from tensorflow_datasets.scripts.cli import build as tfds_build
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-from cxr_tfds.building import builder as builder_module
-from cxr_tfds.building import complete_builder, tfds_command
+from cxr_tfds.building import complete_builder, record_builder, shards, tfds_command
 from cxr_tfds.building.config import RadiographConfig
 from cxr_tfds.building.engines import fit_all
 from cxr_tfds.errors import InputError
@@ -42,14 +42,14 @@ build = partial(testing.build, Builder, name="64", size=64)
 def call_halfway(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
     """Calls `act` once, in the middle of the next build."""
 
-    def fit(*args: Any) -> Iterator[Any]:
-        for number, result in enumerate(fit_all(*args)):
+    def fit(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        for number, result in enumerate(fit_all(*args, **kwargs)):
             if number == 20:
-                monkeypatch.setattr(builder_module, "fit_all", fit_all)
+                monkeypatch.setattr(record_builder, "fit_all", fit_all)
                 act()
             yield result
 
-    monkeypatch.setattr(builder_module, "fit_all", fit)
+    monkeypatch.setattr(record_builder, "fit_all", fit)
 
 
 def assert_complete(data_dir: Path, built: Path) -> None:
@@ -89,15 +89,16 @@ def test_disk_fills_up(small_disk: Path, phantom: Path, built: Path) -> None:
 def test_disk_fills_up_in_the_last_split(
     phantom: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = tfds.core.writer.ExampleWriter.write
+    whole, opened = tf.io.TFRecordWriter, []
 
-    def full(self: Any, path: Any, examples: Any) -> Any:
-        if "test.tfrecord" in str(path):  # the last split
+    def full(path: str) -> tf.io.TFRecordWriter:
+        opened.append(path)
+        if len(opened) == 3:  # the last split
             Path(path).symlink_to("/dev/full")
-        return whole(self, path, examples)
+        return whole(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tfds.core.writer.ExampleWriter, "write", full)
+        patch.setattr(tf.io, "TFRecordWriter", full)
         with pytest.raises(InputError, match=r"^No space left on device: .*/64/1\.0\.0\. The disk"):
             build(phantom, tmp_path)
     assert not published(tmp_path)
@@ -161,38 +162,69 @@ def test_interrupted_build_publishes_nothing(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cxr_tfds.building import builder
+from cxr_tfds.building import record_builder
 from cxr_tfds.building.engines import fit_all
 from helpers.sources import build
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
 
-def fit(*args):
-    for number, result in enumerate(fit_all(*args)):
-        if number == 5 and list(Path(sys.argv[2]).rglob("*train*tfrecord*")):  # in the second split
+def fit(*args, **kwargs):
+    for number, result in enumerate(fit_all(*args, **kwargs)):
+        if number == int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
         yield result
 
-builder.fit_all = fit
-build(Builder, Path(sys.argv[1]), Path(sys.argv[2]), name="64", size=64)
+record_builder.fit_all = fit
+build(Builder, Path(sys.argv[1]), Path(sys.argv[2]), options={"num_shards": 3}, name="64", size=64)
 """
 
 
-def test_build_after_a_killed_one(phantom: Path, built: Path, tmp_path: Path) -> None:
+def kill_build(source: Path, data_dir: Path, images: int) -> None:
+    """Kills a build in three shards a split after it has decoded a number of images."""
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(phantom), str(tmp_path)],
+        [sys.executable, "-c", KILLED, str(source), str(data_dir), str(images)],
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": TESTS},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert [
-        name for name in published(tmp_path) if "incomplete" in name
-    ]  # the killed process could not remove it
+
+
+def read_files(data_dir: Path) -> dict[str, bytes]:
+    folder = data_dir / "chest_xray_pneumonia/64/1.0.0"
+    names = ("*.tfrecord-*", "fingerprint.json", "build_report.json")
+    return {path.name: path.read_bytes() for name in names for path in folder.glob(name)}
+
+
+def test_killed_build_continues(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_shards = partial(build, options={"num_shards": 3})
+    source = shutil.copytree(phantom, tmp_path / "source")
+    build_shards(source, tmp_path / "whole")
+    for _ in range(2):  # the second one has continued the first one
+        kill_build(source, tmp_path, 30)
+    assert [name for name in published(tmp_path) if "incomplete" in name]
     with pytest.raises(InputError, match="is not built in"):
         open_dataset(NAME, tmp_path)
-    build(phantom, tmp_path)
-    assert_complete(tmp_path, built)
+    kept = sorted(shards.unfinished_folder(tmp_path / "chest_xray_pneumonia/64/1.0.0").iterdir())
+    assert len(kept) in (4, 5)  # two complete shards, perhaps a part of another
+    complete = [path.with_suffix(".tfrecord") for path in kept if path.suffix == ".json"]
+    content = complete[0].read_bytes()
+    complete[0].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # corrupt
+    shutil.copytree(kept[0].parent, tmp_path / "edited" / kept[0].parent.relative_to(tmp_path))
+    capsys.readouterr()
+    build_shards(source, tmp_path)
+    expected = f"interrupted build: {len(complete) - 1} of 9 shards are complete."
+    assert expected in capsys.readouterr().err
+    assert read_files(tmp_path) == read_files(tmp_path / "whole")
+    assert_complete(tmp_path, tmp_path / "whole")
+
+    for path in (source / "chest_xray").rglob("*.jpeg"):
+        os.utime(path, ns=(0, 0))  # every file may have changed
+    build_shards(source, tmp_path / "edited")
+    assert "interrupted" not in capsys.readouterr().err
+    assert_complete(tmp_path / "edited", tmp_path / "whole")
 
 
 def overwriting_builder(
@@ -219,6 +251,7 @@ def test_overwrite_keeps_the_old_dataset_until_the_new_one_is_complete(
     config = tfds.download.DownloadConfig(manual_dir=source, **OVERWRITE)
     with pytest.raises(InputError, match=r"^1 unusable file"):
         builder.download_and_prepare(download_config=config)
+    shutil.rmtree(shards.unfinished_folder(Path(builder.data_path)))
     assert_complete(tmp_path / "data", built)
 
     broken.write_bytes(content)

@@ -147,9 +147,13 @@ def dicom_lut(values: Sequence[int], first: int, bits: int) -> Dataset:
 
 
 def published(data_dir: Path) -> list[str]:
-    """Returns the names of dataset files in `data_dir`, complete or incomplete."""
+    """Returns the names of dataset files in `data_dir`, complete or incomplete.
+
+    The complete shards that an interrupted build keeps are left out.
+    """
     parts = ("tfrecord", "dataset_info", "incomplete", "build_report")
-    return [path.name for path in data_dir.rglob("*") if any(part in path.name for part in parts)]
+    files = [path for path in data_dir.rglob("*") if "incomplete.shards." not in str(path)]
+    return [path.name for path in files if any(part in path.name for part in parts)]
 
 
 def build(
