@@ -8,12 +8,13 @@ Keras model's on drawn images of 224 x 224, read from TFRecord shards, as `cxr-e
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
-from pathlib import Path
 
 import measure
 import numpy as np
+from measure import Column, Target
 
 from cxr_tfds.memory import peak_mb
 from cxr_tfds.reading.datasets import BuiltDataset
@@ -88,14 +89,19 @@ def main() -> None:
         return
     sizes = (64, 640) if arguments.toy else (1_000, 100_000)
     found = {
-        size: json.loads(measure.run_once(str(Path(__file__)), str(size)).splitlines()[-1])
+        size: measure.measure_once(
+            __file__, str(size), functools.partial(compare_logits, size), arguments
+        )
         for size in sizes
     }
-    rows = [("validation images", "peak MB", "s")]
-    rows += [(f"{n:,}", f"{f['peak_mb']:.0f}", f"{f['seconds']:.0f}") for n, f in found.items()]
-    measure.print_table(rows)
+    result = measure.Report(__file__, is_toy=arguments.toy)
+    result.table(
+        [Column("validation images"), Column("peak MB", ",.0f"), Column("s", ".0f")],
+        [(f"{size:,}", row["peak_mb"], row["seconds"]) for size, row in found.items()],
+    )
     few, many = (found[size]["peak_mb"] for size in sizes)
-    measure.print_verdicts([("peak memory of many ÷ few", many / few, "<=", 1.1)])
+    result.targets([Target("peak memory of many ÷ few", many / few, "<=", 1.1)])
+    result.save()
 
 
 if __name__ == "__main__":

@@ -21,12 +21,6 @@ def ours(work: Workload) -> measure.Measure:
     return measure.rate((len(images) for images, _ in batches), warm_up=100)
 
 
-def ours_in_memory(work: Workload) -> measure.Measure:
-    """Reads them from one tensor."""
-    batches = work.dataset().train(BATCH, cache="ram")
-    return measure.rate((len(images) for images, _ in batches), warm_up=100)
-
-
 def ours_classic(work: Workload) -> measure.Measure:
     """Augments each batch as in the training step."""
     import tensorflow as tf

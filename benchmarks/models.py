@@ -135,17 +135,19 @@ def table_row(name: str, out: Path) -> tuple[str, ...]:
     )
 
 
-def report(names: list[str], out: Path) -> None:
-    """Prints the table of the finished systems."""
+def report(names: list[str], out: Path, *, is_toy: bool) -> None:
+    """Prints and saves the table of the finished systems."""
     runs = {name: out / name for name in names if "int8" in read_notes(out, name)}
     configs = [run_folder.RunConfig.read(run) for run in runs.values()]
     if len({config.dataset["fingerprint"] for config in configs}) > 1:
         sys.exit(f"The runs in {out} are of different images. Remove it and start again.")
     head = ("system", "input", "parameters", "float32 MB", "int8 MB", "minutes", *METRICS)
-    measure.print_table([head, *(table_row(name, out) for name in runs)])
+    result = measure.Report(__file__, is_toy=is_toy)
     for name in runs:
         if RECIPES[name].reported:
-            print(f"`{name}` was reported, on other images: {RECIPES[name].reported}")
+            result.note(f"`{name}` was reported, on other images: {RECIPES[name].reported}")
+    result.table([measure.Column(title) for title in head], [table_row(x, out) for x in runs])
+    result.save()
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -173,7 +175,7 @@ def main(arguments: argparse.Namespace) -> None:
                     f"{name} failed with exit code {done.returncode}. Run the same command again "
                     "to continue from its last finished epoch."
                 )
-    report(names, out)
+    report(names, out, is_toy=arguments.toy)
 
 
 if __name__ == "__main__":

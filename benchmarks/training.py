@@ -9,11 +9,13 @@ its default one. Only steps are timed, including reading: no start, validation o
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import measure
+from measure import Column, Target
 
 
 class Workload(NamedTuple):
@@ -103,7 +105,7 @@ def measure_fit(work: Workload) -> measure.Measure:
         model.fit(images, labels, batch_size=work.batch, verbose=0, callbacks=[Stop()])
         return timer.results()
 
-    measure_steps(1.0)
+    measure_steps(0.1)
     return measure_steps
 
 
@@ -148,7 +150,7 @@ def measure_train(work: Workload, augment: str) -> measure.Measure:
                 if timer.is_over():
                     return timer.results()
 
-    measure_steps(1.0)
+    measure_steps(0.1)
     return measure_steps
 
 
@@ -159,39 +161,48 @@ CONTENDERS = {
 }
 
 
-def report(results: dict[str, dict[str, Any]]) -> None:
-    """Prints the table and the verdicts."""
-    rows = [("method", "images/s", "CPU ms per image")]
-    for name, (title, _) in CONTENDERS.items():
-        found = results[name]
-        rows.append((title, f"{found['images_per_s']:,.1f}", f"{found['cpu_ms']:.2f}"))
-    measure.print_table(rows)
-    verdicts = [
-        ("images/s, no augmentation ÷ bare fit", "none", "images_per_s", ">=", 0.9),
-        ("images/s, augmented ÷ bare fit", "default", "images_per_s", ">=", 0.9),
-        ("processor time, no augmentation ÷ bare fit", "none", "cpu_ms", "<=", 1 / 0.9),
+def report(found: dict[str, measure.Figures], *, is_toy: bool) -> None:
+    """Prints and saves the table and the ratios."""
+    result = measure.Report(__file__, is_toy=is_toy)
+    columns = [
+        Column("way"),
+        Column("images/s", ",.1f", spread=True),
+        Column("CPU ms an image", ".2f", spread=True),
     ]
-    measure.print_verdicts(
+    result.table(
+        columns,
         [
-            (title, results[name][key] / results["bare fit"][key], sign, limit)
-            for title, name, key, sign, limit in verdicts
+            (title, found[name]["images_per_s"], found[name]["cpu_ms"])
+            for name, (title, _) in CONTENDERS.items()
+        ],
+    )
+    bare, plain, augmented = (found[name] for name in CONTENDERS)
+    speed, cpu = (plain[key] / bare[key] for key in ("images_per_s", "cpu_ms"))
+    with_augmentation = augmented["images_per_s"] / bare["images_per_s"]
+    result.targets(
+        [
+            Target("images/s, no augmentation ÷ bare fit", speed, ">=", 0.9),
+            Target("images/s, augmented ÷ bare fit", with_augmentation, ">=", 0.9, is_main=True),
+            Target("CPU time, no augmentation ÷ bare fit", cpu, "<=", 1 / 0.9),
         ]
     )
+    result.save()
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Runs the benchmark, or in a child process one contender."""
-    work, more = (TOY, ["--toy"]) if arguments.toy else (FULL, [])
-    if arguments.only == "prepare":
+def main(options: argparse.Namespace) -> None:
+    """Runs the benchmark, or one contender in a child process."""
+    work = TOY if options.toy else FULL
+    calls = {name: functools.partial(make, work) for name, (_, make) in CONTENDERS.items()}
+    if options.only == "prepare":
         prepare(work)
-    elif arguments.only:
-        measure.serve(CONTENDERS[arguments.only][1](work))
+    elif options.only:
+        measure.serve(calls[options.only]())
     else:
-        repeats, seconds = (1, 0.5) if arguments.toy else (arguments.repeats, arguments.seconds)
-        measure.run_once(__file__, "prepare", more)
-        report(
-            measure.in_turns(__file__, CONTENDERS, repeats=repeats, seconds=seconds, arguments=more)
-        )
+        if options.toy:
+            prepare(work)
+        else:
+            measure.run_once(__file__, "prepare")
+        report(measure.compare(__file__, calls, options), is_toy=options.toy)
 
 
 if __name__ == "__main__":
