@@ -44,6 +44,24 @@ def exported(run, keys, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def float32(run):
+    """Returns the flatbuffer of `run` by its format."""
+    from cxr_tfds import run_folder
+    from cxr_tfds.export.convert import convert_each
+    from cxr_tfds.export.variants import with_heatmap
+
+    return convert_each(with_heatmap(run_folder.load_model(run)), ["float32"], ())
+
+
+@pytest.fixture
+def converted(float32, monkeypatch):
+    """Converts nothing, for tests of what happens afterwards to the float32 file of `run`."""
+    from cxr_tfds.export import pack
+
+    monkeypatch.setattr(pack, "convert_each", lambda *arguments, **options: float32)
+
+
+@pytest.fixture(scope="session")
 def exported_rgb(run, keys, tmp_path_factory):
     """Returns a folder with tiny-float32-rgb.tflite, tiny-int8-rgb.tflite and export.json."""
     from cxr_tfds.export.pack import Limits, export_run

@@ -16,14 +16,12 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.evaluation.scoring import score
 from cxr_tfds.export import check, inference, pack, results, variants
 from cxr_tfds.export.command import export
-from cxr_tfds.export.convert import convert_each
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import read_model
 from cxr_tfds.export.edge.runtime import installed_runtimes
 from cxr_tfds.export.inference import run_in_litert
 from cxr_tfds.export.operators import operator_versions
 from cxr_tfds.export.pack import Limits
-from cxr_tfds.export.variants import with_heatmap
 from cxr_tfds.metrics.logits import probabilities
 from cxr_tfds.reading.run_data import open_run_dataset
 from cxr_tfds.run_folder import RunConfig
@@ -58,18 +56,6 @@ def dataset(run):
 @pytest.fixture(scope="module")
 def keras_scores(run, dataset):
     return score(run_folder.load_model(run), dataset, "test")
-
-
-@pytest.fixture(scope="module")
-def float32(run):
-    """Returns the flatbuffer of `run`."""
-    return convert_each(with_heatmap(run_folder.load_model(run)), ["float32"], ())
-
-
-@pytest.fixture
-def converted(float32, monkeypatch):
-    """Converts nothing, for tests of what happens afterwards to the float32 file of `run`."""
-    monkeypatch.setattr(pack, "convert_each", lambda *arguments, **options: float32)
 
 
 @pytest.fixture
@@ -270,7 +256,7 @@ def test_command_with_a_heatmap_and_a_float32_layer(run, tmp_path, monkeypatch):
 
 
 def test_refuses_a_folder_with_content_and_takes_a_run_without_model_card(
-    run_copy, tmp_path, monkeypatch
+    run_copy, tmp_path, converted, monkeypatch
 ):
     (run_copy / "MODEL_CARD.md").unlink()
     monkeypatch.setattr(check, "_auc", lambda *arguments: None)  # as if validation lacked a class

@@ -55,11 +55,16 @@ def brightness_model(classes=2):
     return model
 
 
+@pytest.fixture(scope="module")
+def flatbuffers(representative):
+    """Returns the brightness model of two classes in each format."""
+    return convert.convert_each(with_heatmap(brightness_model()), KINDS, representative)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", [(0, 0), (1, 3), (3, 2)])
-def test_peaks_where_the_opacity_is(representative, kind, place):
-    flatbuffer = convert.to_tflite(with_heatmap(brightness_model()), kind, representative)
-    session = load(flatbuffer, "litert")
+def test_peaks_where_the_opacity_is(flatbuffers, kind, place):
+    session = load(flatbuffers[kind], "litert")
     logits, heatmap = session.run_with_heatmap(opacity(*place)[np.newaxis])
     assert (heatmap.dtype, heatmap.shape) == (np.float32, (4, 4))
     assert np.unravel_index(heatmap.argmax(), heatmap.shape) == place
@@ -80,13 +85,25 @@ def test_map_of_each_of_three_classes(representative):
     np.testing.assert_allclose(heatmap.mean(axis=(0, 1)), logits + 7, atol=0.5)
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("float32", 1e-4), ("int8", 0.2)])
-def test_mean_of_the_map_is_the_logit_minus_the_bias(run, kind, tolerance):
+@pytest.fixture(scope="module")
+def images(run):
+    return load_split(open_run_dataset(RunConfig.read(run)), "test").images[:12]
+
+
+@pytest.fixture(scope="module")
+def with_and_without(run, images):
+    """Returns the model of `run` with and without a heat map, each as files by format."""
     model = run_folder.load_model(run)
-    images = load_split(open_run_dataset(RunConfig.read(run)), "test").images[:12]
-    bias = float(model.layers[-1].bias[0])
-    session = load(convert.to_tflite(with_heatmap(model), kind, images), "litert")
-    plain = load(convert.to_tflite(model, kind, images), "litert")
+    kinds = ("float32", "int8")
+    return [convert.convert_each(each, kinds, images) for each in (with_heatmap(model), model)]
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("float32", 1e-4), ("int8", 0.2)])
+def test_mean_of_the_map_is_the_logit_minus_the_bias(
+    run, images, with_and_without, kind, tolerance
+):
+    bias = float(run_folder.load_model(run).layers[-1].bias[0])
+    session, plain = (load(files[kind], "litert") for files in with_and_without)
     for image in images:
         logits, heatmap = session.run_with_heatmap(image[np.newaxis])
         assert heatmap.shape == (2, 2)
@@ -99,8 +116,8 @@ def test_mean_of_the_map_is_the_logit_minus_the_bias(run, kind, tolerance):
 
 @pytest.mark.skipif("tflite-runtime" not in installed_runtimes(), reason="needs tflite-runtime")
 @pytest.mark.parametrize("kind", ["float32", "int8", "int16x8"])
-def test_same_map_in_tflite_runtime(representative, kind, tmp_path):
-    flatbuffer = convert.to_tflite(with_heatmap(brightness_model()), kind, representative)
+def test_same_map_in_tflite_runtime(flatbuffers, kind, tmp_path):
+    flatbuffer = flatbuffers[kind]
     (tmp_path / "model").write_bytes(flatbuffer)
     np.save(tmp_path / "image.npy", opacity(1, 3)[np.newaxis])
     done = subprocess.run(

@@ -55,7 +55,7 @@ def test_evaluate_refuses_a_wrong_rule(run):
 
 
 @pytest.mark.parametrize("rule", ["sensitivity>=0.99", "0.9"])
-def test_export_chooses_the_threshold_again(run, tmp_path, rule):
+def test_export_chooses_the_threshold_again(run, tmp_path, converted, rule):
     before = contents(run)
     limits = ("--max-auc-drop", 1, "--min-agreement", 0, "--runtime", "litert")
     done = run_command(
