@@ -95,7 +95,7 @@ class RecordBuilder(CompleteBuilder, skip_registration=True):  # type: ignore[ca
     def _read_examples(
         self, images: Sequence[SourceImage], make: Callable[..., dict[str, Any] | None]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields the examples for TFDS, which writes those of remote file systems."""
+        """Yields the examples for TFDS, which writes the shards on a remote file system."""
         results = fit_all([image.path for image in images], self._fit_settings())
         for image, result in zip(images, results, strict=True):
             self._log.add(image.image_id, result)

@@ -1,4 +1,4 @@
-"""Writes the shards of a dataset in their final order, and reuses those of an interrupted build.
+"""Writes shards in their final order, and reuses the complete shards of an interrupted build.
 
 TFDS sorts the examples of a split by a hash of their ids. The ids are known before any image is
 decoded, so each example is written to its shard at once, while the next images are decoded. Nothing
@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.hashing import Hasher
+from tensorflow_datasets.core.utils.lazy_imports_utils import tensorflow as tf
 from tensorflow_datasets.core.utils.shard_utils import ShardConfig, get_shard_boundaries
 
 from cxr_tfds.building.build_log import BuildLog
@@ -30,7 +30,6 @@ from cxr_tfds.building.file_stats import FileStats
 from cxr_tfds.errors import InputError
 from cxr_tfds.files import write_json
 from cxr_tfds.imaging.pixels import DecodeResult
-from cxr_tfds.reading.records import digest_split
 from cxr_tfds.schema import Count, Text, read_json
 from cxr_tfds.sources import SourceImage, SourcePath
 from cxr_tfds.temporary import UNFINISHED
@@ -194,6 +193,9 @@ def _removed_on_error(path: Path) -> Iterator[None]:
 
 def _read_log(shard: Shard) -> ShardLog | None:
     """Returns the log of a complete shard, or None if the shard must be written again."""
+    # TensorFlow takes seconds to load. A dataset that is already built is found without it.
+    from cxr_tfds.reading.records import digest_split
+
     try:
         log = read_json(shard.log_path, ShardLog, "")
         if shard.path.stat().st_size != log["size"]:
