@@ -7,6 +7,7 @@ item with a reason, and the other files are read.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -56,7 +57,8 @@ def read_regular_file(path: str | PathLike[str]) -> bytes:
     with expect_answer(os.fsdecode(path), FILE_ADVICE) as wait:
         # `Path` keeps names; opening changes some devices.
         _check_regular(os.stat(path))  # noqa: PTH116
-        with open(path, "rb", opener=_open_without_waiting) as file:
+        # Unbuffered, because a buffer would copy what is read at once.
+        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             _check_regular(status)
             check_file_size(status.st_size)
@@ -66,7 +68,7 @@ def read_regular_file(path: str | PathLike[str]) -> bytes:
     return data
 
 
-def _read_parts(file: IO[bytes], size: int, wait: Wait) -> Iterator[bytes]:
+def _read_parts(file: io.FileIO, size: int, wait: Wait) -> Iterator[bytes]:
     """Yields up to `size` bytes in parts; each part has its own deadline."""
     while size and (part := file.read(min(size, _PART_BYTES))):
         wait.restart()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from os import PathLike
 from typing import Any, overload
@@ -13,17 +14,19 @@ from cxr_tfds.errors import BadImage, InputError
 from cxr_tfds.imaging.grey_levels import GreyLevels
 from cxr_tfds.imaging.pixels import DecodeResult, Radiograph, decode
 from cxr_tfds.metrics.logits import probabilities, sigmoid
-from cxr_tfds.parallel import all_cores, ordered_map
+from cxr_tfds.parallel import all_cores, core_count, ordered_map
 
 from . import runtime as runtimes
 from .image_input import ImageInput, read_image
 from .model_file import read_model
-from .operating_point import choose_threshold
 from .prediction import FindingPrediction, Prediction
 
 
 class Classifier:
-    """Predicts radiographs: `Classifier("model.tflite")("x.jpg").label`. Threads may share it.
+    """Predicts radiographs: `Classifier("model.tflite")("x.jpg").label`.
+
+    Threads may share it. Threads that predict at the same time have an interpreter each, at most
+    one for each core.
 
     Args:
       path: The `.tflite` of cxr-export, or its contents.
@@ -59,7 +62,11 @@ class Classifier:
         trust: str | PathLike[str] | None = None,
     ) -> None:
         flatbuffer, info, _ = read_model(path, trust)
-        self.info = choose_threshold(info, threshold, sensitivity)
+        if threshold is not None or sensitivity is not None:
+            from .operating_point import choose_threshold
+
+            info = choose_threshold(info, threshold, sensitivity)
+        self.info = info
         self.labels = self.info.labels
         self._grey_levels = GreyLevels.from_metadata(self.info.grey_levels)
         name = runtimes.choose_runtime(runtime)
@@ -69,10 +76,13 @@ class Classifier:
                 f"{name}. Install litert with pip install 'cxr-tfds[edge]', or export the model in "
                 "another format."
             )
-        self._session = runtimes.load(flatbuffer, name, threads)
-        self._lock = threading.Lock()
-        self.runtime = self._session.name
-        self.version = self._session.version
+        self._load = functools.partial(runtimes.load, flatbuffer, name, threads)
+        session = self._load()
+        self._idle = [session]  # sessions that no thread uses now
+        self._turns = threading.Semaphore(core_count())
+        self._output = session.output
+        self.runtime = session.name
+        self.version = session.version
 
     @property
     def threshold(self) -> float | tuple[float, ...] | None:
@@ -138,8 +148,12 @@ class Classifier:
 
     def predict(self, pixels: np.ndarray) -> Prediction:
         """Returns the prediction for pixels uint8 (S, S, C), 0 to 255, as `read` returns them."""
-        with self._lock:
-            output, heatmap = self._session.run_with_heatmap(pixels[np.newaxis])
+        with self._turns:
+            session = self._take_session()
+            try:
+                output, heatmap = session.run_with_heatmap(pixels[np.newaxis])
+            finally:
+                self._idle.append(session)
         prediction = self.interpret(output)
         if prediction.findings:
             return prediction if heatmap is None else _with_heatmaps(prediction, heatmap)
@@ -147,12 +161,19 @@ class Classifier:
             heatmap = heatmap[..., self.labels.index(prediction.label)]
         return dataclasses.replace(prediction, heatmap=heatmap)
 
+    def _take_session(self) -> runtimes.Session:
+        """Returns a session that no other thread uses; threads need one each."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._load()
+
     def interpret(self, output: np.ndarray) -> Prediction:
         """Returns the prediction, without a heatmap, for an output of `runtime.Session`."""
         values = np.asarray(output, np.float64)
         if not np.isfinite(values).all():
             raise InputError(
-                f"The model returns {values.tolist()}; expected finite {self._session.output}. "
+                f"The model returns {values.tolist()}; expected finite {self._output}. "
                 "Export it again with cxr-export."
             )
         if self.info.input == "rgb" and np.any(self.info.shift):

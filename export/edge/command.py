@@ -6,6 +6,7 @@ Commands import what they need: `--help` loads neither NumPy nor a runtime.
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -94,9 +95,10 @@ def predict(
     Folders are searched recursively. Files that are not radiographs are reported, and the exit code
     is then 1.
     """
-    from .input_files import STDIN, check_folders, list_files
-    from .output import make_style, write_rows
-    from .predict import predict_files
+    with _collection_paused():
+        from .input_files import STDIN, check_folders, list_files
+        from .output import make_style, write_rows
+        from .predict import predict_files
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other.")
@@ -260,18 +262,36 @@ def _load(
     model: Path, runtime: str, threads: int, threshold: str | None, sensitivity: float | None
 ) -> Classifier:
     """Returns the classifier, and reports a threshold that was chosen for it."""
-    from .classifier import Classifier
-    from .operating_point import describe_threshold
+    with _collection_paused():
+        from .classifier import Classifier
 
     if threshold is not None and sensitivity is not None:
         raise click.UsageError("--threshold and --sensitivity exclude each other.")
-    with suppress_native_stderr():
+    with suppress_native_stderr(), _collection_paused():
         classifier = Classifier(
             model, runtime, threads, threshold=threshold, sensitivity=sensitivity
         )
     if threshold is not None or sensitivity is not None:
+        from .operating_point import describe_threshold
+
         say("\n".join(describe_threshold(classifier.info)))
     return classifier
+
+
+@contextlib.contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Pauses the garbage collector, which would search everything that is imported several times.
+
+    Imported objects stay until the end, so they are not searched afterwards either.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def _report(file: InputFile, error: BadImage) -> None:

@@ -2,12 +2,13 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
 
 from cxr_tfds.errors import BadImage, InputError, MissingData
-from cxr_tfds.export.edge import input_files
+from cxr_tfds.export.edge import classifier, input_files, runtime
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.model_file import append_model_info
 
@@ -106,3 +107,20 @@ def test_threads_give_equal_predictions(models, draw):
     alone = [model(path) for path in paths]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(model, paths)) == alone
+
+
+def test_threads_predict_at_the_same_time_up_to_one_for_each_core(models, monkeypatch):
+    monkeypatch.setattr(classifier, "core_count", lambda: 2)
+    model, pixels = Classifier(models["int8"]), np.zeros((32, 32, 1), np.uint8)
+    both, used = Barrier(2), set()
+    run = runtime.Session.run_with_heatmap
+
+    def meet(session, batch):
+        used.add(id(session))
+        both.wait(timeout=60)
+        return run(session, batch)
+
+    monkeypatch.setattr(runtime.Session, "run_with_heatmap", meet)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(model.predict, [pixels] * 8))
+    assert len(used) == 2
