@@ -1,6 +1,7 @@
 """Builds a dataset from a source in one call: recognizes the builder and keeps TFDS silent.
 
-TensorFlow is loaded when the source is recognized, so that a wrong path is reported at once.
+TensorFlow is loaded only to build, so that a wrong path is reported at once, and a dataset that is
+already built as well.
 """
 
 from __future__ import annotations
@@ -93,7 +94,6 @@ def build_source(
         # They are always equal for the same source, so the name of the config leaves them out.
         unnamed = frozenset(recognized.settings.keys() - settings.keys())
         settings = {**recognized.settings, **settings}
-    load_tensorflow()
     import tensorflow_datasets as tfds
 
     builder_class = load_builder(dataset)
@@ -104,6 +104,8 @@ def build_source(
             progress=progress or (lambda read, total: None),
         )
         is_new = overwrite or not builder.is_prepared()
+        if is_new:
+            load_tensorflow()
         modes = tfds.download.GenerateMode
         mode = modes.REUSE_CACHE_IF_EXISTS if overwrite else modes.REUSE_DATASET_IF_EXISTS
         config = tfds.download.DownloadConfig(manual_dir=source, download_mode=mode)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_tfds.errors import InputError
-from cxr_tfds.reading.records import digest_split
+from cxr_tfds.native import load_tensorflow
 from cxr_tfds.sources import Listing
 from cxr_tfds.sources.archives import SourcePath
 from cxr_tfds.sources.image import get_labels
@@ -72,6 +72,9 @@ def check_same_source(
     described = describe_source(listing)
     if described["digest"] == stored["digest"]:
         return
+    load_tensorflow()  # which takes seconds, only now: most sources are the same
+    from cxr_tfds.reading.records import digest_split
+
     built, found = set[str](), {image.image_id for image in listing.images}
     digest_split(shards, (), built.update)
     difference = (

@@ -81,3 +81,21 @@ def test_shows_nothing_of_tfds(source: Path, tmp_path: Path) -> None:
         "Building (24 images)",
     ]
     assert len(done.stdout.splitlines()) <= 12
+
+
+def test_loads_no_tensorflow_if_already_built(source: Path, tmp_path: Path) -> None:
+    options = ["--data-dir", tmp_path, "--set", "negative=A", "--set", "size=32"]
+    assert build(source, *options).exit_code == 0
+    code = """
+import sys
+from cxr_tfds.commands.data import cli
+try:
+    cli()
+finally:
+    print("tensorflow" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, "build", source, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == "Building as xray_folder: class folders: A, B\n"
+    assert f"Already built: {tmp_path}" in done.stdout
+    assert done.stdout.endswith("\nFalse\n")
