@@ -32,6 +32,7 @@ from unittest import mock
 import build_others as others
 import layouts
 import measure
+from measure import Column, Target
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "kermany_original" / "chest_xray"
 TOY_IMAGES = 20
@@ -154,38 +155,37 @@ CONTENDERS: dict[str, tuple[str, Callable[[Path], measure.Measure]]] = {
 }
 
 
+COLUMNS = {
+    "images_per_s": Column("images/s", ",.0f", spread=True),
+    "published_per_s": Column("published", ",.0f"),
+    "cpu_ms": Column("CPU ms an image", ".2f"),
+    "peak_mb": Column("peak MB", ",.0f"),
+}
+
+
 def report(
-    found: Mapping[str, measure.Figures], memory: Mapping[int, measure.Figures], files: int
+    result: measure.Report,
+    found: Mapping[str, measure.Figures],
+    memory: Mapping[int, measure.Figures],
+    files: int,
 ) -> None:
-    """Prints what was measured, and the ratios next to the required ones."""
-    rows = [("way", "files", "images/s", "published", "CPU ms an image", "peak MB")]
-    for name, (title, _) in CONTENDERS.items():
-        rows.append((title, f"{files:,}", *_cells(found[name])))
-    rows += [
-        ("**ours**, threads, phantoms", f"{count:,}", *_cells(figures))
-        for count, figures in memory.items()
-    ]
-    measure.print_table(rows)
+    """Adds what was measured, and the ratios next to the required ones."""
+    rows = [(title, files, found[name]) for name, (title, _) in CONTENDERS.items() if name in found]
+    rows += [("**ours**, threads, phantoms", count, row) for count, row in memory.items()]
+    result.table(
+        [Column("way"), Column("files", ","), *COLUMNS.values()],
+        [(title, count, *(row.get(key) for key in COLUMNS)) for title, count, row in rows],
+    )
     (few, few_figures), (many, many_figures) = memory.items()
     speed = found["ours"]["images_per_s"] / found["pillow"]["images_per_s"]
     growth = many_figures["peak_mb"] / few_figures["peak_mb"]
     peak_gb = many_figures["peak_mb"] * 2**20 / 1e9
-    measure.print_verdicts(
+    result.targets(
         [
-            ("ours, written ÷ bare Pillow", speed, ">=", 0.85),
-            (f"peak memory: {many:,} ÷ {few:,} images", growth, "<=", 1.1),
-            (f"peak memory of {many:,} images, GB", peak_gb, "<=", 2.2),
+            Target("ours, written ÷ bare Pillow", speed, ">=", 0.85, is_main=True),
+            Target(f"peak memory: {many:,} ÷ {few:,} images", growth, "<=", 1.1),
+            Target(f"peak memory of {many:,} images, GB", peak_gb, "<=", 2.2),
         ]
-    )
-
-
-def _cells(figures: measure.Figures) -> tuple[str, ...]:
-    published = f"{figures['published_per_s']:,.0f}" if "published_per_s" in figures else ""
-    return (
-        f"{figures['images_per_s']:,.0f}",
-        published,
-        f"{figures['cpu_ms']:.2f}",
-        f"{figures['peak_mb']:,.0f}",
     )
 
 
@@ -214,28 +214,31 @@ def main(options: argparse.Namespace) -> None:
             prepare(options)
         else:
             measure.run_once(__file__, "prepare", given)
-            measure.print_source(options.source)
         contenders = {
             name: functools.partial(make, originals) for name, (_, make) in CONTENDERS.items()
         }
+        if options.toy:
+            del contenders["dask"]  # its workers would import TensorFlow
         options.seconds = 0  # each measurement is one build
         found = measure.compare(__file__, contenders, options, given)
         memory = {}
         for count in counts:
             print(f"building {count:,} phantoms", file=sys.stderr)
-            if options.toy:
-                memory[count] = build(folder_of("phantoms", count))
-            else:
-                printed = measure.run_once(__file__, f"memory{count}", given)
-                memory[count] = json.loads(printed.splitlines()[-1])
-        report(found, memory, options.images)
+            source = folder_of("phantoms", count)
+            memory[count] = measure.measure_once(
+                __file__, f"memory{count}", functools.partial(build, source), options, given
+            )
+        result = measure.Report(__file__, is_toy=options.toy)
+        result.note(measure.describe_source(options.source))
+        report(result, found, memory, options.images)
+        built = {}
         for dataset in layouts.LINKS:
-            layouts.link(dataset, options.layout_images, is_toy=options.toy)
-        given += ["--toy"] if options.toy else []
-        # Each has a process of its own, for its peak memory.
-        printed = {x: measure.run_once(__file__, x, given) for x in layouts.LINKS}
-        built = {x: json.loads(text.splitlines()[-1]) for x, text in printed.items()}
-        layouts.report(built, options.layout_images)
+            source = layouts.link(dataset, options.layout_images, is_toy=options.toy)
+            # Each has a process of its own, for its peak memory.
+            once = functools.partial(build, source, dataset, name="224-cut")
+            built[dataset] = measure.measure_once(__file__, dataset, once, options, given)
+        layouts.report(result, built, options.layout_images)
+        result.save()
 
 
 if __name__ == "__main__":

@@ -152,21 +152,18 @@ def report(found: dict[str, measure.Figures], source: str, *, is_toy: bool) -> N
 
 def main(options: argparse.Namespace) -> None:
     """Runs the benchmark, or one contender in a child process."""
-    if options.toy:
-        work, files = TOY, measure.phantoms(TOY.folder / "phantoms", 10)
-    else:
-        work, files = FULL, measure.source_files(options.source)
+    work = TOY if options.toy else FULL
     makes = {name: contender.make for name, contender in CONTENDERS.items()}
     contenders = {name: functools.partial(make, work) for name, make in makes.items()}
     last = {"epochs": functools.partial(readers.epochs, work)}
     if options.only == "prepare":
-        prepare(work, files)
+        prepare(work, measure.source_files(options.source))
     elif options.only:
         measure.serve((contenders | last)[options.only]())
     else:
         commands = {}
         if options.toy:
-            prepare(work, files)
+            prepare(work, measure.phantoms(TOY.folder / "phantoms", 10))
         else:
             measure.run_once(__file__, "prepare", ["--source", str(options.source)])
             commands = prepare_peers(work)

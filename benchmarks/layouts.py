@@ -7,6 +7,7 @@ from pathlib import Path
 
 import many_phantoms
 import measure
+from measure import Column, Target
 
 KAGGLE, NIH = "chest_xray_pneumonia", "nih_chest_xray14"
 LINKS = {KAGGLE: many_phantoms.link_kaggle, NIH: many_phantoms.link_nih}
@@ -20,18 +21,17 @@ def link(dataset: str, count: int, *, is_toy: bool) -> Path:
     return LINKS[dataset](files, measure.WORK / f"build_{dataset}_{count}")
 
 
-def report(found: Mapping[str, measure.Figures], count: int) -> None:
-    """Prints the builds of the same images in two layouts, and the ratios of their figures."""
-    rows = [("layout", "images", "ms an image", "peak MB")]
-    for name, figures in found.items():
-        rows.append(
-            (f"`{name}`", f"{count:,}", f"{figures['build_ms']:.2f}", f"{figures['peak_mb']:,.0f}")
-        )
-    measure.print_table(rows)
-    ratios = {
-        "time an image": found[NIH]["build_ms"] / found[KAGGLE]["build_ms"],
-        "peak memory": found[NIH]["peak_mb"] / found[KAGGLE]["peak_mb"],
-    }
-    measure.print_verdicts(
-        [(f"{what}: `{NIH}` ÷ `{KAGGLE}`", ratio, "<=", 1.05) for what, ratio in ratios.items()]
+def report(result: measure.Report, found: Mapping[str, measure.Figures], count: int) -> None:
+    """Adds the builds of the same images in two layouts, and the ratios of their figures."""
+    result.table(
+        [
+            Column("layout"),
+            Column("images", ","),
+            Column("ms an image", ".2f"),
+            Column("peak MB", ",.0f"),
+        ],
+        [(f"`{name}`", count, row["build_ms"], row["peak_mb"]) for name, row in found.items()],
     )
+    for key, what in (("build_ms", "time an image"), ("peak_mb", "peak memory")):
+        ratio = found[NIH][key] / found[KAGGLE][key]
+        result.targets([Target(f"{what}: `{NIH}` ÷ `{KAGGLE}`", ratio, "<=", 1.05)])

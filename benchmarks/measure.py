@@ -258,23 +258,3 @@ def forever(function: Callable[[], Iterable]) -> Iterator:
     """Yields the items of `function()` again and again."""
     while True:
         yield from function()
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Prints a header and rows as a Markdown table."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(f"| {' | '.join(cells)} |")
-    print()
-
-
-def print_verdicts(rows: list[tuple[str, float, str, float]]) -> None:
-    """Prints numbers, each with ">=" or "<=" and the required value, and whether they pass."""
-    table = [("number", "measured", "required", "")]
-    for name, measured, sign, required in rows:
-        passed = measured >= required if sign == ">=" else measured <= required
-        verdict = "pass" if passed else "miss"
-        table.append((name, f"{measured:.3g}", f"{sign} {required:g}", verdict))
-    print_table(table)
