@@ -54,7 +54,7 @@ def source_files(source: Path) -> list[Path]:
 
 def phantoms(folder: Path = WORK / "phantoms", count: int = 240) -> list[Path]:
     """Returns `count` drawn radiographs as files in `folder`; draws them unless it exists."""
-    if not folder.is_dir():
+    if not (folder / "chest_xray").is_dir():
         from cxr_tfds.phantom.dataset import write_dataset
 
         normal = 2 * count // 5
