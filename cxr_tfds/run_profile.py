@@ -89,8 +89,8 @@ def find_bottleneck(seconds: Mapping[str, float], *, has_gpu: bool) -> str:
     stage = largest if seconds[largest] >= _NOTABLE * total else STEP
     share = percent(seconds[stage] / total)
     return {
-        READING: f"Reading: the step waits {share} of an epoch for images. Try --cache ram, a "
-        "faster disk, or a dataset that is built at one size.",
+        READING: f"Reading: the step waits {share} of an epoch for images. Try a faster "
+        "disk, or a dataset that is built at one size.",
         AUGMENTATION: f"Augmentation takes {share} of an epoch. Try --augment classic or none"
         f"{'' if has_gpu else ', or a GPU'}.",
         STEP: f"The step itself takes {share} of an epoch. Try a smaller model or smaller images"

@@ -7,8 +7,8 @@ import math
 
 from cxr_tfds.errors import InputError
 
-# What batches are read from, see `cxr_tfds.reading.datasets.BuiltDataset.train`.
-CACHES = ("auto", "ram", "file", "none")
+# Where fitted images of source files are kept, see `BuiltDataset.train`.
+CACHES = ("auto", "file", "none")
 # The target that an uncertain or unknown finding becomes; NaN does not count.
 POLICIES = {"ignore": math.nan, "positive": 1.0, "negative": 0.0}
 

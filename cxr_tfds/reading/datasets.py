@@ -97,6 +97,9 @@ class BuiltDataset:
         once; its last batch may be smaller. The order of each epoch is a permutation drawn from
         `seed` and the number of the epoch, whatever the cache.
 
+        All checksums are verified first. Images are then copied from the shards, which are mapped
+        into memory and must not be shortened while they are read: that ends the process (SIGBUS).
+
         Args:
           batch_size: Images in a batch.
           seed: Seed of the orders.
@@ -104,11 +107,11 @@ class BuiltDataset:
             run; nothing before it is read. A reader for several devices counts a batch for each.
             This number is the complete state of a reader, as `get_state` of Grain: with the same
             arguments the order continues as if it had not been interrupted.
-          cache: "ram" holds the split as one uint8 tensor. "file" writes the fitted images to one
-            file and reads from it, which saves decoding source files in every epoch. "none" scans
-            the shards once, verifying checksums, and then reads each image from its shard. "auto"
-            is "ram" if the split fits in a quarter of the free memory, and "none" otherwise.
-          cache_dir: Folder of the file of "file"; by default next to the shards.
+          cache: For a dataset of source files (config `original`): "file" writes the fitted images
+            to one file and reads from it, which saves decoding in every epoch. "none" decodes in
+            every epoch. "auto" is "file" if the file takes at most a quarter of the free disk space
+            and its folder can be written, and "none" otherwise. Other datasets need no cache.
+          cache_dir: Folder of that file; by default `cache/` next to the shards.
           shard: Share of each epoch, if several readers share it.
           split: Name of the split.
 
@@ -119,7 +122,7 @@ class BuiltDataset:
 
         Raises:
           InputError: The split is empty or smaller than a batch of all readers, `cache` is unknown,
-            the cache does not fit, or a shard is corrupt.
+            the file does not fit on the disk, or a shard is corrupt.
         """
         from cxr_tfds.reading.pipeline import train_batches
 

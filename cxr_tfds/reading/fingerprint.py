@@ -63,6 +63,7 @@ class SplitDigests(NamedTuple):
     records: str  # of every field of every example
     labels: dict[str, str]  # of each of `LABEL_FIELDS`
     shards: list[str]  # of the records up to the end of each shard
+    offsets: Any  # no digest: positions of the images, see `cxr_tfds.reading.offsets`
 
     def content(self) -> dict[str, Any]:
         """Returns the part that does not depend on how the split is cut into shards."""
@@ -91,7 +92,13 @@ def write_fingerprint(
     settings: Mapping[str, Any],
     metadata: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Writes `fingerprint.json`; returns the metadata that belongs to it."""
+    """Writes `fingerprint.json` and the positions of the images.
+
+    Returns:
+      The metadata that belongs to the fingerprint.
+    """
+    from cxr_tfds.reading.offsets import write_offsets  # slow to import
+
     content = {
         "settings": settings,
         "splits": {name: digests.content() for name, digests in splits.items()},
@@ -102,6 +109,8 @@ def write_fingerprint(
         "description": {name: metadata.get(name) for name in _DESCRIPTION},
     }
     write_json(folder / FILE, document)
+    for name, digests in splits.items():
+        write_offsets(folder, name, digests.offsets)
     return {"fingerprint": _digest(content), "fingerprint_version": _VERSION}
 
 

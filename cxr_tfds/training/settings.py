@@ -189,8 +189,8 @@ class TrainSettings:
     )
     cache: str = describe(
         "auto",
-        "Where images are cached: `ram`, `file` or `none`. `auto` is `ram` if the split fits in a "
-        "quarter of the free memory, otherwise `none`.",
+        "For datasets of source files: `file` keeps the fitted images in a file, `none` decodes in "
+        "every epoch, `auto` is `file` if it takes at most a quarter of the free disk space.",
         choices=CACHES,
     )
     cache_dir: str | None = describe(
@@ -251,7 +251,9 @@ class TrainSettings:
         for name in ("dataset", "data_dir"):
             if name not in values:
                 raise InputError(f"The training setting {name!r} is missing.")
-        return cls(**values)
+        # Earlier versions could keep images in memory, which changed no result.
+        earlier = {"cache": "auto"} if values.get("cache") == "ram" else {}
+        return cls(**{**values, **earlier})
 
     @property
     def augmentation(self) -> AugmentSettings:

@@ -16,6 +16,7 @@ from cxr_tfds.training.checkpoint import finished_epochs
 from cxr_tfds.training.settings import TrainSettings, read_run_config
 
 _PACKAGES = ("cxr-tfds", "tensorflow", "keras", "tensorflow-datasets", "numpy", "Pillow")
+_NO_EFFECT = ("anonymous", "cache", "cache_dir")  # on the weights
 
 
 def describe_run(settings: TrainSettings, dataset: BuiltDataset, policy: str) -> RunConfig:
@@ -44,7 +45,7 @@ def check_resumable(run: Path, config: RunConfig, dataset: BuiltDataset) -> None
     run_folder.check_unfinished(run)
     before, now = ({**c.settings, "dtype policy": c.precision} for c in (old, config))
     different = [
-        name for name, value in now.items() if before.get(name) != value and name != "anonymous"
+        name for name, value in now.items() if before.get(name) != value and name not in _NO_EFFECT
     ]
     if different == ["epochs"] and now["epochs"] == finished_epochs(run):
         different = []  # the run ends with the epochs it has

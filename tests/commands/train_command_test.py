@@ -158,7 +158,7 @@ def test_build_command_quotes_a_folder_with_a_space(tmp_path):
             "nome",
             "'nome' is not one of 'none', 'classic', 'default', 'strong'. Did you mean 'none'?",
         ),
-        ("--cache", "memory", "'memory' is not one of 'auto', 'ram', 'file', 'none'."),
+        ("--cache", "memory", "'memory' is not one of 'auto', 'file', 'none'."),
         ("--epochs", "0", "0 is not in the range x>=1."),
         (
             "--target",

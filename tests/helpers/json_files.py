@@ -67,8 +67,8 @@ PROFILE: dict[str, Any] = {
     "gpus": ["NVIDIA H100"],
     "gpu": 0.55,
     "gpu_bytes": 3 * 2**30,
-    "bottleneck": "Reading: the step waits 41 % of an epoch for images. Try --cache ram, a faster "
-    "disk, or a dataset that is built at one size.",
+    "bottleneck": "Reading: the step waits 41 % of an epoch for images. Try a faster disk, "
+    "or a dataset that is built at one size.",
 }  # fmt: skip
 BUILD_REPORT: dict[str, Any] = {
     "dataset": "chest/64:1.0.0",

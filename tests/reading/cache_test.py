@@ -16,9 +16,9 @@ from cxr_tfds.reading import cache
 
 
 def read(dataset, folder):
-    """Returns the images and labels of train, read through the file."""
-    gather, labels = cache.in_file(dataset, "train", folder)
-    return gather(tf.range(dataset.sizes["train"])).numpy(), labels.numpy()
+    """Returns the images of train, read through the file."""
+    gather = cache.in_file(dataset, "train", folder)
+    return gather(tf.range(dataset.sizes["train"])).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,7 @@ def test_file_is_an_array_of_the_split_and_written_once(dataset, cached):
     examples = load_split(dataset, "train")
     np.testing.assert_array_equal(np.load(path), examples.images)
     written = path.stat()
-    images, labels = read(dataset, cached)
-    np.testing.assert_array_equal(images, examples.images)
-    np.testing.assert_array_equal(labels, examples.labels)
+    np.testing.assert_array_equal(read(dataset, cached), examples.images)
     assert path.stat() == written
 
 
@@ -69,7 +67,7 @@ def test_file_is_an_array_of_the_split_and_written_once(dataset, cached):
 def test_corrupt_file_is_written_again(dataset, cached, tmp_path, caplog, corrupt):
     (path,) = cached.iterdir()
     (tmp_path / path.name).write_bytes(corrupt(path.read_bytes()))
-    images, _ = read(dataset, tmp_path)
+    images = read(dataset, tmp_path)
     np.testing.assert_array_equal(images, np.load(path))
     assert caplog.messages == [f"Cache file {tmp_path / path.name} is corrupt; writing it again."]
     assert (tmp_path / path.name).read_bytes() == path.read_bytes()
@@ -88,10 +86,9 @@ def test_names_a_folder_without_free_space(dataset, tmp_path, monkeypatch):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
 def test_names_a_folder_whose_disk_fails_while_writing(dataset, tmp_path, monkeypatch, code):
     def batches(*arguments, **settings):
-        yield {"image": np.zeros((1, 64, 64, 1), np.uint8)}
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(cache, "_read", batches)
+    monkeypatch.setattr(cache, "field_batches", batches)
     message = (
         f"{tmp_path} cannot be used ({os.strerror(code)}); the cache of train takes 0.0 GB. "
         "Choose another folder with --cache-dir"
@@ -107,10 +104,3 @@ def test_removes_an_unfinished_file(own, tmp_path):
     with pytest.raises(InputError, match="is corrupt"):
         read(own, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_labels_are_read_together_with_the_images(dataset, monkeypatch):
-    monkeypatch.setattr(cache, "read_columns", None)
-    expected = load_split(dataset, "train").labels
-    for source in (cache.in_memory, cache.in_records):
-        np.testing.assert_array_equal(source(dataset, "train")[1], expected)

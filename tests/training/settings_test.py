@@ -11,6 +11,10 @@ from cxr_tfds.training.settings import TrainSettings, settings_table
 REQUIRED = {"dataset": "chest_xray_pneumonia/64", "data_dir": "data"}
 
 
+def test_reads_the_cache_of_earlier_runs():
+    assert TrainSettings.from_dict({**REQUIRED, "cache": "ram"}).cache == "auto"
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
@@ -28,7 +32,7 @@ REQUIRED = {"dataset": "chest_xray_pneumonia/64", "data_dir": "data"}
         ("weight_decay", 1.0, "weight_decay=1.0; expected at least 0 and less than 1."),
         ("precision", "float16", "precision: 'float16' is not one of 'auto', 'float32', "),
         ("precision", "float16", "Did you mean 'mixed_float16'?"),
-        ("cache", "disk", "cache: 'disk' is not one of 'auto', 'ram', 'file', 'none'."),
+        ("cache", "disk", "cache: 'disk' is not one of 'auto', 'file', 'none'."),
         ("augment", "mild", "augment: 'mild' is not one of 'none', 'classic', 'default', 'strong'"),
         ("model", "resnet", "model: 'resnet' is not one of 'edge', "),
         ("target", "patient", "target: 'patient' is not one of 'label', 'finding'."),
