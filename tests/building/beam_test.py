@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from helpers.sources import build, published
 
 from cxr_tfds.builders.chest_xray_pneumonia.chest_xray_pneumonia_dataset_builder import Builder
-from cxr_tfds.building import beam, builder
+from cxr_tfds.building import beam, record_builder
 from cxr_tfds.building.beam import check_complete, choose_runner
 from cxr_tfds.building.build_log import BuildLog
 from cxr_tfds.building.builder import RadiographBuilder
@@ -93,7 +93,7 @@ def test_notices_an_example_lost_by_a_runner(
             lambda example, gone: example[0] != gone, lost[-1]
         )
 
-    monkeypatch.setattr(builder, "make_pipeline", losing)
+    monkeypatch.setattr(record_builder, "make_pipeline", losing)
     with pytest.raises(
         InputError, match=r"Split \w+: \d+ images in the source, but \d+ examples written; missing"
     ) as caught:
