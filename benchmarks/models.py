@@ -173,7 +173,7 @@ def main(arguments: argparse.Namespace) -> None:
             if done.returncode:
                 sys.exit(
                     f"{name} failed with exit code {done.returncode}. Run the same command again "
-                    "to continue from its last finished epoch."
+                    "to continue from its last checkpoint."
                 )
     report(names, out, is_toy=arguments.toy)
 
