@@ -19,7 +19,7 @@ from cxr_tfds.errors import InputError
 from cxr_tfds.files import complete_file
 from cxr_tfds.os_errors import find_os_error
 from cxr_tfds.reading.datasets import BuiltDataset
-from cxr_tfds.reading.offsets import copy_images, find_offsets, map_images
+from cxr_tfds.reading.offsets import BatchMemory, find_offsets, map_images
 from cxr_tfds.reading.records import digest_split
 from cxr_tfds.reading.sequential import (
     field_batches,
@@ -84,8 +84,9 @@ def in_shards(dataset: BuiltDataset, split: str) -> Gather:
 def _pixel_function(
     read: Callable[[np.ndarray], Iterator[np.ndarray]], dataset: BuiltDataset
 ) -> Gather:
+    memory = BatchMemory()
     return image_function(
-        lambda index: copy_images(read(index), (len(index), *dataset.shape)), dataset
+        lambda index: memory.copy(read(index), (len(index), *dataset.shape)), dataset
     )
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import mmap
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -124,11 +126,25 @@ def _map_file(path: str) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def copy_images(images: Iterator[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Returns images of one size as uint8 `shape`, in memory that TensorFlow takes over."""
-    memory = np.empty(int(np.prod(shape)) + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    batch = memory[start : len(memory) - _ALIGNMENT + start].reshape(shape[0], -1)
-    for row, image in zip(batch, images, strict=True):
-        row[:] = image
-    return batch.reshape(shape)
+class BatchMemory:
+    """Memory for batches that TensorFlow takes over and that is used again once it is released.
+
+    Fresh memory costs as much as copying the images into it.
+    """
+
+    def __init__(self) -> None:
+        """Creates an empty store."""
+        self._free: list[np.ndarray] = []
+
+    def copy(self, images: Iterator[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+        """Returns `shape[0]` images of equal size as uint8 `shape`."""
+        size = math.prod(shape)
+        memory = self._free.pop() if self._free else np.empty(0, np.uint8)
+        if len(memory) < size:
+            memory = np.empty(size + _ALIGNMENT, np.uint8)
+            memory = memory[-memory.ctypes.data % _ALIGNMENT :]
+        batch = memory[:size].reshape(shape)
+        for row, image in zip(batch.reshape(shape[0], -1), images, strict=True):
+            row[:] = image
+        weakref.finalize(batch, self._free.append, memory).atexit = False
+        return batch

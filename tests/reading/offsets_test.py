@@ -8,7 +8,7 @@ import tensorflow as tf
 from helpers.splits import load_split
 
 from cxr_tfds.reading import cache
-from cxr_tfds.reading.offsets import find_offsets, image_head, map_images
+from cxr_tfds.reading.offsets import BatchMemory, find_offsets, image_head, map_images
 from cxr_tfds.reading.records import digest_split
 
 
@@ -83,6 +83,29 @@ def test_offsets_of_a_file_that_cannot_be_written_stay_in_memory(own):
     path.mkdir()  # also root cannot replace it
     paths, sizes = own.shards["test"], own.shard_sizes["test"]
     np.testing.assert_array_equal(find_offsets(paths, sizes, "test", lambda: stored), stored)
+
+
+def test_memory_is_used_again_only_after_its_batch_is_released():
+    memory, images = BatchMemory(), np.arange(48, dtype=np.uint8).reshape(4, 12)
+    first = memory.copy(iter(images[:2]), (2, 2, 6))
+    second = memory.copy(iter(images[2:]), (2, 2, 6))
+    np.testing.assert_array_equal([*first, *second], images.reshape(4, 2, 6))
+    place = second.ctypes.data
+    assert place % 64 == 0
+    del second
+    smaller = memory.copy(iter(images[1:2]), (1, 2, 6))
+    assert smaller.ctypes.data == place
+    larger = memory.copy(iter(images), (4, 2, 6))
+    np.testing.assert_array_equal(
+        [*first, *smaller, *larger], images[[0, 1, 1, 0, 1, 2, 3]].reshape(7, 2, 6)
+    )
+
+
+def test_batches_that_are_kept_do_not_change(dataset):
+    batches = list(dataset.train(4).take(60))
+    again = dataset.train(4)
+    for (kept, _), (images, _) in zip(batches, again, strict=False):
+        np.testing.assert_array_equal(kept, images)
 
 
 def test_opening_a_dataset_does_not_search(dataset, monkeypatch):
