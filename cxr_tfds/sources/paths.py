@@ -49,18 +49,25 @@ def list_children(folder: SourcePath) -> list[SourcePath]:
         ) from None
 
 
-def scan_folder(folder: SourcePath) -> list[SourcePath]:
+def scan_folder(folder: SourcePath, *, only_folders: bool = False) -> list[SourcePath]:
     """Returns the content of a folder with junk; raises OSError if it cannot be read."""
     if isinstance(folder, Path):
         # A folder that can be listed but not entered (chmod 644) would fail for each of its files.
         if folder.is_dir() and not os.access(folder, os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         with expect_answer(str(folder), FILE_ADVICE), os.scandir(folder) as entries:
-            problems = [(folder / entry.name, find_problem(entry)) for entry in entries]
+            # Without a system call and a path for each image, where folders are searched.
+            chosen = filter(_is_folder, entries) if only_folders else entries
+            problems = [(folder / entry.name, find_problem(entry)) for entry in chosen]
         found = [mark_unreadable(path, why) if why else path for path, why in problems]
     else:
-        found = list(folder.iterdir())
+        found = [path for path in folder.iterdir() if not only_folders or path.is_dir()]
     return sorted(found, key=lambda path: path.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # A link may lead to itself, which only `isdir` takes.
+    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()  # noqa: PTH112
 
 
 def mark_unreadable(path: SourcePath, reason: str) -> ArchivePath:
@@ -85,9 +92,10 @@ def list_subfolders(folder: SourcePath) -> list[SourcePath]:
     `walk_files` reports a folder that cannot be read.
     """
     try:
-        return [path for path in list_children(folder) if path.is_dir()]
+        found = scan_folder(folder, only_folders=True)
     except (InputError, OSError):
         return []
+    return [path for path in found if not is_junk(path.name)]
 
 
 def find_folders(top: SourcePath, accept: Callable[[SourcePath], bool]) -> list[SourcePath]:
