@@ -44,6 +44,7 @@ def app(model: Path, host: str, port: int) -> None:
     from .uploads import open_model
 
     check_address(host, port)
+    open_model.cache_clear()  # an earlier page of this process may not have asked for --trust
     with suppress_native_stderr():
         open_model(model)
     if host not in LOOPBACK:

@@ -13,6 +13,7 @@ from helpers.keys import write_keys, write_ssh_keys
 
 from cxr_tfds.errors import InputError, MissingData
 from cxr_tfds.export.edge.app.command import app
+from cxr_tfds.export.edge.app.uploads import open_model
 from cxr_tfds.export.edge.classifier import Classifier
 from cxr_tfds.export.edge.command import cli
 from cxr_tfds.export.edge.model_file import append_model_info, read_model, sign_model
@@ -169,6 +170,7 @@ def test_no_command_reads_an_unsigned_model(infer, models, tmp_path, keys, draw)
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     model = ("--model", str(models["int8"]), "--trust", str(keys.public), "--port", str(port))
+    open_model(models["int8"])  # as an earlier page without --trust
     done = CliRunner().invoke(app, model)
     assert done.exit_code == 1
     assert "is not signed" in " ".join(done.output.split())
