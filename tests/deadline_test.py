@@ -101,6 +101,7 @@ def test_a_sign_of_life_begins_the_time_anew(
     monkeypatch.setattr(deadline, "_TICK_S", 0.25)
     monkeypatch.setattr(deadline, "_interrupt_main_thread", lambda: None)
     monkeypatch.setattr(deadline._State, "failure", "")
+    monkeypatch.setattr(deadline._State, "waits", set())  # a test before may still wait
     with expect_answer("a.png", "") as wait:
         stop = Ticks(11, lambda tick: tick in restarts_at and wait.restart())
         deadline._watch(1.0, stop)  # type: ignore[arg-type]
