@@ -75,7 +75,7 @@ def _write_onnx(model: Any, images: list[np.ndarray]) -> None:
 
 
 def link_images() -> None:
-    """Links 100 radiographs, evenly spread over the source, or phantoms if there is no source."""
+    """Links 100 radiographs from all parts of the source, or 100 phantoms without a source."""
     if FOLDER.is_dir():
         return
     files = measure.source_files(ORIGINALS)

@@ -219,7 +219,7 @@ def _fit(checkpoint: Checkpoint) -> None:
         first_step = checkpoint.restore()
         progress = Progress(first_step, settings.epochs, steps, silent=not devices.is_chief)
         stack.enter_context(progress)
-        # After the bar appears, because reading a large split into memory takes long.
+        # After the bar appears, because verifying the checksums of a large split takes long.
         batches = _batches(settings, dataset, devices, first_step)
         iterator = iter(devices.distribute(batches))
         done = first_step - checkpoint.epoch * steps  # of the epoch

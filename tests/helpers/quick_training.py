@@ -15,7 +15,7 @@ from cxr_tfds.models import MODELS
 
 
 def tiny(shape: tuple[int, int, int], outputs: int) -> Any:
-    """Returns a network that is traced in no time, with the name of the default network."""
+    """Returns a network that is traced quickly, with the name of the default network."""
     from keras import Input, Model, layers
 
     pixels = Input(shape, name="image")

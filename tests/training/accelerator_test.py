@@ -37,7 +37,7 @@ def build_small(shape, outputs):
 
 
 def draw_batches(size=BATCH):
-    """Returns batches of which the last one is smaller."""
+    """Returns batches; the last one is smaller."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (STEPS * BATCH - 2, *SHAPE), np.uint8)
     labels = rng.integers(0, 2, (len(images), 1)).astype(np.float32)
