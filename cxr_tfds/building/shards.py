@@ -163,22 +163,25 @@ def write_shards(
     total = sum(len(shard.images) for shard in shards)
     results = decode([image.path for shard in missing for image in shard.images])
     for shard in missing:
-        with (
-            _removed_on_error(shard.path),
-            contextlib.closing(tf.io.TFRecordWriter(str(shard.path))) as writer,
-        ):
-            for image, result in zip(shard.images, results, strict=False):
-                log.add(image.image_id, result)
-                if progress:
-                    progress(len(log.stats) + len(log.bad), total)
-                if (record := serialize(image, result)) is not None:
-                    writer.write(record)
-        ids = [image.image_id for image in shard.images]
-        bad = {image_id: log.bad[image_id] for image_id in ids if image_id in log.bad}
-        if keeps_bad or not bad:
-            stats = {name: list(log.stats[name]) for name in ids if name not in bad}
-            written = ShardLog(size=shard.path.stat().st_size, stats=stats, bad=bad)
-            write_json(shard.log_path, written)
+        with _removed_on_error(shard.path):
+            with contextlib.closing(tf.io.TFRecordWriter(str(shard.path))) as writer:
+                for image, result in zip(shard.images, results, strict=False):
+                    log.add(image.image_id, result)
+                    if progress:
+                        progress(len(log.stats) + len(log.bad), total)
+                    if (record := serialize(image, result)) is not None:
+                        writer.write(record)
+            _write_log(shard, log, keeps_bad=keeps_bad)
+
+
+def _write_log(shard: Shard, log: BuildLog, *, keeps_bad: bool) -> None:
+    """Marks a written shard as complete, see `write_shards`."""
+    ids = [image.image_id for image in shard.images]
+    bad = {image_id: log.bad[image_id] for image_id in ids if image_id in log.bad}
+    if keeps_bad or not bad:
+        stats = {name: list(log.stats[name]) for name in ids if name not in bad}
+        written = ShardLog(size=shard.path.stat().st_size, stats=stats, bad=bad)
+        write_json(shard.log_path, written)
 
 
 @contextlib.contextmanager
