@@ -10,9 +10,10 @@ from cxr_tfds.models.head import logits
 def edge(shape: tuple[int, int, int], outputs: int) -> Any:
     """Returns a small residual CNN for int8: convolutions, batch norm, ReLU, pooling and one dense.
 
-    After conversion only CONV_2D, ADD, MUL, MEAN and FULLY_CONNECTED remain, all with per-channel
-    int8 kernels in tflite-runtime 2.14 and LiteRT; batch norm folds into the convolutions. Scaling
-    to 0..1 is a pure factor, so that zero padding means black before and after quantization.
+    After conversion only RESHAPE, CONV_2D, ADD, MUL, MEAN and FULLY_CONNECTED remain. All have
+    per-channel int8 kernels in tflite-runtime 2.14 and LiteRT; batch norm folds into the
+    convolutions. Scaling to 0..1 is a pure factor, so that zero padding means black before and
+    after quantization.
 
     The stem reduces the image by four at once: at 224 pixels, feature maps of full resolution would
     cost more than all other layers. Pooling followed by one dense layer gives an exact class
