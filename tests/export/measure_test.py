@@ -55,7 +55,7 @@ def run_with_newer_operator(monkeypatch):
 
 def test_operator_versions(flatbuffer):
     versions = operator_versions(flatbuffer)
-    assert versions.keys() == {"RESHAPE", "CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"}
+    assert versions.keys() == {"MUL", "RESHAPE", "CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"}
     assert versions["FULLY_CONNECTED"] == 4
     assert explain_too_new(flatbuffer) is None
 
